@@ -1,0 +1,1 @@
+//! The resolver that the supervisor runs in the sandbox.

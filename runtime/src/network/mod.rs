@@ -1,0 +1,1 @@
+//! The built-in pod network: bridge, veth, addresses, masquerading; by netlink, in a host task.

@@ -1,0 +1,1 @@
+//! The probes' handlers: exec, httpGet, tcpSocket.

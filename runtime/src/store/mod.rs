@@ -1,0 +1,1 @@
+//! Records on disk: objects (Services, ConfigMaps, Secrets), the pod's record, the event journal.

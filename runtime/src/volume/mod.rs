@@ -1,0 +1,1 @@
+//! Volumes: a pure plan, and the host task that carries it out.
