@@ -2,4 +2,6 @@
 //!
 //! **Invariant:** only the driver changes a pod's state; every front door translates and waits.
 
+pub mod clock;
 pub mod handle;
+pub mod shim;

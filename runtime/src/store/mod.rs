@@ -1,1 +1,4 @@
 //! Records on disk: objects (Services, ConfigMaps, Secrets), the pod's record, the event journal.
+
+pub mod file;
+pub mod journal;
