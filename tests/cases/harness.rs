@@ -22,6 +22,7 @@ fn leftovers_of_a_host_are_found_and_removed() {
     let mut child = Command::new("tail")
         .args(["-f", "/dev/null"])
         .arg(root.join("x"))
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     assert!(
