@@ -1,0 +1,69 @@
+# What people call. Everything below is `cargo` with the right profile; see CONTRIBUTING.md.
+
+CARGO ?= cargo
+PREFIX ?= /usr/local
+TRIPLE = $(shell rustc --print host-tuple 2>/dev/null || rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+OUT = target/$(TRIPLE)
+BINARIES := hull hull-shim hull-oci hull-pause
+IMAGES := target/images
+
+.PHONY: build debug images demo demo-long test test-root check bench install clean setup
+
+# Release binaries, side by side in $(OUT)/release.
+build: setup
+	$(CARGO) build --release -p hull-shim -p hull
+	$(CARGO) build -p hull-pause --profile pause
+	install -m 755 $(OUT)/pause/hull-pause $(OUT)/release/hull-pause
+
+# What the tests drive, in $(OUT)/debug.
+debug: setup
+	$(CARGO) build
+	$(CARGO) build -p hull-pause --profile pause
+	install -m 755 $(OUT)/pause/hull-pause $(OUT)/debug/hull-pause
+
+# Says what is missing, and installs it where there is apt.
+setup:
+	@tests/setup
+
+# The test images as OCI archives, from Debian packages.
+images: $(IMAGES)/.made
+$(IMAGES)/.made: $(wildcard tests/images/* tests/images/*/*)
+	$(CARGO) run -q -p hull-tests --bin hull-images -- --out $(IMAGES)
+	@touch $@
+
+demo: build images
+	@tests/run tests/demo $(OUT)/release $(IMAGES)
+
+demo-long: build images
+	@tests/run tests/demo --long $(OUT)/release $(IMAGES)
+
+# Unit tests, then the cases against the real kernel, in namespaces of their own.
+test: debug
+	@$(MAKE) --no-print-directory images || [ -z "$$HULL_TEST_ROOT" ] \
+		|| { echo "make test-root: the images could not be built"; exit 1; }
+	tests/run $(CARGO) test --no-fail-fast
+
+# The same, and a case that cannot run here fails.
+test-root:
+	HULL_TEST_ROOT=1 $(MAKE) test
+
+check: setup
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --exclude hull-pause --lib --no-deps
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --offline check licenses bans sources; \
+		else echo "check: cargo deny is not installed, skipped (cargo install cargo-deny)"; fi
+
+# Measures beside podman, crun, runc and containerd's shim, all in one run.
+bench: build images
+	tests/setup --bench
+	$(CARGO) build --release -p hull-tests --bin hull-bench
+	HULL_HIDE_CGROUP2=1 tests/run $(OUT)/release/hull-bench --binaries $(OUT)/release --images $(IMAGES)
+
+# DESTDIR is for packagers.
+install: build
+	install -d $(DESTDIR)$(PREFIX)/bin
+	for each in $(BINARIES); do install -m 755 $(OUT)/release/$$each $(DESTDIR)$(PREFIX)/bin/ || exit 1; done
+
+clean:
+	$(CARGO) clean

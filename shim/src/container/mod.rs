@@ -1,0 +1,3 @@
+//! One container: from `config.json` to a running process, exec, signal, delete.
+
+pub mod seccomp;
