@@ -73,7 +73,8 @@ impl de::Error for Mismatch {
     }
 
     fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::custom(format_args!("expected {expected}, found {}{}", found_text(found), remedy(found, expected)))
+        let expected = expected_text(&expected.to_string());
+        Self::custom(format_args!("expected {expected}, found {}{}", found_text(found), remedy(found, &expected)))
     }
 }
 
@@ -86,14 +87,24 @@ fn found_text(found: de::Unexpected<'_>) -> String {
         de::Unexpected::Float(value) => format!("the number {value}"),
         de::Unexpected::Seq => "a list".into(),
         de::Unexpected::Map => "a mapping".into(),
-        de::Unexpected::Unit => "nothing".into(),
+        de::Unexpected::Unit | de::Unexpected::Option => "nothing".into(),
         other => other.to_string(),
     }
 }
 
+/// Rust's names of types as people say them.
+fn expected_text(expected: &str) -> String {
+    match expected {
+        "a sequence" => "a list".into(),
+        "a map" => "a mapping".into(),
+        "i32" | "i64" | "u32" | "u64" => "a whole number".into(),
+        other if other.starts_with("struct ") => "a mapping".into(),
+        other => other.into(),
+    }
+}
+
 /// What would have worked, where it is plain.
-fn remedy(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> String {
-    let expected = expected.to_string();
+fn remedy(found: de::Unexpected<'_>, expected: &str) -> String {
     match found {
         de::Unexpected::Str("yes" | "on" | "y" | "Yes" | "On") if expected.contains("bool") => {
             "; write true".into()
@@ -188,7 +199,12 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
         visitor: V,
     ) -> Result<V::Value, Mismatch> {
         let Value::Map(entries) = &self.node.value else {
-            return self.deserialize_any(visitor);
+            let found = match &self.node.value {
+                // serde would take the items of a list for the fields of the struct.
+                Value::List(_) => Err(de::Error::invalid_type(de::Unexpected::Seq, &visitor)),
+                _ => self.deserialize_any(visitor),
+            };
+            return found.map_err(|error| self.place(error));
         };
         let fields = Fields { decoder: self, entries, index: 0, known: Some(known) };
         visitor.visit_map(fields).map_err(|error| self.place(error))

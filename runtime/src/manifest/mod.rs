@@ -22,3 +22,6 @@ pub use accept::{Accepted, Identity, accept};
 pub use decode::Problem;
 pub use invalid::{FieldError, Invalid};
 pub use load::{Error, Loaded, load, reload};
+
+#[cfg(test)]
+mod tests;

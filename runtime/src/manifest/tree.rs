@@ -5,8 +5,9 @@
 //! growing into a large tree: nesting, aliases and their expansion are all bounded.
 
 use std::fmt;
+use std::marker::PhantomData;
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, Deserialize, DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 
 /// Longest manifest that is read, in bytes; a Kubernetes object is at most 1.5 MiB.
@@ -95,7 +96,8 @@ pub(super) fn parse(text: &str) -> Result<Vec<Node>, Malformed> {
 }
 
 fn parse_json(text: &str) -> Result<Vec<Node>, serde_json::Error> {
-    serde_json::Deserializer::from_str(text).into_iter().collect()
+    let documents = serde_json::Deserializer::from_str(text).into_iter::<Placed<NoLines>>();
+    documents.map(|document| document.map(Placed::<NoLines>::node)).collect()
 }
 
 fn parse_yaml(text: &str) -> Result<Vec<Node>, Malformed> {
@@ -115,7 +117,9 @@ fn parse_yaml(text: &str) -> Result<Vec<Node>, Malformed> {
         strict_booleans: true,
         with_snippet: false,
     };
-    serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
+    let documents = serde_saphyr::from_multiple_with_options::<Spanned<Placed<Lines>>>(text, options);
+    let documents = documents.map(|documents| documents.into_iter().map(Placed::<Lines>::node).collect());
+    documents.map_err(|error| {
         let line = error.location().map(|location| location.line()).filter(|line| *line > 0);
         let rendered = error.without_snippet().to_string();
         Malformed { line, text: first_line(&rendered) }
@@ -127,22 +131,57 @@ fn first_line(text: &str) -> String {
     line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }
 
-impl<'de> Deserialize<'de> for Node {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let spanned = Spanned::<Value>::deserialize(from)?;
-        Ok(Self { line: spanned.referenced.line(), value: spanned.value })
+/// How a format tells where a value stands.
+trait Place {
+    /// A value together with its place.
+    type With<T: DeserializeOwned>: DeserializeOwned;
+
+    /// The line and the value.
+    fn split<T: DeserializeOwned>(with: Self::With<T>) -> (u64, T);
+}
+
+/// YAML: the parser knows the line.
+struct Lines;
+
+impl Place for Lines {
+    type With<T: DeserializeOwned> = Spanned<T>;
+
+    fn split<T: DeserializeOwned>(with: Spanned<T>) -> (u64, T) {
+        (with.referenced.line(), with.value)
     }
 }
 
-impl<'de> Deserialize<'de> for Value {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(ValueVisitor)
+/// JSON: nobody knows the line.
+struct NoLines;
+
+impl Place for NoLines {
+    type With<T: DeserializeOwned> = T;
+
+    fn split<T: DeserializeOwned>(with: T) -> (u64, T) {
+        (0, with)
     }
 }
 
-struct ValueVisitor;
+/// A value on its way from a format with places of kind `P`.
+struct Placed<P>(Value, PhantomData<P>);
 
-impl<'de> Visitor<'de> for ValueVisitor {
+impl<P: Place> Placed<P> {
+    fn node(with: P::With<Self>) -> Node {
+        let (line, value) = P::split(with);
+        Node { line, value: value.0 }
+    }
+}
+
+impl<'de, P: Place> Deserialize<'de> for Placed<P> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let value = from.deserialize_any(ValueVisitor::<P>(PhantomData))?;
+        Ok(Self(value, PhantomData))
+    }
+}
+
+struct ValueVisitor<P>(PhantomData<P>);
+
+impl<'de, P: Place> Visitor<'de> for ValueVisitor<P> {
     type Value = Value;
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -183,8 +222,8 @@ impl<'de> Visitor<'de> for ValueVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
-        while let Some(node) = items.next_element()? {
-            list.push(node);
+        while let Some(item) = items.next_element()? {
+            list.push(Placed::<P>::node(item));
         }
         Ok(Value::List(list))
     }
@@ -192,12 +231,12 @@ impl<'de> Visitor<'de> for ValueVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut seen = std::collections::BTreeSet::new();
         let mut list = Vec::new();
-        while let Some(key) = entries.next_key::<Spanned<String>>()? {
-            if !seen.insert(key.value.clone()) {
-                return Err(de::Error::custom(format!("key {:?} is set twice", key.value)));
+        while let Some(key) = entries.next_key()? {
+            let (line, key) = P::split::<String>(key);
+            if !seen.insert(key.clone()) {
+                return Err(de::Error::custom(format_args!("key {key:?} is set twice")));
             }
-            let (line, key) = (key.referenced.line(), key.value);
-            list.push(Entry { line, key, node: entries.next_value()? });
+            list.push(Entry { line, key, node: Placed::<P>::node(entries.next_value()?) });
         }
         Ok(Value::Map(list))
     }
