@@ -47,7 +47,9 @@ impl Layout {
     /// The files of one pod.
     #[must_use]
     pub fn pod(&self, uid: &str) -> PodLayout {
-        PodLayout { dir: self.pods().join(uid) }
+        PodLayout {
+            dir: self.pods().join(uid),
+        }
     }
 
     /// A symlink per living pod, `<namespace>/<name>` -> `../../pods/<uid>`; making it claims the name.
@@ -152,6 +154,12 @@ impl PodLayout {
     #[must_use]
     pub fn volumes(&self) -> PathBuf {
         self.dir.join("volumes")
+    }
+
+    /// The parts of volumes that `subPath` names, bound here, `<container>.<attempt>/<index of the mount>`.
+    #[must_use]
+    pub fn sub_paths(&self) -> PathBuf {
+        self.dir.join("subpaths")
     }
 
     /// Files shared by all containers: `hosts`, `resolv.conf`, `hostname`, and the `shm` mount.
