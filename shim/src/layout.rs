@@ -156,6 +156,12 @@ impl PodLayout {
         self.dir.join("volumes")
     }
 
+    /// The parts of volumes that `subPath` names, bound here, `<container>.<attempt>/<index of the mount>`.
+    #[must_use]
+    pub fn sub_paths(&self) -> PathBuf {
+        self.dir.join("subpaths")
+    }
+
     /// Files shared by all containers: `hosts`, `resolv.conf`, `hostname`, and the `shm` mount.
     #[must_use]
     pub fn etc(&self) -> PathBuf {
