@@ -167,7 +167,8 @@ impl Leases {
             return self.free(address, owner);
         }
         // No link: there is nothing, or a crash came between the two steps of a claim or a release.
-        for (address, holder) in self.all()? {
+        for claim in self.all()? {
+            let (address, holder) = claim?;
             if holder == owner {
                 self.free(address, owner)?;
             }
@@ -178,7 +179,8 @@ impl Leases {
     /// Whether anyone alive has an address. Those who are gone lose theirs and are returned.
     pub(super) fn sweep(&self, alive: impl Fn(&str) -> bool) -> Result<Sweep, Error> {
         let mut gone = Vec::new();
-        for (address, holder) in self.all()? {
+        for claim in self.all()? {
+            let (address, holder) = claim?;
             if alive(&holder) {
                 return Ok(Sweep { gone, in_use: true });
             }
@@ -189,17 +191,18 @@ impl Leases {
     }
 
     /// All claims. What is no address is none of ours and is left alone.
-    fn all(&self) -> Result<Vec<(Ipv4Addr, String)>, Error> {
-        let mut all = Vec::new();
-        let read = Error::file("read", &self.addresses);
-        for entry in fs::read_dir(&self.addresses).map_err(read)? {
-            let entry = entry.map_err(Error::file("read", &self.addresses))?;
-            let address = entry.file_name().to_str().and_then(|name| name.parse().ok());
-            if let (Some(address), Some(holder)) = (address, read_link(&entry.path())?) {
-                all.push((address, holder));
-            }
-        }
-        Ok(all)
+    fn all(&self) -> Result<impl Iterator<Item = Result<(Ipv4Addr, String), Error>>, Error> {
+        let entries = fs::read_dir(&self.addresses).map_err(Error::file("read", &self.addresses))?;
+        Ok(entries.filter_map(|entry| {
+            let entry = match entry.map_err(Error::file("read", &self.addresses)) {
+                Ok(entry) => entry,
+                Err(error) => return Some(Err(error)),
+            };
+            let address = entry.file_name().to_str()?.parse().ok()?;
+            read_link(&entry.path())
+                .transpose()
+                .map(|holder| Ok((address, holder?)))
+        }))
     }
 
     fn address_of(&self, owner: &str) -> Result<Option<Ipv4Addr>, Error> {
@@ -302,6 +305,10 @@ mod tests {
         }
     }
 
+    fn all(leases: &Leases) -> Vec<(Ipv4Addr, String)> {
+        leases.all().unwrap().map(Result::unwrap).collect()
+    }
+
     fn layout() -> (tempfile::TempDir, Layout) {
         let root = tempfile::tempdir().unwrap();
         let layout = Layout::new(Some(root.path().to_owned()));
@@ -370,7 +377,7 @@ mod tests {
         assert_eq!(leases.claim(pool("10.3.0.0/24"), "a", |_| true).unwrap(), before);
         fs::remove_file(leases.owner_path("a")).unwrap();
         leases.release("a").unwrap();
-        assert_eq!(leases.all().unwrap(), []);
+        assert_eq!(all(&leases), []);
     }
 
     #[test]
@@ -379,7 +386,7 @@ mod tests {
         let leases = Leases::pods(&layout).unwrap();
         leases.claim(pool("10.3.0.0/24"), "a", |_| true).unwrap();
         let claim = leases.claim(pool("10.4.0.0/24"), "a", |_| true).unwrap();
-        assert_eq!(leases.all().unwrap(), [(claim.address, "a".to_owned())]);
+        assert_eq!(all(&leases), [(claim.address, "a".to_owned())]);
     }
 
     #[test]
@@ -391,7 +398,7 @@ mod tests {
         leases
             .claim_exact(pool("10.3.0.0/24"), "default/a", wanted)
             .unwrap();
-        assert_eq!(leases.all().unwrap(), [(wanted, "default/a".to_owned())]);
+        assert_eq!(all(&leases), [(wanted, "default/a".to_owned())]);
         let taken = leases
             .claim_exact(pool("10.3.0.0/24"), "default/b", wanted)
             .unwrap_err();

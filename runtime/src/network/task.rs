@@ -13,7 +13,7 @@ use super::rtnetlink::{Rtnetlink, Veth};
 use super::{Error, bridge, nft};
 
 /// Where the shim leaves the pod's network namespace for its tasks.
-const TASK_NETNS: &str = "/proc/self/fd/3";
+const TASK_NETNS: i32 = 3;
 const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 const POD_LINK: &str = "eth0";
 
@@ -47,10 +47,15 @@ pub struct Up {
 /// # Errors
 /// When there is no such descriptor.
 pub fn task_netns() -> Result<OwnedFd, Error> {
-    // Opened anew, since taking over a bare number would need `unsafe`.
-    fs::File::open(TASK_NETNS)
+    reopen(TASK_NETNS)
+}
+
+/// Opens what a descriptor stands for anew, since taking over a bare number would need `unsafe`.
+pub(super) fn reopen(number: i32) -> Result<OwnedFd, Error> {
+    let path = format!("/proc/self/fd/{number}");
+    fs::File::open(&path)
         .map(OwnedFd::from)
-        .map_err(Error::file("open", TASK_NETNS))
+        .map_err(Error::file("open", path))
 }
 
 /// Gives the pod behind `netns` its network. May be done again, in the same or in a new namespace; the address stays.

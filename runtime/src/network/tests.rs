@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space}
 
 use super::rtnetlink::{Link, LinkAddress, Rtnetlink, Veth};
 use super::*;
+use crate::dns;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -170,6 +172,92 @@ fn the_world_sees_the_hosts_address() {
         let server = listen(&world, IpAddr::from([192, 0, 2, 2]));
         assert_eq!(reach(&server, &pod), IpAddr::from([192, 0, 2, 1]));
         assert_eq!(up.gateway, Some(IpAddr::from([10, 87, 0, 1])));
+    });
+}
+
+#[test]
+fn the_resolver_answers_in_the_pod_and_asks_on_the_host() {
+    use std::net::UdpSocket;
+    as_host(|host| {
+        let pod = new_netns();
+        let up = host.up("a", &pod).unwrap();
+        // The host's resolver listens on the host's loopback, as systemd's does.
+        let mut here = Rtnetlink::open().unwrap();
+        let lo = here.link("lo").unwrap().unwrap().index;
+        here.set_up(lo, None).unwrap();
+        let of_host = UdpSocket::bind("127.0.0.53:53").unwrap();
+        let upstream = dns::Upstream {
+            servers: vec![of_host.local_addr().unwrap()],
+            v4: Some(UdpSocket::bind("0.0.0.0:0").unwrap()),
+            v6: None,
+        };
+        of_host.set_nonblocking(true).unwrap();
+        let at = SocketAddr::new(up.dns, 53);
+        inside(&pod, || resolve_in_pod(at, upstream, of_host));
+        host.down("a");
+    });
+}
+
+fn resolve_in_pod(at: SocketAddr, upstream: dns::Upstream, of_host: std::net::UdpSocket) {
+    use tokio::net::UdpSocket;
+    let service = dns::ServiceRecord {
+        name: "mysvc".to_owned(),
+        namespace: "default".to_owned(),
+        cluster_ip: Some([10, 96, 1, 2].into()),
+        ..dns::ServiceRecord::default()
+    };
+    let (_keep, zone) =
+        tokio::sync::watch::channel(Arc::new(dns::Zone::from_services("cluster.local", vec![service])));
+    let client = async {
+        let client = UdpSocket::bind("0.0.0.0:0").await.unwrap();
+        client.connect(at).await.unwrap();
+        let mut buffer = [0; 512];
+        client
+            .send(&query("mysvc.default.svc.cluster.local"))
+            .await
+            .unwrap();
+        let length = client.recv(&mut buffer).await.unwrap();
+        assert!(buffer[..length].ends_with(&[10, 96, 1, 2]));
+        client.send(&query("example.com")).await.unwrap();
+        let of_host = UdpSocket::from_std(of_host).unwrap();
+        let (length, from) = of_host.recv_from(&mut buffer).await.unwrap();
+        buffer[2] |= 0x80;
+        of_host.send_to(&buffer[..length], from).await.unwrap();
+        assert_eq!(client.recv(&mut buffer).await.unwrap(), length);
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let listeners = dns::Listeners::bind(at).await.unwrap();
+        tokio::select! {
+            ended = listeners.serve(zone, upstream) => panic!("{ended:?}"),
+            () = client => {}
+        }
+    });
+}
+
+fn query(name: &str) -> Vec<u8> {
+    let mut packet = simple_dns::Packet::new_query(7);
+    packet.questions.push(simple_dns::Question::new(
+        simple_dns::Name::new_unchecked(name),
+        simple_dns::TYPE::A.into(),
+        simple_dns::CLASS::IN.into(),
+        false,
+    ));
+    packet.build_bytes_vec().unwrap()
+}
+
+#[test]
+fn a_namespace_is_taken_over_from_a_descriptor_by_number() {
+    use std::os::fd::AsRawFd;
+    as_host(|host| {
+        let pod = new_netns();
+        let reopened = task::reopen(pod.as_raw_fd()).unwrap();
+        drop(pod);
+        host.up("a", &reopened).unwrap();
+        host.down("a");
     });
 }
 
