@@ -1,18 +1,18 @@
 //! The steps of an instance's life outside of the core: image, files, rootfs, spec, create; and at its end
 //! its last words and its removal.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Instant;
 
 use hull_shim::wire::{Command, CreateConfig, Ended, Failure, InstanceId};
 
 use super::hands::Hands;
 use crate::core::input::{ImageFailure, Input};
-use crate::image::rootfs::{RootfsDown, RootfsUp};
-use crate::image::store::{Image, Store};
+use crate::image::rootfs::RootfsInput;
+use crate::image::{Image, Store};
 use crate::manifest::pod::{Container, PullPolicy};
 use crate::store::file;
 use crate::store::objects::Objects;
@@ -20,6 +20,10 @@ use crate::{image, spec, volume};
 
 /// Longest termination message in bytes (reference 8.6).
 const MESSAGE_LIMIT: u64 = 4096;
+/// Largest `/etc/passwd` or `/etc/group` of an image that is looked at, in bytes.
+const ACCOUNTS_LIMIT: usize = 4 * 1024 * 1024;
+/// Largest seccomp profile, and largest file of variables, in bytes.
+const PROFILE_LIMIT: usize = 1024 * 1024;
 /// Of a log that stands in for one: lines and bytes.
 const LOG_LINES: usize = 80;
 const LOG_LIMIT: usize = 2048;
@@ -38,18 +42,32 @@ impl CreateError {
 
 /// Makes the pod's volumes.
 pub async fn volumes(hands: &Hands) -> Input {
-    let planned = sources(hands)
-        .map_err(|message| volume::Failed { volume: String::new(), message })
-        .and_then(|sources| volume::plan(hands.pod(), hands.files(), &sources));
-    let failed = |failed: volume::Failed| Input::VolumesFailed { volume: failed.volume, message: failed.message };
-    match planned {
-        Ok(plan) if plan.is_empty() => Input::VolumesReady,
-        Ok(plan) => match hands.task::<volume::Outcome>("volumes-up", &plan).await {
-            Ok(volume::Outcome::Ready) => Input::VolumesReady,
-            Ok(volume::Outcome::Failed(error)) => failed(error),
-            Err(message) => failed(volume::Failed { volume: String::new(), message }),
-        },
-        Err(error) => failed(error),
+    match try_volumes(hands).await {
+        Ok(()) => Input::VolumesReady,
+        Err(volume::Error { volume, message }) => Input::VolumesFailed { volume, message },
+    }
+}
+
+async fn try_volumes(hands: &Hands) -> Result<(), volume::Error> {
+    let unnamed = |message: String| volume::Error { volume: String::new(), message };
+    let sources = sources(hands).map_err(unnamed)?;
+    let host = hands.host().map_err(unnamed)?;
+    let steps = volume::plan(hands.pod(), hands.files(), &sources, host)?;
+    carry_out_steps(hands, "volumes", steps).await
+}
+
+/// Has the host task carry steps out; `name` keeps concurrent callers apart.
+async fn carry_out_steps(hands: &Hands, name: &str, steps: Vec<volume::Step>) -> Result<(), volume::Error> {
+    if steps.is_empty() {
+        return Ok(());
+    }
+    let unnamed = |message: String| volume::Error { volume: String::new(), message };
+    let input = volume::UpInput { now: super::clock::wall(), steps };
+    let input = volume::task_input(hands.files(), name, input).map_err(|error| unnamed(error.to_string()))?;
+    match hands.task::<Option<volume::Error>>("volumes-up", &input).await {
+        Ok(None) => Ok(()),
+        Ok(Some(error)) => Err(error),
+        Err(message) => Err(unnamed(message)),
     }
 }
 
@@ -58,11 +76,13 @@ pub async fn volumes(hands: &Hands) -> Input {
 pub async fn image(hands: &Hands, instance: InstanceId, name: &str, policy: PullPolicy) -> Input {
     let begun = super::clock::boot_time();
     let failed = |reason, message| Input::ImageFailed { instance: instance.clone(), reason, message };
-    let found = Store::open(hands.layout()).and_then(|store| store.resolve(name));
+    let found = Store::open(hands.layout()).resolve(name);
     let image = match found {
         Ok(image) => image,
-        Err(error) if error.is_bad_name() => return failed(ImageFailure::InvalidName, text(&error)),
-        Err(error) => return failed(ImageFailure::Pull, text(&error)),
+        Err(image::Error::Reference { source, .. }) => {
+            return failed(ImageFailure::InvalidName, source.in_event(name));
+        }
+        Err(error) => return failed(ImageFailure::Pull, text_of(&error)),
     };
     match (image, policy) {
         (Some(image), policy) => {
@@ -73,7 +93,7 @@ pub async fn image(hands: &Hands, instance: InstanceId, name: &str, policy: Pull
         }
         (None, PullPolicy::Never) => failed(ImageFailure::NeverPull, String::new()),
         (None, PullPolicy::Always | PullPolicy::IfNotPresent) => {
-            failed(ImageFailure::Pull, image::not_found(name))
+            failed(ImageFailure::Pull, not_found(name))
         }
     }
 }
@@ -94,14 +114,17 @@ async fn try_create(hands: &Hands, instance: &InstanceId) -> Result<(String, Opt
         .container(&instance.container)
         .ok_or_else(|| CreateError::runtime(format!("the pod has no container {:?}", instance.container)))?;
     let image = Store::open(hands.layout())
-        .and_then(|store| store.resolve(&container.image))
-        .map_err(|error| CreateError::runtime(text(&error)))?
-        .ok_or_else(|| CreateError::runtime(image::not_found(&container.image)))?;
+        .resolve(&container.image)
+        .map_err(|error| CreateError::runtime(text_of(&error)))?
+        .ok_or_else(|| CreateError::runtime(not_found(&container.image)))?;
     let bundle = hands.files().instance(&instance.container, instance.attempt);
     fs::create_dir_all(&bundle).map_err(|error| CreateError::runtime(format!("{}: {error}", bundle.display())))?;
-    let mount = RootfsUp { image_id: image.id.clone(), instance_dir: bundle.clone() };
+    let mount = RootfsInput { image_id: image.id.clone(), instance_dir: bundle.clone() };
     hands.task::<serde_json::Value>("rootfs-up", &mount).await.map_err(CreateError::runtime)?;
     let plan = plan(hands, instance, container, &image)?;
+    carry_out_steps(hands, &format!("sub-paths-{instance}"), plan.sub_paths.clone())
+        .await
+        .map_err(|error| CreateError { config: true, message: format!("failed to prepare subPath for volumeMount {:?} of container {:?}: {}", error.volume, instance.container, error.message) })?;
     write_files(hands, &bundle, &plan).map_err(CreateError::runtime)?;
     let id = random_id();
     let config = CreateConfig {
@@ -128,11 +151,12 @@ fn plan(
     let config = |message| CreateError { config: true, message };
     let rootfs = hands.files().instance(&instance.container, instance.attempt).join("rootfs");
     let accounts = |path: &str| {
-        let text = image::read_in_root(&rootfs, path, image::ACCOUNTS_LIMIT);
-        text.map(Option::unwrap_or_default).map_err(CreateError::runtime)
+        let text = image::read_in_root(&rootfs, path, ACCOUNTS_LIMIT);
+        text.map(Option::unwrap_or_default).map_err(|error| CreateError::runtime(text_of(&error)))
     };
     let sources = sources(hands).map_err(config)?;
     let (passwd, group) = (accounts("/etc/passwd")?, accounts("/etc/group")?);
+    let profile = seccomp_profile(hands, container).map_err(config)?;
     let input = spec::Input {
         pod: hands.pod(),
         container,
@@ -140,20 +164,50 @@ fn plan(
         image: &image.config,
         ips: &hands.ips(),
         host_ips: &hands.host_ips(),
-        node: hands.node(),
+        node_name: hands.node(),
         sources: &sources,
         passwd: &passwd,
         group: &group,
-        files: hands.files(),
-        host: hands.host(),
+        seccomp_profile: profile.as_deref(),
+        env_files: &env_files(hands, container),
+        layout: hands.files(),
+        host: hands.host().map_err(CreateError::runtime)?,
     };
-    spec::plan(&input).map_err(|error| CreateError { config: error.is_config(), message: error.to_string() })
+    spec::plan(&input).map_err(|error| CreateError { config: error.is_config(), message: text_of(&error) })
+}
+
+/// The text of a `Localhost` seccomp profile, from the kubelet's profile directory.
+fn seccomp_profile(hands: &Hands, container: &Container) -> Result<Option<String>, String> {
+    let Some(name) = spec::linux::localhost_profile(container) else { return Ok(None) };
+    let root = hands.layout().seccomp_profiles();
+    let found = image::read_in_root(&root, name, PROFILE_LIMIT).map_err(|error| text_of(&error))?;
+    found.map(Some).ok_or_else(|| format!("seccomp profile {} does not exist", root.join(name).display()))
+}
+
+/// Files of volumes that `fileKeyRef` names; what cannot be read is left out, and the plan says so.
+fn env_files(hands: &Hands, container: &Container) -> BTreeMap<(String, String), String> {
+    let read = |(volume, path): (String, String)| {
+        let source = hands.pod().spec.volumes.iter().find(|other| other.name == volume)?;
+        let root = volume::directory(source, hands.files());
+        let text = image::read_in_root(&root, &path, PROFILE_LIMIT).ok()??;
+        Some(((volume, path), text))
+    };
+    spec::env::files(container).into_iter().filter_map(read).collect()
+}
+
+/// Why an image is not there, with what would help.
+fn not_found(name: &str) -> String {
+    let full = name.parse::<image::Reference>().map_or_else(|_| name.to_owned(), |full| full.to_string());
+    format!(
+        "failed to pull and unpack image {full:?}: failed to resolve reference {full:?}: {full}: not found in the \
+         local image store (hull does not pull from registries yet; try: hull image import FILE)"
+    )
 }
 
 /// The namespace's objects, read anew: a container started now sees what is there now.
 pub fn sources(hands: &Hands) -> Result<spec::Sources, String> {
     let objects = Objects::open(hands.layout());
-    objects.sources(&hands.pod().meta.namespace).map_err(|error| text(&error))
+    objects.sources(&hands.pod().meta.namespace).map_err(|error| text_of(&error))
 }
 
 fn write_files(hands: &Hands, bundle: &Path, plan: &spec::Plan) -> Result<(), String> {
@@ -169,7 +223,7 @@ fn write_files(hands: &Hands, bundle: &Path, plan: &spec::Plan) -> Result<(), St
         let config = bundle.join("config.json");
         fs::write(&config, json).map_err(|error| file::FileError::new("write", &config, error))
     };
-    files().map_err(|error| text(&error))
+    files().map_err(|error| text_of(&error))
 }
 
 /// `/etc/hosts`, `/etc/resolv.conf` and `/etc/hostname`, written in place: running containers have these very
@@ -181,7 +235,7 @@ fn write_etc(hands: &Hands, etc: &Path) -> Result<(), file::FileError> {
     let contents = [
         ("hosts", spec::hosts(pod, &ips, &host_hosts)),
         ("resolv.conf", spec::resolv_conf(pod, hands.resolver(), &host_resolv).text),
-        ("hostname", format!("{}\n", spec::kernel_hostname(pod))),
+        ("hostname", format!("{}\n", spec::kernel_hostname(pod).unwrap_or_else(|| hands.node().to_owned()))),
     ];
     for (name, content) in contents {
         let path = etc.join(name);
@@ -231,7 +285,13 @@ pub async fn release(hands: &Rc<Hands>, instance: InstanceId) {
 
 async fn release_files(hands: &Hands, instance: &InstanceId) {
     let dir = hands.files().instance(&instance.container, instance.attempt);
-    let down = RootfsDown { instance_dir: dir };
+    let sub_paths = volume::of_instance(hands.files(), instance);
+    if sub_paths.directories.iter().any(|directory| directory.exists())
+        && let Err(error) = hands.task::<serde_json::Value>("volumes-down", &sub_paths).await
+    {
+        tracing::warn!(%instance, error, "parts of volumes were not removed; the pod's end will");
+    }
+    let down = RootfsInput { image_id: String::new(), instance_dir: dir };
     if let Err(error) = hands.task::<serde_json::Value>("rootfs-down", &down).await {
         tracing::warn!(%instance, error, "the rootfs was not removed; the pod's end will");
     }
@@ -251,7 +311,7 @@ pub fn remove_logs(hands: &Hands, instance: &InstanceId) {
 /// Volumes and logs of a pod that is over. What is left of mounts and files the shim removes with the
 /// pod's directory.
 pub async fn remove_everything(hands: &Hands) {
-    let down = volume::Down { volumes: hands.files().volumes() };
+    let down = volume::all(hands.files());
     if let Err(error) = hands.task::<serde_json::Value>("volumes-down", &down).await {
         tracing::warn!(error, "volumes were not removed; the shim will");
     }
@@ -296,7 +356,7 @@ fn log_tail(log: &str) -> String {
 }
 
 /// An error with all its causes in one line.
-pub fn text(error: &dyn std::error::Error) -> String {
+pub fn text_of(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -48,7 +48,7 @@ async fn attempt(hands: &Hands, instance: &InstanceId, container: &Container, pr
     let limit = Duration::from_secs(probe.timeout_seconds.into());
     match &probe.handler {
         Handler::Exec(command) => {
-            let command = spec::env::expand_probe(command, &container.env);
+            let command = spec::env::expand_probe(command, container);
             match hands.execs().run(instance, &command, Some(limit)).await {
                 Ok(ran) => judge_exec(&command, &ran, probe.timeout_seconds),
                 Err(failure) => Outcome::Error(exec_error(&failure.to_string())),

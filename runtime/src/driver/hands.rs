@@ -119,13 +119,20 @@ impl Hands {
     /// What the API knows of the pod beside its view.
     #[must_use]
     pub fn facts(&self) -> api::Facts {
-        api::Facts::new(&self.layout, &self.accepted.object)
+        let object = serde_json::to_value(&self.accepted.object).expect("a Pod object has only string keys");
+        api::Facts::new(object, &self.layout, clock::wall)
     }
 
     /// The host's facts, read once.
-    #[must_use]
-    pub fn host(&self) -> &crate::spec::Host {
-        self.host.get_or_init(crate::spec::Host::read)
+    ///
+    /// # Errors
+    /// A file of `/proc` cannot be read.
+    pub fn host(&self) -> Result<&crate::spec::Host, String> {
+        if let Some(host) = self.host.get() {
+            return Ok(host);
+        }
+        let host = crate::spec::Host::observe().map_err(|error| format!("cannot look at the host: {error}"))?;
+        Ok(self.host.get_or_init(|| host))
     }
 
     /// The pod's addresses; of the host with `hostNetwork`, none on a network of loopback alone.
@@ -142,8 +149,8 @@ impl Hands {
     #[must_use]
     pub fn host_ips(&self) -> Vec<IpAddr> {
         match &self.network {
-            Some(up) => up.host_ip.into_iter().collect(),
-            None => network::host_address().into_iter().collect(),
+            Some(up) => vec![up.host_ip],
+            None => vec![host_address()],
         }
     }
 
@@ -156,7 +163,7 @@ impl Hands {
     /// Where the pod's resolver listens, if it has one.
     #[must_use]
     pub fn resolver(&self) -> Option<IpAddr> {
-        self.network.as_ref().and_then(|up| up.dns)
+        self.network.as_ref().map(|up| up.dns)
     }
 
     /// The news that the sandbox stands.
@@ -334,8 +341,13 @@ fn start_error(failure: &Failure) -> String {
     }
 }
 
-/// The time in nanoseconds since the Unix epoch, for records that the shim shares.
-#[must_use]
-pub fn epoch_nanoseconds() -> i64 {
-    i64::try_from(clock::wall().as_nanosecond()).unwrap_or(i64::MAX)
+/// The host's address on its way out, for pods on the host's network: connecting a datagram socket sends
+/// nothing, and shows which address would be used (to TEST-NET-1, which is nobody's).
+fn host_address() -> IpAddr {
+    let probe = || -> std::io::Result<IpAddr> {
+        let socket = std::net::UdpSocket::bind(("0.0.0.0", 0))?;
+        socket.connect(("192.0.2.1", 9))?;
+        Ok(socket.local_addr()?.ip())
+    };
+    probe().unwrap_or(std::net::Ipv4Addr::LOCALHOST.into())
 }

@@ -166,7 +166,7 @@ impl Driver {
 
     /// Opens the pod's socket and serves the API on it.
     async fn serve(&self) -> Result<(), Error> {
-        let listener = crate::api::listen(&self.hands.files().api_socket())
+        let listener = crate::api::socket::listen(&self.hands.files().api_socket())
             .map_err(|error| Error::Socket("listen on the pod's API socket", error))?;
         tokio::task::spawn_local(crate::api::serve(listener, self.handle.clone(), self.hands.facts()));
         Ok(())

@@ -2,7 +2,7 @@
 //! ConfigMap may have come) and renews the names that the pod's resolver knows.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -17,6 +17,7 @@ use super::hands::Hands;
 use super::unheard;
 use crate::core::input::Input;
 use crate::dns::{self, Zone};
+use crate::spec::CLUSTER_DOMAIN;
 use crate::store::file;
 use crate::store::objects::Objects;
 
@@ -85,10 +86,10 @@ pub async fn serve_names(hands: Rc<Hands>) {
 /// What the services of all namespaces are called; what cannot be read is left out and said.
 fn zone(hands: &Hands) -> Zone {
     match Objects::open(hands.layout()).services() {
-        Ok(services) => Zone::from_services(services),
+        Ok(services) => Zone::from_services(CLUSTER_DOMAIN, services),
         Err(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "services cannot be read");
-            Zone::from_services(Vec::new())
+            Zone::from_services(CLUSTER_DOMAIN, Vec::new())
         }
     }
 }
@@ -96,12 +97,14 @@ fn zone(hands: &Hands) -> Zone {
 /// The host's resolvers, through a socket of the host's network namespace.
 async fn upstream(hands: &Hands) -> Result<dns::Upstream, String> {
     let text = file::read_if_there(std::path::Path::new("/etc/resolv.conf")).map_err(|error| error.to_string())?;
-    let servers = dns::nameservers(&text.unwrap_or_default());
+    let servers = dns::ResolvConf::parse(&text.unwrap_or_default()).nameservers;
     let answer = hands.shim().ask(Command::HostSocket { v6: false }, &[]).await;
     match answer.map_err(|failure| failure.to_string())? {
         (Answer::Socket, mut descriptors) => {
             let socket = descriptors.pop().ok_or("the shim sent no socket")?;
-            Ok(dns::Upstream::new(socket.into(), servers))
+            let servers = servers.into_iter().filter(IpAddr::is_ipv4);
+            let servers = servers.map(|server| SocketAddr::new(server, DNS_PORT)).collect();
+            Ok(dns::Upstream { servers, v4: Some(socket.into()), v6: None })
         }
         (other, _) => Err(format!("the shim answered with {other:?}")),
     }
