@@ -1,13 +1,23 @@
 //! Reads a tar stream entry by entry: ustar, GNU long names, PAX.
 //!
-//! Numbers of a header are parsed by the `tar` crate; the walk is ours, because the stream may be
-//! hostile: extension records are limited in size, checksums are checked, sparse files refused.
+//! The `tar` crate knows the headers' shapes; the walk is ours, because the stream may be hostile:
+//! extension records are limited in size, checksums are checked, sparse files refused. See tar(5).
 
 use std::io::{self, Read};
+use std::ops::Range;
 
 use super::error::Error;
 
 const BLOCK: usize = 512;
+/// Fields of a header.
+const MODE: Range<usize> = 100..108;
+const UID: Range<usize> = 108..116;
+const GID: Range<usize> = 116..124;
+const SIZE: Range<usize> = 124..136;
+const MODIFIED: Range<usize> = 136..148;
+const CHECKSUM: Range<usize> = 148..156;
+const DEVICE_MAJOR: Range<usize> = 329..337;
+const DEVICE_MINOR: Range<usize> = 337..345;
 /// Largest PAX record set or long name; an xattr has at most 64 KiB.
 const EXTENSION_LIMIT: u64 = 1024 * 1024;
 
@@ -85,7 +95,7 @@ impl<R: Read> Tarball<R> {
         loop {
             self.skip_data()?;
             let Some(header) = self.header()? else { return Ok(None) };
-            let size = header.entry_size().map_err(damaged)?;
+            let size = unsigned(&header, SIZE)?;
             match header.as_bytes()[156] {
                 b'x' | b'X' => extensions.pax(&self.extension(size)?)?,
                 b'L' => extensions.name = Some(without_nul(self.extension(size)?)),
@@ -100,28 +110,24 @@ impl<R: Read> Tarball<R> {
         let name = extensions.name.unwrap_or_else(|| header.path_bytes().into_owned());
         let kind = kind(flag, &name)?;
         let size = match kind {
-            Kind::File => extensions.size.map_or_else(|| header.entry_size(), Ok).map_err(damaged)?,
+            Kind::File => extensions.size.map_or_else(|| unsigned(header, SIZE), Ok)?,
             // Header-only kinds have no data whatever their size field says, as in Go's archive/tar.
             _ => 0,
         };
         self.expect(size);
         let link = extensions.link.or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
         let device = match kind {
-            Kind::Character | Kind::Block => (
-                header.device_major().map_err(damaged)?.unwrap_or(0),
-                header.device_minor().map_err(damaged)?.unwrap_or(0),
-            ),
+            Kind::Character | Kind::Block => (device(header, DEVICE_MAJOR)?, device(header, DEVICE_MINOR)?),
             _ => (0, 0),
         };
         Ok(Entry {
-            uid: owner(extensions.uid.map_or_else(|| header.uid(), Ok).map_err(damaged)?)?,
-            gid: owner(extensions.gid.map_or_else(|| header.gid(), Ok).map_err(damaged)?)?,
+            uid: owner(extensions.uid.map_or_else(|| unsigned(header, UID), Ok)?)?,
+            gid: owner(extensions.gid.map_or_else(|| unsigned(header, GID), Ok)?)?,
             modified: match extensions.modified {
                 Some(modified) => modified,
-                // A negative base-256 number arrives here as its two's complement.
-                None => (header.mtime().map_err(damaged)?.cast_signed(), 0),
+                None => (number(header, MODIFIED)?, 0),
             },
-            mode: header.mode().map_err(damaged)? & 0o7777,
+            mode: u32::try_from(number(header, MODE)? & 0o7777).unwrap_or(0),
             link: link.unwrap_or_default(),
             xattrs: extensions.xattrs,
             name,
@@ -149,16 +155,10 @@ impl<R: Read> Tarball<R> {
             return Ok(None);
         }
         let sum = |byte: fn(u8) -> i64| -> i64 {
-            let field = 148..156;
-            let text: i64 = header
-                .as_bytes()
-                .iter()
-                .enumerate()
-                .map(|(index, value)| if field.contains(&index) { 32 } else { byte(*value) })
-                .sum();
-            text
+            let bytes = header.as_bytes().iter().enumerate();
+            bytes.map(|(index, value)| if CHECKSUM.contains(&index) { 32 } else { byte(*value) }).sum()
         };
-        let expected = i64::from(header.cksum().map_err(damaged)?);
+        let expected = number(&header, CHECKSUM)?;
         // Some old archivers summed signed bytes.
         if sum(i64::from) != expected && sum(|byte| i64::from(byte.cast_signed())) != expected {
             return Err(damaged("a header's checksum is wrong"));
@@ -185,12 +185,9 @@ impl<R: Read> Tarball<R> {
     fn skip_data(&mut self) -> Result<(), Error> {
         let read = |source| Error::Read { what: "tar stream".into(), source };
         io::copy(self, &mut io::sink()).map_err(read)?;
+        // Some archivers leave the last padding out; then the next header is missing too, which is the end.
         let padding = std::mem::take(&mut self.padding);
-        let skipped = io::copy(&mut (&mut self.input).take(padding), &mut io::sink()).map_err(read)?;
-        if skipped < padding {
-            return Err(damaged("it ends within an entry"));
-        }
-        Ok(())
+        io::copy(&mut (&mut self.input).take(padding), &mut io::sink()).map_err(read).map(drop)
     }
 }
 
@@ -234,6 +231,30 @@ impl Extensions {
         }
         Ok(())
     }
+}
+
+/// A number of a header: octal digits, or base-256 when the first bit is set. An empty field is 0.
+fn number(header: &tar::Header, field: Range<usize>) -> Result<i64, Error> {
+    let bytes = &header.as_bytes()[field];
+    if bytes[0] & 0x80 != 0 {
+        // The sign is the second bit; the first is only the mark.
+        let first = i128::from((bytes[0] << 1).cast_signed() >> 1);
+        let wide = bytes[1..].iter().fold(first, |number, byte| (number << 8) | i128::from(*byte));
+        return i64::try_from(wide).map_err(|_| damaged("a number of a header is too large"));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|_| damaged("a header's field is not a number"))?;
+    match text.trim_matches(['\0', ' ']) {
+        "" => Ok(0),
+        digits => i64::from_str_radix(digits, 8).map_err(|_| damaged("a header's field is not a number")),
+    }
+}
+
+fn unsigned(header: &tar::Header, field: Range<usize>) -> Result<u64, Error> {
+    u64::try_from(number(header, field)?).map_err(|_| damaged("a size or owner is negative"))
+}
+
+fn device(header: &tar::Header, field: Range<usize>) -> Result<u32, Error> {
+    u32::try_from(number(header, field)?).map_err(|_| damaged("a device number is out of range"))
 }
 
 fn kind(flag: u8, name: &[u8]) -> Result<Kind, Error> {
@@ -359,19 +380,35 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_octal_or_base_256() {
+        let mut header = tar::Header::new_ustar();
+        let mut read = |bytes: [u8; 12]| {
+            header.as_mut_bytes()[MODIFIED].copy_from_slice(&bytes);
+            number(&header, MODIFIED).ok()
+        };
+        assert_eq!(read(*b"00000000017\0"), Some(15));
+        assert_eq!(read([0; 12]), Some(0));
+        assert_eq!(read([255; 12]), Some(-1));
+        assert_eq!(read([128, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]), Some(256));
+        assert_eq!(read([191; 12]), None);
+        assert_eq!(read(*b"hello, world"), None);
+    }
+
+    #[test]
     fn damaged_streams_are_refused_with_a_reason() {
         let good = {
             let mut builder = tar::Builder::new(Vec::new());
             builder.append(&header("a", tar::EntryType::Regular, 600), &[1; 600][..]).unwrap();
             builder.into_inner().unwrap()
         };
+        assert_eq!(entries(&good[..512 + 600]).unwrap().len(), 1, "only the padding is missing");
         let mut wrong_sum = good.clone();
         wrong_sum[0] = b'b';
         let huge = header("a", tar::EntryType::XHeader, 1 << 40).as_bytes().to_vec();
         let sparse = header("a", tar::EntryType::GNUSparse, 0).as_bytes().to_vec();
         let unknown = header("a", tar::EntryType::new(b'Z'), 0).as_bytes().to_vec();
         let cases = [
-            (&good[..700], "ends within"),
+            (&good[..1100], "ends within"),
             (&good[..100], "ends within a header"),
             (&wrong_sum[..], "checksum"),
             (&huge[..], "extended header of 1099511627776 bytes"),
