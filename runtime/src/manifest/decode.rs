@@ -24,7 +24,12 @@ pub struct Problem {
 /// Reads `node` as a `T`, or says everything that is wrong with it.
 pub(super) fn decode<T: DeserializeOwned>(node: &Node) -> Result<T, Vec<Problem>> {
     let unknown = RefCell::new(Vec::new());
-    let result = T::deserialize(Decoder { node, path: Path::Root, known: &[], unknown: &unknown });
+    let result = T::deserialize(Decoder {
+        node,
+        path: Path::Root,
+        known: &[],
+        unknown: &unknown,
+    });
     let mut problems = unknown.into_inner();
     match result {
         Ok(value) if problems.is_empty() => Ok(value),
@@ -48,7 +53,10 @@ impl fmt::Display for Path<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Root => Ok(()),
-            Self::Field { parent: Path::Root, name } => out.write_str(name),
+            Self::Field {
+                parent: Path::Root,
+                name,
+            } => out.write_str(name),
             Self::Field { parent, name } => write!(out, "{parent}.{name}"),
             Self::Item { parent, index } => write!(out, "{parent}[{index}]"),
         }
@@ -69,12 +77,19 @@ impl std::error::Error for Mismatch {}
 
 impl de::Error for Mismatch {
     fn custom<T: fmt::Display>(text: T) -> Self {
-        Self(Problem { line: None, text: text.to_string() })
+        Self(Problem {
+            line: None,
+            text: text.to_string(),
+        })
     }
 
     fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
         let expected = expected_text(&expected.to_string());
-        Self::custom(format_args!("expected {expected}, found {}{}", found_text(found), remedy(found, &expected)))
+        Self::custom(format_args!(
+            "expected {expected}, found {}{}",
+            found_text(found),
+            remedy(found, &expected)
+        ))
     }
 }
 
@@ -141,7 +156,10 @@ impl Decoder<'_> {
             Path::Root => problem.text,
             path => format!("{path}: {}", problem.text),
         };
-        Mismatch(Problem { line: Some(self.node.line), text })
+        Mismatch(Problem {
+            line: Some(self.node.line),
+            text,
+        })
     }
 
     fn note_unknown(&self) {
@@ -151,7 +169,10 @@ impl Decoder<'_> {
         {
             text.push_str(&format!(", did you mean \"{known}\"?"));
         }
-        self.unknown.borrow_mut().push(Problem { line: Some(self.node.line), text });
+        self.unknown.borrow_mut().push(Problem {
+            line: Some(self.node.line),
+            text,
+        });
     }
 }
 
@@ -169,10 +190,17 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
             },
             Value::Float(value) => visitor.visit_f64(*value),
             Value::Text(text) => visitor.visit_str(text),
-            Value::List(list) => visitor.visit_seq(Items { decoder: self, list, index: 0 }),
-            Value::Map(entries) => {
-                visitor.visit_map(Fields { decoder: self, entries, index: 0, known: None })
-            }
+            Value::List(list) => visitor.visit_seq(Items {
+                decoder: self,
+                list,
+                index: 0,
+            }),
+            Value::Map(entries) => visitor.visit_map(Fields {
+                decoder: self,
+                entries,
+                index: 0,
+                known: None,
+            }),
         };
         result.map_err(|error| self.place(error))
     }
@@ -206,7 +234,12 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
             };
             return found.map_err(|error| self.place(error));
         };
-        let fields = Fields { decoder: self, entries, index: 0, known: Some(known) };
+        let fields = Fields {
+            decoder: self,
+            entries,
+            index: 0,
+            known: Some(known),
+        };
         visitor.visit_map(fields).map_err(|error| self.place(error))
     }
 
@@ -234,9 +267,17 @@ impl<'de> SeqAccess<'de> for Items<'_> {
         let Some(node) = self.list.get(self.index) else {
             return Ok(None);
         };
-        let path = Path::Item { parent: &self.decoder.path, index: self.index };
+        let path = Path::Item {
+            parent: &self.decoder.path,
+            index: self.index,
+        };
         self.index += 1;
-        seed.deserialize(Decoder { node, path, ..self.decoder }).map(Some)
+        seed.deserialize(Decoder {
+            node,
+            path,
+            ..self.decoder
+        })
+        .map(Some)
     }
 }
 
@@ -269,23 +310,37 @@ impl<'de> MapAccess<'de> for Fields<'_> {
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Mismatch> {
         let entry = &self.entries[self.index];
         self.index += 1;
-        let path = Path::Field { parent: &self.decoder.path, name: &entry.key };
+        let path = Path::Field {
+            parent: &self.decoder.path,
+            name: &entry.key,
+        };
         let known = self.known.unwrap_or_default();
         let mut node = std::borrow::Cow::Borrowed(&entry.node);
         if self.known.is_some() && node.line != entry.line && entry.line > 0 {
             // An unknown field is reported at its key, not at the first line of its value.
             if !known.contains(&entry.key.as_str()) {
-                node = std::borrow::Cow::Owned(Node { line: entry.line, value: Value::Null });
+                node = std::borrow::Cow::Owned(Node {
+                    line: entry.line,
+                    value: Value::Null,
+                });
             }
         }
-        seed.deserialize(Decoder { node: &node, path, known, ..self.decoder })
+        seed.deserialize(Decoder {
+            node: &node,
+            path,
+            known,
+            ..self.decoder
+        })
     }
 }
 
 /// The known name that `name` most likely stands for.
 pub(super) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let lower = name.to_ascii_lowercase();
-    let best = known.iter().map(|known| (distance(&lower, &known.to_ascii_lowercase()), *known)).min()?;
+    let best = known
+        .iter()
+        .map(|known| (distance(&lower, &known.to_ascii_lowercase()), *known))
+        .min()?;
     let allowed = if name.len() < 5 { 1 } else { 2 };
     (best.0 <= allowed).then_some(best.1)
 }

@@ -8,20 +8,24 @@
 //! beside the object that the API shows. Which fields hull honours is told in `docs/fields.md`.
 
 mod accept;
+mod changed;
 mod decode;
 mod defaults;
 mod invalid;
 mod load;
 mod names;
+mod object;
 pub mod pod;
 pub mod quantity;
 pub mod raw;
 mod tree;
 
 pub use accept::{Accepted, Identity, accept};
+pub use changed::{Change, Update, changed};
 pub use decode::Problem;
 pub use invalid::{FieldError, Invalid};
 pub use load::{Error, Loaded, load, reload};
+pub use object::{accept_config_map, accept_secret, accept_service};
 
 #[cfg(test)]
 mod tests;

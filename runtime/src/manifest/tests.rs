@@ -19,7 +19,10 @@ fn identity() -> Identity {
 }
 
 fn raw_pod(text: &str) -> raw::Pod {
-    match load(text, "pod.yaml").unwrap_or_else(|error| panic!("{error}")).remove(0) {
+    match load(text, "pod.yaml")
+        .unwrap_or_else(|error| panic!("{error}"))
+        .remove(0)
+    {
         Loaded::Pod(pod) => *pod,
         other => panic!("{other:?}"),
     }
@@ -31,15 +34,21 @@ fn accepted(text: &str) -> Accepted {
 
 /// A pod `web` whose container `app` has these further lines.
 fn with_container(lines: &str) -> String {
-    let mut text = String::from("apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\nspec:\n  containers:\n  - name: app\n    image: nginx:1\n");
-    lines.lines().for_each(|line| text.push_str(&format!("    {line}\n")));
+    let mut text = String::from(
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\nspec:\n  containers:\n  - name: app\n    image: nginx:1\n",
+    );
+    lines
+        .lines()
+        .for_each(|line| text.push_str(&format!("    {line}\n")));
     text
 }
 
 /// A pod `web` with these further lines in its spec.
 fn with_spec(lines: &str) -> String {
     let mut text = with_container("");
-    lines.lines().for_each(|line| text.push_str(&format!("  {line}\n")));
+    lines
+        .lines()
+        .for_each(|line| text.push_str(&format!("  {line}\n")));
     text
 }
 
@@ -68,7 +77,11 @@ fn the_example_pods_are_accepted_as_they_stand() {
     ] {
         let pod = accepted(text).pod;
         assert_eq!(pod.meta.name, name);
-        assert_eq!((pod.spec.init_containers.len(), pod.spec.containers.len()), (init, main), "{name}");
+        assert_eq!(
+            (pod.spec.init_containers.len(), pod.spec.containers.len()),
+            (init, main),
+            "{name}"
+        );
     }
 }
 
@@ -191,7 +204,8 @@ fn null_is_absence_and_an_octal_mode_is_octal() {
 
 #[test]
 fn unknown_fields_are_named_with_path_line_and_guess() {
-    let text = with_container("imagee: x\nports:\n- containerport: 80\nenv:\n- {name: A, valu: b}\nzzzzzz:\n  a: 1");
+    let text =
+        with_container("imagee: x\nports:\n- containerport: 80\nenv:\n- {name: A, valu: b}\nzzzzzz:\n  a: 1");
     assert_eq!(
         load_error(&text),
         "web.yaml:9: unknown field \"spec.containers[0].imagee\", did you mean \"image\"?\n\
@@ -208,12 +222,30 @@ fn wrong_types_are_named_with_path_and_line() {
             "env: [{name: A, value: 8080}]",
             "web.yaml:9: spec.containers[0].env[0].value: expected a string, found the number 8080; write \"8080\"",
         ),
-        ("stdin: yes", "web.yaml:9: spec.containers[0].stdin: expected a boolean, found the text \"yes\"; write true"),
-        ("command: sleep 1", "web.yaml:9: spec.containers[0].command: expected a list, found the text \"sleep 1\""),
-        ("securityContext: []", "web.yaml:9: spec.containers[0].securityContext: expected a mapping, found a list"),
-        ("ports: [{containerPort: http}]", "web.yaml:9: spec.containers[0].ports[0].containerPort: expected a whole number, found the text \"http\""),
-        ("ports: [{containerPort: 99999999999}]", "web.yaml:9: spec.containers[0].ports[0].containerPort: "),
-        ("livenessProbe: {httpGet: {port: [1]}}", "web.yaml:9: spec.containers[0].livenessProbe.httpGet.port: expected a number or a name, found a list"),
+        (
+            "stdin: yes",
+            "web.yaml:9: spec.containers[0].stdin: expected a boolean, found the text \"yes\"; write true",
+        ),
+        (
+            "command: sleep 1",
+            "web.yaml:9: spec.containers[0].command: expected a list, found the text \"sleep 1\"",
+        ),
+        (
+            "securityContext: []",
+            "web.yaml:9: spec.containers[0].securityContext: expected a mapping, found a list",
+        ),
+        (
+            "ports: [{containerPort: http}]",
+            "web.yaml:9: spec.containers[0].ports[0].containerPort: expected a whole number, found the text \"http\"",
+        ),
+        (
+            "ports: [{containerPort: 99999999999}]",
+            "web.yaml:9: spec.containers[0].ports[0].containerPort: ",
+        ),
+        (
+            "livenessProbe: {httpGet: {port: [1]}}",
+            "web.yaml:9: spec.containers[0].livenessProbe.httpGet.port: expected a number or a name, found a list",
+        ),
     ] {
         let found = load_error(&with_container(lines));
         assert!(found.starts_with(error), "{lines}: {found}");
@@ -224,17 +256,32 @@ fn wrong_types_are_named_with_path_and_line() {
 fn what_is_no_object_is_refused_with_its_line() {
     for (text, error) in [
         ("a: [", "web.yaml:1: "),
-        ("- a", "web.yaml:1: a Kubernetes object is a mapping with apiVersion, kind and metadata"),
-        ("kind: Pod", "web.yaml:1: apiVersion is not set; write apiVersion: v1"),
-        ("apiVersion: v1", "web.yaml:1: kind is not set; write, say, kind: Pod"),
+        (
+            "- a",
+            "web.yaml:1: a Kubernetes object is a mapping with apiVersion, kind and metadata",
+        ),
+        (
+            "kind: Pod",
+            "web.yaml:1: apiVersion is not set; write apiVersion: v1",
+        ),
+        (
+            "apiVersion: v1",
+            "web.yaml:1: kind is not set; write, say, kind: Pod",
+        ),
         (
             "---\napiVersion: apps/v1\nkind: Deployment",
             "web.yaml:2: no matches for kind \"Deployment\" in version \"apps/v1\"; hull takes Pod, Service, \
              ConfigMap, Secret and List, all in version \"v1\"",
         ),
-        ("apiVersion: v1\nkind: List", "web.yaml:1: a List has its objects in items"),
+        (
+            "apiVersion: v1\nkind: List",
+            "web.yaml:1: a List has its objects in items",
+        ),
         ("apiVersion: v1\nkind: Pod\nkind: Pod", "web.yaml:3: "),
-        ("{\"apiVersion\": \"v1\", \"kind\": \"Pod\", \"kind\": \"Pod\"}", "web.yaml:1: "),
+        (
+            "{\"apiVersion\": \"v1\", \"kind\": \"Pod\", \"kind\": \"Pod\"}",
+            "web.yaml:1: ",
+        ),
     ] {
         let found = load_error(text);
         assert!(found.starts_with(error), "{text:?}: {found}");
@@ -245,7 +292,9 @@ fn what_is_no_object_is_refused_with_its_line() {
 #[test]
 fn bombs_are_refused() {
     let deep = "[".repeat(10_000);
-    let block: String = (0..2_000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
+    let block: String = (0..2_000)
+        .map(|depth| format!("{}a:\n", " ".repeat(depth)))
+        .collect();
     let json = format!("{{\"a\":{}", "[".repeat(100_000));
     let mut laughs = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
     for level in 1..9 {
@@ -262,12 +311,22 @@ fn bombs_are_refused() {
 
 #[test]
 fn resources_are_exact() {
-    let lines = "resources:\n  limits: {cpu: 0.5, memory: 64Mi}\n  requests: {cpu: 100m, ephemeral-storage: '1e3'}";
+    let lines =
+        "resources:\n  limits: {cpu: 0.5, memory: 64Mi}\n  requests: {cpu: 100m, ephemeral-storage: '1e3'}";
     let accepted = accepted(&with_container(lines));
     let resources = &accepted.pod.spec.containers[0].resources;
-    assert_eq!((resources.cpu_request, resources.cpu_limit), (Some(100), Some(500)));
-    assert_eq!((resources.memory_request, resources.memory_limit), (Some(64 << 20), Some(64 << 20)));
-    assert_eq!((resources.ephemeral_request, resources.ephemeral_limit), (Some(1000), None));
+    assert_eq!(
+        (resources.cpu_request, resources.cpu_limit),
+        (Some(100), Some(500))
+    );
+    assert_eq!(
+        (resources.memory_request, resources.memory_limit),
+        (Some(64 << 20), Some(64 << 20))
+    );
+    assert_eq!(
+        (resources.ephemeral_request, resources.ephemeral_limit),
+        (Some(1000), None)
+    );
     let shown = serde_json::to_value(&accepted.object.spec.containers[0].resources).unwrap();
     let expected = serde_json::json!({
         "limits": {"cpu": "500m", "memory": "64Mi"},
@@ -292,51 +351,180 @@ fn several_errors_stand_on_lines_of_their_own() {
 
 /// Lines of a container and the one error that they bring.
 const BAD_CONTAINERS: &[(&str, &str)] = &[
-    ("imagePullPolicy: Sometimes", "imagePullPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"IfNotPresent\", \"Never\""),
-    ("terminationMessagePolicy: No", "terminationMessagePolicy: Invalid value: \"No\": must be 'File' or 'FallbackToLogsOnError'"),
+    (
+        "imagePullPolicy: Sometimes",
+        "imagePullPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"IfNotPresent\", \"Never\"",
+    ),
+    (
+        "terminationMessagePolicy: No",
+        "terminationMessagePolicy: Invalid value: \"No\": must be 'File' or 'FallbackToLogsOnError'",
+    ),
     ("ports: [{}]", "ports[0].containerPort: Required value"),
-    ("ports: [{containerPort: 65536}]", "ports[0].containerPort: Invalid value: 65536: must be between 1 and 65535, inclusive"),
-    ("ports: [{containerPort: 1, protocol: tcp}]", "ports[0].protocol: Unsupported value: \"tcp\": supported values: \"SCTP\", \"TCP\", \"UDP\""),
-    ("ports: [{containerPort: 1, name: a}, {containerPort: 2, name: a}]", "ports[1].name: Duplicate value: \"a\""),
-    ("ports: [{containerPort: 1, name: '80'}]", "ports[0].name: Invalid value: \"80\": must contain at least one letter (a-z)"),
-    ("ports: [{containerPort: 1, hostPort: 1}]", "ports[0].hostPort: not supported by hull: ports of the host are not mapped yet; use hostNetwork, or the pod's address"),
-    ("env: [{name: A=B, value: c}]", "env[0].name: Invalid value: \"A=B\": a valid environment variable name must consist only of printable ASCII characters other than '='"),
+    (
+        "ports: [{containerPort: 65536}]",
+        "ports[0].containerPort: Invalid value: 65536: must be between 1 and 65535, inclusive",
+    ),
+    (
+        "ports: [{containerPort: 1, protocol: tcp}]",
+        "ports[0].protocol: Unsupported value: \"tcp\": supported values: \"SCTP\", \"TCP\", \"UDP\"",
+    ),
+    (
+        "ports: [{containerPort: 1, name: a}, {containerPort: 2, name: a}]",
+        "ports[1].name: Duplicate value: \"a\"",
+    ),
+    (
+        "ports: [{containerPort: 1, name: '80'}]",
+        "ports[0].name: Invalid value: \"80\": must contain at least one letter (a-z)",
+    ),
+    (
+        "ports: [{containerPort: 1, hostPort: 1}]",
+        "ports[0].hostPort: not supported by hull: ports of the host are not mapped yet; use hostNetwork, or the pod's address",
+    ),
+    (
+        "env: [{name: A=B, value: c}]",
+        "env[0].name: Invalid value: \"A=B\": a valid environment variable name must consist only of printable ASCII characters other than '='",
+    ),
     ("env: [{value: c}]", "env[0].name: Required value"),
-    ("env: [{name: A, value: b, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]", "env[0].valueFrom: Invalid value: \"\": may not be specified when `value` is not empty"),
-    ("env: [{name: A, valueFrom: {}}]", "env[0].valueFrom: Invalid value: \"\": must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"),
-    ("env: [{name: A, valueFrom: {fieldRef: {fieldPath: metadata.foo}}}]", "env[0].valueFrom.fieldRef.fieldPath: Unsupported value: \"metadata.foo\": supported values: \"metadata.name\", \"metadata.namespace\", \"metadata.uid\", \"spec.nodeName\", \"spec.serviceAccountName\", \"status.hostIP\", \"status.hostIPs\", \"status.podIP\", \"status.podIPs\""),
-    ("env: [{name: A, valueFrom: {resourceFieldRef: {resource: limits.cpu, divisor: 1Ki}}}]", "env[0].valueFrom.resourceFieldRef.divisor: Invalid value: \"limits.cpu\": only divisor's values 1, 1m are supported with the cpu resource"),
-    ("env: [{name: A, valueFrom: {configMapKeyRef: {name: c}}}]", "env[0].valueFrom.configMapKeyRef.key: Required value"),
-    ("env: [{name: A, valueFrom: {fileKeyRef: {volumeName: v, path: f, key: K}}}]", "env[0].valueFrom.fileKeyRef.volumeName: Not found: \"v\""),
-    ("envFrom: [{}]", "envFrom[0]: Invalid value: \"\": must specify one of: `configMapRef` or `secretRef`"),
-    ("volumeMounts: [{name: data, mountPath: /d}]", "volumeMounts[0].name: Not found: \"data\""),
-    ("resources: {requests: {cpu: 2}, limits: {cpu: 1}}", "resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1"),
-    ("resources: {limits: {cpu: -1}}", "resources.limits[cpu]: Invalid value: \"-1\": must be greater than or equal to 0"),
-    ("resources: {limits: {memory: 1Mb}}", "resources.limits[memory]: Invalid value: \"1Mb\": quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"),
-    ("resources: {limits: {hugepages-2Mi: 2Mi}}", "resources.limits[hugepages-2Mi]: not supported by hull: only cpu, memory and ephemeral-storage can be asked for"),
-    ("resources: {limits: {cpus: 1}}", "resources.limits[cpus]: Invalid value: \"cpus\": must be a standard resource for containers"),
-    ("livenessProbe: {}", "livenessProbe: Required value: must specify a handler type"),
-    ("livenessProbe: {exec: {command: [a]}, tcpSocket: {port: 1}}", "livenessProbe.tcpSocket: Forbidden: may not specify more than 1 handler type"),
-    ("livenessProbe: {exec: {}}", "livenessProbe.exec.command: Required value"),
-    ("livenessProbe: {tcpSocket: {port: 1}, successThreshold: 2}", "livenessProbe.successThreshold: Invalid value: 2: must be 1"),
-    ("livenessProbe: {tcpSocket: {port: 0}}", "livenessProbe.tcpSocket.port: Invalid value: 0: must be between 1 and 65535, inclusive"),
-    ("livenessProbe: {tcpSocket: {port: 1}, periodSeconds: -1}", "livenessProbe.periodSeconds: Invalid value: -1: must be greater than or equal to 0"),
-    ("livenessProbe: {tcpSocket: {port: 1}, terminationGracePeriodSeconds: 0}", "livenessProbe.terminationGracePeriodSeconds: Invalid value: 0: must be greater than 0"),
-    ("readinessProbe: {tcpSocket: {port: 1}, terminationGracePeriodSeconds: 5}", "readinessProbe.terminationGracePeriodSeconds: Invalid value: 5: must not be set for readinessProbes"),
-    ("startupProbe: {httpGet: {port: 1, scheme: http}}", "startupProbe.httpGet.scheme: Unsupported value: \"http\": supported values: \"HTTP\", \"HTTPS\""),
-    ("startupProbe: {httpGet: {port: 1, httpHeaders: [{name: 'a b'}]}}", "startupProbe.httpGet.httpHeaders: Invalid value: \"a b\": a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')"),
-    ("lifecycle: {preStop: {sleep: {seconds: 31}}}", "lifecycle.preStop.sleep: Invalid value: 31: must be non-negative and less than terminationGracePeriodSeconds (30)"),
-    ("lifecycle: {postStart: {}}", "lifecycle.postStart: Required value: must specify a handler type"),
-    ("lifecycle: {stopSignal: SIGINT}", "lifecycle.stopSignal: not supported by hull: the image's STOPSIGNAL is used; set it there, or send the signal from preStop"),
-    ("restartPolicyRules: [{action: Restart, exitCodes: {operator: In, values: [1]}}]", "restartPolicy: Required value: must specify restartPolicy when restart rules are used"),
-    ("volumeDevices: [{}]", "volumeDevices: not supported by hull: there are no block volumes"),
-    ("securityContext: {procMount: Unmasked}", "securityContext.procMount: not supported by hull: it needs hostUsers: false"),
-    ("securityContext: {runAsUser: -1}", "securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive"),
-    ("securityContext: {privileged: true, allowPrivilegeEscalation: false}", "securityContext: Invalid value: {\"allowPrivilegeEscalation\":false,\"privileged\":true}: cannot set `allowPrivilegeEscalation` to false and `privileged` to true"),
-    ("securityContext: {seLinuxOptions: {}}", "securityContext.seLinuxOptions: not supported by hull: SELinux labels are not set"),
-    ("securityContext: {appArmorProfile: {type: Localhost}}", "securityContext.appArmorProfile: not supported by hull: AppArmor profiles are not loaded; use Unconfined, or leave it out"),
-    ("securityContext: {seccompProfile: {type: Localhost}}", "securityContext.seccompProfile.localhostProfile: Required value: must be set when seccomp type is Localhost"),
-    ("securityContext: {capabilities: {add: [NET_FOO]}}", "securityContext.capabilities.add[0]: Invalid value: \"NET_FOO\": is no capability of Linux"),
+    (
+        "env: [{name: A, value: b, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]",
+        "env[0].valueFrom: Invalid value: \"\": may not be specified when `value` is not empty",
+    ),
+    (
+        "env: [{name: A, valueFrom: {}}]",
+        "env[0].valueFrom: Invalid value: \"\": must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
+    ),
+    (
+        "env: [{name: A, valueFrom: {fieldRef: {fieldPath: metadata.foo}}}]",
+        "env[0].valueFrom.fieldRef.fieldPath: Unsupported value: \"metadata.foo\": supported values: \"metadata.name\", \"metadata.namespace\", \"metadata.uid\", \"spec.nodeName\", \"spec.serviceAccountName\", \"status.hostIP\", \"status.hostIPs\", \"status.podIP\", \"status.podIPs\"",
+    ),
+    (
+        "env: [{name: A, valueFrom: {resourceFieldRef: {resource: limits.cpu, divisor: 1Ki}}}]",
+        "env[0].valueFrom.resourceFieldRef.divisor: Invalid value: \"limits.cpu\": only divisor's values 1, 1m are supported with the cpu resource",
+    ),
+    (
+        "env: [{name: A, valueFrom: {configMapKeyRef: {name: c}}}]",
+        "env[0].valueFrom.configMapKeyRef.key: Required value",
+    ),
+    (
+        "env: [{name: A, valueFrom: {fileKeyRef: {volumeName: v, path: f, key: K}}}]",
+        "env[0].valueFrom.fileKeyRef.volumeName: Not found: \"v\"",
+    ),
+    (
+        "envFrom: [{}]",
+        "envFrom[0]: Invalid value: \"\": must specify one of: `configMapRef` or `secretRef`",
+    ),
+    (
+        "volumeMounts: [{name: data, mountPath: /d}]",
+        "volumeMounts[0].name: Not found: \"data\"",
+    ),
+    (
+        "resources: {requests: {cpu: 2}, limits: {cpu: 1}}",
+        "resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1",
+    ),
+    (
+        "resources: {limits: {cpu: -1}}",
+        "resources.limits[cpu]: Invalid value: \"-1\": must be greater than or equal to 0",
+    ),
+    (
+        "resources: {limits: {memory: 1Mb}}",
+        "resources.limits[memory]: Invalid value: \"1Mb\": quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+    ),
+    (
+        "resources: {limits: {hugepages-2Mi: 2Mi}}",
+        "resources.limits[hugepages-2Mi]: not supported by hull: only cpu, memory and ephemeral-storage can be asked for",
+    ),
+    (
+        "resources: {limits: {cpus: 1}}",
+        "resources.limits[cpus]: Invalid value: \"cpus\": must be a standard resource for containers",
+    ),
+    (
+        "livenessProbe: {}",
+        "livenessProbe: Required value: must specify a handler type",
+    ),
+    (
+        "livenessProbe: {exec: {command: [a]}, tcpSocket: {port: 1}}",
+        "livenessProbe.tcpSocket: Forbidden: may not specify more than 1 handler type",
+    ),
+    (
+        "livenessProbe: {exec: {}}",
+        "livenessProbe.exec.command: Required value",
+    ),
+    (
+        "livenessProbe: {tcpSocket: {port: 1}, successThreshold: 2}",
+        "livenessProbe.successThreshold: Invalid value: 2: must be 1",
+    ),
+    (
+        "livenessProbe: {tcpSocket: {port: 0}}",
+        "livenessProbe.tcpSocket.port: Invalid value: 0: must be between 1 and 65535, inclusive",
+    ),
+    (
+        "livenessProbe: {tcpSocket: {port: 1}, periodSeconds: -1}",
+        "livenessProbe.periodSeconds: Invalid value: -1: must be greater than or equal to 0",
+    ),
+    (
+        "livenessProbe: {tcpSocket: {port: 1}, terminationGracePeriodSeconds: 0}",
+        "livenessProbe.terminationGracePeriodSeconds: Invalid value: 0: must be greater than 0",
+    ),
+    (
+        "readinessProbe: {tcpSocket: {port: 1}, terminationGracePeriodSeconds: 5}",
+        "readinessProbe.terminationGracePeriodSeconds: Invalid value: 5: must not be set for readinessProbes",
+    ),
+    (
+        "startupProbe: {httpGet: {port: 1, scheme: http}}",
+        "startupProbe.httpGet.scheme: Unsupported value: \"http\": supported values: \"HTTP\", \"HTTPS\"",
+    ),
+    (
+        "startupProbe: {httpGet: {port: 1, httpHeaders: [{name: 'a b'}]}}",
+        "startupProbe.httpGet.httpHeaders: Invalid value: \"a b\": a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')",
+    ),
+    (
+        "lifecycle: {preStop: {sleep: {seconds: 31}}}",
+        "lifecycle.preStop.sleep: Invalid value: 31: must be non-negative and less than terminationGracePeriodSeconds (30)",
+    ),
+    (
+        "lifecycle: {postStart: {}}",
+        "lifecycle.postStart: Required value: must specify a handler type",
+    ),
+    (
+        "lifecycle: {stopSignal: SIGINT}",
+        "lifecycle.stopSignal: not supported by hull: the image's STOPSIGNAL is used; set it there, or send the signal from preStop",
+    ),
+    (
+        "restartPolicyRules: [{action: Restart, exitCodes: {operator: In, values: [1]}}]",
+        "restartPolicy: Required value: must specify restartPolicy when restart rules are used",
+    ),
+    (
+        "volumeDevices: [{}]",
+        "volumeDevices: not supported by hull: there are no block volumes",
+    ),
+    (
+        "securityContext: {procMount: Unmasked}",
+        "securityContext.procMount: not supported by hull: it needs hostUsers: false",
+    ),
+    (
+        "securityContext: {runAsUser: -1}",
+        "securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive",
+    ),
+    (
+        "securityContext: {privileged: true, allowPrivilegeEscalation: false}",
+        "securityContext: Invalid value: {\"allowPrivilegeEscalation\":false,\"privileged\":true}: cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
+    ),
+    (
+        "securityContext: {seLinuxOptions: {}}",
+        "securityContext.seLinuxOptions: not supported by hull: SELinux labels are not set",
+    ),
+    (
+        "securityContext: {appArmorProfile: {type: Localhost}}",
+        "securityContext.appArmorProfile: not supported by hull: AppArmor profiles are not loaded; use Unconfined, or leave it out",
+    ),
+    (
+        "securityContext: {seccompProfile: {type: Localhost}}",
+        "securityContext.seccompProfile.localhostProfile: Required value: must be set when seccomp type is Localhost",
+    ),
+    (
+        "securityContext: {capabilities: {add: [NET_FOO]}}",
+        "securityContext.capabilities.add[0]: Invalid value: \"NET_FOO\": is no capability of Linux",
+    ),
 ];
 
 #[test]
@@ -349,31 +537,106 @@ fn bad_containers_are_refused_in_kubectls_words() {
 
 /// Lines of a spec and the one error that they bring.
 const BAD_SPECS: &[(&str, &str)] = &[
-    ("activeDeadlineSeconds: 0", "spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive"),
-    ("dnsPolicy: None", "spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None"),
-    ("dnsConfig: {nameservers: [x]}", "spec.dnsConfig.nameservers[0]: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"),
-    ("dnsConfig: {options: [{}]}", "spec.dnsConfig.options[0]: Required value: must not be empty"),
-    ("hostAliases: [{ip: '1'}]", "spec.hostAliases[0].ip: Invalid value: \"1\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"),
-    ("shareProcessNamespace: true\nhostPID: true", "spec.shareProcessNamespace: Invalid value: true: ShareProcessNamespace and HostPID cannot both be enabled"),
-    ("runtimeClassName: gvisor", "spec.runtimeClassName: not supported by hull: there is one runtime; leave it out"),
-    ("hostUsers: false", "spec.hostUsers: not supported by hull: user namespaces are not there yet; leave it out or set true"),
-    ("ephemeralContainers: [{}]", "spec.ephemeralContainers: not supported by hull: a pod starts without them"),
-    ("os: {name: windows}", "spec.os.name: not supported by hull: containers run on Linux; set linux or leave it out"),
-    ("readinessGates: [{conditionType: ''}]", "spec.readinessGates[0].conditionType: Required value"),
-    ("initContainers: [{name: app, image: a}]", "spec.initContainers[0].name: Duplicate value: \"app\""),
-    ("initContainers: [{name: i, image: a, livenessProbe: {tcpSocket: {port: 1}}}]", "spec.initContainers[0].livenessProbe: Forbidden: may not be set for init containers without restartPolicy=Always"),
-    ("volumes: [{name: a}, {name: a}]", "spec.volumes[1].name: Duplicate value: \"a\""),
-    ("volumes: [{name: a, emptyDir: {}, hostPath: {path: /}}]", "spec.volumes[0].hostPath: Forbidden: may not specify more than 1 volume type"),
-    ("volumes: [{name: a, nfs: {}}]", "spec.volumes[0].nfs: not supported by hull: use emptyDir, hostPath, configMap, secret, downwardAPI or projected"),
-    ("volumes: [{name: a, hostPath: {path: /a/../b}}]", "spec.volumes[0].hostPath.path: Invalid value: \"/a/../b\": must not contain '..'"),
-    ("volumes: [{name: a, configMap: {}}]", "spec.volumes[0].configMap.name: Required value"),
-    ("volumes: [{name: a, secret: {secretName: s, defaultMode: 01000}}]", "spec.volumes[0].secret.defaultMode: Invalid value: 512: must be a number between 0 and 0777 (octal), both inclusive"),
-    ("volumes: [{name: a, projected: {sources: [{serviceAccountToken: {}}]}}]", "spec.volumes[0].projected.sources[0].serviceAccountToken: not supported by hull: there is no API server that would issue it"),
-    ("volumes: [{name: a, downwardAPI: {items: [{path: ../x, fieldRef: {fieldPath: metadata.name}}]}}]", "spec.volumes[0].downwardAPI.items[0].path: Invalid value: \"../x\": must not contain '..'"),
-    ("securityContext: {sysctls: [{name: kernel.pid_max, value: '1'}]}", "spec.securityContext.sysctls[0].name: Forbidden: this sysctl belongs to the whole host, not to a pod"),
-    ("hostNetwork: true\ninitContainers: [{name: i, image: a, ports: [{containerPort: 1, hostPort: 2}]}]", "spec.initContainers[0].ports[0].hostPort: Invalid value: 2: must match `containerPort` when `hostNetwork` is true"),
-    ("hostNetwork: true\ninitContainers: [{name: i, image: a, ports: [{containerPort: 1}, {containerPort: 1}]}]", "spec.initContainers[0].ports[1].hostPort: Duplicate value: \"TCP//1\""),
-    ("hostnameOverride: a\nhostNetwork: true", "spec.hostnameOverride: Forbidden: hostnameOverride cannot be used with hostNetwork"),
+    (
+        "activeDeadlineSeconds: 0",
+        "spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive",
+    ),
+    (
+        "dnsPolicy: None",
+        "spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None",
+    ),
+    (
+        "dnsConfig: {nameservers: [x]}",
+        "spec.dnsConfig.nameservers[0]: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+    ),
+    (
+        "dnsConfig: {options: [{}]}",
+        "spec.dnsConfig.options[0]: Required value: must not be empty",
+    ),
+    (
+        "hostAliases: [{ip: '1'}]",
+        "spec.hostAliases[0].ip: Invalid value: \"1\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+    ),
+    (
+        "shareProcessNamespace: true\nhostPID: true",
+        "spec.shareProcessNamespace: Invalid value: true: ShareProcessNamespace and HostPID cannot both be enabled",
+    ),
+    (
+        "runtimeClassName: gvisor",
+        "spec.runtimeClassName: not supported by hull: there is one runtime; leave it out",
+    ),
+    (
+        "hostUsers: false",
+        "spec.hostUsers: not supported by hull: user namespaces are not there yet; leave it out or set true",
+    ),
+    (
+        "ephemeralContainers: [{}]",
+        "spec.ephemeralContainers: not supported by hull: a pod starts without them",
+    ),
+    (
+        "os: {name: windows}",
+        "spec.os.name: not supported by hull: containers run on Linux; set linux or leave it out",
+    ),
+    (
+        "readinessGates: [{conditionType: ''}]",
+        "spec.readinessGates[0].conditionType: Required value",
+    ),
+    (
+        "initContainers: [{name: app, image: a}]",
+        "spec.initContainers[0].name: Duplicate value: \"app\"",
+    ),
+    (
+        "initContainers: [{name: i, image: a, livenessProbe: {tcpSocket: {port: 1}}}]",
+        "spec.initContainers[0].livenessProbe: Forbidden: may not be set for init containers without restartPolicy=Always",
+    ),
+    (
+        "volumes: [{name: a}, {name: a}]",
+        "spec.volumes[1].name: Duplicate value: \"a\"",
+    ),
+    (
+        "volumes: [{name: a, emptyDir: {}, hostPath: {path: /}}]",
+        "spec.volumes[0].hostPath: Forbidden: may not specify more than 1 volume type",
+    ),
+    (
+        "volumes: [{name: a, nfs: {}}]",
+        "spec.volumes[0].nfs: not supported by hull: use emptyDir, hostPath, configMap, secret, downwardAPI or projected",
+    ),
+    (
+        "volumes: [{name: a, hostPath: {path: /a/../b}}]",
+        "spec.volumes[0].hostPath.path: Invalid value: \"/a/../b\": must not contain '..'",
+    ),
+    (
+        "volumes: [{name: a, configMap: {}}]",
+        "spec.volumes[0].configMap.name: Required value",
+    ),
+    (
+        "volumes: [{name: a, secret: {secretName: s, defaultMode: 01000}}]",
+        "spec.volumes[0].secret.defaultMode: Invalid value: 512: must be a number between 0 and 0777 (octal), both inclusive",
+    ),
+    (
+        "volumes: [{name: a, projected: {sources: [{serviceAccountToken: {}}]}}]",
+        "spec.volumes[0].projected.sources[0].serviceAccountToken: not supported by hull: there is no API server that would issue it",
+    ),
+    (
+        "volumes: [{name: a, downwardAPI: {items: [{path: ../x, fieldRef: {fieldPath: metadata.name}}]}}]",
+        "spec.volumes[0].downwardAPI.items[0].path: Invalid value: \"../x\": must not contain '..'",
+    ),
+    (
+        "securityContext: {sysctls: [{name: kernel.pid_max, value: '1'}]}",
+        "spec.securityContext.sysctls[0].name: Forbidden: this sysctl belongs to the whole host, not to a pod",
+    ),
+    (
+        "hostNetwork: true\ninitContainers: [{name: i, image: a, ports: [{containerPort: 1, hostPort: 2}]}]",
+        "spec.initContainers[0].ports[0].hostPort: Invalid value: 2: must match `containerPort` when `hostNetwork` is true",
+    ),
+    (
+        "hostNetwork: true\ninitContainers: [{name: i, image: a, ports: [{containerPort: 1}, {containerPort: 1}]}]",
+        "spec.initContainers[0].ports[1].hostPort: Duplicate value: \"TCP//1\"",
+    ),
+    (
+        "hostnameOverride: a\nhostNetwork: true",
+        "spec.hostnameOverride: Forbidden: hostnameOverride cannot be used with hostNetwork",
+    ),
 ];
 
 #[test]
@@ -393,13 +656,26 @@ fn bad_metadata_is_refused() {
         accept(pod, identity()).unwrap_err().to_string()
     };
     let no_name = refused(|pod| pod.metadata.name = None);
-    assert_eq!(no_name, "The Pod \"\" is invalid: metadata.name: Required value: name or generateName is required");
+    assert_eq!(
+        no_name,
+        "The Pod \"\" is invalid: metadata.name: Required value: name or generateName is required"
+    );
     let label = refused(|pod| drop(pod.metadata.labels.insert("a".into(), "b c".into())));
-    assert!(label.starts_with("The Pod \"web\" is invalid: metadata.labels: Invalid value: \"b c\": a valid label"));
+    assert!(
+        label.starts_with(
+            "The Pod \"web\" is invalid: metadata.labels: Invalid value: \"b c\": a valid label"
+        )
+    );
     let big = refused(|pod| drop(pod.metadata.annotations.insert("a".into(), "x".repeat(256 << 10))));
-    assert_eq!(big, "The Pod \"web\" is invalid: metadata.annotations: Too long: may not be more than 262144 bytes");
+    assert_eq!(
+        big,
+        "The Pod \"web\" is invalid: metadata.annotations: Too long: may not be more than 262144 bytes"
+    );
     let none = refused(|pod| pod.spec.containers.clear());
-    assert_eq!(none, "The Pod \"web\" is invalid: spec.containers: Required value");
+    assert_eq!(
+        none,
+        "The Pod \"web\" is invalid: spec.containers: Required value"
+    );
 }
 
 #[test]
@@ -412,7 +688,10 @@ fn fields_of_a_scheduler_are_accepted_and_shown() {
     let accepted = accepted(&text);
     assert_eq!(accepted.pod.spec.service_account, "robot");
     let shown = serde_json::to_value(&accepted.object.spec).unwrap();
-    assert_eq!(shown["tolerations"], serde_json::json!([{"key": "k", "operator": "Exists"}]));
+    assert_eq!(
+        shown["tolerations"],
+        serde_json::json!([{"key": "k", "operator": "Exists"}])
+    );
     assert_eq!(shown["affinity"], serde_json::json!({"nodeAffinity": {}}));
     assert_eq!(shown["serviceAccountName"], "robot");
 }
@@ -441,7 +720,10 @@ fn a_container_inherits_the_pods_security() {
     assert_eq!(spec.containers[0].security.seccomp, pod::Seccomp::Unconfined);
     let init = &spec.init_containers[0].security;
     assert_eq!(init.run_as_user, Some(6));
-    assert_eq!((&init.drop_capabilities[..], &init.add_capabilities[..]), (&["ALL".into()][..], &["NET_RAW".into()][..]));
+    assert_eq!(
+        (&init.drop_capabilities[..], &init.add_capabilities[..]),
+        (&["ALL".into()][..], &["NET_RAW".into()][..])
+    );
     assert_eq!(spec.security.fs_group, Some(7));
 }
 

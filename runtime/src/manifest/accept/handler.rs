@@ -56,15 +56,26 @@ pub(super) fn handlers(raw: &raw::Container, at: &At, scope: &Scope<'_>, errors:
 
 fn probe(raw: &raw::Probe, at: &At, errors: &mut Errors) -> Probe {
     let mut handlers = Vec::new();
-    common(raw.exec.as_ref(), raw.http_get.as_ref(), raw.tcp_socket.as_ref(), at, &mut handlers, errors);
+    common(
+        raw.exec.as_ref(),
+        raw.http_get.as_ref(),
+        raw.tcp_socket.as_ref(),
+        at,
+        &mut handlers,
+        errors,
+    );
     if let Some(grpc) = &raw.grpc {
         let at = at.field("grpc");
         let port = port_number(grpc.port.unwrap_or(0), &at.field("port"), errors);
-        handlers.push(("grpc", Handler::Grpc { port, service: grpc.service.clone().unwrap_or_default() }));
+        handlers.push((
+            "grpc",
+            Handler::Grpc {
+                port,
+                service: grpc.service.clone().unwrap_or_default(),
+            },
+        ));
     }
-    let mut number = |field: Option<i32>, name: &str| {
-        natural(field.map(i64::from), &at.field(name), errors)
-    };
+    let mut number = |field: Option<i32>, name: &str| natural(field.map(i64::from), &at.field(name), errors);
     let initial_delay_seconds = number(raw.initial_delay_seconds, "initialDelaySeconds");
     let timeout_seconds = number(raw.timeout_seconds, "timeoutSeconds");
     let period_seconds = number(raw.period_seconds, "periodSeconds");
@@ -72,7 +83,11 @@ fn probe(raw: &raw::Probe, at: &At, errors: &mut Errors) -> Probe {
     let failure_threshold = number(raw.failure_threshold, "failureThreshold");
     let grace_seconds = raw.termination_grace_period_seconds.map(|seconds| {
         if seconds <= 0 {
-            errors.invalid(&at.field("terminationGracePeriodSeconds"), seconds, "must be greater than 0");
+            errors.invalid(
+                &at.field("terminationGracePeriodSeconds"),
+                seconds,
+                "must be greater than 0",
+            );
         }
         u32::try_from(seconds.max(1)).unwrap_or(u32::MAX)
     });
@@ -89,15 +104,28 @@ fn probe(raw: &raw::Probe, at: &At, errors: &mut Errors) -> Probe {
 
 fn hook(raw: &raw::LifecycleHandler, at: &At, scope: &Scope<'_>, errors: &mut Errors) -> Handler {
     let mut handlers = Vec::new();
-    common(raw.exec.as_ref(), raw.http_get.as_ref(), raw.tcp_socket.as_ref(), at, &mut handlers, errors);
+    common(
+        raw.exec.as_ref(),
+        raw.http_get.as_ref(),
+        raw.tcp_socket.as_ref(),
+        at,
+        &mut handlers,
+        errors,
+    );
     if let Some(sleep) = &raw.sleep {
         let seconds = sleep.seconds.unwrap_or(0);
         let grace = scope.spec.termination_grace_period_seconds.unwrap_or(30);
         if !(0..=grace).contains(&seconds) {
-            let detail = format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
+            let detail =
+                format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
             errors.invalid(&at.field("sleep"), seconds, detail);
         }
-        handlers.push(("sleep", Handler::Sleep { seconds: u32::try_from(seconds.max(0)).unwrap_or(u32::MAX) }));
+        handlers.push((
+            "sleep",
+            Handler::Sleep {
+                seconds: u32::try_from(seconds.max(0)).unwrap_or(u32::MAX),
+            },
+        ));
     }
     only(handlers, at, errors)
 }
@@ -106,7 +134,10 @@ fn hook(raw: &raw::LifecycleHandler, at: &At, scope: &Scope<'_>, errors: &mut Er
 type Found = Vec<(&'static str, Handler)>;
 
 /// What probes and hooks share.
-#[expect(clippy::too_many_arguments, reason = "three optional fields of two structs that share them")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "three optional fields of two structs that share them"
+)]
 fn common(
     exec: Option<&raw::ExecAction>,
     http: Option<&raw::HttpGetAction>,
@@ -122,12 +153,21 @@ fn common(
         handlers.push(("exec", Handler::Exec(exec.command.clone())));
     }
     if let Some(http) = http {
-        handlers.push(("httpGet", Handler::HttpGet(http_get(http, &at.field("httpGet"), errors))));
+        handlers.push((
+            "httpGet",
+            Handler::HttpGet(http_get(http, &at.field("httpGet"), errors)),
+        ));
     }
     if let Some(tcp) = tcp {
         let at = at.field("tcpSocket").field("port");
         let host = given(tcp.host.as_ref()).map(str::to_owned);
-        handlers.push(("tcpSocket", Handler::TcpSocket { host, port: port(tcp.port.as_ref(), &at, errors) }));
+        handlers.push((
+            "tcpSocket",
+            Handler::TcpSocket {
+                host,
+                port: port(tcp.port.as_ref(), &at, errors),
+            },
+        ));
     }
 }
 
@@ -151,12 +191,19 @@ fn http_get(raw: &raw::HttpGetAction, at: &At, errors: &mut Errors) -> HttpGet {
     let at_headers = at.field("httpHeaders");
     let headers = raw.http_headers.iter().map(|header| {
         let name = header.name.clone().unwrap_or_default();
-        names::header(&name).into_iter().for_each(|fault| errors.invalid(&at_headers, &name, fault));
+        names::header(&name)
+            .into_iter()
+            .for_each(|fault| errors.invalid(&at_headers, &name, fault));
         (name, header.value.clone().unwrap_or_default())
     });
     let headers = headers.collect();
     HttpGet {
-        https: one_of(raw.scheme.as_ref(), &at.field("scheme"), &[("HTTP", false), ("HTTPS", true)], errors),
+        https: one_of(
+            raw.scheme.as_ref(),
+            &at.field("scheme"),
+            &[("HTTP", false), ("HTTPS", true)],
+            errors,
+        ),
         host: given(raw.host.as_ref()).map(str::to_owned),
         port: port(raw.port.as_ref(), &at.field("port"), errors),
         path: given(raw.path.as_ref()).unwrap_or("/").to_owned(),
@@ -169,7 +216,9 @@ fn port(raw: Option<&raw::IntOrString>, at: &At, errors: &mut Errors) -> Port {
         None => Port::Number(port_number(0, at, errors)),
         Some(raw::IntOrString::Int(number)) => Port::Number(port_number(*number, at, errors)),
         Some(raw::IntOrString::String(name)) => {
-            names::port(name).into_iter().for_each(|fault| errors.invalid(at, name, fault));
+            names::port(name)
+                .into_iter()
+                .for_each(|fault| errors.invalid(at, name, fault));
             Port::Name(name.clone())
         }
     }

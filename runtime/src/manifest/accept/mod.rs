@@ -9,7 +9,7 @@ mod dns;
 mod env;
 mod handler;
 mod meta;
-mod ports;
+pub(super) mod ports;
 mod resources;
 mod security;
 mod spec;
@@ -101,7 +101,10 @@ impl Scope<'_> {
     }
 
     fn volume(&self, name: &str) -> Option<&raw::Volume> {
-        self.spec.volumes.iter().find(|volume| volume.name.as_deref() == Some(name))
+        self.spec
+            .volumes
+            .iter()
+            .find(|volume| volume.name.as_deref() == Some(name))
     }
 }
 
@@ -119,16 +122,23 @@ fn required<'a>(text: Option<&'a String>, at: &At, errors: &mut Errors) -> &'a s
 }
 
 /// A required name that follows a rule.
-fn named<'a>(text: Option<&'a String>, at: &At, rule: fn(&str) -> Vec<String>, errors: &mut Errors) -> &'a str {
+fn named<'a>(
+    text: Option<&'a String>,
+    at: &At,
+    rule: fn(&str) -> Vec<String>,
+    errors: &mut Errors,
+) -> &'a str {
     let name = required(text, at, errors);
     if !name.is_empty() {
-        rule(name).into_iter().for_each(|fault| errors.invalid(at, name, fault));
+        rule(name)
+            .into_iter()
+            .for_each(|fault| errors.invalid(at, name, fault));
     }
     name
 }
 
 /// One of a set of words; the first one if it is none of them. Errors list the words sorted.
-fn one_of<T: Copy>(text: Option<&String>, at: &At, words: &[(&str, T)], errors: &mut Errors) -> T {
+pub(super) fn one_of<T: Copy>(text: Option<&String>, at: &At, words: &[(&str, T)], errors: &mut Errors) -> T {
     let text = text.map_or("", String::as_str);
     if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
         return *value;
@@ -152,7 +162,7 @@ const NEGATIVE: &str = "must be greater than or equal to 0";
 const IP: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
 
 /// A port number from 1 to 65535.
-fn port_number(number: i32, at: &At, errors: &mut Errors) -> u16 {
+pub(super) fn port_number(number: i32, at: &At, errors: &mut Errors) -> u16 {
     match u16::try_from(number) {
         Ok(port) if port > 0 => port,
         _ => {

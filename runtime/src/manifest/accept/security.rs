@@ -12,7 +12,13 @@ pub(super) fn pod(scope: &Scope<'_>, at: &At, errors: &mut Errors) -> PodSecurit
     let Some(raw) = &scope.spec.security_context else {
         return PodSecurity::default();
     };
-    refuse(raw.se_linux_options.as_ref(), raw.app_armor_profile.as_ref(), raw.windows_options.as_ref(), at, errors);
+    refuse(
+        raw.se_linux_options.as_ref(),
+        raw.app_armor_profile.as_ref(),
+        raw.windows_options.as_ref(),
+        at,
+        errors,
+    );
     if raw.se_linux_change_policy.is_some() {
         errors.not_supported(&at.field("seLinuxChangePolicy"), "there are no SELinux labels");
     }
@@ -26,8 +32,9 @@ pub(super) fn pod(scope: &Scope<'_>, at: &At, errors: &mut Errors) -> PodSecurit
     id(raw.run_as_group, &at.field("runAsGroup"), errors);
     let groups = raw.supplemental_groups.iter().enumerate();
     let at_groups = at.field("supplementalGroups");
-    let supplemental_groups =
-        groups.filter_map(|(index, group)| id(Some(*group), &at_groups.index(index), errors)).collect();
+    let supplemental_groups = groups
+        .filter_map(|(index, group)| id(Some(*group), &at_groups.index(index), errors))
+        .collect();
     let policies = [("Merge", false), ("Strict", true)];
     let at_policy = at.field("supplementalGroupsPolicy");
     let strict = raw.supplemental_groups_policy.as_ref();
@@ -44,7 +51,13 @@ pub(super) fn container(raw: &raw::Container, at: &At, scope: &Scope<'_>, errors
     let none = raw::SecurityContext::default();
     let own = raw.security_context.as_ref().unwrap_or(&none);
     let pod = scope.spec.security_context.clone().unwrap_or_default();
-    refuse(own.se_linux_options.as_ref(), own.app_armor_profile.as_ref(), own.windows_options.as_ref(), at, errors);
+    refuse(
+        own.se_linux_options.as_ref(),
+        own.app_armor_profile.as_ref(),
+        own.windows_options.as_ref(),
+        at,
+        errors,
+    );
     let proc_mount = own.proc_mount.as_deref().unwrap_or("Default");
     match proc_mount {
         "Default" => (),
@@ -64,7 +77,8 @@ pub(super) fn container(raw: &raw::Container, at: &At, scope: &Scope<'_>, errors
     Security {
         privileged: own.privileged == Some(true),
         run_as_user: id(own.run_as_user, &at.field("runAsUser"), errors).or_else(|| plain(pod.run_as_user)),
-        run_as_group: id(own.run_as_group, &at.field("runAsGroup"), errors).or_else(|| plain(pod.run_as_group)),
+        run_as_group: id(own.run_as_group, &at.field("runAsGroup"), errors)
+            .or_else(|| plain(pod.run_as_group)),
         run_as_non_root: own.run_as_non_root.or(pod.run_as_non_root) == Some(true),
         read_only_root: own.read_only_root_filesystem == Some(true),
         allow_privilege_escalation: own.allow_privilege_escalation != Some(false),
@@ -106,11 +120,18 @@ fn refuse(
         match profile.kind.as_deref().unwrap_or_default() {
             "Unconfined" => (),
             "Localhost" | "RuntimeDefault" => {
-                errors.not_supported(&at, "AppArmor profiles are not loaded; use Unconfined, or leave it out");
+                errors.not_supported(
+                    &at,
+                    "AppArmor profiles are not loaded; use Unconfined, or leave it out",
+                );
             }
             "" => errors.required(&at.field("type"), ""),
             other => {
-                errors.unsupported(&at.field("type"), other, &["Localhost", "RuntimeDefault", "Unconfined"]);
+                errors.unsupported(
+                    &at.field("type"),
+                    other,
+                    &["Localhost", "RuntimeDefault", "Unconfined"],
+                );
             }
         }
     }
@@ -123,19 +144,27 @@ fn seccomp(raw: Option<&raw::Profile>, at: &At, errors: &mut Errors) -> Seccomp 
     let at_file = at.field("localhostProfile");
     let file = given(raw.localhost_profile.as_ref());
     let kind = required(raw.kind.as_ref(), &at.field("type"), errors);
-    if kind != "Localhost" && let Some(file) = file {
+    if kind != "Localhost"
+        && let Some(file) = file
+    {
         errors.invalid(&at_file, file, "can only be set when seccomp type is Localhost");
     }
     match (kind, file) {
         ("Localhost", Some(file)) => {
-            names::descending_path(file).into_iter().for_each(|fault| errors.invalid(&at_file, file, fault));
+            names::descending_path(file)
+                .into_iter()
+                .for_each(|fault| errors.invalid(&at_file, file, fault));
             return Seccomp::Localhost(file.to_owned());
         }
         ("Localhost", None) => errors.required(&at_file, "must be set when seccomp type is Localhost"),
         ("Unconfined", _) => return Seccomp::Unconfined,
         ("RuntimeDefault" | "", _) => (),
         (other, _) => {
-            errors.unsupported(&at.field("type"), other, &["Localhost", "RuntimeDefault", "Unconfined"]);
+            errors.unsupported(
+                &at.field("type"),
+                other,
+                &["Localhost", "RuntimeDefault", "Unconfined"],
+            );
         }
     }
     Seccomp::RuntimeDefault
@@ -158,12 +187,48 @@ fn escalation(raw: &raw::SecurityContext, add: &[String], at: &At, errors: &mut 
 
 /// Linux's capabilities, without `CAP_`.
 const CAPABILITIES: [&str; 42] = [
-    "ALL", "AUDIT_CONTROL", "AUDIT_READ", "AUDIT_WRITE", "BLOCK_SUSPEND", "BPF", "CHECKPOINT_RESTORE", "CHOWN",
-    "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE",
-    "LINUX_IMMUTABLE", "MAC_ADMIN", "MAC_OVERRIDE", "MKNOD", "NET_ADMIN", "NET_BIND_SERVICE", "NET_BROADCAST",
-    "NET_RAW", "PERFMON", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYSLOG", "SYS_ADMIN", "SYS_BOOT",
-    "SYS_CHROOT", "SYS_MODULE", "SYS_NICE", "SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME",
-    "SYS_TTY_CONFIG", "WAKE_ALARM",
+    "ALL",
+    "AUDIT_CONTROL",
+    "AUDIT_READ",
+    "AUDIT_WRITE",
+    "BLOCK_SUSPEND",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "KILL",
+    "LEASE",
+    "LINUX_IMMUTABLE",
+    "MAC_ADMIN",
+    "MAC_OVERRIDE",
+    "MKNOD",
+    "NET_ADMIN",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_RAW",
+    "PERFMON",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYSLOG",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_CHROOT",
+    "SYS_MODULE",
+    "SYS_NICE",
+    "SYS_PACCT",
+    "SYS_PTRACE",
+    "SYS_RAWIO",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "WAKE_ALARM",
 ];
 
 fn capabilities(raw: &[String], at: &At, errors: &mut Errors) -> Vec<String> {
@@ -198,7 +263,9 @@ fn sysctls(
             errors.invalid(&at, text, detail);
         }
         let name = text.replace('/', ".");
-        let ipc = ["kernel.sem", "kernel.shm", "kernel.msg", "fs.mqueue."].iter().any(|part| name.starts_with(part));
+        let ipc = ["kernel.sem", "kernel.shm", "kernel.msg", "fs.mqueue."]
+            .iter()
+            .any(|part| name.starts_with(part));
         if ipc && scope.spec.host_ipc == Some(true) {
             errors.invalid(&at, text, "may not be specified when 'hostIPC' is true");
         } else if name.starts_with("net.") && scope.host_network() {
@@ -206,7 +273,10 @@ fn sysctls(
         } else if !ipc && !name.starts_with("net.") {
             errors.forbidden(&at, "this sysctl belongs to the whole host, not to a pod");
         }
-        if sysctls.insert(name, sysctl.value.clone().unwrap_or_default()).is_some() {
+        if sysctls
+            .insert(name, sysctl.value.clone().unwrap_or_default())
+            .is_some()
+        {
             errors.duplicate(&at, text);
         }
     }

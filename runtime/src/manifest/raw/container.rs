@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Any, Lifecycle, ObjectFieldSelector, Probe, Quantity, ResourceFieldSelector,
-    SecurityContext, objects,
+    Any, Lifecycle, ObjectFieldSelector, Probe, Quantity, ResourceFieldSelector, SecurityContext, objects,
 };
 
 objects! {

@@ -27,7 +27,6 @@ pub use security::*;
 pub use service::*;
 pub use volume::*;
 
-
 /// A value that is kept but not looked into.
 pub type Any = serde_json::Value;
 
@@ -110,7 +109,9 @@ impl<'de> Deserialize<'de> for IntOrString {
 
             fn visit_i64<E: de::Error>(self, value: i64) -> Result<IntOrString, E> {
                 let number = i32::try_from(value);
-                number.map(IntOrString::Int).map_err(|_| E::custom(format_args!("the number {value} is too large")))
+                number
+                    .map(IntOrString::Int)
+                    .map_err(|_| E::custom(format_args!("the number {value} is too large")))
             }
 
             fn visit_u64<E: de::Error>(self, value: u64) -> Result<IntOrString, E> {

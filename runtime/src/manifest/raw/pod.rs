@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Any, Container, ObjectMeta, PodSecurityContext, Quantity, ResourceRequirements, Volume, objects};
+use super::{
+    Any, Container, ObjectMeta, PodSecurityContext, Quantity, ResourceRequirements, Volume, objects,
+};
 
 objects! {
     /// A Pod.
