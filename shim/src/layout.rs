@@ -82,6 +82,12 @@ impl Layout {
         self.lib.join("images")
     }
 
+    /// Seccomp profiles for `Localhost`, by relative path, as below the kubelet's root directory.
+    #[must_use]
+    pub fn seccomp_profiles(&self) -> PathBuf {
+        self.lib.join("seccomp")
+    }
+
     /// `/var/log/pods/<namespace>_<name>_<uid>`: the log directory of one pod.
     #[must_use]
     pub fn pod_logs(&self, namespace: &str, name: &str, uid: &str) -> PathBuf {

@@ -68,8 +68,8 @@ pub async fn serve_names(hands: Rc<Hands>) {
         Ok(upstream) => upstream,
         Err(message) => return tracing::error!(message, "the pod has no resolver"),
     };
-    let (renew, zone) = watch::channel(Arc::new(zone(&hands)));
-    let server = dns::serve(SocketAddr::new(address, DNS_PORT), zone, upstream);
+    let (renew, names) = watch::channel(Arc::new(zone(&hands)));
+    let server = dns::serve(SocketAddr::new(address, DNS_PORT), names, upstream);
     tokio::task::spawn_local(async move {
         if let Err(error) = server.await {
             tracing::error!(%error, "the pod's resolver ended");

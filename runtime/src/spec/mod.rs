@@ -15,12 +15,12 @@ pub mod env;
 pub mod error;
 pub mod files;
 pub mod host;
-pub mod image;
 pub mod linux;
 pub mod mounts;
 pub mod resources;
 pub mod sandbox;
 pub mod seccomp;
+pub mod signal;
 pub mod sources;
 pub mod user;
 
@@ -40,7 +40,7 @@ use oci_spec::runtime::{Process, Root, Spec};
 pub use error::Error;
 pub use files::{ResolvConf, hosts, kernel_hostname, resolv_conf};
 pub use host::{CgroupMode, Host};
-pub use image::ImageConfig;
+pub use crate::image::ImageConfig;
 pub use resources::{pod_resources, qos};
 pub use sandbox::sandbox_config;
 pub use sources::{ServiceFacts, ServicePort, Sources};
@@ -141,7 +141,7 @@ pub fn plan(input: &Input<'_>) -> Result<Plan, Error> {
     Ok(Plan {
         spec,
         oom_score_adj: resources::oom_score_adj(input.pod, input.container, input.host.memory_bytes),
-        stop_signal: input.image.stop_signal(),
+        stop_signal: signal::signal_number(&input.image.stop_signal),
         env,
         working_dir,
         termination_log: mounts::termination_log(input.layout, input.instance),
