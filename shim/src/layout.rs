@@ -47,9 +47,7 @@ impl Layout {
     /// The files of one pod.
     #[must_use]
     pub fn pod(&self, uid: &str) -> PodLayout {
-        PodLayout {
-            dir: self.pods().join(uid),
-        }
+        PodLayout { dir: self.pods().join(uid) }
     }
 
     /// A symlink per living pod, `<namespace>/<name>` -> `../../pods/<uid>`; making it claims the name.
