@@ -7,7 +7,7 @@ use crate::core::action::{HookKind, ProbeKind};
 use crate::core::input::{InstanceId, Outcome};
 use crate::manifest::pod::{Container, Handler, HttpGet, Port, Probe};
 use crate::probe::http::{self, Get, Got};
-use crate::probe::{judge_exec, resolve_port, tcp};
+use crate::probe::{grpc, judge_exec, resolve_port, tcp};
 use crate::{hook, spec};
 
 use super::hands::Hands;
@@ -62,9 +62,9 @@ async fn attempt(hands: &Hands, instance: &InstanceId, container: &Container, pr
             Ok((host, port)) => tcp::probe(&host, port, limit).await,
             Err(error) => Outcome::Error(error),
         },
-        Handler::Grpc { .. } | Handler::Sleep { .. } => {
-            Outcome::Error("hull does not support this kind of probe".into())
-        }
+        Handler::Grpc { port, service } => grpc::probe(&hands.pod_ip(), *port, service, limit).await,
+        // Validation does not let it through.
+        Handler::Sleep { .. } => Outcome::Error("a probe cannot sleep".into()),
     }
 }
 
@@ -119,5 +119,5 @@ fn request(
 ) -> Result<Get, String> {
     let (host, port) = target(hands, container, get.host.as_deref(), &get.port)?;
     let path = if get.path.starts_with('/') { get.path.clone() } else { format!("/{}", get.path) };
-    Ok(Get { host, port, path, headers: get.headers.clone(), agent, limit })
+    Ok(Get { https: get.https, host, port, path, headers: get.headers.clone(), agent, limit })
 }

@@ -71,9 +71,8 @@ pub async fn serve_names(hands: Rc<Hands>) {
     let (renew, names) = watch::channel(Arc::new(zone(&hands)));
     let server = dns::serve(SocketAddr::new(address, DNS_PORT), names, upstream);
     tokio::task::spawn_local(async move {
-        if let Err(error) = server.await {
-            tracing::error!(%error, "the pod's resolver ended");
-        }
+        let Err(error) = server.await;
+        tracing::error!(error = &error as &dyn std::error::Error, "the pod's resolver ended");
     });
     tokio::task::spawn_local(async move {
         let followed = follow(&hands, |hands| unheard(renew.send(Arc::new(zone(hands))))).await;

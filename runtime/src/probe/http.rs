@@ -9,10 +9,10 @@ use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, HOST, HeaderName, HeaderValue, LOCATION, USER_AGENT};
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
-use super::{OUTPUT_LIMIT, tcp};
+use super::{OUTPUT_LIMIT, tcp, tls};
 use crate::core::input::Outcome;
 
 const MOST_REDIRECTS: usize = 10;
@@ -20,6 +20,8 @@ const MOST_REDIRECTS: usize = 10;
 /// One request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Get {
+    /// By TLS, without verification.
+    pub https: bool,
     /// Host name or address.
     pub host: String,
     /// Port.
@@ -66,7 +68,7 @@ pub fn judge(got: Got) -> Outcome {
 
 /// Does it.
 pub async fn get(request: &Get) -> Got {
-    let first = url(&request.host, request.port, &request.path);
+    let first = Target::of(request).url(&request.host);
     match timeout(request.limit, follow(request)).await {
         Ok(got) => got,
         Err(_elapsed) => Got::Failed(format!(
@@ -75,36 +77,64 @@ pub async fn get(request: &Get) -> Got {
     }
 }
 
-fn url(host: &str, port: u16, path: &str) -> String {
-    format!("http://{}{path}", tcp::join_host_port(host, port))
+/// What a redirect may change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Target {
+    https: bool,
+    port: u16,
+    path: String,
+}
+
+impl Target {
+    fn of(request: &Get) -> Self {
+        Self { https: request.https, port: request.port, path: request.path.clone() }
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.https { "https" } else { "http" }
+    }
+
+    fn default_port(&self) -> u16 {
+        if self.https { 443 } else { 80 }
+    }
+
+    fn url(&self, host: &str) -> String {
+        format!("{}://{}{}", self.scheme(), tcp::join_host_port(host, self.port), self.path)
+    }
 }
 
 async fn follow(request: &Get) -> Got {
-    let (mut port, mut path) = (request.port, request.path.clone());
+    let mut target = Target::of(request);
     for _ in 0..=MOST_REDIRECTS {
-        let at = url(&request.host, port, &path);
-        let response = match once(request, port, &path).await {
+        let response = match once(request, &target).await {
             Ok(response) => response,
             Err(got) => return got,
         };
-        match redirect(&request.host, port, &response) {
-            Some((next_port, next_path)) => (port, path) = (next_port, next_path),
-            None => return read(&at, response).await,
+        match redirect(&request.host, &target, &response) {
+            Some(next) => target = next,
+            None => return read(&target.url(&request.host), response).await,
         }
     }
-    Got::Failed(format!("Get {:?}: stopped after {MOST_REDIRECTS} redirects", url(&request.host, port, &path)))
+    Got::Failed(format!("Get {:?}: stopped after {MOST_REDIRECTS} redirects", target.url(&request.host)))
 }
 
-async fn once(request: &Get, port: u16, path: &str) -> Result<Response<Incoming>, Got> {
-    let at = url(&request.host, port, path);
-    let failed = |why: String| Got::Failed(format!("Get {at:?}: {why}"));
-    let message = build(request, port, path).map_err(Got::Error)?;
-    let stream = tcp::connect(&request.host, port, request.limit).await.map_err(failed)?;
-    exchange(stream, message).await.map_err(failed)
+async fn once(request: &Get, target: &Target) -> Result<Response<Incoming>, Got> {
+    let failed = |why: String| Got::Failed(format!("Get {:?}: {why}", target.url(&request.host)));
+    let message = build(request, target).map_err(Got::Error)?;
+    let stream = tcp::connect(&request.host, target.port, request.limit).await.map_err(failed)?;
+    if target.https {
+        let stream = tls::client(stream, &request.host).await.map_err(failed)?;
+        exchange(stream, message).await.map_err(failed)
+    } else {
+        exchange(stream, message).await.map_err(failed)
+    }
 }
 
 /// Sends one request and gives its response; the connection goes on in a task until the body is read.
-async fn exchange(stream: TcpStream, message: Request<Empty<Bytes>>) -> Result<Response<Incoming>, String> {
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    message: Request<Empty<Bytes>>,
+) -> Result<Response<Incoming>, String> {
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| transport_error(&error))?;
     // Ends with the body or when `sender` and the response are dropped; its error reaches us through them.
@@ -126,7 +156,8 @@ fn transport_error(error: &hyper::Error) -> String {
     }
 }
 
-fn build(request: &Get, port: u16, path: &str) -> Result<Request<Empty<Bytes>>, String> {
+fn build(request: &Get, target: &Target) -> Result<Request<Empty<Bytes>>, String> {
+    let path = &target.path;
     let uri: Uri = path.parse().map_err(|error| format!("parse {path:?}: {error}"))?;
     let mut message = Request::builder().method(Method::GET).uri(uri);
     let headers = message.headers_mut().ok_or("the request cannot be built")?;
@@ -140,9 +171,9 @@ fn build(request: &Get, port: u16, path: &str) -> Result<Request<Empty<Bytes>>, 
         }
     }
     if !named(&HOST) {
-        let host = match port {
-            80 => request.host.clone(),
-            _ => tcp::join_host_port(&request.host, port),
+        let host = match target.port == target.default_port() {
+            true => request.host.clone(),
+            false => tcp::join_host_port(&request.host, target.port),
         };
         let host = HeaderValue::from_str(&host).map_err(|error| format!("host {host:?}: {error}"))?;
         headers.insert(HOST, host);
@@ -157,19 +188,20 @@ fn build(request: &Get, port: u16, path: &str) -> Result<Request<Empty<Bytes>>, 
 }
 
 /// Where a redirect to the same host name leads; none for anything that is not to be followed.
-fn redirect(host: &str, port: u16, response: &Response<Incoming>) -> Option<(u16, String)> {
+fn redirect(host: &str, from: &Target, response: &Response<Incoming>) -> Option<Target> {
     if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
         return None;
     }
     let location: Uri = response.headers().get(LOCATION)?.to_str().ok()?.parse().ok()?;
     let path = location.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-    match location.host() {
-        None => Some((port, path)),
-        Some(other) if other == host && location.scheme_str() == Some("http") => {
-            Some((location.port_u16().unwrap_or(80), path))
-        }
-        Some(_) => None,
-    }
+    let https = match (location.host(), location.scheme_str()) {
+        (None, _) => return Some(Target { path, ..from.clone() }),
+        (Some(other), Some("http")) if other == host => false,
+        (Some(other), Some("https")) if other == host => true,
+        (Some(_), _) => return None,
+    };
+    let target = Target { https, port: 0, path };
+    Some(Target { port: location.port_u16().unwrap_or(target.default_port()), ..target })
 }
 
 async fn read(at: &str, response: Response<Incoming>) -> Got {
@@ -213,6 +245,7 @@ mod tests {
 
     fn request(port: u16) -> Get {
         Get {
+            https: false,
             host: "127.0.0.1".into(),
             port,
             path: "/index1.html?a=b".into(),

@@ -1,11 +1,13 @@
-//! The probes' handlers: exec, httpGet, tcpSocket. One attempt in, one [`Outcome`] out; counting and
+//! The probes' handlers: exec, httpGet, tcpSocket, grpc. One attempt in, one [`Outcome`] out; counting and
 //! thresholds are the core's (reference `pod-lifecycle.md` section 5).
 //!
 //! The supervisor lives in the pod's network namespace and dials the *pod IP*, as the kubelet does from
 //! outside, so that a server on loopback alone fails its probe here too (reference 13.1).
 
+pub mod grpc;
 pub mod http;
 pub mod tcp;
+mod tls;
 
 use crate::core::input::Outcome;
 use crate::manifest::pod::{Container, Port};
