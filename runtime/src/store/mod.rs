@@ -1,1 +1,3 @@
 //! Records on disk: objects (Services, ConfigMaps, Secrets), the pod's record, the event journal.
+
+pub mod objects;
