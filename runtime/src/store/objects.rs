@@ -4,11 +4,13 @@
 //! lock on the whole store, since applying reads what is there first; readers need none. Files of Secrets
 //! have mode 0600 and lie in directories of mode 0700.
 
+mod file;
+
 use std::collections::BTreeMap;
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{File, OpenOptions};
+use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use hull_shim::layout::Layout;
@@ -17,6 +19,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::manifest::raw::{ConfigMap, ObjectMeta, Secret, Service};
+
+use file::{check_name, io_error, make_directory, names, read, sync_parent, write};
 
 /// The kinds of stored objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -153,7 +157,9 @@ impl Objects {
     /// The store below `layout`; directories are made when something is written.
     #[must_use]
     pub fn open(layout: &Layout) -> Self {
-        Self { layout: layout.clone() }
+        Self {
+            layout: layout.clone(),
+        }
     }
 
     /// Stores a ConfigMap that `manifest::accept_config_map` gave out.
@@ -246,8 +252,14 @@ impl Objects {
         let maps = self.list_config_maps(namespace)?;
         let secrets = self.list_secrets(namespace)?;
         Ok(Sources {
-            config_maps: maps.iter().map(|map| (name(&map.metadata), map.values())).collect(),
-            secrets: secrets.iter().map(|secret| (name(&secret.metadata), secret.values())).collect(),
+            config_maps: maps
+                .iter()
+                .map(|map| (name(&map.metadata), map.values()))
+                .collect(),
+            secrets: secrets
+                .iter()
+                .map(|secret| (name(&secret.metadata), secret.values()))
+                .collect(),
             services: self.list_services(namespace)?,
         })
     }
@@ -258,7 +270,11 @@ impl Objects {
         let path = self.path(T::KIND, &namespace, &name)?;
         let old = read::<T>(&path)?;
         if let Some(detail) = old.as_ref().and_then(|old| fixed(old, &object)) {
-            return Err(Error::Fixed { kind: T::NAME, name, detail });
+            return Err(Error::Fixed {
+                kind: T::NAME,
+                name,
+                detail,
+            });
         }
         self.put(object, old, &path)
     }
@@ -301,7 +317,12 @@ impl Objects {
         let directory = self.layout.run().join("objects");
         make_directory(&directory, 0o755)?;
         let path = directory.join(".lock");
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path);
         let lock = lock.map_err(io_error("open", &path))?;
         rustix::fs::flock(&lock, FlockOperation::LockExclusive)
             .map_err(|errno| io_error("lock", &path)(errno.into()))?;
@@ -340,7 +361,10 @@ stored! { Service ConfigMap Secret }
 
 fn identity(object: &impl Object) -> (String, String) {
     let meta = object.meta();
-    (meta.namespace.clone().unwrap_or_else(|| "default".into()), meta.name.clone().unwrap_or_default())
+    (
+        meta.namespace.clone().unwrap_or_else(|| "default".into()),
+        meta.name.clone().unwrap_or_default(),
+    )
 }
 
 /// What an immutable object does not allow.
@@ -375,12 +399,16 @@ where
     if service.is_headless() {
         service.spec.cluster_ips = vec!["None".into()];
         return match had {
-            Some(_) => Err(fixed("spec.clusterIPs[0]: Invalid value: [\"None\"]: may not change once set".into())),
+            Some(_) => Err(fixed(
+                "spec.clusterIPs[0]: Invalid value: [\"None\"]: may not change once set".into(),
+            )),
             None => Ok(()),
         };
     }
     if old.is_some_and(Service::is_headless) {
-        return Err(fixed("spec.clusterIPs[0]: Invalid value: [\"\"]: may not change once set".into()));
+        return Err(fixed(
+            "spec.clusterIPs[0]: Invalid value: [\"\"]: may not change once set".into(),
+        ));
     }
     let address = match (service.address(), had) {
         (Some(asked), Some(had)) if asked != had => {
@@ -392,249 +420,15 @@ where
             return Err(fixed(format!("spec.clusterIP: {why}")));
         }
         (_, Some(had)) => had,
-        (None, None) => lease(key)
-            .map_err(|source| Error::Address { service: key.to_owned(), source: source.into() })?,
+        (None, None) => lease(key).map_err(|source| Error::Address {
+            service: key.to_owned(),
+            source: source.into(),
+        })?,
     };
     service.spec.cluster_ip = Some(address.to_string());
     service.spec.cluster_ips = vec![address.to_string()];
     Ok(())
 }
 
-/// A name that is safe as the name of a file; names of objects are narrower still.
-fn check_name(name: &str) -> Result<()> {
-    let safe = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
-    match name.bytes().all(safe) && !name.is_empty() && !name.starts_with('.') && name.len() <= 253 {
-        true => Ok(()),
-        false => Err(Error::Name { name: name.to_owned() }),
-    }
-}
-
-/// The names of the entries of a directory, sorted; none if it is not there.
-fn names(directory: &Path) -> Result<Vec<String>> {
-    let entries = match std::fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(io_error("list", directory)(error)),
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let name = entry.map_err(io_error("list", directory))?.file_name();
-        // Anything else is a temporary, or not ours.
-        names.extend(name.into_string().ok().filter(|name| check_name(name).is_ok()));
-    }
-    names.sort_unstable();
-    Ok(names)
-}
-
-fn read<T: Object>(path: &Path) -> Result<Option<T>> {
-    let text = match std::fs::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io_error("read", path)(error)),
-    };
-    let corrupt = |source| Error::Corrupt { kind: T::KIND.singular(), path: path.to_owned(), source };
-    serde_json::from_slice(&text).map(Some).map_err(corrupt)
-}
-
-fn write<T: Object>(path: &Path, kind: Kind, object: &T) -> Result<()> {
-    let text = serde_json::to_vec_pretty(object).map_err(|error| io_error("encode", path)(error.into()))?;
-    let directory = path.parent().unwrap_or(path);
-    if let Some(kind_directory) = directory.parent() {
-        make_directory(kind_directory, kind.directory_mode())?;
-    }
-    make_directory(directory, kind.directory_mode())?;
-    // One name is enough: writers hold the lock, and one that a crash left behind is overwritten.
-    let temporary = directory.join(".new");
-    let open = || {
-        let options = OpenOptions::new().create(true).truncate(true).write(true).mode(kind.file_mode()).clone();
-        let mut file = options.open(&temporary)?;
-        // A file left behind keeps its mode, and it is not to hold a secret for others to read.
-        file.set_permissions(PermissionsExt::from_mode(kind.file_mode()))?;
-        file.write_all(&text)?;
-        file.sync_all()
-    };
-    open().map_err(io_error("write", &temporary))?;
-    std::fs::rename(&temporary, path).map_err(io_error("replace", path))?;
-    sync_parent(path)
-}
-
-fn sync_parent(path: &Path) -> Result<()> {
-    let directory = path.parent().unwrap_or(path);
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(io_error("sync", directory))
-}
-
-fn make_directory(path: &Path, mode: u32) -> Result<()> {
-    let made = DirBuilder::new().recursive(true).mode(mode).create(path);
-    made.map_err(io_error("make", path))
-}
-
-fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    move |source| Error::Io { operation, path: path.to_owned(), source }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::manifest::{Identity, Loaded, accept_config_map, accept_secret, accept_service, load};
-
-    struct Fixture {
-        _directory: tempfile::TempDir,
-        layout: Layout,
-        objects: Objects,
-    }
-
-    fn fixture() -> Fixture {
-        let directory = tempfile::tempdir().unwrap();
-        let layout = Layout::new(Some(directory.path().to_owned()));
-        let objects = Objects::open(&layout);
-        Fixture { _directory: directory, layout, objects }
-    }
-
-    fn identity(uid: &str) -> Identity {
-        Identity { uid: uid.into(), created: jiff::Timestamp::UNIX_EPOCH }
-    }
-
-    fn object(text: &str) -> Loaded {
-        load(&format!("apiVersion: v1\nmetadata: {{name: a}}\n{text}"), "x").unwrap().remove(0)
-    }
-
-    fn map(text: &str) -> ConfigMap {
-        match object(&format!("kind: ConfigMap\n{text}")) {
-            Loaded::ConfigMap(map) => accept_config_map(map, &identity("1")).unwrap(),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn secret(text: &str) -> Secret {
-        match object(&format!("kind: Secret\n{text}")) {
-            Loaded::Secret(secret) => accept_secret(secret, &identity("1")).unwrap(),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn service(spec: &str) -> Service {
-        match object(&format!("kind: Service\nspec: {spec}")) {
-            Loaded::Service(service) => accept_service(*service, &identity("1")).unwrap(),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn lease(key: &str) -> std::result::Result<IpAddr, io::Error> {
-        assert_eq!(key, "default/a");
-        Ok([10, 96, 0, 7].into())
-    }
-
-    fn no_lease(_: &str) -> std::result::Result<IpAddr, io::Error> {
-        Err(io::ErrorKind::AddrNotAvailable.into())
-    }
-
-    #[test]
-    fn applying_says_what_it_did() {
-        let Fixture { objects, _directory, .. } = &fixture();
-        assert_eq!(objects.apply_config_map(map("data: {k: v}")).unwrap(), Applied::Created);
-        assert_eq!(objects.apply_config_map(map("data: {k: v}")).unwrap(), Applied::Unchanged);
-        assert_eq!(objects.apply_config_map(map("data: {k: w}")).unwrap(), Applied::Configured);
-        let found = objects.config_map("default", "a").unwrap().unwrap();
-        assert_eq!(found.values()["k"], b"w");
-        assert!(objects.delete(Kind::ConfigMap, "default", "a").unwrap());
-        assert!(!objects.delete(Kind::ConfigMap, "default", "a").unwrap());
-        assert_eq!(objects.config_map("default", "a").unwrap(), None);
-    }
-
-    #[test]
-    fn an_object_keeps_its_identity() {
-        let Fixture { objects, _directory, .. } = &fixture();
-        objects.apply_config_map(map("data: {k: v}")).unwrap();
-        let mut again = map("data: {k: w}");
-        again.metadata.uid = Some("2".into());
-        objects.apply_config_map(again).unwrap();
-        let found = objects.config_map("default", "a").unwrap().unwrap();
-        assert_eq!(found.metadata.uid.as_deref(), Some("1"));
-    }
-
-    #[test]
-    fn a_service_keeps_its_address() {
-        let Fixture { objects, _directory, .. } = &fixture();
-        let ports = "{ports: [{port: 80}]}";
-        assert!(matches!(objects.apply_service(service(ports), no_lease), Err(Error::Address { .. })));
-        assert_eq!(objects.apply_service(service(ports), lease).unwrap(), Applied::Created);
-        assert_eq!(objects.apply_service(service(ports), no_lease).unwrap(), Applied::Unchanged);
-        assert_eq!(objects.apply_service(service("{ports: [{port: 81}]}"), no_lease).unwrap(), Applied::Configured);
-        let found = &objects.list_services("default").unwrap()[0];
-        assert_eq!(found.address(), Some([10, 96, 0, 7].into()));
-        let error = objects.apply_service(service("{clusterIP: None}"), no_lease).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "The Service \"a\" is invalid: spec.clusterIPs[0]: Invalid value: [\"None\"]: may not change once set"
-        );
-    }
-
-    #[test]
-    fn headless_and_external_services_need_no_address() {
-        let Fixture { objects, _directory, .. } = &fixture();
-        assert_eq!(objects.apply_service(service("{clusterIP: None}"), no_lease).unwrap(), Applied::Created);
-        objects.delete(Kind::Service, "default", "a").unwrap();
-        let external = service("{type: ExternalName, externalName: example.com}");
-        assert_eq!(objects.apply_service(external, no_lease).unwrap(), Applied::Created);
-    }
-
-    #[test]
-    fn an_immutable_object_is_not_changed() {
-        let Fixture { objects, _directory, .. } = &fixture();
-        objects.apply_secret(secret("stringData: {k: v}\nimmutable: true")).unwrap();
-        let error = objects.apply_secret(secret("stringData: {k: w}\nimmutable: true")).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "The Secret \"a\" is invalid: data: Forbidden: field is immutable when `immutable` is set"
-        );
-        assert!(objects.apply_secret(secret("stringData: {k: v}")).is_err());
-        assert!(objects.apply_secret(secret("type: x\nstringData: {k: v}\nimmutable: true")).is_err());
-    }
-
-    #[test]
-    fn secrets_are_for_the_owner_alone() {
-        let Fixture { objects, layout, _directory } = &fixture();
-        objects.apply_secret(secret("data: {k: dg==}")).unwrap();
-        objects.apply_config_map(map("")).unwrap();
-        let directory = layout.objects("secrets", "default");
-        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode(&directory.join("a")), 0o600);
-        assert_eq!((mode(&directory), mode(directory.parent().unwrap())), (0o700, 0o700));
-        assert_eq!(mode(&layout.objects("configmaps", "default").join("a")) & 0o600, 0o600);
-    }
-
-    #[test]
-    fn sources_hold_everything_of_a_namespace() {
-        let Fixture { objects, _directory, .. } = &fixture();
-        objects.apply_config_map(map("data: {k: v}\nbinaryData: {b: AAE=}")).unwrap();
-        objects.apply_secret(secret("stringData: {p: w}")).unwrap();
-        objects.apply_service(service("{ports: [{port: 80}]}"), lease).unwrap();
-        let sources = objects.sources("default").unwrap();
-        assert_eq!(sources.config_maps["a"], [("b".into(), vec![0, 1]), ("k".into(), b"v".to_vec())].into());
-        assert_eq!(sources.secrets["a"], [("p".into(), b"w".to_vec())].into());
-        assert_eq!(sources.services.len(), 1);
-        assert_eq!(objects.sources("other").unwrap(), Sources::default());
-        assert_eq!(objects.namespaces(Kind::Service).unwrap(), ["default"]);
-    }
-
-    #[test]
-    fn a_damaged_file_is_named() {
-        let Fixture { objects, layout, _directory } = &fixture();
-        objects.apply_config_map(map("")).unwrap();
-        let path = layout.objects("configmaps", "default").join("a");
-        std::fs::write(&path, "{\"kind\": 1").unwrap();
-        let error = objects.config_map("default", "a").unwrap_err();
-        assert!(matches!(&error, Error::Corrupt { path: found, .. } if *found == path));
-        assert!(objects.sources("default").is_err());
-        assert!(objects.delete(Kind::ConfigMap, "default", "a").unwrap());
-    }
-
-    #[test]
-    fn a_name_cannot_lead_elsewhere() {
-        let Fixture { objects, _directory, .. } = &fixture();
-        for name in ["", ".", "..", "../a", "a/b", ".new", "A"] {
-            assert!(matches!(objects.secret("default", name), Err(Error::Name { .. })), "{name}");
-            assert!(matches!(objects.list_services(name), Err(Error::Name { .. })), "{name}");
-        }
-    }
-}
+mod tests;
