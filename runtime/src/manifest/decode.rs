@@ -83,6 +83,11 @@ impl de::Error for Mismatch {
         })
     }
 
+    fn invalid_value(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        let expected = expected_text(&expected.to_string());
+        Self::custom(format_args!("{} does not fit into {expected}", found_text(found)))
+    }
+
     fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
         let expected = expected_text(&expected.to_string());
         Self::custom(format_args!(

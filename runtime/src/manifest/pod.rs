@@ -141,9 +141,7 @@ impl PodSpec {
     /// Whether `name` is in the init list.
     #[must_use]
     pub fn is_init(&self, name: &ContainerName) -> bool {
-        self.init_containers
-            .iter()
-            .any(|container| container.name == *name)
+        self.init_containers.iter().any(|container| container.name == *name)
     }
 }
 

@@ -159,7 +159,7 @@ fn shift(number: u128, power: i32) -> Shifted {
     match (power < 0, factor) {
         (false, Some(factor)) => (number.saturating_mul(factor), false),
         (false, None) => (u128::MAX, false),
-        (true, Some(factor)) => (number / factor, number % factor != 0),
+        (true, Some(factor)) => (number / factor, !number.is_multiple_of(factor)),
         (true, None) => (0, true),
     }
 }

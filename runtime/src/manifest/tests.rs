@@ -240,7 +240,7 @@ fn wrong_types_are_named_with_path_and_line() {
         ),
         (
             "ports: [{containerPort: 99999999999}]",
-            "web.yaml:9: spec.containers[0].ports[0].containerPort: ",
+            "web.yaml:9: spec.containers[0].ports[0].containerPort: the number 99999999999 does not fit into a whole number",
         ),
         (
             "livenessProbe: {httpGet: {port: [1]}}",
@@ -725,6 +725,18 @@ fn a_container_inherits_the_pods_security() {
         (&["ALL".into()][..], &["NET_RAW".into()][..])
     );
     assert_eq!(spec.security.fs_group, Some(7));
+}
+
+#[test]
+fn a_pod_that_a_cluster_printed_is_accepted_anew() {
+    let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: web, uid: old, resourceVersion: '7', creationTimestamp: \
+        2020-01-01T00:00:00Z, deletionTimestamp: null, managedFields: [{a: 1}], ownerReferences: [{kind: X}]}\n\
+        spec: {containers: [{name: app, image: a, resources: {}}], priority: 0, preemptionPolicy: PreemptLowerPriority}\n\
+        status: {phase: Running, conditions: [{type: Ready}]}";
+    let object = accepted(text).object;
+    assert_eq!(object.metadata.uid, Some(identity().uid));
+    assert_eq!((object.status, object.metadata.resource_version), (None, None));
+    assert!(object.metadata.managed_fields.is_empty());
 }
 
 #[test]

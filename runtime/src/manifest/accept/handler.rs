@@ -55,19 +55,11 @@ pub(super) fn handlers(raw: &raw::Container, at: &At, scope: &Scope<'_>, errors:
 }
 
 fn probe(raw: &raw::Probe, at: &At, errors: &mut Errors) -> Probe {
-    let mut handlers = Vec::new();
-    common(
-        raw.exec.as_ref(),
-        raw.http_get.as_ref(),
-        raw.tcp_socket.as_ref(),
-        at,
-        &mut handlers,
-        errors,
-    );
+    let mut found = common(&shared(raw), at, errors);
     if let Some(grpc) = &raw.grpc {
         let at = at.field("grpc");
         let port = port_number(grpc.port.unwrap_or(0), &at.field("port"), errors);
-        handlers.push((
+        found.push((
             "grpc",
             Handler::Grpc {
                 port,
@@ -92,7 +84,7 @@ fn probe(raw: &raw::Probe, at: &At, errors: &mut Errors) -> Probe {
         u32::try_from(seconds.max(1)).unwrap_or(u32::MAX)
     });
     Probe {
-        handler: only(handlers, at, errors),
+        handler: only(found, at, errors),
         initial_delay_seconds,
         timeout_seconds,
         period_seconds,
@@ -102,16 +94,18 @@ fn probe(raw: &raw::Probe, at: &At, errors: &mut Errors) -> Probe {
     }
 }
 
+/// The handlers of a probe that hooks have too.
+fn shared(raw: &raw::Probe) -> raw::LifecycleHandler {
+    raw::LifecycleHandler {
+        exec: raw.exec.clone(),
+        http_get: raw.http_get.clone(),
+        tcp_socket: raw.tcp_socket.clone(),
+        sleep: None,
+    }
+}
+
 fn hook(raw: &raw::LifecycleHandler, at: &At, scope: &Scope<'_>, errors: &mut Errors) -> Handler {
-    let mut handlers = Vec::new();
-    common(
-        raw.exec.as_ref(),
-        raw.http_get.as_ref(),
-        raw.tcp_socket.as_ref(),
-        at,
-        &mut handlers,
-        errors,
-    );
+    let mut found = common(raw, at, errors);
     if let Some(sleep) = &raw.sleep {
         let seconds = sleep.seconds.unwrap_or(0);
         let grace = scope.spec.termination_grace_period_seconds.unwrap_or(30);
@@ -120,48 +114,38 @@ fn hook(raw: &raw::LifecycleHandler, at: &At, scope: &Scope<'_>, errors: &mut Er
                 format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
             errors.invalid(&at.field("sleep"), seconds, detail);
         }
-        handlers.push((
+        found.push((
             "sleep",
             Handler::Sleep {
                 seconds: u32::try_from(seconds.max(0)).unwrap_or(u32::MAX),
             },
         ));
     }
-    only(handlers, at, errors)
+    only(found, at, errors)
 }
 
 /// Handlers by the names of their fields.
 type Found = Vec<(&'static str, Handler)>;
 
 /// What probes and hooks share.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "three optional fields of two structs that share them"
-)]
-fn common(
-    exec: Option<&raw::ExecAction>,
-    http: Option<&raw::HttpGetAction>,
-    tcp: Option<&raw::TcpSocketAction>,
-    at: &At,
-    handlers: &mut Found,
-    errors: &mut Errors,
-) {
-    if let Some(exec) = exec {
+fn common(raw: &raw::LifecycleHandler, at: &At, errors: &mut Errors) -> Found {
+    let mut found = Found::new();
+    if let Some(exec) = &raw.exec {
         if exec.command.is_empty() {
             errors.required(&at.field("exec").field("command"), "");
         }
-        handlers.push(("exec", Handler::Exec(exec.command.clone())));
+        found.push(("exec", Handler::Exec(exec.command.clone())));
     }
-    if let Some(http) = http {
-        handlers.push((
+    if let Some(http) = &raw.http_get {
+        found.push((
             "httpGet",
             Handler::HttpGet(http_get(http, &at.field("httpGet"), errors)),
         ));
     }
-    if let Some(tcp) = tcp {
+    if let Some(tcp) = &raw.tcp_socket {
         let at = at.field("tcpSocket").field("port");
         let host = given(tcp.host.as_ref()).map(str::to_owned);
-        handlers.push((
+        found.push((
             "tcpSocket",
             Handler::TcpSocket {
                 host,
@@ -169,6 +153,7 @@ fn common(
             },
         ));
     }
+    found
 }
 
 /// The one handler that must be there.

@@ -8,3 +8,6 @@ mod service;
 
 pub use keys::{accept_config_map, accept_secret};
 pub use service::accept_service;
+
+#[cfg(test)]
+mod tests;
