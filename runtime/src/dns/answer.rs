@@ -1,9 +1,10 @@
 //! What is answered to a query: a pure function of the zone and the packet.
 
 use super::message::{
-    self, CLASS_IN, Data, Malformed, Name, Query, Rcode, Record, Reply, TYPE_A, TYPE_AAAA, TYPE_ANY,
-    TYPE_CNAME, TYPE_PTR, TYPE_SOA, TYPE_SRV, TYPE_TXT, refusal,
+    CLASS_IN, Name, Rcode, TYPE_A, TYPE_AAAA, TYPE_ANY, TYPE_CNAME, TYPE_PTR, TYPE_SOA, TYPE_SRV, TYPE_TXT,
 };
+use super::read::{self, Malformed, Query};
+use super::write::{self, Data, Record, Reply, refusal};
 use super::zone::{Lookup, Node, Target, Zone};
 
 /// Longest chain of aliases inside the zone.
@@ -49,7 +50,7 @@ impl Follow {
         };
         let mut reply = Reply::only(Rcode::ServerFailure);
         reply.answers = aliases(&self.chain);
-        if let Some(found) = upstream.and_then(message::addresses) {
+        if let Some(found) = upstream.and_then(read::addresses) {
             reply.rcode = found.rcode;
             let owner = self.chain.last();
             let record = |address| Record {
@@ -83,7 +84,7 @@ pub fn answer(zone: &Zone, packet: &[u8], transport: Transport) -> Answer {
         End::Node(node) => send(reply(zone, &chain, node, query.kind)),
         End::Outside => match chain.last() {
             Some(target) if matches!(query.kind, TYPE_A | TYPE_AAAA) => {
-                let query = message::question(query.id, target, query.kind);
+                let query = write::question(query.id, target, query.kind);
                 Answer::Follow(Follow {
                     query,
                     chain,
@@ -108,7 +109,8 @@ enum End {
     Outside,
 }
 
-/// Follows aliases for as long as they lead to names of the zone. Asked for the alias itself, there is one step.
+/// Follows aliases for as long as they lead to names of the zone. Asked for the alias itself, there is one
+/// step.
 fn follow_inside(zone: &Zone, start: Option<Node>, kind: u16) -> (Vec<Name>, End) {
     let mut chain: Vec<Name> = Vec::new();
     let mut node = start;

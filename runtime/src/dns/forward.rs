@@ -11,7 +11,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::message;
+use super::read;
 
 /// How long one server has.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -86,7 +86,7 @@ impl Forwarder {
                 continue;
             };
             reply[..2].copy_from_slice(query.get(..2)?);
-            if message::reply_is_failure(&reply) == Some(false) {
+            if read::reply_is_failure(&reply) == Some(false) {
                 return Some(reply);
             }
             failure = Some(reply);
@@ -96,7 +96,7 @@ impl Forwarder {
 
     async fn ask(&self, server: SocketAddr, query: &[u8]) -> Option<Vec<u8>> {
         let socket = if server.is_ipv4() { &self.v4 } else { &self.v6 }.as_ref()?;
-        let (_, question) = message::id_and_question(query)?;
+        let (_, question) = read::id_and_question(query)?;
         let (sender, receiver) = oneshot::channel();
         let place = self.register(Waiting {
             server,
@@ -152,12 +152,13 @@ impl Forwarder {
         }
     }
 
-    /// Only a reply to this question, from the server that was asked, under the id that it was given, is taken.
+    /// Only a reply to this question, from the server that was asked, under the id that it was given, is
+    /// taken.
     fn deliver(&self, reply: &[u8], from: SocketAddr) {
-        if message::reply_is_failure(reply).is_none() {
+        if read::reply_is_failure(reply).is_none() {
             return;
         }
-        let Some((id, question)) = message::id_and_question(reply) else {
+        let Some((id, question)) = read::id_and_question(reply) else {
             return;
         };
         let mut table = self.waiting();

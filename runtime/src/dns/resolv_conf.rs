@@ -1,6 +1,6 @@
 //! The host's resolvers, read from its `/etc/resolv.conf` (resolv.conf(5)).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// What a resolv.conf says. What is no line of one is passed over, as the C library does.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,6 +35,15 @@ impl ResolvConf {
             }
         }
         conf
+    }
+
+    /// Where the nameservers are asked.
+    #[must_use]
+    pub fn servers(&self) -> Vec<SocketAddr> {
+        self.nameservers
+            .iter()
+            .map(|address| SocketAddr::new(*address, 53))
+            .collect()
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::answer::{Answer, Transport, answer};
 use super::forward::{Forwarder, Upstream};
-use super::message::serv_fail;
+use super::write::serv_fail;
 use super::zone::Zone;
 
 /// Queries on their way upstream.
@@ -50,7 +50,8 @@ pub enum Error {
     Receive(#[source] io::Error),
 }
 
-/// The sockets that queries come to. Bound apart from serving, since port 53 needs a capability that serving does not.
+/// The sockets that queries come to. Bound apart from serving, since port 53 needs a capability that serving
+/// does not.
 #[derive(Debug)]
 pub struct Listeners {
     udp: Arc<UdpSocket>,

@@ -290,8 +290,8 @@ fn a_reply_that_is_too_long_for_udp_says_so() {
     assert_eq!(ask(name, TYPE::A).1.len(), 100);
 }
 
-/// An OPT record of 4096 bytes with the "DNSSEC OK" flag. (By hand: the parser of these tests, 0.13, has version and
-/// verdict of an OPT record in the wrong bytes.)
+/// An OPT record of 4096 bytes with the "DNSSEC OK" flag. (By hand: the parser of these tests, 0.13, has
+/// version and verdict of an OPT record in the wrong bytes.)
 fn opt(version: u8) -> [u8; 11] {
     [0, 0, 41, 16, 0, 0, version, 0x80, 0, 0, 0]
 }
@@ -348,9 +348,9 @@ proptest! {
     #[test]
     fn no_packet_breaks_the_resolver(packet in proptest::collection::vec(any::<u8>(), 0..200)) {
         drop(answer(&zone(), &packet, Transport::Udp));
-        drop(message::addresses(&packet));
-        drop(message::id_and_question(&packet));
-        message::reply_is_failure(&packet);
+        drop(read::addresses(&packet));
+        drop(read::id_and_question(&packet));
+        read::reply_is_failure(&packet);
     }
 
     #[test]
@@ -364,7 +364,7 @@ proptest! {
         if let Answer::Local(reply) = answer(&zone(), &packet, Transport::Udp) {
             prop_assert!(reply.len() <= 1232 && reply[..2] == packet[..2]);
         }
-        drop(message::addresses(&packet));
+        drop(read::addresses(&packet));
     }
 
     #[test]
@@ -375,7 +375,8 @@ proptest! {
     }
 }
 
-/// Runs the resolver on loopback, with an upstream that answers with `last` as the address's last byte, and `test`.
+/// Runs the resolver on loopback, with an upstream that answers with `last` as the address's last byte, and
+/// `test`.
 fn with_resolver<F: Future<Output = ()>>(test: impl FnOnce(SocketAddr, UdpSocket) -> F) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -416,7 +417,7 @@ fn reply_to(packet: &[u8], address: Ipv4Addr) -> Vec<u8> {
 }
 
 fn addresses_in(reply: &[u8]) -> Vec<IpAddr> {
-    message::addresses(reply).unwrap().addresses
+    read::addresses(reply).unwrap().addresses
 }
 
 #[test]

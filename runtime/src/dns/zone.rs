@@ -114,7 +114,8 @@ pub(super) enum Lookup {
 }
 
 impl Zone {
-    /// The zone of `domain` (`cluster.local`, which also stands in for a domain that is no name) with these Services.
+    /// The zone of `domain` (`cluster.local`, which also stands in for a domain that is no name) with these
+    /// Services.
     #[must_use]
     pub fn from_services(domain: &str, services: Vec<ServiceRecord>) -> Self {
         let domain = Name::new(domain)

@@ -1,8 +1,8 @@
 //! The bridge of one hull: made by the first pod, removed with the last.
 //!
-//! Its owner is written on it (the alias: `hull <directory of the lease record>`), since two hulls with roots of
-//! their own would give the same addresses twice on one bridge. A bridge without a port whose owner is gone, or
-//! that a crash left half made, is made anew.
+//! Its owner is written on it (the alias: `hull <directory of the lease record>`), since two hulls with roots
+//! of their own would give the same addresses twice on one bridge. A bridge without a port whose owner is
+//! gone, or that a crash left half made, is made anew.
 //!
 //! **Invariant:** changed only with the lease record locked; removed only while no lease is left in it.
 
@@ -177,7 +177,8 @@ fn is_gateway(at: LinkAddress, config: &Config) -> bool {
     at.address == config.gateway() && at.prefix == config.pod_cidr().prefix()
 }
 
-/// The text that names the owner. Of a path too long for it the end is kept, which differs where roots differ.
+/// The text that names the owner. Of a path too long for it the end is kept, which differs where roots
+/// differ.
 fn alias_of(owner: &Path) -> String {
     let owner = owner.to_string_lossy();
     let mut start = owner.len().saturating_sub(ALIAS_MAX - ALIAS_PREFIX.len());
@@ -187,8 +188,8 @@ fn alias_of(owner: &Path) -> String {
     format!("{ALIAS_PREFIX}{}", &owner[start..])
 }
 
-/// A hardware address that an IPv4 address gives: when the address goes to another pod, its neighbours still know
-/// the right one. (The prefix is that of other container networks: locally administered, unicast.)
+/// A hardware address that an IPv4 address gives: when the address goes to another pod, its neighbours still
+/// know the right one. (The prefix is that of other container networks: locally administered, unicast.)
 pub(super) fn mac_of(address: Ipv4Addr) -> Mac {
     let [a, b, c, d] = address.octets();
     [0x0a, 0x58, a, b, c, d]

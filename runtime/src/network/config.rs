@@ -1,5 +1,5 @@
-//! What the pod network is like: ranges, bridge, mode. Values of these types cannot be wrong: they are made by
-//! parsing alone, whether they come from a flag, from the configuration file or from a task's input.
+//! What the pod network is like: ranges, bridge, mode. Values of these types cannot be wrong: they are made
+//! by parsing alone, whether they come from a flag, from the configuration file or from a task's input.
 
 use std::fmt;
 use std::io;
@@ -252,7 +252,8 @@ impl FromStr for BridgeName {
     }
 }
 
-/// A range of IPv4 addresses, `10.87.0.0/16`, with room for a network, a gateway, a broadcast address and pods.
+/// A range of IPv4 addresses, `10.87.0.0/16`, with room for a network, a gateway, a broadcast address and
+/// pods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Cidr {

@@ -111,7 +111,7 @@ impl Error {
                 Some(format!("delete pods, or choose a larger range with {flag}"))
             }
             Self::BridgeTaken { bridge, .. } => Some(format!(
-                "choose another with --bridge and --pod-cidr, or, if it is left over, remove it: ip link delete {bridge}"
+                "choose another with --bridge and --pod-cidr; if it is left over: ip link delete {bridge}"
             )),
             Self::RangeChanged { current, .. } => Some(format!(
                 "use the range of {current} (--pod-cidr), another --bridge, or delete the pods first"

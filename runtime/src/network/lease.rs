@@ -8,8 +8,8 @@
 //!
 //! **Invariant:** an address is claimed before its owner's link exists, and the owner's link goes before the
 //! claim. So a crash in between leaves a claim that names its owner, which the owner's next claim or release
-//! finds again, and which others take once the owner is gone. The lock dies with its process and is held for a
-//! few system calls. Nothing is synced: `/run` and the addresses themselves both end with the machine.
+//! finds again, and which others take once the owner is gone. The lock dies with its process and is held for
+//! a few system calls. Nothing is synced: `/run` and the addresses themselves both end with the machine.
 
 use std::fs::{self, File};
 use std::io;
@@ -91,8 +91,8 @@ impl Leases {
         })
     }
 
-    /// The address of `owner`: the one it has, else a free one. The search starts at a place that the owner's name
-    /// gives, so that it is short, and an address that was given back is not the next one given.
+    /// The address of `owner`: the one it has, else a free one. The search starts at a place that the owner's
+    /// name gives, so that it is short, and an address that was given back is not the next one given.
     pub(super) fn claim(
         &self,
         pool: Pool,

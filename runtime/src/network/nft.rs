@@ -1,6 +1,7 @@
 //! Masquerading: what leaves the pods' range for elsewhere goes out under the host's address.
 //!
-//! The table `hull` of family `ip` has one chain per bridge, so that hulls side by side share it without a clash:
+//! The table `hull` of family `ip` has one chain per bridge, so that hulls side by side share it without a
+//! clash:
 //!
 //! ```text
 //! table ip hull {
@@ -49,7 +50,8 @@ const DEL_RULE: u16 = SUBSYSTEM << 8 | 8;
 const FAMILY_IPV4: u8 = 2;
 const HEADER: usize = 20;
 
-/// Makes sure of the chain and its rule. Changing the rule set is slow in the kernel, so it is looked at first.
+/// Makes sure of the chain and its rule. Changing the rule set is slow in the kernel, so it is looked at
+/// first.
 pub(super) fn ensure(config: &Config) -> Result<(), Error> {
     let bridge = config.bridge();
     let look = Error::kernel("look at the rules of nftables", "CONFIG_NF_TABLES");
@@ -259,8 +261,8 @@ impl Batch {
         ));
     }
 
-    /// Sends it and waits for the verdict. The kernel answers every message, in order, once the transaction is over;
-    /// on failure the first error tells.
+    /// Sends it and waits for the verdict. The kernel answers every message, in order, once the transaction
+    /// is over; on failure the first error tells.
     fn send(mut self) -> io::Result<()> {
         let last = self.sequence;
         self.message(BATCH_END, F_REQUEST, SUBSYSTEM, &Attributes::new());

@@ -1,5 +1,6 @@
-//! Links, addresses and routes of one network namespace, by rtnetlink(7): each function is one request, and waits
-//! for the kernel's answer. A socket belongs to the namespace in which it was opened, whoever uses it later.
+//! Links, addresses and routes of one network namespace, by rtnetlink(7): each function is one request, and
+//! waits for the kernel's answer. A socket belongs to the namespace in which it was opened, whoever uses it
+//! later.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -7,8 +8,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader,
-    NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST,
+    NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
@@ -25,6 +26,8 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// The kernel answers at once; this only keeps a task from hanging should it not.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
+
+const DUMP_TRIES: usize = 20;
 
 /// A hardware address.
 pub(super) type Mac = [u8; 6];
@@ -85,7 +88,8 @@ impl Rtnetlink {
         })
     }
 
-    /// For another namespace. A thread enters it, opens the socket and ends, so that the caller stays where it is.
+    /// For another namespace. A thread enters it, opens the socket and ends, so that the caller stays where
+    /// it is.
     pub(super) fn open_in(netns: BorrowedFd<'_>) -> io::Result<Self> {
         let enter_and_open = || {
             move_into_link_name_space(netns, Some(LinkNameSpaceType::Network))?;
@@ -114,7 +118,7 @@ impl Rtnetlink {
 
     /// All links.
     pub(super) fn links(&mut self) -> io::Result<Vec<Link>> {
-        let answers = self.ask(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP)?;
+        let answers = self.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
         Ok(answers.into_iter().filter_map(as_link).collect())
     }
 
@@ -122,7 +126,7 @@ impl Rtnetlink {
     pub(super) fn addresses(&mut self) -> io::Result<Vec<LinkAddress>> {
         let mut message = AddressMessage::default();
         message.header.family = AddressFamily::Inet;
-        let answers = self.ask(RouteNetlinkMessage::GetAddress(message), NLM_F_DUMP)?;
+        let answers = self.dump(RouteNetlinkMessage::GetAddress(message))?;
         Ok(answers.into_iter().filter_map(as_address).collect())
     }
 
@@ -137,7 +141,8 @@ impl Rtnetlink {
         self.tell(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
     }
 
-    /// Makes a veth pair, this end up and in its bridge, the other in its namespace: one request, whole or not at all.
+    /// Makes a veth pair, this end up and in its bridge, the other in its namespace: one request, whole or
+    /// not at all.
     pub(super) fn add_veth(&mut self, veth: Veth<'_>) -> io::Result<()> {
         let mut peer = LinkMessage::default();
         peer.attributes = vec![
@@ -229,6 +234,17 @@ impl Rtnetlink {
         self.ask(message, flags | NLM_F_ACK).map(drop)
     }
 
+    /// Asks for a list. One that changed while it was told has holes, and is asked for again.
+    fn dump(&mut self, message: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
+        for _ in 0..DUMP_TRIES {
+            match self.ask(message.clone(), NLM_F_DUMP) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                told => return told,
+            }
+        }
+        Err(io::ErrorKind::ResourceBusy.into())
+    }
+
     fn ask(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
         self.sequence += 1;
         let mut header = NetlinkHeader::default();
@@ -246,6 +262,7 @@ impl Rtnetlink {
 
     fn answers(&self, wants_more: bool) -> io::Result<Vec<RouteNetlinkMessage>> {
         let mut answers = Vec::new();
+        let mut has_holes = false;
         loop {
             let (bytes, _) = self.socket.recv_from_full()?;
             let mut rest = bytes.as_slice();
@@ -258,7 +275,9 @@ impl Rtnetlink {
                 if packet.header.sequence_number != self.sequence {
                     continue;
                 }
+                has_holes |= packet.header.flags & NLM_F_DUMP_INTR != 0;
                 match packet.payload {
+                    NetlinkPayload::Done(_) if has_holes => return Err(io::ErrorKind::Interrupted.into()),
                     NetlinkPayload::Done(_) => return Ok(answers),
                     NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
                     NetlinkPayload::Error(_) => return Ok(answers),

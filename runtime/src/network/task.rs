@@ -58,11 +58,12 @@ pub(super) fn reopen(number: i32) -> Result<OwnedFd, Error> {
         .map_err(Error::file("open", path))
 }
 
-/// Gives the pod behind `netns` its network. May be done again, in the same or in a new namespace; the address stays.
+/// Gives the pod behind `netns` its network. May be done again, in the same or in a new namespace; the
+/// address stays.
 ///
 /// # Errors
-/// When no address is left, when the range or the bridge belongs to others, or when the kernel refuses or lacks
-/// something. What was done by then is undone by [`down`].
+/// When no address is left, when the range or the bridge belongs to others, or when the kernel refuses or
+/// lacks something. What was done by then is undone by [`down`].
 pub fn up(layout: &Layout, input: &Input, netns: OwnedFd) -> Result<Up, Error> {
     let config = &input.config;
     let leases = Leases::pods(layout)?;
@@ -98,8 +99,8 @@ pub fn up(layout: &Layout, input: &Input, netns: OwnedFd) -> Result<Up, Error> {
     })
 }
 
-/// Takes a pod's network away and gives its address back; missing things are fine. With the last pod the bridge and
-/// the rules go too.
+/// Takes a pod's network away and gives its address back; missing things are fine. With the last pod the
+/// bridge and the rules go too.
 ///
 /// # Errors
 /// When the record cannot be changed, or the kernel refuses.
@@ -123,7 +124,8 @@ pub fn down(layout: &Layout, input: &Input) -> Result<(), Error> {
     Ok(())
 }
 
-/// The address of the Service `owner` (`namespace/name`): the one it has, else a free one of the service range.
+/// The address of the Service `owner` (`namespace/name`): the one it has, else a free one of the service
+/// range.
 ///
 /// # Errors
 /// When no address is left, or the record cannot be changed.
@@ -179,7 +181,8 @@ fn open_host() -> Result<Rtnetlink, Error> {
     Rtnetlink::open().map_err(Error::kernel("talk to the kernel about links", "CONFIG_NET"))
 }
 
-/// Pods reach the world only if the host forwards. Left alone where it is on: `/proc/sys` may be read-only there.
+/// Pods reach the world only if the host forwards. Left alone where it is on: `/proc/sys` may be read-only
+/// there.
 fn forward() -> Result<(), Error> {
     let now = fs::read_to_string(IP_FORWARD).map_err(Error::file("read", IP_FORWARD))?;
     if now.trim() == "1" {

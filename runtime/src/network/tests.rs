@@ -1,5 +1,5 @@
-//! The network tasks against the kernel. Each test plays the host in a network namespace of its own: its thread
-//! moves into a new one, and pods are further ones.
+//! The network tasks against the kernel. Each test plays the host in a network namespace of its own: its
+//! thread moves into a new one, and pods are further ones.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -415,5 +415,56 @@ fn twenty_pods_come_and_go_at_once() {
         assert_eq!(host.leases(), 40);
         at_once(&|uid, _| host.down(uid));
         assert_eq!((view(), host.leases()), (before, 0));
+    });
+}
+
+/// Not a test of its own: [`a_task_killed_at_any_moment_is_cleaned_up`] runs it as a process, to kill it.
+#[test]
+fn a_process_that_makes_and_removes_networks() {
+    let Ok(root) = std::env::var("HULL_TEST_NETWORK_ROOT") else {
+        return;
+    };
+    let layout = Layout::new(Some(root.into()));
+    let pod = new_netns();
+    loop {
+        up(&layout, &input("a", Config::default()), pod.try_clone().unwrap()).unwrap();
+        println!("\nstep");
+        down(&layout, &input("a", Config::default())).unwrap();
+        println!("\nstep");
+    }
+}
+
+#[test]
+fn a_task_killed_at_any_moment_is_cleaned_up() {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+    as_host(|host| {
+        let before = view();
+        fs::create_dir_all(host.layout.pod("a").dir()).unwrap();
+        for steps in 1..=12 {
+            let mut child = Command::new(std::env::current_exe().unwrap())
+                .args([
+                    "--exact",
+                    "network::tests::a_process_that_makes_and_removes_networks",
+                    "--nocapture",
+                ])
+                .env("HULL_TEST_NETWORK_ROOT", host.layout.root().unwrap())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let lines = BufReader::new(child.stdout.take().unwrap())
+                .lines()
+                .map(Result::unwrap);
+            assert_eq!(lines.filter(|line| line == "step").take(steps).count(), steps);
+            // Now it is somewhere in its next step.
+            child.kill().unwrap();
+            child.wait().unwrap();
+            host.down("a");
+            assert_eq!(
+                (view(), host.leases()),
+                (before.clone(), 0),
+                "after {steps} steps"
+            );
+        }
     });
 }
