@@ -15,6 +15,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::message::Name;
 use crate::manifest::pod::Protocol;
+pub use crate::spec::ServicePort;
 
 /// Version of the naming scheme, which `dns-version.<domain>` tells.
 const SCHEMA: &str = "1.1.0";
@@ -36,17 +37,6 @@ pub struct ServiceRecord {
     pub ports: Vec<ServicePort>,
     /// The ready endpoints; used when it is headless.
     pub endpoints: Vec<Endpoint>,
-}
-
-/// A port of a Service, or the same port of an endpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServicePort {
-    /// Only named ports have SRV records.
-    pub name: Option<String>,
-    /// TCP, UDP or SCTP.
-    pub protocol: Protocol,
-    /// Its number: of a Service `port`, of an endpoint the target.
-    pub port: u16,
 }
 
 /// A ready pod behind a headless Service.

@@ -84,7 +84,7 @@ pub async fn serve_names(hands: Rc<Hands>) {
 
 /// What the services of all namespaces are called; what cannot be read is left out and said.
 fn zone(hands: &Hands) -> Zone {
-    match Objects::open(hands.layout()).services() {
+    match Objects::open(hands.layout()).service_records() {
         Ok(services) => Zone::from_services(CLUSTER_DOMAIN, services),
         Err(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "services cannot be read");

@@ -5,6 +5,7 @@
 //! have mode 0600 and lie in directories of mode 0700.
 
 mod file;
+mod service;
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -18,7 +19,9 @@ use rustix::fs::FlockOperation;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::dns::ServiceRecord;
 use crate::manifest::raw::{ConfigMap, ObjectMeta, Secret, Service};
+use crate::spec::Sources;
 
 use file::{check_name, io_error, make_directory, names, read, sync_parent, write};
 
@@ -136,17 +139,6 @@ pub enum Error {
 
 type Result<T> = std::result::Result<T, Error>;
 
-/// Everything that environments of a namespace are built from.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Sources {
-    /// Keys and values of ConfigMaps, by name.
-    pub config_maps: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
-    /// Keys and values of Secrets, by name.
-    pub secrets: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
-    /// Services, by name.
-    pub services: Vec<Service>,
-}
-
 /// The objects of one hull.
 #[derive(Debug, Clone)]
 pub struct Objects {
@@ -240,6 +232,15 @@ impl Objects {
         self.list(Kind::Service, namespace)
     }
 
+    /// The Services of all namespaces, as a resolver wants to have them.
+    pub fn service_records(&self) -> Result<Vec<ServiceRecord>> {
+        let mut records = Vec::new();
+        for namespace in self.namespaces(Kind::Service)? {
+            records.extend(self.list_services(&namespace)?.iter().map(service::record));
+        }
+        Ok(records)
+    }
+
     /// The namespaces that have, or had, objects of a kind, sorted.
     pub fn namespaces(&self, kind: Kind) -> Result<Vec<String>> {
         let any = self.layout.objects(kind.plural(), "default");
@@ -260,7 +261,7 @@ impl Objects {
                 .iter()
                 .map(|secret| (name(&secret.metadata), secret.values()))
                 .collect(),
-            services: self.list_services(namespace)?,
+            services: self.list_services(namespace)?.iter().map(service::facts).collect(),
         })
     }
 
