@@ -266,3 +266,21 @@ fn a_nul_cannot_be_passed_on() {
     app.env = vec![literal("A", "x\0y")];
     assert!(matches!(plan(&Case::new(app).input()), Err(Error::Nul { .. })));
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_text_can_be_expanded(text in "[$()A-Cx ü]{0,40}") {
+        let none = expand(&text, |_| None);
+        proptest::prop_assert!(none.len() <= text.len());
+        if !text.contains("$$") {
+            proptest::prop_assert_eq!(&none, &text);
+        }
+        let all = expand(&text, |_| Some(String::new()));
+        proptest::prop_assert!(all.len() <= none.len());
+    }
+
+    #[test]
+    fn any_file_of_variables_can_be_read(text in "[A-C='#\\n ]{0,40}") {
+        let _found: Option<Option<String>> = env_file_value(&text, "A");
+    }
+}

@@ -63,6 +63,15 @@ pub enum Error {
     /// A `subPathExpr` came out as something that may leave the volume.
     #[error("subPath {0:?} must be a relative path without \"..\"")]
     SubPath(String),
+    /// The `volumes-up` task failed on one of [`super::Plan::sub_paths`]; the driver makes this of it. Why goes to the log
+    /// alone: it would tell of the host's file system.
+    #[error("failed to prepare subPath for volumeMount {volume:?} of container {container:?}")]
+    SubPathFailed {
+        /// The volume.
+        volume: String,
+        /// The container.
+        container: String,
+    },
     /// `runAsNonRoot` with an explicit user 0.
     #[error("container's runAsUser breaks non-root policy (pod: {pod:?}, container: {container})")]
     RunAsRoot {
@@ -151,6 +160,7 @@ impl Error {
             | Self::ContainerMissing(_)
             | Self::SubPathVariable(_)
             | Self::SubPath(_)
+            | Self::SubPathFailed { .. }
             | Self::RunAsRoot { .. }
             | Self::ImageRunsAsRoot { .. }
             | Self::ImageUserUnverifiable { .. }

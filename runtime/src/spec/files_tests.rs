@@ -125,3 +125,12 @@ fn what_is_too_much_is_left_out_and_said() {
     let made = resolv_conf(&pod, None, HOST);
     assert_eq!(made.text.lines().next().unwrap().split(' ').count(), 11);
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_host_file_can_be_read(text in "(nameserver|search|options|domain|[ .:;#\\n]|[a-z0-9]{1,4}){0,20}") {
+        let made = resolv_conf(&web(), None, &text);
+        let servers = made.text.lines().filter(|line| line.starts_with("nameserver ")).count();
+        proptest::prop_assert!(servers <= 3);
+    }
+}

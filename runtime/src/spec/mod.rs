@@ -1,7 +1,7 @@
 //! From a pod, an image and the host's facts to an OCI runtime spec and the files beside it.
 //!
 //! **Invariant:** pure. [`plan`] and everything that it calls read no file, clock or environment; [`Host::observe`]
-//! alone looks at the machine, for the driver to pass its answer in. What follows is reference
+//! and [`rootfs`] alone touch the machine, for the driver to pass their answers in. What follows is reference
 //! `pod-lifecycle.md` section 11 (the kubelet's part) and `pod-to-oci-and-cri.md` part 1 (the runtime's part).
 //!
 //! The spec is complete but for what only the shim knows: namespaces listed without a path are the sandbox's
@@ -18,6 +18,7 @@ pub mod host;
 pub mod linux;
 pub mod mounts;
 pub mod resources;
+pub mod rootfs;
 pub mod sandbox;
 pub mod seccomp;
 pub mod signal;
@@ -95,8 +96,11 @@ pub struct Plan {
     pub stop_signal: Option<i32>,
     /// The environment of the process, `NAME=value`; the same as in the spec.
     pub env: Vec<String>,
-    /// The working directory, to be made in the rootfs (0755, with `RESOLVE_IN_ROOT`) if it is missing.
+    /// The working directory in the container.
     pub working_dir: String,
+    /// Where it is to be made with [`rootfs::make_dir`] before the container is created: a root and a path below it.
+    /// The root is relative to the bundle when it is `rootfs`, else a volume's directory. None where nothing can be made.
+    pub make_dir: Option<(PathBuf, String)>,
     /// To be made empty, mode 0666, before the container is created; its termination message.
     pub termination_log: PathBuf,
     /// To be carried out by the `volumes-up` task before the container is created: its `subPath` mounts.
@@ -116,6 +120,7 @@ pub fn plan(input: &Input<'_>) -> Result<Plan, Error> {
     let working_dir = command::working_dir(input);
     let capabilities = capabilities::of(&input.container.security, input.host)?;
     let mounts = mounts::plan(input, &variables)?;
+    let make_dir = mounts::place_of(&mounts, &working_dir);
     let mut process = Process::default();
     process
         .set_terminal(input.container.tty.then_some(true))
@@ -144,6 +149,7 @@ pub fn plan(input: &Input<'_>) -> Result<Plan, Error> {
         stop_signal: signal::signal_number(&input.image.stop_signal),
         env,
         working_dir,
+        make_dir,
         termination_log: mounts::termination_log(input.layout, input.instance),
         sub_paths: mounts.sub_paths,
     })

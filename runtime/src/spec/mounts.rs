@@ -63,6 +63,23 @@ pub(crate) fn plan(input: &Input<'_>, variables: &Variables) -> Result<Mounts, E
     })
 }
 
+/// Where a directory of the container is made: below the rootfs, or below the source of the writable volume that is
+/// mounted over it. None on a file system of the kernel and where nothing may be written.
+pub(crate) fn place_of(mounts: &Mounts, directory: &str) -> Option<(PathBuf, String)> {
+    let directory = clean(directory);
+    let over = |mount: &&Mount| directory.starts_with(mount.destination());
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let Some(mount) = mounts.mounts.iter().rev().find(over) else {
+        return Some((PathBuf::from("rootfs"), text(&directory)));
+    };
+    let writable = mount.options().iter().flatten().all(|option| option != "ro");
+    let below = directory.strip_prefix(mount.destination()).ok()?;
+    match (mount.typ().as_deref(), mount.source()) {
+        (Some("bind"), Some(source)) if writable => Some((source.clone(), text(below))),
+        _ => None,
+    }
+}
+
 /// Whether a mount of the manifest at `own` makes the default one superfluous.
 fn replaces(own: &Path, default: &Path) -> bool {
     own == default

@@ -225,3 +225,24 @@ fn paths_are_cleaned() {
         assert_eq!(clean(path), Path::new(expected));
     }
 }
+
+#[test]
+fn a_directory_is_made_where_it_will_be_seen() {
+    let list = mounts(&case(vec![
+        at("data", "/data"),
+        VolumeMount {
+            read_only: true,
+            ..at("data", "/data/fixed")
+        },
+    ]));
+    let place = |path| place_of(&list, path).map(|(root, path)| format!("{} {path}", root.display()));
+    assert_eq!(place("/srv/www").as_deref(), Some("rootfs /srv/www"));
+    assert_eq!(
+        place("/data/a/b").as_deref(),
+        Some("/h/run/pods/9d1e/volumes/data a/b")
+    );
+    assert_eq!(place("/data").as_deref(), Some("/h/run/pods/9d1e/volumes/data "));
+    assert_eq!(place("/data/fixed/x"), None);
+    assert_eq!(place("/proc/x"), None);
+    assert_eq!(place("/").as_deref(), Some("rootfs /"));
+}

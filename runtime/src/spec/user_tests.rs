@@ -103,3 +103,15 @@ fn run_as_non_root_is_checked_in_the_words_of_the_kubelet() {
         );
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_account_file_can_be_read(passwd in "[a-c0-9:,\\n ]{0,60}", group in "[a-c0-9:,\\n ]{0,60}", user in "[a-c0-9:]{0,8}") {
+        let mut case = Case::new(container("app"));
+        (case.passwd, case.group, case.image.user) = (passwd, group, user);
+        if let Ok(found) = identity(&case.input()) {
+            let gids = found.user.additional_gids().clone().unwrap();
+            proptest::prop_assert_eq!(gids[0], found.user.gid());
+        }
+    }
+}

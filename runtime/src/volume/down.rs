@@ -21,7 +21,7 @@ pub struct DownInput {
     pub directories: Vec<PathBuf>,
 }
 
-/// Everything that [`super::up`] made for a pod.
+/// Everything that [`super::up()`] made for a pod.
 #[must_use]
 pub fn all(layout: &PodLayout) -> DownInput {
     DownInput {
