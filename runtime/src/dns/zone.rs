@@ -14,7 +14,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::message::Name;
-use crate::manifest::pod::Protocol;
 pub use crate::spec::ServicePort;
 
 /// Version of the naming scheme, which `dns-version.<domain>` tells.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -20,10 +21,6 @@ use crate::{image, spec, volume};
 
 /// Longest termination message in bytes (reference 8.6).
 const MESSAGE_LIMIT: u64 = 4096;
-/// Largest `/etc/passwd` or `/etc/group` of an image that is looked at, in bytes.
-const ACCOUNTS_LIMIT: usize = 4 * 1024 * 1024;
-/// Largest seccomp profile, and largest file of variables, in bytes.
-const PROFILE_LIMIT: usize = 1024 * 1024;
 /// Of a log that stands in for one: lines and bytes.
 const LOG_LINES: usize = 80;
 const LOG_LIMIT: usize = 2048;
@@ -122,9 +119,12 @@ async fn try_create(hands: &Hands, instance: &InstanceId) -> Result<(String, Opt
     let mount = RootfsInput { image_id: image.id.clone(), instance_dir: bundle.clone() };
     hands.task::<serde_json::Value>("rootfs-up", &mount).await.map_err(CreateError::runtime)?;
     let plan = plan(hands, instance, container, &image)?;
-    carry_out_steps(hands, &format!("sub-paths-{instance}"), plan.sub_paths.clone())
-        .await
-        .map_err(|error| CreateError { config: true, message: format!("failed to prepare subPath for volumeMount {:?} of container {:?}: {}", error.volume, instance.container, error.message) })?;
+    place_sub_paths(hands, instance, &plan).await?;
+    if let Some((root, path)) = &plan.make_dir {
+        spec::rootfs::make_dir(&bundle.join(root), path).map_err(|error| {
+            CreateError::runtime(format!("cannot make the working directory {path:?}: {error}"))
+        })?;
+    }
     write_files(hands, &bundle, &plan).map_err(CreateError::runtime)?;
     let id = random_id();
     let config = CreateConfig {
@@ -142,6 +142,15 @@ async fn try_create(hands: &Hands, instance: &InstanceId) -> Result<(String, Opt
     Ok((id, plan.stop_signal))
 }
 
+async fn place_sub_paths(hands: &Hands, instance: &InstanceId, plan: &spec::Plan) -> Result<(), CreateError> {
+    let placed = carry_out_steps(hands, &format!("sub-paths-{instance}"), plan.sub_paths.clone()).await;
+    placed.map_err(|error| {
+        tracing::warn!(%instance, %error, "subPath");
+        let error = spec::Error::SubPathFailed { volume: error.volume, container: instance.container.clone() };
+        CreateError { config: error.is_config(), message: error.to_string() }
+    })
+}
+
 fn plan(
     hands: &Hands,
     instance: &InstanceId,
@@ -151,8 +160,9 @@ fn plan(
     let config = |message| CreateError { config: true, message };
     let rootfs = hands.files().instance(&instance.container, instance.attempt).join("rootfs");
     let accounts = |path: &str| {
-        let text = image::read_in_root(&rootfs, path, ACCOUNTS_LIMIT);
-        text.map(Option::unwrap_or_default).map_err(|error| CreateError::runtime(text_of(&error)))
+        read_in(&rootfs, path)
+            .map(Option::unwrap_or_default)
+            .map_err(|error| CreateError::runtime(format!("cannot read {path} of the image: {error}")))
     };
     let sources = sources(hands).map_err(config)?;
     let (passwd, group) = (accounts("/etc/passwd")?, accounts("/etc/group")?);
@@ -180,8 +190,12 @@ fn plan(
 fn seccomp_profile(hands: &Hands, container: &Container) -> Result<Option<String>, String> {
     let Some(name) = spec::linux::localhost_profile(container) else { return Ok(None) };
     let root = hands.layout().seccomp_profiles();
-    let found = image::read_in_root(&root, name, PROFILE_LIMIT).map_err(|error| text_of(&error))?;
-    found.map(Some).ok_or_else(|| format!("seccomp profile {} does not exist", root.join(name).display()))
+    let shown = root.join(name);
+    match read_in(&root, name) {
+        Ok(Some(profile)) => Ok(Some(profile)),
+        Ok(None) => Err(format!("seccomp profile {} does not exist", shown.display())),
+        Err(error) => Err(format!("cannot read seccomp profile {}: {error}", shown.display())),
+    }
 }
 
 /// Files of volumes that `fileKeyRef` names; what cannot be read is left out, and the plan says so.
@@ -189,10 +203,19 @@ fn env_files(hands: &Hands, container: &Container) -> BTreeMap<(String, String),
     let read = |(volume, path): (String, String)| {
         let source = hands.pod().spec.volumes.iter().find(|other| other.name == volume)?;
         let root = volume::directory(source, hands.files());
-        let text = image::read_in_root(&root, &path, PROFILE_LIMIT).ok()??;
+        let text = read_in(&root, &path).ok()??;
         Some(((volume, path), text))
     };
     spec::env::files(container).into_iter().filter_map(read).collect()
+}
+
+/// A file below a root that belongs to a container; none if it is not there.
+fn read_in(root: &Path, path: &str) -> io::Result<Option<String>> {
+    match spec::rootfs::read(root, path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Why an image is not there, with what would help.

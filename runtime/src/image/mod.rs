@@ -2,7 +2,7 @@
 //!
 //! The store is an OCI image layout with unpacked layers beside it; see [`store`]. Everything here is
 //! blocking and belongs in a short-lived process (`hull image …`, host tasks), except
-//! [`store::Store::resolve`] and [`in_root::read_in_root`], which read a few small files.
+//! [`store::Store::resolve`], which reads a few small files.
 //!
 //! **Invariant:** the bytes of an image are never trusted. Every path of a layer is resolved by
 //! descriptor inside the layer's own directory, and nothing is used before its digest was checked.
@@ -10,7 +10,6 @@
 pub mod digest;
 pub mod document;
 pub mod error;
-pub mod in_root;
 pub mod reference;
 pub mod rootfs;
 pub mod store;
@@ -29,7 +28,6 @@ mod unpack;
 pub use document::ImageConfig;
 pub use error::Error;
 pub use import::Source;
-pub use in_root::read_in_root;
 pub use reference::Reference;
 pub use rootfs::{rootfs_down, rootfs_up};
 pub use store::{Image, Removed, Store};

@@ -7,7 +7,6 @@
 mod file;
 mod service;
 
-use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::net::IpAddr;
