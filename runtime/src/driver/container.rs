@@ -114,6 +114,9 @@ async fn try_create(hands: &Hands, instance: &InstanceId) -> Result<(String, Opt
         .resolve(&container.image)
         .map_err(|error| CreateError::runtime(text_of(&error)))?
         .ok_or_else(|| CreateError::runtime(not_found(&container.image)))?;
+    if let Some(known) = hands.known(instance) {
+        return Ok((known.id.clone(), spec::signal::signal_number(&image.config.stop_signal)));
+    }
     let bundle = hands.files().instance(&instance.container, instance.attempt);
     fs::create_dir_all(&bundle).map_err(|error| CreateError::runtime(format!("{}: {error}", bundle.display())))?;
     let mount = RootfsInput { image_id: image.id.clone(), instance_dir: bundle.clone() };

@@ -71,7 +71,7 @@ async fn attempt(hands: &Hands, instance: &InstanceId, container: &Container, pr
 /// Runs a hook to its end.
 ///
 /// # Errors
-/// The kubelet's text (reference 6.3).
+/// The `<err>` of the kubelet's text (reference 6.3); the core puts whose hook it was before it.
 pub async fn hook(hands: &Hands, instance: &InstanceId, kind: HookKind) -> Result<(), String> {
     let container = hands.container(&instance.container);
     let handler = container.and_then(|container| match kind {
@@ -81,7 +81,7 @@ pub async fn hook(hands: &Hands, instance: &InstanceId, kind: HookKind) -> Resul
     let (Some(container), Some(handler)) = (container, handler) else {
         return Err(format!("container {:?} has no such hook", instance.container));
     };
-    let result = match handler {
+    match handler {
         Handler::Exec(command) => match hands.execs().run(instance, command, None).await {
             Ok(ran) => hook::judge_exec(command, &ran),
             Err(failure) => Err(format!("{}, message: \"\"", exec_error(&failure.to_string()))),
@@ -96,8 +96,7 @@ pub async fn hook(hands: &Hands, instance: &InstanceId, kind: HookKind) -> Resul
         }
         // Validation lets it through, and it never works: reference 6.2.
         Handler::TcpSocket { .. } | Handler::Grpc { .. } => Err("invalid handler".into()),
-    };
-    result.map_err(|error| hook::failure(handler, &instance.container, &hands.pod().meta.full_name(), &error))
+    }
 }
 
 fn exec_error(message: &str) -> String {

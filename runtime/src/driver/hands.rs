@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use hull_shim::layout::{Layout, PodLayout};
-use hull_shim::wire::{Answer, Command, Ended, Exit, Failure, InstanceId, Inventory, Sandbox};
+use hull_shim::wire::{Answer, Command, Ended, Exit, Failure, Instance, InstanceId, InstanceState, Inventory, Sandbox};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 
@@ -42,6 +42,8 @@ pub struct Hands {
     inputs: UnboundedSender<Input>,
     sandbox: Option<Sandbox>,
     network: Option<network::Up>,
+    /// What existed when this supervisor started: asked for again, it is answered from here.
+    known: HashMap<InstanceId, Instance>,
     hooks: RefCell<HashMap<(InstanceId, HookKind), AbortHandle>>,
     host: OnceCell<crate::spec::Host>,
     leaving: Cell<Leaving>,
@@ -68,6 +70,7 @@ impl Hands {
             inputs,
             sandbox: inventory.sandbox.clone(),
             network: network.and_then(|network| serde_json::from_value(network).ok()),
+            known: inventory.instances.iter().map(|known| (known.instance.clone(), known.clone())).collect(),
             hooks: RefCell::default(),
             host: OnceCell::new(),
             leaving: Cell::new(Leaving::No),
@@ -259,7 +262,20 @@ impl Hands {
         self.tell(Input::Tick);
     }
 
+    /// An instance that the supervisor before this one had made.
+    #[must_use]
+    pub fn known(&self, instance: &InstanceId) -> Option<&Instance> {
+        self.known.get(instance)
+    }
+
     async fn start(&self, instance: InstanceId) -> Input {
+        match self.known(&instance).map(|known| &known.state) {
+            Some(InstanceState::Running { started_at }) => return Input::Started { started_at: *started_at, instance },
+            Some(InstanceState::Exited(Ended { started_at: Some(started_at), .. })) => {
+                return Input::Started { started_at: *started_at, instance };
+            }
+            Some(InstanceState::Created | InstanceState::Exited(_)) | None => {}
+        }
         match self.shim.ask(Command::Start { instance: instance.clone() }, &[]).await {
             Ok((Answer::Started { started_at }, _)) => Input::Started { instance, started_at },
             Ok((other, _)) => {

@@ -33,7 +33,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::core::action::Action;
 use crate::core::input::Input;
-use crate::core::state::State;
+use crate::core::State;
 use crate::manifest;
 use crate::store::file::FileError;
 use crate::store::journal::Journal;

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use crate::core::state::State;
+use crate::core::State;
 use crate::store::file;
 
 /// Version of the record's shape.
