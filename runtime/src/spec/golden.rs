@@ -78,7 +78,7 @@ fn a_web_server_with_limits_and_a_user() {
     case.image.entrypoint = vec!["/entry.sh".to_owned()];
     case.image.env = vec!["VERSION=1.2".to_owned()];
     case.image.working_dir = "/srv/www".to_owned();
-    case.image.stop_signal_name = "SIGQUIT".to_owned();
+    case.image.stop_signal = "SIGQUIT".to_owned();
     case.pod.spec.security.fs_group = Some(2000);
     case.host.swap_limits = true;
     check("web-server", &case);
