@@ -26,12 +26,19 @@ pub fn read_in_root(root: &Path, path: &str, limit: usize) -> Result<Option<Stri
         result => File::from(result.map_err(Error::io("open", &shown))?),
     };
     if !file.metadata().map_err(Error::io("look at", &shown))?.is_file() {
-        return Err(Error::NotAFile { path: path.to_owned() });
+        return Err(Error::NotAFile {
+            path: path.to_owned(),
+        });
     }
     let mut bytes = Vec::new();
-    file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(Error::io("read", &shown))?;
+    file.take(limit as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(Error::io("read", &shown))?;
     if bytes.len() > limit {
-        return Err(Error::FileTooLarge { path: path.to_owned(), limit });
+        return Err(Error::FileTooLarge {
+            path: path.to_owned(),
+            limit,
+        });
     }
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
@@ -52,11 +59,21 @@ mod tests {
         link("/secret", "etc/absolute");
         link("/proc/self/root/secret", "etc/magic");
         for path in ["/etc/up", "etc/absolute", "/../secret"] {
-            assert_eq!(read_in_root(&root, path, 100).unwrap().as_deref(), Some("inside"), "{path}");
+            assert_eq!(
+                read_in_root(&root, path, 100).unwrap().as_deref(),
+                Some("inside"),
+                "{path}"
+            );
         }
         assert_eq!(read_in_root(&root, "/etc/magic", 100).unwrap(), None);
         assert_eq!(read_in_root(&root, "/missing/file", 100).unwrap(), None);
-        assert!(matches!(read_in_root(&root, "/secret", 5), Err(Error::FileTooLarge { .. })));
-        assert!(matches!(read_in_root(&root, "/etc", 5), Err(Error::NotAFile { .. })));
+        assert!(matches!(
+            read_in_root(&root, "/secret", 5),
+            Err(Error::FileTooLarge { .. })
+        ));
+        assert!(matches!(
+            read_in_root(&root, "/etc", 5),
+            Err(Error::NotAFile { .. })
+        ));
     }
 }
