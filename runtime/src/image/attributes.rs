@@ -34,7 +34,12 @@ impl Attributes {
             uid: entry.uid,
             gid: entry.gid,
             mode: entry.mode,
-            xattrs: entry.xattrs.iter().filter(|(name, _)| !is_overlay(name)).cloned().collect(),
+            xattrs: entry
+                .xattrs
+                .iter()
+                .filter(|(name, _)| !is_overlay(name))
+                .cloned()
+                .collect(),
             modified: Timespec { tv_sec, tv_nsec },
         }
     }
@@ -61,7 +66,10 @@ impl Attributes {
             Err(Errno::OPNOTSUPP) => 0,
             result => result?,
         };
-        for name in list[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        for name in list[..length]
+            .split(|byte| *byte == 0)
+            .filter(|name| !name.is_empty())
+        {
             if is_overlay(name) {
                 continue;
             }
@@ -75,7 +83,10 @@ impl Attributes {
 
     /// Access and modification time, both the modification time.
     pub(super) fn times(&self) -> Timestamps {
-        Timestamps { last_access: self.modified, last_modification: self.modified }
+        Timestamps {
+            last_access: self.modified,
+            last_modification: self.modified,
+        }
     }
 
     /// Applies all but the times to an open regular file or directory.
@@ -97,8 +108,7 @@ impl Attributes {
         let mut path = format!("/proc/self/fd/{}/", dir.as_fd().as_raw_fd()).into_bytes();
         path.extend(name);
         for (key, value) in &self.xattrs {
-            let result =
-                rustix::fs::lsetxattr(path.as_slice(), key.as_slice(), value, XattrFlags::empty());
+            let result = rustix::fs::lsetxattr(path.as_slice(), key.as_slice(), value, XattrFlags::empty());
             tolerate(key, kind, result)?;
         }
         if kind != FileType::Symlink {

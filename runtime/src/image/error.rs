@@ -181,7 +181,10 @@ pub enum Error {
 }
 
 fn explain(reason: &Option<String>) -> String {
-    reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default()
+    reason
+        .as_ref()
+        .map(|reason| format!(": {reason}"))
+        .unwrap_or_default()
 }
 
 impl Error {
@@ -190,7 +193,8 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::UnknownFormat { .. } => Some(
-                "make one with: skopeo copy docker://NAME oci-archive:FILE, or docker save NAME -o FILE".into(),
+                "make one with: skopeo copy docker://NAME oci-archive:FILE, or docker save NAME -o FILE"
+                    .into(),
             ),
             Self::NoSuchImage(_) => Some("see what is there with: hull image ls".into()),
             Self::Platform { wanted, .. } => Some(format!("export the image for {wanted}")),
@@ -200,8 +204,15 @@ impl Error {
     }
 
     /// For `map_err`: `action` on `path` failed.
-    pub(super) fn io<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> Self + use<E> {
+    pub(super) fn io<E: Into<io::Error>>(
+        action: &'static str,
+        path: &Path,
+    ) -> impl FnOnce(E) -> Self + use<E> {
         let path = path.to_owned();
-        move |source| Self::Io { action, path, source: source.into() }
+        move |source| Self::Io {
+            action,
+            path,
+            source: source.into(),
+        }
     }
 }

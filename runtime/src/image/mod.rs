@@ -20,8 +20,11 @@ mod bundle;
 mod choose;
 mod compression;
 mod import;
+mod index;
 mod resolve;
 mod tarball;
+#[cfg(test)]
+mod testing;
 mod tree;
 mod unpack;
 

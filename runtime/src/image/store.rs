@@ -26,11 +26,10 @@ use serde::{Deserialize, Serialize};
 
 use super::bundle::read_document;
 use super::digest::{Digest, chain_id};
-use super::document::{
-    self, ConfigFile, Descriptor, IMAGE_ID, ImageConfig, Index, Manifest, NAME, Node, OCI_INDEX, REF_NAME,
-};
+use super::document::{self, ConfigFile, Descriptor, ImageConfig, Index, Manifest, Node, OCI_INDEX};
 use super::error::Error;
-use super::reference::{Reference, Version, is_hex};
+use super::index::{find, id, name};
+use super::reference::Reference;
 use super::tree;
 
 /// An image in the store, ready to run.
@@ -103,16 +102,27 @@ pub struct Store {
 
 /// The right to change the store; ends when dropped.
 pub(super) struct Writer {
+    /// Unlocks when it is closed, which is after `drop` emptied `tmp`.
     _lock: File,
     /// Empty, and on the store's file system.
     pub(super) tmp: PathBuf,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Best effort: what stays is swept by the next writer.
+        tree::remove(&self.tmp).unwrap_or_default();
+    }
 }
 
 impl Store {
     /// The store of a layout. Nothing is touched: a store that does not exist is empty.
     #[must_use]
     pub fn open(layout: &Layout) -> Self {
-        Self { root: layout.images(), pods: layout.pods() }
+        Self {
+            root: layout.images(),
+            pods: layout.pods(),
+        }
     }
 
     /// The image of a name or id: a reference in any form, `sha256:…`, or the beginning of an id.
@@ -152,19 +162,35 @@ impl Store {
     pub fn remove(&self, wanted: &str) -> Result<Removed, Error> {
         let writer = self.writer()?;
         let mut index = self.index()?;
-        let found = find(&index, wanted)?.ok_or_else(|| Error::NoSuchImage(wanted.to_owned()))?.clone();
-        let by_name = wanted.parse::<Reference>().is_ok_and(|reference| name(&found) == Some(&reference.to_string()));
+        let found = find(&index, wanted)?
+            .ok_or_else(|| Error::NoSuchImage(wanted.to_owned()))?
+            .clone();
+        let by_name = wanted
+            .parse::<Reference>()
+            .is_ok_and(|reference| name(&found) == Some(&reference.to_string()));
         let goes = |entry: &Descriptor| {
-            if by_name { name(entry) == name(&found) } else { entry.digest == found.digest }
+            if by_name {
+                name(entry) == name(&found)
+            } else {
+                entry.digest == found.digest
+            }
         };
         let untagged = index.manifests.iter().filter(|entry| goes(entry));
         let untagged = untagged.filter_map(name).cloned().collect();
         index.manifests.retain(|entry| !goes(entry));
         let last = !index.manifests.iter().any(|entry| entry.digest == found.digest);
-        let deleted = if last { id(&found).cloned().into_iter().collect() } else { Vec::new() };
+        let deleted = if last {
+            id(&found).cloned().into_iter().collect()
+        } else {
+            Vec::new()
+        };
         self.write_index(&writer, &index)?;
         let layers_in_use = self.sweep(&writer)?;
-        Ok(Removed { untagged, deleted, layers_in_use })
+        Ok(Removed {
+            untagged,
+            deleted,
+            layers_in_use,
+        })
     }
 
     /// Where an unpacked layer lies.
@@ -193,16 +219,26 @@ impl Store {
     }
 
     pub(super) fn write_index(&self, writer: &Writer, index: &Index) -> Result<(), Error> {
-        let index = Index { schema_version: 2, media_type: OCI_INDEX.into(), ..index.clone() };
+        let index = Index {
+            schema_version: 2,
+            media_type: OCI_INDEX.into(),
+            ..index.clone()
+        };
         let text = serde_json::to_vec_pretty(&index).expect("strings and numbers can be written as JSON");
-        tree::write_whole(&self.root.join("index.json"), &writer.tmp.join("index.json"), &text)
+        tree::write_whole(
+            &self.root.join("index.json"),
+            &writer.tmp.join("index.json"),
+            &text,
+        )
     }
 
     /// A document of the store; none when it was removed since the index was read.
     fn document(&self, digest: &str) -> Result<Option<Vec<u8>>, Error> {
         let what = format!("blob {digest}");
-        let parsed: Digest =
-            digest.parse().map_err(|_| Error::Document { what: what.clone(), problem: "has a bad digest".into() })?;
+        let parsed: Digest = digest.parse().map_err(|_| Error::Document {
+            what: what.clone(),
+            problem: "has a bad digest".into(),
+        })?;
         let path = self.blob(&parsed);
         match File::open(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -213,19 +249,31 @@ impl Store {
 
     fn manifest(&self, descriptor: &Descriptor) -> Result<Option<(Manifest, ConfigFile)>, Error> {
         let what = format!("blob {}", descriptor.digest);
-        let Some(bytes) = self.document(&descriptor.digest)? else { return Ok(None) };
-        let Node::Manifest(manifest) = document::parse_node(&what, &descriptor.media_type, &bytes)? else {
-            return Err(Error::Document { what, problem: "is not an image manifest".into() });
+        let Some(bytes) = self.document(&descriptor.digest)? else {
+            return Ok(None);
         };
-        let Some(bytes) = self.document(&manifest.config.digest)? else { return Ok(None) };
+        let Node::Manifest(manifest) = document::parse_node(&what, &descriptor.media_type, &bytes)? else {
+            return Err(Error::Document {
+                what,
+                problem: "is not an image manifest".into(),
+            });
+        };
+        let Some(bytes) = self.document(&manifest.config.digest)? else {
+            return Ok(None);
+        };
         let config = document::parse(&format!("blob {}", manifest.config.digest), &bytes)?;
         Ok(Some((manifest, config)))
     }
 
     fn load(&self, index: &Index, descriptor: &Descriptor) -> Result<Option<Image>, Error> {
-        let Some((manifest, file)) = self.manifest(descriptor)? else { return Ok(None) };
+        let Some((manifest, file)) = self.manifest(descriptor)? else {
+            return Ok(None);
+        };
         let id = id(descriptor).unwrap_or(&manifest.config.digest).clone();
-        let same = index.manifests.iter().filter(|entry| entry.digest == descriptor.digest);
+        let same = index
+            .manifests
+            .iter()
+            .filter(|entry| entry.digest == descriptor.digest);
         let names: Vec<String> = same.filter_map(name).cloned().collect();
         let reference = name(descriptor).or(names.first()).unwrap_or(&id).clone();
         let chains = chains(&file)?;
@@ -256,7 +304,11 @@ impl Store {
         let writer = Writer { _lock: lock, tmp };
         let layout = self.root.join("oci-layout");
         if !layout.exists() {
-            tree::write_whole(&layout, &writer.tmp.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+            tree::write_whole(
+                &layout,
+                &writer.tmp.join("oci-layout"),
+                br#"{"imageLayoutVersion":"1.0.0"}"#,
+            )?;
         }
         self.sweep(&writer)?;
         Ok(writer)
@@ -270,7 +322,8 @@ impl Store {
     fn lock(&self, name: &str, operation: FlockOperation) -> Result<File, Error> {
         let path = self.root.join(name);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
-        let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(Error::io("open", &path))?;
+        let file =
+            rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(Error::io("open", &path))?;
         loop {
             match rustix::fs::flock(&file, operation) {
                 Err(rustix::io::Errno::INTR) => {}
@@ -284,10 +337,18 @@ impl Store {
         let index = self.index()?;
         let (mut blobs, mut layers) = (BTreeSet::new(), BTreeSet::new());
         for descriptor in &index.manifests {
-            let Some((manifest, file)) = self.manifest(descriptor)? else { continue };
+            let Some((manifest, file)) = self.manifest(descriptor)? else {
+                continue;
+            };
             let own = [&descriptor.digest, &manifest.config.digest];
-            let digests = own.into_iter().chain(manifest.layers.iter().map(|layer| &layer.digest));
-            blobs.extend(digests.filter_map(|digest| digest.split_once(':')).map(|(_, hex)| hex.to_owned()));
+            let digests = own
+                .into_iter()
+                .chain(manifest.layers.iter().map(|layer| &layer.digest));
+            blobs.extend(
+                digests
+                    .filter_map(|digest| digest.split_once(':'))
+                    .map(|(_, hex)| hex.to_owned()),
+            );
             layers.extend(chains(&file)?.iter().map(|chain| chain.hex().to_owned()));
         }
         let in_use = self.sweep_layers(writer, &layers)?;
@@ -346,76 +407,23 @@ impl Store {
 pub(super) fn chains(file: &ConfigFile) -> Result<Vec<Digest>, Error> {
     let mut chains: Vec<Digest> = Vec::new();
     for diff_id in &file.rootfs.diff_ids {
-        let diff_id: Digest = diff_id.parse().map_err(|error: super::digest::NotADigest| Error::Document {
-            what: "image configuration".into(),
-            problem: error.to_string(),
-        })?;
+        let diff_id: Digest =
+            diff_id
+                .parse()
+                .map_err(|error: super::digest::NotADigest| Error::Document {
+                    what: "image configuration".into(),
+                    problem: error.to_string(),
+                })?;
         chains.push(chain_id(chains.last(), &diff_id));
     }
     Ok(chains)
 }
 
-/// The entry that a reference or id names.
-fn find<'a>(index: &'a Index, wanted: &str) -> Result<Option<&'a Descriptor>, Error> {
-    let entries = || index.manifests.iter();
-    if wanted.parse::<Digest>().is_ok() {
-        let by_id = entries().find(|entry| id(entry).is_some_and(|id| id == wanted));
-        return Ok(by_id.or_else(|| entries().find(|entry| entry.digest == wanted)));
-    }
-    let short = (4..=64).contains(&wanted.len()) && is_hex(wanted, wanted.len());
-    match wanted.parse::<Reference>() {
-        Err(source) if !short => return Err(Error::Reference { name: wanted.to_owned(), source }),
-        Err(_) => {}
-        Ok(reference) => {
-            let found = entries().find(|entry| names_it(entry, &reference));
-            if found.is_some() || !short {
-                return Ok(found);
-            }
-        }
-    }
-    let prefix = format!("sha256:{wanted}");
-    let mut fitting = entries().filter(|entry| id(entry).is_some_and(|id| id.starts_with(&prefix)));
-    let Some(first) = fitting.next() else { return Ok(None) };
-    if fitting.any(|entry| id(entry) != id(first)) {
-        return Err(Error::Ambiguous(wanted.to_owned()));
-    }
-    Ok(Some(first))
-}
-
-fn names_it(entry: &Descriptor, wanted: &Reference) -> bool {
-    let Some(name) = name(entry) else { return false };
-    match wanted.version() {
-        Version::Tag(_) => *name == wanted.to_string(),
-        Version::Digest(digest) => {
-            let repository = name.parse().map(|name: Reference| name.repository());
-            *name == wanted.to_string()
-                || entry.digest == *digest && repository.is_ok_and(|name| name == wanted.repository())
-        }
-    }
-}
-
-/// An entry's normalised name.
-pub(super) fn name(entry: &Descriptor) -> Option<&String> {
-    entry.annotations.get(NAME)
-}
-
-fn id(entry: &Descriptor) -> Option<&String> {
-    entry.annotations.get(IMAGE_ID)
-}
-
-/// Gives an entry a name, or takes it away.
-pub(super) fn named(mut entry: Descriptor, name: Option<&str>) -> Descriptor {
-    for key in [NAME, REF_NAME] {
-        match name {
-            Some(name) => entry.annotations.insert(key.into(), name.into()),
-            None => entry.annotations.remove(key),
-        };
-    }
-    entry
-}
-
 fn unwanted(directory: &Path, wanted: &BTreeSet<String>) -> Result<Vec<String>, Error> {
-    Ok(entries(directory)?.into_iter().filter(|name| !wanted.contains(name)).collect())
+    Ok(entries(directory)?
+        .into_iter()
+        .filter(|name| !wanted.contains(name))
+        .collect())
 }
 
 /// The names in a directory that may not exist.
@@ -425,9 +433,14 @@ fn entries(directory: &Path) -> Result<Vec<String>, Error> {
         result => result.map_err(Error::io("list", directory))?,
     };
     let names = listing.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
-    names.collect::<std::io::Result<_>>().map_err(Error::io("list", directory))
+    names
+        .collect::<std::io::Result<_>>()
+        .map_err(Error::io("list", directory))
 }
 
 fn is_absent(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+    matches!(
+        error.kind(),
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+    )
 }
