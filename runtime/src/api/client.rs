@@ -26,7 +26,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use super::session::PROTOCOLS;
 use super::{query, socket, status::Status};
 pub use pods::PodRef;
-pub use watch::{Follower, Lines, Update};
+pub use watch::{Follower, Lines, Subject, Update};
 
 /// Why a request brought no answer.
 #[derive(Debug, thiserror::Error)]
