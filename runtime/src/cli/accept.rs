@@ -1,33 +1,47 @@
 //! Between the command line and the parts that know manifests: the one place where they meet.
 
-use std::path::PathBuf;
-
 use hull_shim::layout::Layout;
-use hull_shim::wire::{Resources, SandboxConfig};
+use hull_shim::wire::SandboxConfig;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::resource::Kind;
+use crate::manifest::{self, Identity, Invalid, Loaded, raw};
+use crate::network::{self, BridgeName, Cidr, Config, Mode};
+use crate::spec;
+use crate::store::objects::{self, Objects};
+pub use crate::store::objects::Applied as Outcome;
 
 /// Why a manifest was not taken, with its causes.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// It cannot be read as objects.
-    #[error("{0}")]
-    Unreadable(String),
+    #[error(transparent)]
+    Unreadable(#[from] manifest::Error),
     /// It breaks a rule: kubectl's own words, without `error:` in front.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The pod exists, and what differs may not change.
     #[error("{0}")]
-    Invalid(String),
-    /// A record cannot be read or written.
-    #[error("cannot {operation} {}", path.display())]
-    Record {
-        /// What was tried.
-        operation: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    Forbidden(String),
+    /// A record of an object cannot be read or written.
+    #[error(transparent)]
+    Record(#[from] objects::Error),
+    /// The network's flags, configuration or leases.
+    #[error(transparent)]
+    Network(#[from] network::Error),
+}
+
+impl Error {
+    /// What would help, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Network(error) => error.hint(),
+            Self::Unreadable(_) | Self::Invalid(_) | Self::Forbidden(_) | Self::Record(_) => None,
+        }
+    }
 }
 
 /// The flags of `apply` that speak of the network.
@@ -35,27 +49,32 @@ pub enum Error {
 pub struct NetworkFlags {
     /// Take the addresses of pods from this range.
     #[arg(long, value_name = "CIDR", help_heading = "Network options")]
-    pub pod_cidr: Option<String>,
+    pub pod_cidr: Option<Cidr>,
     /// Take the addresses of Services from this range.
     #[arg(long, value_name = "CIDR", help_heading = "Network options")]
-    pub service_cidr: Option<String>,
+    pub service_cidr: Option<Cidr>,
     /// Connect pods to this bridge.
     #[arg(long, value_name = "NAME", help_heading = "Network options")]
-    pub bridge: Option<String>,
+    pub bridge: Option<BridgeName>,
     /// How pods are connected: `bridge`, or `loopback` for pods that reach nobody.
     #[arg(long, value_name = "MODE", help_heading = "Network options")]
-    pub network: Option<String>,
+    pub network: Option<Mode>,
 }
 
-/// What applying an object changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// It is new.
-    Created,
-    /// It is different now.
-    Configured,
-    /// It was the same already.
-    Unchanged,
+impl NetworkFlags {
+    /// The network that these flags, the configuration file and the defaults make.
+    ///
+    /// # Errors
+    /// The file is wrong, or the ranges do not go together.
+    pub fn config(&self, layout: &Layout) -> Result<Config, Error> {
+        let flags = network::Flags {
+            bridge: self.bridge.clone(),
+            pod_cidr: self.pod_cidr,
+            service_cidr: self.service_cidr,
+            mode: self.network,
+        };
+        Ok(Config::load(layout, flags)?)
+    }
 }
 
 /// An object of a manifest.
@@ -67,7 +86,7 @@ pub struct Object {
     pub name: String,
     /// `metadata.namespace`, if it is written there.
     pub namespace: Option<String>,
-    raw: Value,
+    raw: Loaded,
 }
 
 /// A pod that was accepted.
@@ -84,83 +103,117 @@ pub struct Accepted {
 /// # Errors
 /// It holds no Kubernetes objects, or such as hull does not know.
 pub fn read(text: &str, origin: &str) -> Result<Vec<Object>, Error> {
-    let documents: Vec<Value> =
-        serde_saphyr::from_multiple(text).map_err(|error| Error::Unreadable(format!("{origin}: {error}")))?;
-    documents.into_iter().filter(|document| !document.is_null()).map(|raw| object(raw, origin)).collect()
-}
-
-fn object(raw: Value, origin: &str) -> Result<Object, Error> {
-    let text = |pointer: &str| raw.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-    let kind = text("/kind").unwrap_or_default();
-    let kind = [Kind::Pod, Kind::Service, Kind::ConfigMap, Kind::Secret].into_iter().find(|known| known.object() == kind);
-    let kind = kind.ok_or_else(|| Error::Unreadable(format!("{origin}: no Pod, Service, ConfigMap or Secret")))?;
-    let name = text("/metadata/name").ok_or_else(|| {
-        Error::Invalid(format!("The {} \"\" is invalid: metadata.name: Required value: name or generateName is required", kind.object()))
-    })?;
-    let namespace = text("/metadata/namespace");
-    Ok(Object { kind, name, namespace, raw })
+    Ok(manifest::load(text, origin)?.into_iter().map(Object::new).collect())
 }
 
 impl Object {
-    /// Checks a Pod and gives it its identity.
+    fn new(raw: Loaded) -> Self {
+        let (kind, meta) = match &raw {
+            Loaded::Pod(pod) => (Kind::Pod, &pod.metadata),
+            Loaded::Service(service) => (Kind::Service, &service.metadata),
+            Loaded::ConfigMap(map) => (Kind::ConfigMap, &map.metadata),
+            Loaded::Secret(secret) => (Kind::Secret, &secret.metadata),
+        };
+        let (name, namespace) = (meta.name.clone().unwrap_or_default(), meta.namespace.clone());
+        Self { kind, name, namespace, raw }
+    }
+
+    /// Checks an object without recording anything, and gives a Pod its identity.
     ///
     /// # Errors
     /// It is invalid.
     pub fn accept(
-        mut self,
+        self,
         namespace: &str,
         (uid, created): (&str, Timestamp),
-        _network: Option<Value>,
-    ) -> Result<Accepted, Error> {
-        self.raw["metadata"]["namespace"] = json!(namespace);
-        self.raw["metadata"]["uid"] = json!(uid);
-        self.raw["metadata"]["creationTimestamp"] = json!(created);
-        let sandbox = SandboxConfig {
-            uid: uid.to_owned(),
-            namespace: namespace.to_owned(),
-            name: self.name.clone(),
-            hostname: Some(self.name.clone()),
-            host_network: false,
-            host_ipc: false,
-            share_pid: false,
-            host_pid: false,
-            sysctls: std::collections::BTreeMap::new(),
-            resources: Resources::default(),
-            network: None,
+        network: Option<&Config>,
+    ) -> Result<Option<Accepted>, Error> {
+        let identity = Identity { uid: uid.to_owned(), created };
+        match self.named(namespace) {
+            Loaded::Pod(pod) => accept_pod(*pod, identity, network).map(Some),
+            Loaded::Service(service) => Ok(manifest::accept_service(*service, &identity).map(|_| None)?),
+            Loaded::ConfigMap(map) => Ok(manifest::accept_config_map(map, &identity).map(|_| None)?),
+            Loaded::Secret(secret) => Ok(manifest::accept_secret(secret, &identity).map(|_| None)?),
+        }
+    }
+
+    /// What applying this Pod again over the accepted `old` object would do.
+    ///
+    /// # Errors
+    /// Something differs that may not change, or that this version cannot change in place.
+    pub fn reapply(self, namespace: &str, old: &Value) -> Result<Outcome, Error> {
+        let Loaded::Pod(new) = self.named(namespace) else { return Ok(Outcome::Unchanged) };
+        let old: raw::Pod = match serde_json::from_value(old.clone()) {
+            Ok(old) => old,
+            Err(error) => return Err(Error::Forbidden(format!("the running pod cannot be compared: {error}"))),
         };
-        Ok(Accepted { object: self.raw, sandbox })
+        match manifest::changed(&old, &new) {
+            manifest::Update::Unchanged => Ok(Outcome::Unchanged),
+            manifest::Update::Forbidden(invalid) => Err(invalid.into()),
+            manifest::Update::Allowed(_) => Err(Error::Forbidden(format!(
+                "pod {:?} exists, and hull cannot change a running pod yet; delete it and apply it again",
+                old.metadata.name.unwrap_or_default()
+            ))),
+        }
     }
 
     /// Records a Service, ConfigMap or Secret.
     ///
     /// # Errors
-    /// It is invalid, or cannot be written.
-    pub fn apply(mut self, layout: &Layout, namespace: &str, now: Timestamp) -> Result<Outcome, Error> {
-        let directory = layout.objects(self.kind.plural(), namespace);
-        let path = directory.join(&self.name);
-        let known = read_record(&path);
-        self.raw["metadata"]["namespace"] = json!(namespace);
-        self.raw["metadata"]["creationTimestamp"] =
-            known.as_ref().map_or(json!(now), |known| known["metadata"]["creationTimestamp"].clone());
-        if known.as_ref() == Some(&self.raw) {
-            return Ok(Outcome::Unchanged);
-        }
-        let written = std::fs::create_dir_all(&directory).and_then(|()| std::fs::write(&path, self.raw.to_string()));
-        written.map_err(|source| Error::Record { operation: "write", path, source })?;
-        Ok(if known.is_some() { Outcome::Configured } else { Outcome::Created })
+    /// It is invalid, no address is left for it, or it cannot be written.
+    pub fn apply(
+        self,
+        layout: &Layout,
+        namespace: &str,
+        (uid, now): (&str, Timestamp),
+        network: &Config,
+    ) -> Result<Outcome, Error> {
+        let identity = Identity { uid: uid.to_owned(), created: now };
+        let store = Objects::open(layout);
+        Ok(match self.named(namespace) {
+            Loaded::Pod(_) => Outcome::Unchanged,
+            Loaded::Service(service) => {
+                let service = manifest::accept_service(*service, &identity)?;
+                store.apply_service(service, |owner| {
+                    network::service_address(layout, network, owner).map(std::net::IpAddr::V4)
+                })?
+            }
+            Loaded::ConfigMap(map) => store.apply_config_map(manifest::accept_config_map(map, &identity)?)?,
+            Loaded::Secret(secret) => store.apply_secret(manifest::accept_secret(secret, &identity)?)?,
+        })
+    }
+
+    fn named(self, namespace: &str) -> Loaded {
+        let mut raw = self.raw;
+        let meta = match &mut raw {
+            Loaded::Pod(pod) => &mut pod.metadata,
+            Loaded::Service(service) => &mut service.metadata,
+            Loaded::ConfigMap(map) => &mut map.metadata,
+            Loaded::Secret(secret) => &mut secret.metadata,
+        };
+        meta.namespace = Some(namespace.to_owned());
+        raw
     }
 }
 
-fn read_record(path: &std::path::Path) -> Option<Value> {
-    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+fn accept_pod(mut raw: raw::Pod, identity: Identity, network: Option<&Config>) -> Result<Accepted, Error> {
+    raw.spec.node_name.get_or_insert_with(node_name);
+    let uid = identity.uid.clone();
+    let manifest::Accepted { pod, object } = manifest::accept(raw, identity)?;
+    let network = network.filter(|_| !pod.spec.host_network).map(|config| {
+        let input = network::Input { uid, config: config.clone() };
+        json(&input)
+    });
+    Ok(Accepted { object: json(&object), sandbox: spec::sandbox_config(&pod, network) })
 }
 
-/// The input of the network tasks for a new pod.
-///
-/// # Errors
-/// A flag or the configuration file is wrong.
-pub fn network(_layout: &Layout, _flags: &NetworkFlags) -> Result<Option<Value>, Error> {
-    Ok(None)
+/// The name of this host, to which every pod is bound.
+fn node_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+fn json(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).expect("objects have only string keys")
 }
 
 /// The recorded objects of one kind, of one namespace or of all.
@@ -168,31 +221,42 @@ pub fn network(_layout: &Layout, _flags: &NetworkFlags) -> Result<Option<Value>,
 /// # Errors
 /// They cannot be read.
 pub fn list(layout: &Layout, kind: Kind, namespace: Option<&str>) -> Result<Vec<Value>, Error> {
-    let all = layout.objects(kind.plural(), "");
-    let names = |directory: &std::path::Path| -> Vec<String> {
-        let entries = std::fs::read_dir(directory).into_iter().flatten();
-        let mut names: Vec<_> = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
-        names.sort();
-        names
+    let Some(stored) = stored(kind) else { return Ok(Vec::new()) };
+    let store = Objects::open(layout);
+    let namespaces = match namespace {
+        Some(namespace) => vec![namespace.to_owned()],
+        None => store.namespaces(stored)?,
     };
-    let namespaces = namespace.map_or_else(|| names(&all), |namespace| vec![namespace.to_owned()]);
-    let mut objects = Vec::new();
+    let mut found = Vec::new();
     for namespace in namespaces {
-        let directory = layout.objects(kind.plural(), &namespace);
-        objects.extend(names(&directory).iter().filter_map(|name| read_record(&directory.join(name))));
+        match stored {
+            objects::Kind::Service => found.extend(store.list_services(&namespace)?.iter().map(json)),
+            objects::Kind::ConfigMap => found.extend(store.list_config_maps(&namespace)?.iter().map(json)),
+            objects::Kind::Secret => found.extend(store.list_secrets(&namespace)?.iter().map(json)),
+        }
     }
-    Ok(objects)
+    Ok(found)
 }
 
-/// Removes a recorded object; false if there was none.
+/// Removes a recorded object and gives a Service's address back; false if there was none.
 ///
 /// # Errors
 /// It cannot be removed.
 pub fn remove(layout: &Layout, kind: Kind, namespace: &str, name: &str) -> Result<bool, Error> {
-    let path = layout.objects(kind.plural(), namespace).join(name);
-    match std::fs::remove_file(&path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(source) => Err(Error::Record { operation: "remove", path, source }),
+    let Some(stored) = stored(kind) else { return Ok(false) };
+    let removed = Objects::open(layout).delete(stored, namespace, name)?;
+    if stored == objects::Kind::Service {
+        network::release_service(layout, &format!("{namespace}/{name}"))?;
+    }
+    Ok(removed)
+}
+
+/// Pods and events are no stored objects: their supervisors have them.
+fn stored(kind: Kind) -> Option<objects::Kind> {
+    match kind {
+        Kind::Service => Some(objects::Kind::Service),
+        Kind::ConfigMap => Some(objects::Kind::ConfigMap),
+        Kind::Secret => Some(objects::Kind::Secret),
+        Kind::Pod | Kind::Event => None,
     }
 }

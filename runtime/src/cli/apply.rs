@@ -4,13 +4,12 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::accept::{self, NetworkFlags, Object, Outcome};
 use super::context::Context;
 use super::resource::Kind;
 use super::{Error, Exit, Result, duration, launch, wait};
 use crate::api::client::PodRef;
+use crate::network::Config;
 
 /// Arguments of `apply`.
 #[derive(Debug, clap::Args)]
@@ -61,14 +60,14 @@ pub(super) struct Applied {
 pub(super) async fn apply(context: &Context, objects: Vec<Object>, network: &NetworkFlags) -> Result<Applied> {
     let mut applied = Applied { pods: Vec::new(), exit: Exit::Success };
     let (pods, others): (Vec<_>, Vec<_>) = objects.into_iter().partition(|object| object.kind == Kind::Pod);
+    let network = network.config(context.layout())?;
     for object in others {
-        if let Err(error) = other(context, object).await {
+        if let Err(error) = other(context, object, &network).await {
             applied.exit = context.report(&error);
         }
     }
-    let input = accept::network(context.layout(), network)?;
     for object in pods {
-        match pod(context, object, input.clone()).await {
+        match pod(context, object, &network).await {
             Ok(pod) => applied.pods.push(pod),
             Err(error) => applied.exit = context.report(&error),
         }
@@ -90,25 +89,19 @@ pub(super) fn namespace(context: &Context, object: &Object) -> Result<String> {
 fn validate(context: &Context, objects: Vec<Object>) -> Result {
     for object in objects {
         let (kind, name) = (object.kind, object.name.clone());
-        if kind == Kind::Pod {
-            let namespace = namespace(context, &object)?;
-            object.accept(&namespace, ("validated", context.now()), None)?;
-        }
+        let namespace = namespace(context, &object)?;
+        object.accept(&namespace, ("validated", context.now()), None)?;
         context.print(&format!("{}/{name} valid\n", kind.singular()))?;
     }
     Ok(Exit::Success)
 }
 
-async fn other(context: &Context, object: Object) -> Result<()> {
+async fn other(context: &Context, object: Object, network: &Config) -> Result<()> {
     let namespace = namespace(context, &object)?;
     let (kind, name) = (object.kind, object.name.clone());
-    let outcome = object.apply(context.layout(), &namespace, context.now())?;
-    let word = match outcome {
-        Outcome::Created => "created",
-        Outcome::Configured => "configured",
-        Outcome::Unchanged => "unchanged",
-    };
-    context.print(&format!("{}/{name} {word}\n", kind.singular()))?;
+    let uid = launch::uid().map_err(|source| Error::Launch { pod: name.clone(), source })?;
+    let outcome = object.apply(context.layout(), &namespace, (&uid, context.now()), network)?;
+    context.print(&format!("{}/{name} {outcome}\n", kind.singular()))?;
     if outcome != Outcome::Unchanged {
         announce(context, kind, (&namespace, &name)).await;
     }
@@ -126,23 +119,20 @@ pub(super) async fn announce(context: &Context, kind: Kind, (namespace, name): (
     }
 }
 
-async fn pod(context: &Context, object: Object, network: Option<Value>) -> Result<PodRef> {
+async fn pod(context: &Context, object: Object, network: &Config) -> Result<PodRef> {
     let namespace = namespace(context, &object)?;
     let name = object.name.clone();
     let failed = |source| Error::Launch { pod: name.clone(), source };
-    let uid = launch::uid().map_err(failed)?;
-    let accepted = object.accept(&namespace, (&uid, context.now()), network)?;
     if let Some(known) = context.client.find(&namespace, &name)? {
         let running = context.client.pod(&known).await?;
-        if !same(&running, &accepted.object) {
-            return Err(Error::Hinted {
-                message: format!("pod {name:?} runs already, and a running pod cannot be changed"),
-                hint: format!("hull delete pod {name} -n {namespace}, then apply again"),
-            });
-        }
-        context.print(&format!("pod/{name} unchanged\n"))?;
+        let outcome = object.reapply(&namespace, &running)?;
+        context.print(&format!("pod/{name} {outcome}\n"))?;
         return Ok(known);
     }
+    let uid = launch::uid().map_err(failed)?;
+    let Some(accepted) = object.accept(&namespace, (&uid, context.now()), Some(network))? else {
+        return Err(Error::Usage(format!("{name} is no Pod")));
+    };
     context.progress(&format!("pod/{name}: starting"));
     match launch::pod(context.layout(), &accepted).await {
         Ok(()) => {}
@@ -158,12 +148,6 @@ async fn pod(context: &Context, object: Object, network: Option<Value>) -> Resul
     }
     context.print(&format!("pod/{name} created\n"))?;
     Ok(PodRef { namespace, name, uid })
-}
-
-/// Whether a running pod is what a manifest says: same labels, annotations and spec.
-fn same(running: &Value, wanted: &Value) -> bool {
-    let parts = ["/metadata/labels", "/metadata/annotations", "/spec"];
-    parts.into_iter().all(|part| running.pointer(part) == wanted.pointer(part))
 }
 
 /// Reads all objects of all files.

@@ -85,6 +85,9 @@ pub enum Error {
     /// The asynchronous runtime.
     #[error("cannot start the asynchronous runtime")]
     Runtime(#[source] io::Error),
+    /// The image store.
+    #[error(transparent)]
+    Image(#[from] crate::image::Error),
     /// Something of another part, with its causes.
     #[error(transparent)]
     Other(Box<dyn std::error::Error + Send + Sync>),
@@ -118,6 +121,8 @@ impl Error {
                 Some("hull runs as root; or give a directory of your own with --root".to_owned())
             }
             Self::Launch { source, .. } => source.hint(),
+            Self::Manifest(error) => error.hint(),
+            Self::Image(error) => error.hint(),
             _ => None,
         }
     }
@@ -140,7 +145,7 @@ impl Error {
             Self::Client(client::Error::Status(status)) => {
                 return format!("Error from server ({}): {}", status.reason, status.message);
             }
-            Self::Manifest(super::accept::Error::Invalid(text)) => return text.clone(),
+            Self::Manifest(super::accept::Error::Invalid(invalid)) => return invalid.to_string(),
             other => format!("error: {other}"),
         };
         let mut cause = self.source();

@@ -1,10 +1,12 @@
 //! `hull image`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hull_shim::layout::Layout;
+use jiff::Timestamp;
 
-use super::{Error, Result};
+use super::{Error, Exit, Result};
+use crate::image::{Source, verbs};
 
 /// Arguments of `image`.
 #[derive(Debug, clap::Args)]
@@ -45,7 +47,17 @@ enum Verb {
 }
 
 impl Image {
-    pub(super) fn act(self, _layout: &Layout) -> Result {
-        Err(Error::Usage(format!("image: {:?} is not built in", self.verb)))
+    pub(super) fn act(self, layout: &Layout, now: Timestamp) -> Result {
+        let out = &mut std::io::stdout().lock();
+        let done = match self.verb {
+            Verb::Import { source, name } if source == Path::new("-") => {
+                verbs::import(layout, Source::Stream(&mut std::io::stdin().lock()), name.as_deref(), out)
+            }
+            Verb::Import { source, name } => verbs::import(layout, Source::Path(&source), name.as_deref(), out),
+            Verb::Ls { quiet } => verbs::ls(layout, quiet, now, out),
+            Verb::Rm { names } => verbs::rm(layout, &names, out),
+            Verb::Inspect { names } => verbs::inspect(layout, &names, out),
+        };
+        done.map(|()| Exit::Success).map_err(Error::Image)
     }
 }

@@ -147,7 +147,7 @@ impl Cli {
         let verb = match self.verb {
             Verb::Supervise(supervise) => return supervise.act(&layout),
             Verb::Task(task) => return task.act(&layout),
-            Verb::Image(image) => return image.act(&layout),
+            Verb::Image(image) => return image.act(&layout, jiff::Timestamp::now()),
             Verb::Version(version) => return version.act(),
             Verb::Completion(completion) => return completion.act(),
             Verb::Man(man) => return man.act(),

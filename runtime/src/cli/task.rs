@@ -6,9 +6,12 @@
 use std::io::Write;
 
 use hull_shim::layout::Layout;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{Error, Exit, Result};
+use crate::{image, network, volume};
 
 /// Arguments of `task`.
 #[derive(Debug, clap::Args)]
@@ -19,10 +22,28 @@ pub(super) struct Task {
 }
 
 /// A job: from its input to its result.
-type Job = fn(&Layout, Value) -> std::result::Result<Value, Box<dyn std::error::Error + Send + Sync>>;
+type Job = fn(&Layout, Value) -> std::result::Result<Value, Failed>;
+
+type Failed = Box<dyn std::error::Error + Send + Sync>;
 
 /// All jobs by name.
-const JOBS: &[(&str, Job)] = &[];
+const JOBS: &[(&str, Job)] = &[
+    ("network-up", |layout, input| result(network::up(layout, &parse(input)?, network::task_netns()?))),
+    ("network-down", |layout, input| result(network::down(layout, &parse(input)?))),
+    ("rootfs-up", |layout, input| result(image::rootfs_up(layout, &parse(input)?))),
+    ("rootfs-down", |layout, input| result(image::rootfs_down(layout, &parse(input)?))),
+    // A volume's failure is a result with a name in it: an event shows both.
+    ("volumes-up", |_, input| Ok(serde_json::to_value(volume::up(&parse(input)?).err())?)),
+    ("volumes-down", |_, input| result(volume::down(&parse(input)?))),
+];
+
+fn parse<T: DeserializeOwned>(input: Value) -> std::result::Result<T, Failed> {
+    Ok(serde_json::from_value(input)?)
+}
+
+fn result<T: Serialize, E: Into<Failed>>(result: std::result::Result<T, E>) -> std::result::Result<Value, Failed> {
+    Ok(serde_json::to_value(result.map_err(Into::into)?)?)
+}
 
 impl Task {
     pub(super) fn act(self, layout: &Layout) -> Result {

@@ -53,7 +53,7 @@ pub enum Error {
     File(#[from] FileError),
     /// The accepted manifest is not what `hull apply` wrote.
     #[error("the pod's manifest.json is damaged")]
-    Manifest(#[source] Box<dyn std::error::Error>),
+    Manifest(#[from] manifest::Error),
     /// The record is damaged.
     #[error("the pod's record.json is damaged")]
     Record(#[from] record::Damaged),
@@ -84,7 +84,7 @@ const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
 pub async fn run(layout: Layout, uid: &str, socket: OwnedFd) -> Result<(), Error> {
     let pod = layout.pod(uid);
     let text = crate::store::file::read(&pod.manifest())?;
-    let accepted = manifest::reload(&text).map_err(|error| Error::Manifest(error.into()))?;
+    let accepted = manifest::reload(&text)?;
     let shim = shim::Shim::new(socket).map_err(|error| Error::Socket("use the socket to the shim", error))?;
     let (report, mut reports) = mpsc::unbounded_channel();
     tokio::task::spawn_local(shim.clone().listen(report));
