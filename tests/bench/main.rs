@@ -73,19 +73,25 @@ fn parse(words: &[String]) -> Result<Arguments, String> {
     Ok(arguments)
 }
 
-/// Goes on in a network namespace of its own, with loopback up.
+/// Goes on in a network and a mount namespace of its own, with loopback up.
 fn enter_network(words: &[String]) -> Result<(), String> {
     if std::env::var_os("HULL_BENCH_NETWORK").is_some() {
         return Ok(());
     }
     let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    // podman and its plugins keep locks and addresses in places that no option moves: they get their own.
+    let script = "busybox ip link set lo up && mkdir -p /var/lib/cni && mount -t tmpfs tmpfs /var/lib/cni && \
+                  mount -t tmpfs tmpfs /dev/shm && exec \"$0\" \"$@\"";
     let mut inside = std::process::Command::new("unshare");
     inside.args([
         "--net",
+        "--mount",
+        "--propagation",
+        "private",
         "--",
         "sh",
         "-c",
-        "busybox ip link set lo up && exec \"$0\" \"$@\"",
+        script,
     ]);
     let status = inside
         .arg(own)

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use hull_tests::wait::pause;
 use hull_tests::{process, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -21,11 +22,25 @@ pub(crate) fn show(name: &str, pods: usize, sum: Option<Result<u64, String>>) {
     println!("  {name:<34} {pods:>8} {figure:>10}");
 }
 
-/// The sum of PSS over these processes.
+/// The sum of PSS over these processes, once it has come to rest: they may be starting still.
 pub(crate) fn proportional(pids: &[i32]) -> u64 {
-    pids.iter()
-        .filter_map(|pid| process::memory_kb(*pid, "Pss"))
-        .sum()
+    let sum = || {
+        pids.iter()
+            .filter_map(|pid| process::memory_kb(*pid, "Pss"))
+            .sum::<u64>()
+    };
+    let mut before = sum();
+    wait_until(Duration::from_secs(60), "memory at rest", || {
+        pause(Duration::from_millis(300));
+        let now = sum();
+        let moved = now.abs_diff(before);
+        before = now;
+        if moved <= now / 100 {
+            Ok(now)
+        } else {
+            Err(format!("{now} kB, still moving"))
+        }
+    })
 }
 
 /// One shim per pod, idle and without a container, which is less than it takes with one.
