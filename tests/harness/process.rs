@@ -51,6 +51,20 @@ pub fn ticks(pid: i32) -> Option<u64> {
     Some(user + system)
 }
 
+/// Processor time of its children that it has reaped, in clock ticks of 10 ms.
+#[must_use]
+pub fn children_ticks(pid: i32) -> Option<u64> {
+    let user: u64 = field(pid, 16)?.parse().ok()?;
+    let system: u64 = field(pid, 17)?.parse().ok()?;
+    Some(user + system)
+}
+
+/// The parent of a process.
+#[must_use]
+pub fn parent(pid: i32) -> Option<i32> {
+    field(pid, 4)?.parse().ok()
+}
+
 /// Field `number` of `/proc/<pid>/stat`, counted from 1 as in the manual; the name may hold anything.
 fn field(pid: i32, number: usize) -> Option<String> {
     let text = file(pid, "stat");
