@@ -86,19 +86,34 @@ pub struct Accepted {
 pub fn read(text: &str, origin: &str) -> Result<Vec<Object>, Error> {
     let documents: Vec<Value> =
         serde_saphyr::from_multiple(text).map_err(|error| Error::Unreadable(format!("{origin}: {error}")))?;
-    documents.into_iter().filter(|document| !document.is_null()).map(|raw| object(raw, origin)).collect()
+    documents
+        .into_iter()
+        .filter(|document| !document.is_null())
+        .map(|raw| object(raw, origin))
+        .collect()
 }
 
 fn object(raw: Value, origin: &str) -> Result<Object, Error> {
     let text = |pointer: &str| raw.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
     let kind = text("/kind").unwrap_or_default();
-    let kind = [Kind::Pod, Kind::Service, Kind::ConfigMap, Kind::Secret].into_iter().find(|known| known.object() == kind);
-    let kind = kind.ok_or_else(|| Error::Unreadable(format!("{origin}: no Pod, Service, ConfigMap or Secret")))?;
+    let kind = [Kind::Pod, Kind::Service, Kind::ConfigMap, Kind::Secret]
+        .into_iter()
+        .find(|known| known.object() == kind);
+    let kind =
+        kind.ok_or_else(|| Error::Unreadable(format!("{origin}: no Pod, Service, ConfigMap or Secret")))?;
     let name = text("/metadata/name").ok_or_else(|| {
-        Error::Invalid(format!("The {} \"\" is invalid: metadata.name: Required value: name or generateName is required", kind.object()))
+        Error::Invalid(format!(
+            "The {} \"\" is invalid: metadata.name: Required value: name or generateName is required",
+            kind.object()
+        ))
     })?;
     let namespace = text("/metadata/namespace");
-    Ok(Object { kind, name, namespace, raw })
+    Ok(Object {
+        kind,
+        name,
+        namespace,
+        raw,
+    })
 }
 
 impl Object {
@@ -128,7 +143,10 @@ impl Object {
             resources: Resources::default(),
             network: None,
         };
-        Ok(Accepted { object: self.raw, sandbox })
+        Ok(Accepted {
+            object: self.raw,
+            sandbox,
+        })
     }
 
     /// Records a Service, ConfigMap or Secret.
@@ -140,14 +158,24 @@ impl Object {
         let path = directory.join(&self.name);
         let known = read_record(&path);
         self.raw["metadata"]["namespace"] = json!(namespace);
-        self.raw["metadata"]["creationTimestamp"] =
-            known.as_ref().map_or(json!(now), |known| known["metadata"]["creationTimestamp"].clone());
+        self.raw["metadata"]["creationTimestamp"] = known
+            .as_ref()
+            .map_or(json!(now), |known| known["metadata"]["creationTimestamp"].clone());
         if known.as_ref() == Some(&self.raw) {
             return Ok(Outcome::Unchanged);
         }
-        let written = std::fs::create_dir_all(&directory).and_then(|()| std::fs::write(&path, self.raw.to_string()));
-        written.map_err(|source| Error::Record { operation: "write", path, source })?;
-        Ok(if known.is_some() { Outcome::Configured } else { Outcome::Created })
+        let written =
+            std::fs::create_dir_all(&directory).and_then(|()| std::fs::write(&path, self.raw.to_string()));
+        written.map_err(|source| Error::Record {
+            operation: "write",
+            path,
+            source,
+        })?;
+        Ok(if known.is_some() {
+            Outcome::Configured
+        } else {
+            Outcome::Created
+        })
     }
 }
 
@@ -171,7 +199,9 @@ pub fn list(layout: &Layout, kind: Kind, namespace: Option<&str>) -> Result<Vec<
     let all = layout.objects(kind.plural(), "");
     let names = |directory: &std::path::Path| -> Vec<String> {
         let entries = std::fs::read_dir(directory).into_iter().flatten();
-        let mut names: Vec<_> = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+        let mut names: Vec<_> = entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .collect();
         names.sort();
         names
     };
@@ -179,7 +209,11 @@ pub fn list(layout: &Layout, kind: Kind, namespace: Option<&str>) -> Result<Vec<
     let mut objects = Vec::new();
     for namespace in namespaces {
         let directory = layout.objects(kind.plural(), &namespace);
-        objects.extend(names(&directory).iter().filter_map(|name| read_record(&directory.join(name))));
+        objects.extend(
+            names(&directory)
+                .iter()
+                .filter_map(|name| read_record(&directory.join(name))),
+        );
     }
     Ok(objects)
 }
@@ -193,6 +227,10 @@ pub fn remove(layout: &Layout, kind: Kind, namespace: &str, name: &str) -> Resul
     match std::fs::remove_file(&path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(source) => Err(Error::Record { operation: "remove", path, source }),
+        Err(source) => Err(Error::Record {
+            operation: "remove",
+            path,
+            source,
+        }),
     }
 }

@@ -42,7 +42,9 @@ impl Apply {
         }
         let applied = apply(context, objects, &self.network).await?;
         if self.wait {
-            return wait::until_up(context, &applied.pods, self.timeout).await.map(|exit| applied.exit.worse(exit));
+            return wait::until_up(context, &applied.pods, self.timeout)
+                .await
+                .map(|exit| applied.exit.worse(exit));
         }
         Ok(applied.exit)
     }
@@ -58,8 +60,15 @@ pub(super) struct Applied {
 }
 
 /// Applies objects: what pods need first, then the pods. A failure does not keep the others back.
-pub(super) async fn apply(context: &Context, objects: Vec<Object>, network: &NetworkFlags) -> Result<Applied> {
-    let mut applied = Applied { pods: Vec::new(), exit: Exit::Success };
+pub(super) async fn apply(
+    context: &Context,
+    objects: Vec<Object>,
+    network: &NetworkFlags,
+) -> Result<Applied> {
+    let mut applied = Applied {
+        pods: Vec::new(),
+        exit: Exit::Success,
+    };
     let (pods, others): (Vec<_>, Vec<_>) = objects.into_iter().partition(|object| object.kind == Kind::Pod);
     for object in others {
         if let Err(error) = other(context, object).await {
@@ -129,7 +138,10 @@ pub(super) async fn announce(context: &Context, kind: Kind, (namespace, name): (
 async fn pod(context: &Context, object: Object, network: Option<Value>) -> Result<PodRef> {
     let namespace = namespace(context, &object)?;
     let name = object.name.clone();
-    let failed = |source| Error::Launch { pod: name.clone(), source };
+    let failed = |source| Error::Launch {
+        pod: name.clone(),
+        source,
+    };
     let uid = launch::uid().map_err(failed)?;
     let accepted = object.accept(&namespace, (&uid, context.now()), network)?;
     if let Some(known) = context.client.find(&namespace, &name)? {
@@ -163,7 +175,9 @@ async fn pod(context: &Context, object: Object, network: Option<Value>) -> Resul
 /// Whether a running pod is what a manifest says: same labels, annotations and spec.
 fn same(running: &Value, wanted: &Value) -> bool {
     let parts = ["/metadata/labels", "/metadata/annotations", "/spec"];
-    parts.into_iter().all(|part| running.pointer(part) == wanted.pointer(part))
+    parts
+        .into_iter()
+        .all(|part| running.pointer(part) == wanted.pointer(part))
 }
 
 /// Reads all objects of all files.
@@ -185,7 +199,11 @@ pub(super) fn load(context: &Context, files: &[PathBuf], recursive: bool) -> Res
 }
 
 fn read(path: &Path) -> Result<(String, String)> {
-    let failed = |source| Error::File { operation: "read", path: path.to_owned(), source };
+    let failed = |source| Error::File {
+        operation: "read",
+        path: path.to_owned(),
+        source,
+    };
     if path == Path::new("-") {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).map_err(failed)?;
@@ -200,13 +218,22 @@ fn manifests(path: &Path, recursive: bool) -> Result<Vec<PathBuf>> {
     if path == Path::new("-") || !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
-    let failed = |source| Error::File { operation: "read", path: path.to_owned(), source };
+    let failed = |source| Error::File {
+        operation: "read",
+        path: path.to_owned(),
+        source,
+    };
     let entries = std::fs::read_dir(path).map_err(failed)?;
-    let mut entries = entries.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<_>>>().map_err(failed)?;
+    let mut entries = entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<std::io::Result<Vec<_>>>()
+        .map_err(failed)?;
     entries.sort();
     let mut found = Vec::new();
     for entry in entries {
-        let manifest = entry.extension().is_some_and(|end| end == "yaml" || end == "yml" || end == "json");
+        let manifest = entry
+            .extension()
+            .is_some_and(|end| end == "yaml" || end == "yml" || end == "json");
         if entry.is_dir() && recursive {
             found.extend(manifests(&entry, true)?);
         } else if manifest && !entry.is_dir() {
@@ -229,7 +256,10 @@ mod tests {
         }
         let names = |recursive| -> Vec<String> {
             let found = manifests(root.path(), recursive).unwrap();
-            found.iter().map(|path| path.strip_prefix(root.path()).unwrap().display().to_string()).collect()
+            found
+                .iter()
+                .map(|path| path.strip_prefix(root.path()).unwrap().display().to_string())
+                .collect()
         };
         assert_eq!(names(false), ["a.yml", "b.yaml", "c.json"]);
         assert_eq!(names(true), ["a.yml", "b.yaml", "c.json", "sub/d.yaml"]);

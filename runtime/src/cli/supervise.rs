@@ -14,6 +14,9 @@ pub(super) struct Supervise {
 
 impl Supervise {
     pub(super) fn act(self, _layout: &Layout) -> Result {
-        Err(Error::Usage(format!("pod {}: the driver is not built in", self.uid)))
+        Err(Error::Usage(format!(
+            "pod {}: the driver is not built in",
+            self.uid
+        )))
     }
 }

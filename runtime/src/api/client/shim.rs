@@ -73,20 +73,29 @@ pub fn start(layout: &Layout, uid: &str) -> Result<Started, Error> {
     let program = beside_this("hull-shim");
     let (report, ready) = io::pipe().map_err(Error::Prepare)?;
     // The one descriptor that the shim is to inherit.
-    rustix::io::fcntl_setfd(&ready, rustix::io::FdFlags::empty()).map_err(|error| Error::Prepare(error.into()))?;
+    rustix::io::fcntl_setfd(&ready, rustix::io::FdFlags::empty())
+        .map_err(|error| Error::Prepare(error.into()))?;
     let mut command = Command::new(&program);
     if let Some(root) = layout.root() {
         command.arg("--root").arg(root);
     }
     command.args(["pod", "--uid", uid, "--ready-fd", &ready.as_raw_fd().to_string()]);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
-    let child = command.spawn().map_err(|source| Error::Execute { program, source })?;
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .current_dir("/");
+    let child = command
+        .spawn()
+        .map_err(|source| Error::Execute { program, source })?;
     Ok(Started { child, report })
 }
 
 /// A program installed beside this one, or else found in `PATH`.
 fn beside_this(name: &str) -> PathBuf {
-    let here = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.join(name)));
+    let here = std::env::current_exe()
+        .ok()
+        .and_then(|path| Some(path.parent()?.join(name)));
     here.filter(|path| path.is_file()).unwrap_or_else(|| name.into())
 }
 
@@ -105,10 +114,17 @@ impl Started {
             if let Some(status) = self.child.try_wait().map_err(Error::Prepare)?
                 && !status.success()
             {
-                return Err(Error::Ended { status, message: self.message() });
+                return Err(Error::Ended {
+                    status,
+                    message: self.message(),
+                });
             }
             if Instant::now() >= end {
-                return Err(Error::Silent { socket: files.api_socket(), after: within, log: files.diagnostics() });
+                return Err(Error::Silent {
+                    socket: files.api_socket(),
+                    after: within,
+                    log: files.diagnostics(),
+                });
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -118,8 +134,14 @@ impl Started {
     fn message(&self) -> String {
         let mut buffer = [0; 4096];
         let ready = rustix::event::poll(
-            &mut [rustix::event::PollFd::new(&self.report, rustix::event::PollFlags::IN)],
-            Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }),
+            &mut [rustix::event::PollFd::new(
+                &self.report,
+                rustix::event::PollFlags::IN,
+            )],
+            Some(&rustix::event::Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            }),
         );
         match ready {
             Ok(count) if count > 0 => {
@@ -148,7 +170,11 @@ pub async fn revive(layout: &Layout, uid: &str) -> Result<(), Error> {
     let end = Instant::now() + REVIVE;
     while socket::connect(&files.api_socket()).await.is_err() {
         if Instant::now() >= end {
-            return Err(Error::Silent { socket: files.api_socket(), after: REVIVE, log: files.diagnostics() });
+            return Err(Error::Silent {
+                socket: files.api_socket(),
+                after: REVIVE,
+                log: files.diagnostics(),
+            });
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -157,6 +183,11 @@ pub async fn revive(layout: &Layout, uid: &str) -> Result<(), Error> {
 
 /// Whether a shim holds the pod's lock.
 fn shim_lives(layout: &Layout, uid: &str) -> bool {
-    let Ok(file) = std::fs::File::open(layout.pod(uid).shim_lock()) else { return false };
-    matches!(flock(&file, FlockOperation::NonBlockingLockShared), Err(rustix::io::Errno::WOULDBLOCK))
+    let Ok(file) = std::fs::File::open(layout.pod(uid).shim_lock()) else {
+        return false;
+    };
+    matches!(
+        flock(&file, FlockOperation::NonBlockingLockShared),
+        Err(rustix::io::Errno::WOULDBLOCK)
+    )
 }
