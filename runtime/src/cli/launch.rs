@@ -103,7 +103,7 @@ pub async fn pod(layout: &Layout, accepted: &Accepted) -> Result<(), Error> {
         started
     };
     let answered = started.answers(layout, uid, ANSWER).await;
-    if let Err(shim::Error::Ended { .. }) = &answered {
+    if let Err(shim::Error::Ended { .. } | shim::Error::Refused { .. }) = &answered {
         // Nobody owns the pod: it goes away as it came.
         let _lock = lock(layout)?;
         drop(Claim {
