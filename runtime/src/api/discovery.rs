@@ -16,7 +16,9 @@ pub(super) fn version() -> Value {
 /// One of the discovery documents.
 pub(super) fn document(what: Discovery) -> Value {
     match what {
-        Discovery::Versions => json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}),
+        Discovery::Versions => {
+            json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})
+        }
         Discovery::Groups => json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": []}),
         Discovery::Resources => json!({
             "kind": "APIResourceList", "groupVersion": "v1",

@@ -59,7 +59,11 @@ impl Facts {
     pub fn new(object: Value, layout: &Layout, clock: fn() -> Timestamp) -> Self {
         let meta = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
         let logs = layout.pod_logs(&meta("namespace"), &meta("name"), &meta("uid"));
-        Self { object: Arc::new(object), logs, clock }
+        Self {
+            object: Arc::new(object),
+            logs,
+            clock,
+        }
     }
 
     fn meta(&self, field: &str) -> &str {
@@ -69,7 +73,11 @@ impl Facts {
 
 /// Serves the pod's API until the future is dropped; all connections end with it.
 pub fn serve(listener: UnixListener, handle: Handle, pod: Facts) -> impl Future<Output = ()> {
-    let server = Server { handle, pod: Arc::new(pod), sessions: Arc::default() };
+    let server = Server {
+        handle,
+        pod: Arc::new(pod),
+        sessions: Arc::default(),
+    };
     async move {
         let mut connections = JoinSet::new();
         loop {
@@ -113,7 +121,9 @@ impl Server {
     }
 
     async fn answer(self, request: Request<Incoming>) -> Response<Body> {
-        self.dispatch(request).await.unwrap_or_else(|status| status.response())
+        self.dispatch(request)
+            .await
+            .unwrap_or_else(|status| status.response())
     }
 
     async fn dispatch(self, request: Request<Incoming>) -> Result<Response<Body>, Status> {
@@ -129,7 +139,9 @@ impl Server {
             (&Method::GET, Route::Pod { .. }) => Ok(body::json(&self.pod_object())),
             (&Method::GET, Route::Log { .. }) => log::answer(&self, &query),
             (&Method::GET | &Method::POST, Route::Exec { .. }) => order::exec(self, request, &query).await,
-            (&Method::GET | &Method::POST, Route::Attach { .. }) => order::attach(self, request, &query).await,
+            (&Method::GET | &Method::POST, Route::Attach { .. }) => {
+                order::attach(self, request, &query).await
+            }
             (&Method::DELETE, Route::Pod { .. }) => order::delete(self, request, &query).await,
             (&Method::PUT | &Method::DELETE, Route::Object { .. }) => order::objects_changed(self).await,
             (method, _) => Err(Status::method_not_allowed(method.as_str())),
@@ -139,7 +151,9 @@ impl Server {
     /// The routes of another pod are not found here.
     fn check_pod(&self, route: &Route) -> Result<(), Status> {
         match route.pod() {
-            Some((namespace, name)) if namespace != self.pod.meta("namespace") || name != self.pod.meta("name") => {
+            Some((namespace, name))
+                if namespace != self.pod.meta("namespace") || name != self.pod.meta("name") =>
+            {
                 Err(Status::not_found("pods", name))
             }
             _ => Ok(()),

@@ -13,7 +13,12 @@ impl Query {
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let pairs = text.split('&').filter(|pair| !pair.is_empty());
-        Self(pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(name, value)| (decode(name), decode(value))).collect())
+        Self(
+            pairs
+                .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+                .map(|(name, value)| (decode(name), decode(value)))
+                .collect(),
+        )
     }
 
     /// The first value of a name; none if it is missing or empty.
@@ -24,7 +29,10 @@ impl Query {
 
     /// All values of a name.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .filter(move |(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// Whether a flag is set: `true` or `1`.
@@ -60,7 +68,9 @@ pub fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => encoded.push(char::from(byte)),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                encoded.push(char::from(byte))
+            }
             other => write!(encoded, "%{other:02X}").expect("a String takes every text"),
         }
     }
@@ -73,9 +83,14 @@ pub fn decode(text: &str) -> String {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, after @ ..] = rest {
-        let escape = after.get(..2).and_then(|two| std::str::from_utf8(two).ok()).filter(|_| *first == b'%');
+        let escape = after
+            .get(..2)
+            .and_then(|two| std::str::from_utf8(two).ok())
+            .filter(|_| *first == b'%');
         // A sign is not a digit, though `from_str_radix` takes it.
-        let byte = escape.filter(|two| !two.starts_with('+')).and_then(|two| u8::from_str_radix(two, 16).ok());
+        let byte = escape
+            .filter(|two| !two.starts_with('+'))
+            .and_then(|two| u8::from_str_radix(two, 16).ok());
         match (first, byte) {
             (b'%', Some(byte)) => {
                 decoded.push(byte);
@@ -105,7 +120,10 @@ mod tests {
             push(&mut url, "command", word);
         }
         let query = Query::parse(url.split_once('?').unwrap().1);
-        assert_eq!(query.all("command").collect::<Vec<_>>(), ["sh", "-c", "echo 'ä & b' > /x?=%"]);
+        assert_eq!(
+            query.all("command").collect::<Vec<_>>(),
+            ["sh", "-c", "echo 'ä & b' > /x?=%"]
+        );
     }
 
     #[test]

@@ -9,7 +9,10 @@ use tokio::io::unix::AsyncFd;
 ///
 /// # Errors
 /// It is of a kind that epoll(7) does not take, such as a regular file.
-#[expect(deprecated, reason = "its successor is unsafe, for types that can change their descriptor; an OwnedFd cannot")]
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe, for types that can change their descriptor; an OwnedFd cannot"
+)]
 pub fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::new(fd)
 }

@@ -12,7 +12,9 @@ use std::os::fd::OwnedFd;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use hull_shim::wire::Exit;
-use hyper::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use hyper::header::{
+    CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -20,8 +22,10 @@ use serde_json::json;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{Message, Role};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role};
 
 use super::body::{self, Body};
 use super::readiness;
@@ -65,21 +69,36 @@ pub(super) struct Upgrade(OnUpgrade);
 impl Upgrade {
     /// Answers a client's handshake; RFC 6455 section 4.2.
     pub(super) fn accept<B>(request: &mut Request<B>) -> Result<(Self, Response<Body>), Status> {
-        let header = |name| request.headers().get_all(name).iter().filter_map(|value: &HeaderValue| value.to_str().ok());
+        let header = |name| {
+            request
+                .headers()
+                .get_all(name)
+                .iter()
+                .filter_map(|value: &HeaderValue| value.to_str().ok())
+        };
         if !header(UPGRADE).any(|value| value.eq_ignore_ascii_case("websocket")) {
-            return Err(Status::bad_request("unable to upgrade: only WebSocket is spoken here, not SPDY"));
+            return Err(Status::bad_request(
+                "unable to upgrade: only WebSocket is spoken here, not SPDY",
+            ));
         }
         let Some(key) = header(SEC_WEBSOCKET_KEY).next() else {
-            return Err(Status::bad_request("unable to upgrade: Sec-WebSocket-Key is missing"));
+            return Err(Status::bad_request(
+                "unable to upgrade: Sec-WebSocket-Key is missing",
+            ));
         };
-        let offered: Vec<&str> = header(SEC_WEBSOCKET_PROTOCOL).flat_map(|list| list.split(',')).map(str::trim).collect();
+        let offered: Vec<&str> = header(SEC_WEBSOCKET_PROTOCOL)
+            .flat_map(|list| list.split(','))
+            .map(str::trim)
+            .collect();
         let Some(protocol) = PROTOCOLS.into_iter().find(|known| offered.contains(known)) else {
-            let message = format!("unable to upgrade: none of the subprotocols {offered:?} is among {PROTOCOLS:?}");
+            let message =
+                format!("unable to upgrade: none of the subprotocols {offered:?} is among {PROTOCOLS:?}");
             return Err(Status::bad_request(message));
         };
         let mut response = body::empty();
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes())).expect("base64 is a valid header");
+        let accept =
+            HeaderValue::from_str(&derive_accept_key(key.as_bytes())).expect("base64 is a valid header");
         let headers = response.headers_mut();
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
@@ -91,19 +110,33 @@ impl Upgrade {
 
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
+impl Upgrade {
+    /// Both directions; none if the client has left already.
+    async fn socket(self) -> (Option<SplitSink<Socket, Message>>, Option<SplitStream<Socket>>) {
+        match self.0.await {
+            Ok(upgraded) => {
+                let socket =
+                    WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
+                let (sender, receiver) = socket.split();
+                (Some(sender), Some(receiver))
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a client left before its session began");
+                (None, None)
+            }
+        }
+    }
+}
+
+/// Tells a client that nothing could be run.
+pub(super) async fn refuse(upgrade: Upgrade, status: Status, streams: Streams) {
+    let (sender, _receiver) = upgrade.socket().await;
+    Client { sender, streams }.finish(&status.object()).await;
+}
+
 /// Carries bytes between the client and the process until it ends.
 pub(super) async fn run(upgrade: Upgrade, session: Session, streams: Streams) {
-    let (sender, receiver) = match upgrade.0.await {
-        Ok(upgraded) => {
-            let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
-            let (sender, receiver) = socket.split();
-            (Some(sender), Some(receiver))
-        }
-        Err(error) => {
-            tracing::debug!(%error, "a client left before its session began");
-            (None, None)
-        }
-    };
+    let (sender, receiver) = upgrade.socket().await;
     if let Err(error) = carry(sender, receiver, session, streams).await {
         tracing::warn!(%error, "a session broke off");
     }
@@ -115,7 +148,12 @@ async fn carry(
     session: Session,
     streams: Streams,
 ) -> io::Result<()> {
-    let Session { stdin, output, exit, resize } = session;
+    let Session {
+        stdin,
+        output,
+        exit,
+        resize,
+    } = session;
     let mut client = Client { sender, streams };
     let mut sources = Sources::new(output)?;
     // A pty master serves both directions: input goes to a duplicate of it.
@@ -221,7 +259,11 @@ enum Kind {
 
 impl Source {
     fn new(fd: OwnedFd, kind: Kind) -> io::Result<Self> {
-        Ok(Self { fd: readiness::register(fd)?, kind, open: true })
+        Ok(Self {
+            fd: readiness::register(fd)?,
+            kind,
+            open: true,
+        })
     }
 
     /// The next message, waiting for it; none at the end.
@@ -269,8 +311,14 @@ impl Sources {
                 first: Source::new(stdout, Kind::Channel(channel::STDOUT))?,
                 second: Some(Source::new(stderr, Kind::Channel(channel::STDERR))?),
             },
-            Output::Terminal(master) => Self { first: Source::new(master, Kind::Terminal)?, second: None },
-            Output::Packets(packets) => Self { first: Source::new(packets, Kind::Packets)?, second: None },
+            Output::Terminal(master) => Self {
+                first: Source::new(master, Kind::Terminal)?,
+                second: None,
+            },
+            Output::Packets(packets) => Self {
+                first: Source::new(packets, Kind::Packets)?,
+                second: None,
+            },
         })
     }
 
@@ -309,7 +357,9 @@ impl Sources {
 
     /// What is there without waiting.
     fn ready(&self) -> Option<Vec<u8>> {
-        let sources = std::iter::once(&self.first).chain(&self.second).filter(|source| source.open);
+        let sources = std::iter::once(&self.first)
+            .chain(&self.second)
+            .filter(|source| source.open);
         sources.filter_map(|source| source.read().ok().flatten()).next()
     }
 }
@@ -335,7 +385,11 @@ impl Client {
     }
 
     /// Sends output until the process has ended.
-    async fn until<T>(&mut self, sources: &mut Sources, mut exit: tokio::sync::oneshot::Receiver<T>) -> Option<T> {
+    async fn until<T>(
+        &mut self,
+        sources: &mut Sources,
+        mut exit: tokio::sync::oneshot::Receiver<T>,
+    ) -> Option<T> {
         loop {
             tokio::select! {
                 message = sources.next() => match message {
@@ -367,8 +421,13 @@ impl Client {
         let mut message = vec![channel::STATUS];
         message.extend(status.to_string().bytes());
         self.send(message).await;
+        // With a code, as kubectl takes a close without one for an error.
+        let close = CloseFrame {
+            code: CloseCode::Normal,
+            reason: Utf8Bytes::default(),
+        };
         if let Some(mut sender) = self.sender.take()
-            && let Err(error) = sender.close().await
+            && let Err(error) = sender.send(Message::Close(Some(close))).await
         {
             tracing::debug!(%error, "a client left before it was told the end");
         }

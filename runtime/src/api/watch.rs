@@ -18,12 +18,18 @@ use crate::core::status::Event;
 use crate::driver::handle::{Change, Handle, View};
 
 /// `GET …/pods`
-pub(super) fn pods(server: &Server, namespace: Option<&str>, query: &Query) -> Result<Response<Body>, Status> {
+pub(super) fn pods(
+    server: &Server,
+    namespace: Option<&str>,
+    query: &Query,
+) -> Result<Response<Body>, Status> {
     let selected = Selector::of_query(query)?.matches(&server.pod_object());
     let here = namespace.is_none_or(|namespace| namespace == server.pod.meta("namespace"));
     let (handle, pod) = (server.handle.clone(), Arc::clone(&server.pod));
     if query.flag("watch") {
-        let known = query.number("resourceVersion")?.and_then(|version| u64::try_from(version).ok());
+        let known = query
+            .number("resourceVersion")?
+            .and_then(|version| u64::try_from(version).ok());
         return Ok(body::stream("application/json", async move |sink| {
             if here && selected {
                 watch_pod(&handle, &pod, known.filter(|version| *version > 0), &sink).await;
@@ -33,7 +39,11 @@ pub(super) fn pods(server: &Server, namespace: Option<&str>, query: &Query) -> R
         }));
     }
     let view = &handle.snapshot().view;
-    let items = if here && selected { vec![object::pod(&pod.object, view)] } else { Vec::new() };
+    let items = if here && selected {
+        vec![object::pod(&pod.object, view)]
+    } else {
+        Vec::new()
+    };
     Ok(body::json(&object::list("Pod", items, view.generation)))
 }
 
@@ -81,13 +91,19 @@ async fn send(sink: &Sink, kind: &str, object: &Value) -> bool {
 }
 
 /// `GET …/events`
-pub(super) fn events(server: &Server, namespace: Option<&str>, query: &Query) -> Result<Response<Body>, Status> {
+pub(super) fn events(
+    server: &Server,
+    namespace: Option<&str>,
+    query: &Query,
+) -> Result<Response<Body>, Status> {
     let selector = Selector::of_query(query)?;
     let here = namespace.is_none_or(|namespace| namespace == server.pod.meta("namespace"));
     let (handle, pod) = (server.handle.clone(), Arc::clone(&server.pod));
     if query.flag("watch") {
         // The reader has listed before: it wants only what comes now.
-        let listed = query.number("resourceVersion")?.is_some_and(|version| version > 0);
+        let listed = query
+            .number("resourceVersion")?
+            .is_some_and(|version| version > 0);
         return Ok(body::stream("application/json", async move |sink| {
             if here {
                 watch_events(&handle, &pod, &selector, (listed, &sink)).await;
@@ -97,9 +113,16 @@ pub(super) fn events(server: &Server, namespace: Option<&str>, query: &Query) ->
         }));
     }
     let snapshot = handle.snapshot();
-    let events = snapshot.events.iter().map(|event| object::event(&pod.object, event));
+    let events = snapshot
+        .events
+        .iter()
+        .map(|event| object::event(&pod.object, event));
     let items = events.filter(|event| here && selector.matches(event)).collect();
-    Ok(body::json(&object::list("Event", items, snapshot.view.generation)))
+    Ok(body::json(&object::list(
+        "Event",
+        items,
+        snapshot.view.generation,
+    )))
 }
 
 async fn watch_events(handle: &Handle, pod: &Facts, selector: &Selector, (listed, sink): (bool, &Sink)) {
@@ -118,7 +141,12 @@ async fn watch_events(handle: &Handle, pod: &Facts, selector: &Selector, (listed
             Err(RecvError::Lagged(_)) => handle.snapshot().events.clone(),
             Ok(Change::Gone(_)) | Err(RecvError::Closed) => return,
         };
-        for event in news.iter().filter(|event| !shown.has(event)).cloned().collect::<Vec<_>>() {
+        for event in news
+            .iter()
+            .filter(|event| !shown.has(event))
+            .cloned()
+            .collect::<Vec<_>>()
+        {
             let kind = shown.note(&event);
             if !send_event(sink, kind, (pod, selector), &event).await {
                 return;

@@ -25,7 +25,10 @@ fn decide(pod: &Value, asked: Option<&str>) -> Result<(String, Option<String>)> 
             return Ok((asked.to_owned(), None));
         }
         let name = field::text(pod, "/metadata/name");
-        return Err(Error::Usage(format!("container {asked} is not valid for pod {name} out of: {}", listed(&all))));
+        return Err(Error::Usage(format!(
+            "container {asked} is not valid for pod {name} out of: {}",
+            listed(&all)
+        )));
     }
     let default = field::text(pod, DEFAULT);
     if all.iter().any(|(name, _)| name == default) {
@@ -40,21 +43,38 @@ fn decide(pod: &Value, asked: Option<&str>) -> Result<(String, Option<String>)> 
 
 /// Main containers, ephemeral ones, init containers, each with what is said about it.
 fn all(pod: &Value) -> Vec<(String, &'static str)> {
-    let lists = [("/spec/containers", ""), ("/spec/ephemeralContainers", " (ephem)"), ("/spec/initContainers", " (init)")];
+    let lists = [
+        ("/spec/containers", ""),
+        ("/spec/ephemeralContainers", " (ephem)"),
+        ("/spec/initContainers", " (init)"),
+    ];
     let names = |(list, suffix)| {
-        field::list(pod, list).iter().map(move |container| (field::text(container, "/name").to_owned(), suffix))
+        field::list(pod, list)
+            .iter()
+            .map(move |container| (field::text(container, "/name").to_owned(), suffix))
     };
     lists.into_iter().flat_map(names).collect()
 }
 
 fn listed(all: &[(String, &str)]) -> String {
-    all.iter().map(|(name, suffix)| format!("{name}{suffix}")).collect::<Vec<_>>().join(", ")
+    all.iter()
+        .map(|(name, suffix)| format!("{name}{suffix}"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// All containers in the order in which their logs are printed.
 pub(super) fn in_log_order(pod: &Value) -> Vec<String> {
-    let lists = ["/spec/initContainers", "/spec/containers", "/spec/ephemeralContainers"];
-    let names = |list| field::list(pod, list).iter().map(|container| field::text(container, "/name").to_owned());
+    let lists = [
+        "/spec/initContainers",
+        "/spec/containers",
+        "/spec/ephemeralContainers",
+    ];
+    let names = |list| {
+        field::list(pod, list)
+            .iter()
+            .map(|container| field::text(container, "/name").to_owned())
+    };
     lists.into_iter().flat_map(names).collect()
 }
 

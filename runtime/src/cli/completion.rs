@@ -49,8 +49,13 @@ pub(super) struct Man {
 impl Man {
     pub(super) fn act(self) -> Result {
         let path = self.directory;
-        let made = std::fs::create_dir_all(&path).and_then(|()| clap_mangen::generate_to(super::command(), &path));
-        made.map_err(|source| Error::File { operation: "write manual pages into", path, source })?;
+        let made =
+            std::fs::create_dir_all(&path).and_then(|()| clap_mangen::generate_to(super::command(), &path));
+        made.map_err(|source| Error::File {
+            operation: "write manual pages into",
+            path,
+            source,
+        })?;
         Ok(Exit::Success)
     }
 }

@@ -30,7 +30,11 @@ impl Describe {
     pub(super) async fn act(self, context: &Context) -> Result {
         let targets = resource::targets(&self.what)?;
         if let Some(target) = targets.iter().find(|target| target.kind != Kind::Pod) {
-            return Err(Error::Usage(format!("{} cannot be described yet; hull get {} prints them", target.kind.plural(), target.kind.plural())));
+            return Err(Error::Usage(format!(
+                "{} cannot be described yet; hull get {} prints them",
+                target.kind.plural(),
+                target.kind.plural()
+            )));
         }
         let selector = Selector::parse(&self.selector, "")?;
         let mut exit = Exit::Success;
@@ -43,19 +47,31 @@ impl Describe {
         }
         let with_events = self.show_events.unwrap_or(pods.len() == 1);
         for (index, (pod, object)) in pods.iter().enumerate() {
-            let events = if with_events { Some(context.client.events(pod).await?) } else { None };
+            let events = if with_events {
+                Some(context.client.events(pod).await?)
+            } else {
+                None
+            };
             let gap = if index == 0 { "" } else { "\n\n" };
             let text = describe::pod(object, events.as_deref(), context.now());
             context.print(&format!("{gap}{text}"))?;
         }
         if pods.is_empty() && exit == Exit::Success {
-            context.note(&format!("No resources found in {} namespace.", context.namespace()));
+            context.note(&format!(
+                "No resources found in {} namespace.",
+                context.namespace()
+            ));
         }
         Ok(exit)
     }
 
     /// The pod of this name, or else those whose names begin so.
-    async fn matching(&self, context: &Context, name: Option<&str>, selector: &Selector) -> Result<Vec<(PodRef, Value)>> {
+    async fn matching(
+        &self,
+        context: &Context,
+        name: Option<&str>,
+        selector: &Selector,
+    ) -> Result<Vec<(PodRef, Value)>> {
         let all = context.pods(self.all_namespaces)?;
         let exact = all.iter().any(|pod| Some(pod.name.as_str()) == name);
         let wanted = |pod: &PodRef| match name {

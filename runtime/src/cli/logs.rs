@@ -79,15 +79,14 @@ impl Logs {
         if self.follow && sources.len() > 1 {
             return self.together(context, sources).await;
         }
-        let mut exit = Exit::Success;
         for source in &sources {
             match self.one(context, source).await {
                 Ok(()) => {}
-                Err(error) if self.ignore_errors => exit = context.report(&error),
+                Err(error) if self.ignore_errors => drop(context.report(&error)),
                 Err(error) => return Err(error),
             }
         }
-        Ok(if self.ignore_errors { Exit::Success } else { exit })
+        Ok(Exit::Success)
     }
 
     async fn sources(&self, context: &Context) -> Result<Vec<Source>> {
@@ -99,7 +98,10 @@ impl Logs {
             } else {
                 vec![choose::container(context, &object, asked, false)?]
             };
-            sources.extend(containers.into_iter().map(|container| Source { pod: pod.clone(), container }));
+            sources.extend(containers.into_iter().map(|container| Source {
+                pod: pod.clone(),
+                container,
+            }));
         }
         Ok(sources)
     }
@@ -119,7 +121,10 @@ impl Logs {
             }
         }
         if pods.is_empty() {
-            context.note(&format!("No resources found in {} namespace.", context.namespace()));
+            context.note(&format!(
+                "No resources found in {} namespace.",
+                context.namespace()
+            ));
         }
         Ok(pods)
     }
@@ -137,9 +142,14 @@ impl Logs {
         add("previous", flag(self.previous));
         add("timestamps", flag(self.timestamps));
         let tail = self.tail.or(self.selector.is_some().then_some(10));
-        add("tailLines", tail.filter(|lines| *lines >= 0).map(|lines| lines.to_string()));
+        add(
+            "tailLines",
+            tail.filter(|lines| *lines >= 0).map(|lines| lines.to_string()),
+        );
         // Whole seconds, rounded up, at least one.
-        let since = self.since.map(|since| (since.as_secs() + u64::from(since.subsec_nanos() > 0)).max(1));
+        let since = self
+            .since
+            .map(|since| (since.as_secs() + u64::from(since.subsec_nanos() > 0)).max(1));
         add("sinceSeconds", since.map(|seconds| seconds.to_string()));
         add("sinceTime", self.since_time.map(|time| time.to_string()));
         add("limitBytes", self.limit_bytes.map(|bytes| bytes.to_string()));
@@ -184,7 +194,7 @@ impl Logs {
         let ignore_errors = self.ignore_errors;
         let mut merged = Merged::default();
         for source in sources {
-            let logs = Self { selector: self.selector.clone(), ..self.copy() };
+            let logs = self.copy();
             merged.add(context.client.clone(), logs, source);
         }
         while let Some(text) = merged.next().await {
@@ -202,6 +212,7 @@ impl Logs {
         Self {
             follow: self.follow,
             previous: self.previous,
+            selector: self.selector.clone(),
             tail: self.tail,
             since: self.since,
             since_time: self.since_time,
@@ -224,14 +235,23 @@ pub(super) struct Merged {
 impl Default for Merged {
     fn default() -> Self {
         let (sender, receiver) = mpsc::channel(16);
-        Self { sender, receiver, tasks: JoinSet::new() }
+        Self {
+            sender,
+            receiver,
+            tasks: JoinSet::new(),
+        }
     }
 }
 
 impl Merged {
     /// Follows one container's present instance to its end, each line with its container before it if `prefix` is set.
     pub(super) fn follow(&mut self, client: Client, pod: PodRef, container: String, prefix: bool) {
-        let logs = Logs { follow: true, prefix, pod_running_timeout: Duration::from_secs(20), ..Logs::default() };
+        let logs = Logs {
+            follow: true,
+            prefix,
+            pod_running_timeout: Duration::from_secs(20),
+            ..Logs::default()
+        };
         self.add(client, logs, Source { pod, container });
     }
 
@@ -291,12 +311,18 @@ struct Lines {
 
 impl Lines {
     fn new(source: Option<&Source>) -> Self {
-        let prefix = source.map(|source| format!("[pod/{}/{}] ", source.pod.name, source.container).into_bytes());
-        Self { prefix, partial: Vec::new() }
+        let prefix =
+            source.map(|source| format!("[pod/{}/{}] ", source.pod.name, source.container).into_bytes());
+        Self {
+            prefix,
+            partial: Vec::new(),
+        }
     }
 
     fn take(&mut self, piece: &[u8]) -> Vec<u8> {
-        let Some(prefix) = &self.prefix else { return piece.to_vec() };
+        let Some(prefix) = &self.prefix else {
+            return piece.to_vec();
+        };
         let mut text = Vec::with_capacity(piece.len());
         for part in piece.split_inclusive(|byte| *byte == b'\n') {
             self.partial.extend_from_slice(part);
@@ -311,7 +337,9 @@ impl Lines {
     /// A last line without a line break.
     fn rest(&mut self) -> Vec<u8> {
         match &self.prefix {
-            Some(prefix) if !self.partial.is_empty() => [prefix.as_slice(), &std::mem::take(&mut self.partial)].concat(),
+            Some(prefix) if !self.partial.is_empty() => {
+                [prefix.as_slice(), &std::mem::take(&mut self.partial)].concat()
+            }
             _ => Vec::new(),
         }
     }
@@ -322,8 +350,15 @@ mod tests {
     use super::*;
 
     fn source() -> Source {
-        let pod = PodRef { namespace: "default".into(), name: "web".into(), uid: "u".into() };
-        Source { pod, container: "app".into() }
+        let pod = PodRef {
+            namespace: "default".into(),
+            name: "web".into(),
+            uid: "u".into(),
+        };
+        Source {
+            pod,
+            container: "app".into(),
+        }
     }
 
     #[test]
@@ -337,10 +372,21 @@ mod tests {
 
     #[test]
     fn flags_become_parameters() {
-        let logs = Logs { follow: true, tail: Some(-1), since: Some(Duration::from_millis(1500)), ..Logs::default() };
+        let logs = Logs {
+            follow: true,
+            tail: Some(-1),
+            since: Some(Duration::from_millis(1500)),
+            ..Logs::default()
+        };
         let url = logs.url(&source());
-        assert_eq!(url, "/api/v1/namespaces/default/pods/web/log?container=app&follow=true&sinceSeconds=2");
-        let selected = Logs { selector: Some("a=b".into()), ..Logs::default() };
+        assert_eq!(
+            url,
+            "/api/v1/namespaces/default/pods/web/log?container=app&follow=true&sinceSeconds=2"
+        );
+        let selected = Logs {
+            selector: Some("a=b".into()),
+            ..Logs::default()
+        };
         assert!(selected.url(&source()).ends_with("&tailLines=10"));
     }
 }

@@ -23,13 +23,17 @@ impl FromStr for Format {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once('=') {
-            Some(("jsonpath", template)) => Template::parse(template).map(Self::JsonPath).map_err(|error| error.to_string()),
+            Some(("jsonpath", template)) => Template::parse(template)
+                .map(Self::JsonPath)
+                .map_err(|error| error.to_string()),
             _ => match text {
                 "wide" => Ok(Self::Wide),
                 "json" => Ok(Self::Json),
                 "yaml" => Ok(Self::Yaml),
                 "name" => Ok(Self::Name),
-                _ => Err(format!("unable to match a printer suitable for the output format {text:?}, allowed formats are: json,jsonpath,name,wide,yaml")),
+                _ => Err(format!(
+                    "unable to match a printer suitable for the output format {text:?}, allowed formats are: json,jsonpath,name,wide,yaml"
+                )),
             },
         }
     }
@@ -40,7 +44,8 @@ pub(super) fn list(format: &Format, kind: Kind, objects: Vec<Value>) -> String {
     if *format == Format::Name {
         return objects.iter().map(|each| object(format, kind, each)).collect();
     }
-    let list = json!({"apiVersion": "v1", "items": objects, "kind": "List", "metadata": {"resourceVersion": ""}});
+    let list =
+        json!({"apiVersion": "v1", "items": objects, "kind": "List", "metadata": {"resourceVersion": ""}});
     object(format, kind, &list)
 }
 
@@ -57,7 +62,11 @@ pub(super) fn object(format: &Format, kind: Kind, object: &Value) -> String {
 
 /// `pod/web`
 fn name(kind: Kind, object: &Value) -> String {
-    format!("{}/{}", kind.singular(), object["metadata"]["name"].as_str().unwrap_or_default())
+    format!(
+        "{}/{}",
+        kind.singular(),
+        object["metadata"]["name"].as_str().unwrap_or_default()
+    )
 }
 
 /// JSON with the four blanks that kubectl indents with.
@@ -65,7 +74,9 @@ fn indented(value: &Value) -> String {
     let mut bytes = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
     let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
-    value.serialize(&mut serializer).expect("values have string keys and serialise");
+    value
+        .serialize(&mut serializer)
+        .expect("values have string keys and serialise");
     bytes.push(b'\n');
     String::from_utf8(bytes).expect("JSON is UTF-8")
 }
@@ -96,7 +107,10 @@ mod tests {
 
     #[test]
     fn a_list_is_one_document() {
-        let pods = vec![json!({"metadata": {"name": "a"}}), json!({"metadata": {"name": "b"}})];
+        let pods = vec![
+            json!({"metadata": {"name": "a"}}),
+            json!({"metadata": {"name": "b"}}),
+        ];
         assert_eq!(list(&Format::Name, Kind::Pod, pods.clone()), "pod/a\npod/b\n");
         let read: Value = serde_json::from_str(&list(&Format::Json, Kind::Pod, pods)).unwrap();
         assert_eq!(read["kind"], "List");

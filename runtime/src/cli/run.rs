@@ -35,7 +35,7 @@ impl Run {
         let applied = apply::apply(context, objects, &self.network).await?;
         let mut followed = Followed::new(context, &applied.pods);
         let ended = tokio::select! {
-            ended = followed.to_the_end(context) => ended,
+            ended = followed.follow_to_end(context) => ended,
             interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| Exit::Failure).map_err(Error::Terminal),
         };
         if !self.keep {
@@ -57,12 +57,20 @@ struct Followed {
 
 impl Followed {
     fn new(context: &Context, pods: &[PodRef]) -> Self {
-        let pods: Vec<_> = pods.iter().map(|pod| (pod.clone(), Follower::of_pod(&context.client, pod))).collect();
+        let pods: Vec<_> = pods
+            .iter()
+            .map(|pod| (pod.clone(), Follower::of_pod(&context.client, pod)))
+            .collect();
         let prefix = pods.len() > 1;
-        Self { pods, logs: Merged::default(), known: HashSet::new(), prefix }
+        Self {
+            pods,
+            logs: Merged::default(),
+            known: HashSet::new(),
+            prefix,
+        }
     }
 
-    async fn to_the_end(&mut self, context: &Context) -> Result {
+    async fn follow_to_end(&mut self, context: &Context) -> Result {
         let mut exit = Exit::Success;
         while !self.pods.is_empty() {
             tokio::select! {
@@ -90,15 +98,23 @@ impl Followed {
     /// Follows the log of every instance that has begun to run.
     fn follow_new(&mut self, context: &Context, pod: &PodRef, object: &Value) {
         let lists = ["/status/initContainerStatuses", "/status/containerStatuses"];
-        let statuses: Vec<&Value> = lists.into_iter().flat_map(|list| field::list(object, list)).collect();
+        let statuses: Vec<&Value> = lists
+            .into_iter()
+            .flat_map(|list| field::list(object, list))
+            .collect();
         let prefix = self.prefix || statuses.len() > 1;
         for status in statuses {
             let began = field::some(status, "/state/running").is_some()
                 || field::some(status, "/state/terminated/containerID").is_some();
             let name = field::text(status, "/name").to_owned();
-            let instance = (pod.uid.clone(), name.clone(), field::number(status, "/restartCount"));
+            let instance = (
+                pod.uid.clone(),
+                name.clone(),
+                field::number(status, "/restartCount"),
+            );
             if began && self.known.insert(instance) {
-                self.logs.follow(context.client.clone(), pod.clone(), name, prefix);
+                self.logs
+                    .follow(context.client.clone(), pod.clone(), name, prefix);
             }
         }
     }
@@ -117,10 +133,14 @@ fn print(context: &Context, text: Result<Vec<u8>>) -> Result<()> {
 /// The next update of any pod, and whose it is.
 async fn next(
     pods: &mut [(PodRef, Follower)],
-) -> (usize, Option<crate::api::client::Result<crate::api::client::Update>>) {
-    let waiting = pods.iter_mut().enumerate().map(|(index, (_, follower))| {
-        Box::pin(async move { (index, follower.next().await) })
-    });
+) -> (
+    usize,
+    Option<crate::api::client::Result<crate::api::client::Update>>,
+) {
+    let waiting = pods
+        .iter_mut()
+        .enumerate()
+        .map(|(index, (_, follower))| Box::pin(async move { (index, follower.next().await) }));
     futures_util::future::select_all(waiting).await.0
 }
 

@@ -52,7 +52,8 @@ impl Task {
             return Err(Error::Usage(format!("there is no task {:?}", self.name)));
         };
         let input = serde_json::from_reader(std::io::stdin().lock());
-        let input = input.map_err(|error| Error::Usage(format!("the input of task {}: {error}", self.name)))?;
+        let input =
+            input.map_err(|error| Error::Usage(format!("the input of task {}: {error}", self.name)))?;
         let result = job(layout, input).map_err(Error::Other)?;
         writeln!(std::io::stdout(), "{result}").map_err(Error::Output)?;
         Ok(Exit::Success)

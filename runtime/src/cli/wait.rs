@@ -48,8 +48,14 @@ fn timeout(text: &str) -> std::result::Result<Timeout, String> {
 enum Condition {
     Delete,
     Create,
-    Status { kind: String, value: String },
-    Path { template: Template, value: Option<String> },
+    Status {
+        kind: String,
+        value: String,
+    },
+    Path {
+        template: Template,
+        value: Option<String>,
+    },
 }
 
 impl FromStr for Condition {
@@ -61,7 +67,10 @@ impl FromStr for Condition {
             None if text.eq_ignore_ascii_case("create") => Ok(Self::Create),
             Some(("condition", condition)) => {
                 let (kind, value) = condition.split_once('=').unwrap_or((condition, "true"));
-                Ok(Self::Status { kind: kind.to_owned(), value: value.to_owned() })
+                Ok(Self::Status {
+                    kind: kind.to_owned(),
+                    value: value.to_owned(),
+                })
             }
             Some(("jsonpath", path)) => Self::path(path),
             _ => Err(format!("unrecognized condition: {text:?}")),
@@ -72,13 +81,19 @@ impl FromStr for Condition {
 impl Condition {
     /// `{PATH}=VALUE`, `{PATH}`, or the same without braces; a value may stand in quotes.
     fn path(text: &str) -> std::result::Result<Self, String> {
-        let end = text.rfind('}').map_or_else(|| text.find('=').unwrap_or(text.len()), |end| end + 1);
+        let end = text
+            .rfind('}')
+            .map_or_else(|| text.find('=').unwrap_or(text.len()), |end| end + 1);
         let (template, value) = text.split_at(end);
         let value = match value.strip_prefix('=') {
             Some("") => return Err("jsonpath wait has to have a value after equal sign".to_owned()),
             Some(value) => Some(value.trim_matches(['"', '\'']).to_owned()),
             None if value.is_empty() => None,
-            None => return Err(format!("jsonpath wait format must be --for=jsonpath='{{.status.phase}}'=Running, not {text:?}")),
+            None => {
+                return Err(format!(
+                    "jsonpath wait format must be --for=jsonpath='{{.status.phase}}'=Running, not {text:?}"
+                ));
+            }
         };
         let template = Template::parse(template).map_err(|error| error.to_string())?;
         Ok(Self::Path { template, value })
@@ -89,10 +104,12 @@ impl Condition {
         match self {
             Self::Delete => false,
             Self::Create => true,
-            Self::Status { kind, value } => field::list(object, "/status/conditions").iter().any(|condition| {
-                field::text(condition, "/type").eq_ignore_ascii_case(kind)
-                    && field::text(condition, "/status").eq_ignore_ascii_case(value)
-            }),
+            Self::Status { kind, value } => {
+                field::list(object, "/status/conditions").iter().any(|condition| {
+                    field::text(condition, "/type").eq_ignore_ascii_case(kind)
+                        && field::text(condition, "/status").eq_ignore_ascii_case(value)
+                })
+            }
             Self::Path { template, value } => {
                 let found = template.values(object);
                 match value {
@@ -108,7 +125,10 @@ impl Wait {
     pub(super) async fn act(self, context: &Context) -> Result {
         let targets = resource::targets(&self.what)?;
         if let Some(target) = targets.iter().find(|target| target.kind != Kind::Pod) {
-            return Err(Error::Usage(format!("only pods can be waited for, not {}", target.kind.plural())));
+            return Err(Error::Usage(format!(
+                "only pods can be waited for, not {}",
+                target.kind.plural()
+            )));
         }
         let names = self.names(context, targets).await?;
         if names.is_empty() && self.condition != Condition::Delete {
@@ -139,12 +159,17 @@ impl Wait {
             if self.all {
                 return Ok(context.pods(false)?.into_iter().map(|pod| pod.name).collect());
             }
-            return Err(Error::Usage("resource(s) were provided, but no name was specified; give names, a selector or --all".to_owned()));
+            return Err(Error::Usage(
+                "resource(s) were provided, but no name was specified; give names, a selector or --all"
+                    .to_owned(),
+            ));
         };
         let selector = Selector::parse(labels, "")?;
         let pods = super::get::pods(context, false).await?;
         let pods = pods.iter().filter(|pod| selector.matches(pod));
-        Ok(pods.map(|pod| field::text(pod, "/metadata/name").to_owned()).collect())
+        Ok(pods
+            .map(|pod| field::text(pod, "/metadata/name").to_owned())
+            .collect())
     }
 
     /// Waits for one pod; false when there is nothing to say about it.
@@ -194,7 +219,11 @@ async fn created(context: &Context, name: &str) -> Result<PodRef> {
 async fn gone(context: &Context, pod: &PodRef) -> Result<()> {
     let failed = |path: &std::path::Path| {
         let path = path.to_owned();
-        move |source| Error::File { operation: "watch", path, source }
+        move |source| Error::File {
+            operation: "watch",
+            path,
+            source,
+        }
     };
     let pods = context.layout().pods();
     let watch = Watch::new().map_err(failed(&pods))?;
@@ -228,7 +257,12 @@ pub(super) async fn until_gone(context: &Context, pods: &[PodRef], timeout: Dura
         context.progress(&format!("pod/{}: terminating", pod.name));
         match tokio::time::timeout_at(end, gone(context, pod)).await {
             Ok(result) => result?,
-            Err(_) => exit = context.report(&Error::Usage(format!("timed out waiting for the condition on pods/{}", pod.name))),
+            Err(_) => {
+                exit = context.report(&Error::Usage(format!(
+                    "timed out waiting for the condition on pods/{}",
+                    pod.name
+                )))
+            }
         }
     }
     Ok(exit)
@@ -242,14 +276,22 @@ pub(super) async fn until_up(context: &Context, pods: &[PodRef], timeout: Durati
     for pod in pods {
         match tokio::time::timeout_at(end, up(context, pod)).await {
             Ok(up) => exit = exit.worse(up?),
-            Err(_) => exit = context.report(&Error::Usage(format!("timed out waiting for the condition on pods/{}", pod.name))),
+            Err(_) => {
+                exit = context.report(&Error::Usage(format!(
+                    "timed out waiting for the condition on pods/{}",
+                    pod.name
+                )))
+            }
         }
     }
     Ok(exit)
 }
 
 async fn up(context: &Context, pod: &PodRef) -> Result {
-    let ready = Condition::Status { kind: "Ready".to_owned(), value: "True".to_owned() };
+    let ready = Condition::Status {
+        kind: "Ready".to_owned(),
+        value: "True".to_owned(),
+    };
     let mut follower = Follower::of_pod(&context.client, pod);
     while let Some(update) = follower.next().await {
         let object = update?.object;
@@ -267,7 +309,10 @@ async fn up(context: &Context, pod: &PodRef) -> Result {
             }
             return Ok(Exit::Success);
         }
-        context.progress(&format!("pod/{}: {}/{} {}", pod.name, summary.ready, summary.total, summary.status));
+        context.progress(&format!(
+            "pod/{}: {}/{} {}",
+            pod.name, summary.ready, summary.total, summary.status
+        ));
     }
     Err(Error::not_found("pods", &pod.name))
 }
@@ -279,7 +324,8 @@ mod tests {
 
     #[test]
     fn conditions_are_written_as_for_kubectl() {
-        let pod = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
+        let pod =
+            json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
         for (text, met) in [
             ("condition=Ready", true),
             ("condition=ready=TRUE", true),
@@ -289,13 +335,22 @@ mod tests {
             ("jsonpath=.status.phase=Running", true),
             ("jsonpath={.status.phase}", true),
             ("jsonpath={.status.podIP}", false),
-            ("jsonpath={.status.conditions[?(@.type==\"Ready\")].status}=True", true),
+            (
+                "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}=True",
+                true,
+            ),
             ("create", true),
             ("delete", false),
         ] {
             assert_eq!(text.parse::<Condition>().unwrap().met(&pod), met, "{text}");
         }
-        for wrong in ["ready", "jsonpath={.a}=", "jsonpath={.a}x", "phase=Running", "jsonpath='{.a}'=x"] {
+        for wrong in [
+            "ready",
+            "jsonpath={.a}=",
+            "jsonpath={.a}x",
+            "phase=Running",
+            "jsonpath='{.a}'=x",
+        ] {
             assert!(wrong.parse::<Condition>().is_err(), "{wrong}");
         }
     }

@@ -27,7 +27,11 @@ impl PodRef {
     /// The path of the pod in its API, with a subresource such as `/log`.
     #[must_use]
     pub fn path(&self, subresource: &str) -> String {
-        format!("{}/{}{subresource}", self.collection("pods"), query::encode(&self.name))
+        format!(
+            "{}/{}{subresource}",
+            self.collection("pods"),
+            query::encode(&self.name)
+        )
     }
 
     /// The path of a collection in the pod's namespace.
@@ -45,7 +49,11 @@ impl Client {
     pub fn find(&self, namespace: &str, name: &str) -> Result<Option<PodRef>> {
         let link = self.layout().name_link(namespace, name);
         match self.resolve(&link) {
-            Ok(uid) => Ok(uid.map(|uid| PodRef { namespace: namespace.to_owned(), name: name.to_owned(), uid })),
+            Ok(uid) => Ok(uid.map(|uid| PodRef {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+                uid,
+            })),
             Err(source) => Err(Error::Read { path: link, source }),
         }
     }
@@ -75,7 +83,12 @@ impl Client {
     /// The uid that a name link points to; none if there is no link or no such pod any more.
     fn resolve(&self, link: &Path) -> io::Result<Option<String>> {
         let target = match std::fs::read_link(link) {
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
                 return Ok(None);
             }
             other => other?,
@@ -88,13 +101,21 @@ impl Client {
 /// The names in a directory, without hidden ones; none if there is no such directory.
 fn entries(directory: &Path) -> Result<Vec<String>> {
     let read = || -> io::Result<Vec<String>> {
-        let names = std::fs::read_dir(directory)?.map(|entry| entry.map(|entry| entry.file_name().into_string()));
+        let names =
+            std::fs::read_dir(directory)?.map(|entry| entry.map(|entry| entry.file_name().into_string()));
         let names = names.collect::<io::Result<Vec<_>>>()?;
-        Ok(names.into_iter().filter_map(std::result::Result::ok).filter(|name| !name.starts_with('.')).collect())
+        Ok(names
+            .into_iter()
+            .filter_map(std::result::Result::ok)
+            .filter(|name| !name.starts_with('.'))
+            .collect())
     };
     match read() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        other => other.map_err(|source| Error::Read { path: directory.to_owned(), source }),
+        other => other.map_err(|source| Error::Read {
+            path: directory.to_owned(),
+            source,
+        }),
     }
 }
 
@@ -109,7 +130,11 @@ mod tests {
         let layout = Layout::new(Some(root.path().to_owned()));
         let client = Client::new(layout.clone());
         assert_eq!(client.list(None).unwrap(), []);
-        for (namespace, name, uid) in [("default", "web", "1"), ("default", "db", "2"), ("other", "web", "3")] {
+        for (namespace, name, uid) in [
+            ("default", "web", "1"),
+            ("default", "db", "2"),
+            ("other", "web", "3"),
+        ] {
             std::fs::create_dir_all(layout.pod(uid).dir()).unwrap();
             let link = layout.name_link(namespace, name);
             std::fs::create_dir_all(link.parent().unwrap()).unwrap();

@@ -31,13 +31,17 @@ pub enum Error {
     /// Something around it failed.
     #[error("cannot start hull-shim")]
     Prepare(#[source] io::Error),
-    /// It ended at once.
-    #[error("hull-shim ended with {status}{}", said(.message))]
-    Ended {
-        /// Its exit status.
-        status: std::process::ExitStatus,
-        /// What it said about it.
+    /// It cannot serve the pod.
+    #[error("hull-shim: {message}")]
+    Refused {
+        /// Why.
         message: String,
+    },
+    /// It ended without a word.
+    #[error("hull-shim ended unexpectedly; see {}", log.display())]
+    Ended {
+        /// Where shim and supervisor tell what happened.
+        log: PathBuf,
     },
     /// The socket stayed silent.
     #[error("nobody answers at {} after {} s; see {}", socket.display(), after.as_secs(), log.display())]
@@ -51,18 +55,15 @@ pub enum Error {
     },
 }
 
-fn said(message: &str) -> String {
-    match message.trim() {
-        "" => String::new(),
-        message => format!(": {message}"),
-    }
-}
-
-/// A shim just started, and the pipe on which it says that it failed.
+/// A shim just started. The process forks at once and its child detaches itself.
+///
+/// On the report pipe the shim writes `1` once the pod has its supervisor, or another shim has the pod; or `0` and
+/// the reason why it cannot serve the pod. The pipe closes without a word when it dies.
 #[derive(Debug)]
 pub struct Started {
     child: Child,
     report: io::PipeReader,
+    said: Vec<u8>,
 }
 
 /// Starts a shim for a recorded pod. It detaches itself; nothing of it ends with this process.
@@ -73,20 +74,34 @@ pub fn start(layout: &Layout, uid: &str) -> Result<Started, Error> {
     let program = beside_this("hull-shim");
     let (report, ready) = io::pipe().map_err(Error::Prepare)?;
     // The one descriptor that the shim is to inherit.
-    rustix::io::fcntl_setfd(&ready, rustix::io::FdFlags::empty()).map_err(|error| Error::Prepare(error.into()))?;
+    rustix::io::fcntl_setfd(&ready, rustix::io::FdFlags::empty())
+        .map_err(|error| Error::Prepare(error.into()))?;
     let mut command = Command::new(&program);
     if let Some(root) = layout.root() {
         command.arg("--root").arg(root);
     }
     command.args(["pod", "--uid", uid, "--ready-fd", &ready.as_raw_fd().to_string()]);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
-    let child = command.spawn().map_err(|source| Error::Execute { program, source })?;
-    Ok(Started { child, report })
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .current_dir("/");
+    let child = command
+        .spawn()
+        .map_err(|source| Error::Execute { program, source })?;
+    rustix::io::ioctl_fionbio(&report, true).map_err(|error| Error::Prepare(error.into()))?;
+    Ok(Started {
+        child,
+        report,
+        said: Vec::new(),
+    })
 }
 
 /// A program installed beside this one, or else found in `PATH`.
 fn beside_this(name: &str) -> PathBuf {
-    let here = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.join(name)));
+    let here = std::env::current_exe()
+        .ok()
+        .and_then(|path| Some(path.parent()?.join(name)));
     here.filter(|path| path.is_file()).unwrap_or_else(|| name.into())
 }
 
@@ -102,31 +117,41 @@ impl Started {
             if socket::connect(&files.api_socket()).await.is_ok() {
                 return Ok(());
             }
-            if let Some(status) = self.child.try_wait().map_err(Error::Prepare)?
-                && !status.success()
-            {
-                return Err(Error::Ended { status, message: self.message() });
-            }
+            self.listen(layout, uid)?;
             if Instant::now() >= end {
-                return Err(Error::Silent { socket: files.api_socket(), after: within, log: files.diagnostics() });
+                return Err(Error::Silent {
+                    socket: files.api_socket(),
+                    after: within,
+                    log: files.diagnostics(),
+                });
             }
             tokio::time::sleep(LOOK).await;
         }
     }
 
-    /// What the shim said on the report pipe before it ended.
-    fn message(&self) -> String {
+    /// Takes what the shim has said by now.
+    fn listen(&mut self, layout: &Layout, uid: &str) -> Result<(), Error> {
+        // The process that was started forks and ends; this reaps it.
+        let ended = self.child.try_wait().map_err(Error::Prepare)?;
         let mut buffer = [0; 4096];
-        let ready = rustix::event::poll(
-            &mut [rustix::event::PollFd::new(&self.report, rustix::event::PollFlags::IN)],
-            Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }),
-        );
-        match ready {
-            Ok(count) if count > 0 => {
-                let read = rustix::io::read(&self.report, &mut buffer).unwrap_or(0);
-                String::from_utf8_lossy(&buffer[..read]).into_owned()
+        loop {
+            match rustix::io::read(&self.report, &mut buffer) {
+                Ok(0) => break,
+                Ok(count) => self.said.extend_from_slice(&buffer[..count]),
+                Err(rustix::io::Errno::AGAIN) => return Ok(()),
+                Err(error) => return Err(Error::Prepare(error.into())),
             }
-            _ => String::new(),
+        }
+        // Whoever held the pipe has closed it: everything is said.
+        match self.said.split_first() {
+            Some((b'1', _)) => Ok(()),
+            Some((b'0', reason)) => Err(Error::Refused {
+                message: String::from_utf8_lossy(reason).trim().to_owned(),
+            }),
+            _ if ended.is_none() => Ok(()),
+            _ => Err(Error::Ended {
+                log: layout.pod(uid).diagnostics(),
+            }),
         }
     }
 }
@@ -140,7 +165,7 @@ pub async fn revive(layout: &Layout, uid: &str) -> Result<(), Error> {
     if !shim_lives(layout, uid) {
         match start(layout, uid)?.answers(layout, uid, REVIVE).await {
             // Another successor was faster: its socket is as good.
-            Err(Error::Ended { .. }) if shim_lives(layout, uid) => {}
+            Err(Error::Ended { .. } | Error::Refused { .. }) if shim_lives(layout, uid) => {}
             other => return other,
         }
     }
@@ -148,7 +173,11 @@ pub async fn revive(layout: &Layout, uid: &str) -> Result<(), Error> {
     let end = Instant::now() + REVIVE;
     while socket::connect(&files.api_socket()).await.is_err() {
         if Instant::now() >= end {
-            return Err(Error::Silent { socket: files.api_socket(), after: REVIVE, log: files.diagnostics() });
+            return Err(Error::Silent {
+                socket: files.api_socket(),
+                after: REVIVE,
+                log: files.diagnostics(),
+            });
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -157,6 +186,11 @@ pub async fn revive(layout: &Layout, uid: &str) -> Result<(), Error> {
 
 /// Whether a shim holds the pod's lock.
 fn shim_lives(layout: &Layout, uid: &str) -> bool {
-    let Ok(file) = std::fs::File::open(layout.pod(uid).shim_lock()) else { return false };
-    matches!(flock(&file, FlockOperation::NonBlockingLockShared), Err(rustix::io::Errno::WOULDBLOCK))
+    let Ok(file) = std::fs::File::open(layout.pod(uid).shim_lock()) else {
+        return false;
+    };
+    matches!(
+        flock(&file, FlockOperation::NonBlockingLockShared),
+        Err(rustix::io::Errno::WOULDBLOCK)
+    )
 }

@@ -23,7 +23,11 @@ fn parse(line: &[u8]) -> Option<Line<'_>> {
         b"F" => false,
         _ => return None,
     };
-    matches!(stream, b"stdout" | b"stderr").then_some(Line { time, partial, content })
+    matches!(stream, b"stdout" | b"stderr").then_some(Line {
+        time,
+        partial,
+        content,
+    })
 }
 
 /// Turns log lines into what a reader sees.
@@ -38,7 +42,12 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(since: Option<Timestamp>, timestamps: bool, limit: Option<u64>) -> Self {
-        Self { since, timestamps, remaining: limit, at_line_start: true }
+        Self {
+            since,
+            timestamps,
+            remaining: limit,
+            at_line_start: true,
+        }
     }
 
     /// Converts complete lines; the second value is false once the byte limit is reached.
@@ -59,7 +68,9 @@ impl Writer {
 
     fn line(&mut self, line: &Line<'_>, text: &mut Vec<u8>) {
         if self.since.is_some() || self.timestamps {
-            let Ok(time) = line.time.parse::<Timestamp>() else { return };
+            let Ok(time) = line.time.parse::<Timestamp>() else {
+                return;
+            };
             if self.since.is_some_and(|since| time < since) {
                 return;
             }
@@ -111,6 +122,6 @@ mod tests {
     fn bytes_are_limited() {
         assert_eq!(read(None, false, Some(6)), ("one\ntw".to_owned(), false));
         assert_eq!(read(None, false, Some(0)), (String::new(), false));
-        assert_eq!(read(None, false, Some(100)).1, true);
+        assert!(read(None, false, Some(100)).1);
     }
 }

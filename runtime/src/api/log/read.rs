@@ -20,19 +20,29 @@ impl Reader {
     /// Opens a file, at its last `tail` lines if that is given. A file that does not exist yet is empty.
     pub(super) fn open(path: &Path, tail: Option<usize>) -> io::Result<Self> {
         let mut file = match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self { file: None, rest: Vec::new() }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Self {
+                    file: None,
+                    rest: Vec::new(),
+                });
+            }
             other => other?,
         };
         if let Some(lines) = tail {
             let start = start_of_last(&mut file, lines)?;
             file.seek(SeekFrom::Start(start))?;
         }
-        Ok(Self { file: Some(file), rest: Vec::new() })
+        Ok(Self {
+            file: Some(file),
+            rest: Vec::new(),
+        })
     }
 
     /// The next complete lines; none at the end of what is written.
     pub(super) fn lines(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let Some(file) = &mut self.file else { return Ok(None) };
+        let Some(file) = &mut self.file else {
+            return Ok(None);
+        };
         loop {
             let known = self.rest.len();
             self.rest.resize(known + CHUNK, 0);
@@ -112,7 +122,11 @@ mod tests {
         std::fs::write(&path, lines.concat()).unwrap();
         for tail in [0, 1, 5, 9_999, 10_000, 20_000] {
             let text = all(&mut Reader::open(&path, Some(tail)).unwrap());
-            assert_eq!(text, lines[lines.len().saturating_sub(tail)..].concat(), "{tail} lines");
+            assert_eq!(
+                text,
+                lines[lines.len().saturating_sub(tail)..].concat(),
+                "{tail} lines"
+            );
         }
         assert_eq!(all(&mut Reader::open(&path, None).unwrap()), lines.concat());
     }

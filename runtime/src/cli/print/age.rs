@@ -10,7 +10,9 @@ const YEAR: i64 = 365 * DAY;
 /// The age of `then`, or `<unknown>` when there is no such time.
 #[must_use]
 pub fn since(then: Option<Timestamp>, now: Timestamp) -> String {
-    let Some(then) = then else { return "<unknown>".to_owned() };
+    let Some(then) = then else {
+        return "<unknown>".to_owned();
+    };
     let nanoseconds = now.as_nanosecond() - then.as_nanosecond();
     duration(i64::try_from(nanoseconds / 1_000_000_000).unwrap_or(i64::MAX))
 }

@@ -16,7 +16,16 @@ pub fn sort(events: &mut [Value]) {
 pub fn get_header(wide: bool) -> Vec<&'static str> {
     if wide {
         vec![
-            "LAST SEEN", "TYPE", "REASON", "OBJECT", "SUBOBJECT", "SOURCE", "MESSAGE", "FIRST SEEN", "COUNT", "NAME",
+            "LAST SEEN",
+            "TYPE",
+            "REASON",
+            "OBJECT",
+            "SUBOBJECT",
+            "SOURCE",
+            "MESSAGE",
+            "FIRST SEEN",
+            "COUNT",
+            "NAME",
         ]
     } else {
         vec!["LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]
@@ -33,13 +42,23 @@ pub fn get_row(event: &Value, wide: bool, now: Timestamp) -> Row {
     let last = age::since(field::time(event, "/lastTimestamp"), now);
     let mut row = vec![last, text("/type"), text("/reason"), object];
     if wide {
-        let source = match (field::text(event, "/source/component"), field::text(event, "/source/host")) {
+        let source = match (
+            field::text(event, "/source/component"),
+            field::text(event, "/source/host"),
+        ) {
             (component, "") => component.to_owned(),
             (component, host) => format!("{component}, {host}"),
         };
         let first = age::since(field::time(event, "/firstTimestamp"), now);
         let count = field::number(event, "/count").to_string();
-        row.extend([text("/involvedObject/fieldPath"), source, message, first, count, text("/metadata/name")]);
+        row.extend([
+            text("/involvedObject/fieldPath"),
+            source,
+            message,
+            first,
+            count,
+            text("/metadata/name"),
+        ]);
     } else {
         row.push(message);
     }
@@ -56,8 +75,18 @@ pub fn header() -> Vec<&'static str> {
 #[must_use]
 pub fn row(event: &Value, now: Timestamp) -> Row {
     let text = |pointer| field::text(event, pointer).to_owned();
-    let object = format!("{}/{}", text("/involvedObject/kind"), text("/involvedObject/name"));
-    vec![seen(event, now), text("/type"), text("/reason"), object, text("/message").trim().to_owned()]
+    let object = format!(
+        "{}/{}",
+        text("/involvedObject/kind"),
+        text("/involvedObject/name")
+    );
+    vec![
+        seen(event, now),
+        text("/type"),
+        text("/reason"),
+        object,
+        text("/message").trim().to_owned(),
+    ]
 }
 
 /// How old an event is, with its count.
@@ -89,13 +118,32 @@ mod tests {
     #[test]
     fn each_command_has_its_own_columns() {
         let now = "2024-01-02T03:05:30Z".parse().unwrap();
-        assert_eq!(row(&event(), now), ["5s (x6 over 90s)", "Warning", "BackOff", "Pod/web", "Back-off restarting"]);
-        assert_eq!(get_row(&event(), false, now), ["5s", "Warning", "BackOff", "pod/web", "Back-off restarting"]);
+        assert_eq!(
+            row(&event(), now),
+            [
+                "5s (x6 over 90s)",
+                "Warning",
+                "BackOff",
+                "Pod/web",
+                "Back-off restarting"
+            ]
+        );
+        assert_eq!(
+            get_row(&event(), false, now),
+            ["5s", "Warning", "BackOff", "pod/web", "Back-off restarting"]
+        );
         let wide = get_row(&event(), true, now);
         assert_eq!(wide.len(), get_header(true).len());
         assert_eq!(
             wide[4..],
-            ["spec.containers{app}", "kubelet, node1", "Back-off restarting", "90s", "6", "web.17"]
+            [
+                "spec.containers{app}",
+                "kubelet, node1",
+                "Back-off restarting",
+                "90s",
+                "6",
+                "web.17"
+            ]
         );
     }
 }

@@ -20,7 +20,9 @@ impl Tone {
         let word = status.strip_prefix("Init:").unwrap_or(status);
         match word {
             "Running" | "Completed" | "Succeeded" | "Normal" => Some(Self::Good),
-            "Pending" | "ContainerCreating" | "PodInitializing" | "Terminating" | "NotReady" => Some(Self::Busy),
+            "Pending" | "ContainerCreating" | "PodInitializing" | "Terminating" | "NotReady" => {
+                Some(Self::Busy)
+            }
             "" | "<none>" => None,
             _ if word.starts_with(|first: char| first.is_ascii_digit()) => Some(Self::Busy),
             _ if word.starts_with(char::is_uppercase) => Some(Self::Bad),
@@ -53,7 +55,11 @@ impl Table {
     /// A table with these column titles.
     #[must_use]
     pub fn new(header: Vec<&'static str>) -> Self {
-        Self { header, header_due: true, ..Self::default() }
+        Self {
+            header,
+            header_due: true,
+            ..Self::default()
+        }
     }
 
     /// Leaves out the header.
@@ -85,12 +91,19 @@ impl Table {
         }
         let header_lines = text.lines().count() - rows.len();
         let aligned = columns::align(&text, columns::TABLE, Some(&mut self.widths));
-        if self.color { self.paint(&aligned, header_lines, rows) } else { aligned }
+        if self.color {
+            self.paint(&aligned, header_lines, rows)
+        } else {
+            aligned
+        }
     }
 
     /// Colours after aligning, so that escape sequences have no say in widths.
     fn paint(&self, aligned: &str, header_lines: usize, rows: &[Row]) -> String {
-        let column = self.header.iter().position(|title| matches!(*title, "STATUS" | "TYPE"));
+        let column = self
+            .header
+            .iter()
+            .position(|title| matches!(*title, "STATUS" | "TYPE"));
         let mut text = String::new();
         for (number, line) in aligned.lines().enumerate() {
             let cell = column.and_then(|column| rows.get(number.checked_sub(header_lines)?)?.get(column));
@@ -103,7 +116,9 @@ impl Table {
     fn painted(&self, line: &str, column: usize, cell: Option<&String>) -> String {
         let tone = cell.and_then(|cell| Some((cell, Tone::of_status(cell)?)));
         let start: usize = self.widths.iter().take(column).sum();
-        let Some((cell, tone)) = tone.filter(|_| line.is_ascii()) else { return line.to_owned() };
+        let Some((cell, tone)) = tone.filter(|_| line.is_ascii()) else {
+            return line.to_owned();
+        };
         let end = start + cell.len();
         match (line.get(..start), line.get(start..end), line.get(end..)) {
             (Some(before), Some(word), Some(after)) => {
@@ -116,7 +131,9 @@ impl Table {
 
 /// A cell is cut at its first line break; escape sequences are shown, not obeyed.
 fn one_line(cell: &str) -> String {
-    let cut = cell.find(['\n', '\r', '\x0c']).map(|end| format!("{}...", &cell[..end]));
+    let cut = cell
+        .find(['\n', '\r', '\x0c'])
+        .map(|end| format!("{}...", &cell[..end]));
     escape(cut.as_deref().unwrap_or(cell)).replace('\t', " ")
 }
 
@@ -137,7 +154,10 @@ mod tests {
     #[test]
     fn the_header_comes_once() {
         let mut table = Table::new(vec!["NAME", "STATUS"]);
-        assert_eq!(table.render(&[row(&["web", "Pending"])]), "NAME   STATUS\nweb    Pending\n");
+        assert_eq!(
+            table.render(&[row(&["web", "Pending"])]),
+            "NAME   STATUS\nweb    Pending\n"
+        );
         assert_eq!(table.render(&[row(&["web", "Running"])]), "web    Running\n");
     }
 

@@ -15,7 +15,14 @@ pub(super) fn all(page: &mut Page, pod: &Value, container: &Value) {
         page.line(3, &from_object(source));
     }
     let variables = field::list(container, "/env");
-    page.line(2, if variables.is_empty() { "Environment:\t<none>" } else { "Environment:" });
+    page.line(
+        2,
+        if variables.is_empty() {
+            "Environment:\t<none>"
+        } else {
+            "Environment:"
+        },
+    );
     for variable in variables {
         let name = field::text(variable, "/name");
         match field::some(variable, "/valueFrom") {
@@ -35,7 +42,10 @@ fn from_object(source: &Value) -> String {
         prefix => format!(" with prefix '{prefix}'"),
     };
     let optional = field::is_true(reference, "/optional");
-    format!("{}\t{kind}{prefix}\tOptional: {optional}", field::text(reference, "/name"))
+    format!(
+        "{}\t{kind}{prefix}\tOptional: {optional}",
+        field::text(reference, "/name")
+    )
 }
 
 fn literal(page: &mut Page, name: &str, value: &str) {
@@ -68,15 +78,11 @@ fn from_field(source: &Value, pod: &Value, container: &Value) -> String {
     format!("<set to the key '{key}' {what} '{name}'>\tOptional: {optional}")
 }
 
-/// The value of a metadata field; other fields are left blank, as kubectl does.
+/// The value of a field, as far as kubectl knows it on its side; blank otherwise.
 fn metadata<'a>(pod: &'a Value, path: &str) -> &'a str {
-    if let Some((map, rest)) = path.split_once("['") {
-        let key = rest.strip_suffix("']").unwrap_or(rest);
-        let map = field::pairs(pod, &format!("/{}", map.replace('.', "/")));
-        return map.iter().find(|(name, _)| *name == key).map_or("", |(_, value)| value);
-    }
     match path {
-        "metadata.name" | "metadata.namespace" | "metadata.uid" => field::text(pod, &format!("/{}", path.replace('.', "/"))),
+        "metadata.name" => field::text(pod, "/metadata/name"),
+        "metadata.namespace" => field::text(pod, "/metadata/namespace"),
         _ => "",
     }
 }
@@ -84,8 +90,14 @@ fn metadata<'a>(pod: &'a Value, path: &str) -> &'a str {
 fn resource(reference: &Value, container: &Value) -> String {
     let name = field::text(reference, "/resource");
     let (list, resource) = name.split_once('.').unwrap_or((name, ""));
-    let quantity = container.pointer(&format!("/resources/{list}/{resource}")).map(field::scalar);
-    let divisor = reference.get("divisor").map(field::scalar).and_then(|text| milli(&text)).filter(|value| *value > 0);
+    let quantity = container
+        .pointer(&format!("/resources/{list}/{resource}"))
+        .map(field::scalar);
+    let divisor = reference
+        .get("divisor")
+        .map(field::scalar)
+        .and_then(|text| milli(&text))
+        .filter(|value| *value > 0);
     let value = match quantity.as_deref().and_then(milli) {
         Some(milli) => milli.div_ceil(divisor.unwrap_or(1000)).to_string(),
         None => "0".to_owned(),
@@ -98,7 +110,9 @@ fn resource(reference: &Value, container: &Value) -> String {
 
 /// A quantity in thousandths.
 fn milli(quantity: &str) -> Option<u128> {
-    let digits = quantity.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(quantity.len());
+    let digits = quantity
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(quantity.len());
     let (number, unit) = quantity.split_at(digits);
     let factor: u128 = match unit {
         "m" => 1,
@@ -117,7 +131,11 @@ fn milli(quantity: &str) -> Option<u128> {
     let fraction = fraction.get(..fraction.len().min(9))?;
     let scale = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
     let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-    let part: u128 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
+    let part: u128 = if fraction.is_empty() {
+        0
+    } else {
+        fraction.parse().ok()?
+    };
     let scaled = whole.checked_mul(scale)?.checked_add(part)?;
     Some(scaled.checked_mul(factor)?.div_ceil(scale))
 }

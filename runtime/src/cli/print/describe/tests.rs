@@ -55,7 +55,14 @@ fn sample_events() -> Vec<Value> {
             "2024-01-02T03:04:04Z",
             "2024-01-02T03:05:29Z",
         ),
-        event("Normal", "Started", "Container started", 4, "2024-01-02T03:04:00Z", "2024-01-02T03:04:54Z"),
+        event(
+            "Normal",
+            "Started",
+            "Container started",
+            4,
+            "2024-01-02T03:04:00Z",
+            "2024-01-02T03:04:54Z",
+        ),
     ]
 }
 
@@ -117,7 +124,10 @@ fn a_crashing_pod_reads_as_kubectl_shows_it() {
 #[test]
 fn events_can_be_none_or_not_asked_for() {
     let text = pod(&sample(), Some(&[]), now());
-    assert!(text.ends_with("Tolerations:                  <none>\nEvents:                       <none>\n"), "{text}");
+    assert!(
+        text.ends_with("Tolerations:                  <none>\nEvents:                       <none>\n"),
+        "{text}"
+    );
     assert!(!pod(&sample(), None, now()).contains("Events"));
 }
 
@@ -127,7 +137,10 @@ fn a_terminating_pod_says_for_how_long() {
     object["metadata"]["deletionTimestamp"] = json!("2024-01-02T03:05:22Z");
     object["metadata"]["deletionGracePeriodSeconds"] = json!(30);
     let text = pod(&object, None, now());
-    assert!(text.contains("Status:                    Terminating (lasts 12s)\n"), "{text}");
+    assert!(
+        text.contains("Status:                    Terminating (lasts 12s)\n"),
+        "{text}"
+    );
     assert!(text.contains("Termination Grace Period:  30s\n"), "{text}");
 }
 
@@ -180,7 +193,9 @@ fn long_annotations_go_below_their_key() {
     object["metadata"]["annotations"] = json!({"a": "short", "b": "x".repeat(200), "c": "1\n2\n"});
     let text = pod(&object, None, now());
     let cut = "x".repeat(138);
-    let block = format!("Annotations:      a: short\n                  b:\n                    {cut}\n                  c:\n                    1\n                    2\nStatus:");
+    let block = format!(
+        "Annotations:      a: short\n                  b:\n                    {cut}...\n                  c:\n                    1\n                    2\nStatus:"
+    );
     assert!(text.contains(&block), "{text}");
 }
 
