@@ -27,10 +27,7 @@ impl Hull {
     /// Imports the image and starts the pod that stays.
     pub(crate) fn new(arguments: &Arguments, root: &Path) -> Result<Self, String> {
         fs::create_dir_all(root).map_err(|error| format!("{}: {error}", root.display()))?;
-        let hull = Self {
-            program: arguments.binaries.join("hull"),
-            root: root.to_owned(),
-        };
+        let hull = Self { program: arguments.binaries.join("hull"), root: root.to_owned() };
         let archive = arguments.images.join("busybox.tar");
         execute(hull.command(&["image", "import"]).arg(archive))?;
         hull.apply("stays", 2)?;
@@ -45,9 +42,7 @@ impl Hull {
 
     /// Applies a pod with so many containers and waits until all run.
     fn apply(&self, name: &str, containers: u32) -> Result<(), String> {
-        let (head, _) = POD
-            .split_once("  - {name: one")
-            .ok_or("the pod has no container")?;
+        let (head, _) = POD.split_once("  - {name: one").ok_or("the pod has no container")?;
         let mut text = head.replace("name: bench", &format!("name: {name}"));
         for number in 0..containers {
             text += &format!(
@@ -68,10 +63,8 @@ impl Hull {
     /// Shims, supervisors and pauses. A program is recognised by its arguments, a pause by its parent.
     fn residents(&self) -> Vec<i32> {
         let root = self.root.to_string_lossy().into_owned();
-        let of_hull: Vec<i32> = process::all()
-            .into_iter()
-            .filter(|pid| process::command_line(*pid).contains(&root))
-            .collect();
+        let of_hull: Vec<i32> =
+            process::all().into_iter().filter(|pid| process::command_line(*pid).contains(&root)).collect();
         let is_pause = |pid: &i32| {
             process::file(*pid, "comm").trim() == "hull-pause"
                 && process::parent(*pid).is_some_and(|parent| of_hull.contains(&parent))
@@ -99,10 +92,7 @@ impl Hull {
     pub(crate) fn one_more(&self) -> Result<Sample, String> {
         let few = self.measured_pod(2)?;
         let many = self.measured_pod(2 + MORE)?;
-        let (wall, cpu) = (
-            many.wall.saturating_sub(few.wall),
-            many.cpu.saturating_sub(few.cpu),
-        );
+        let (wall, cpu) = (many.wall.saturating_sub(few.wall), many.cpu.saturating_sub(few.cpu));
         Ok(Sample { wall, cpu }.each(MORE))
     }
 
@@ -120,11 +110,7 @@ impl Hull {
         let stays = self.residents();
         let names: Vec<String> = (0..pods).map(|number| format!("memory-{number}")).collect();
         let result = names.iter().try_for_each(|name| self.apply(name, 2));
-        let added: Vec<i32> = self
-            .residents()
-            .into_iter()
-            .filter(|pid| !stays.contains(pid))
-            .collect();
+        let added: Vec<i32> = self.residents().into_iter().filter(|pid| !stays.contains(pid)).collect();
         let sum = proportional(&added);
         for name in &names {
             self.delete(name)?;
@@ -141,11 +127,7 @@ impl Drop for Hull {
         let gone = || {
             reap();
             let left = self.residents();
-            if left.is_empty() {
-                Ok(())
-            } else {
-                Err(format!("{left:?}"))
-            }
+            if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
         };
         wait_until(Duration::from_secs(20), "end of hull's processes", gone);
     }

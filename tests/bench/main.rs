@@ -44,20 +44,13 @@ fn report(result: Result<(), String>) -> ExitCode {
 
 fn parse(words: &[String]) -> Result<Arguments, String> {
     let usage = "usage: hull-bench --binaries DIR --images DIR [--rounds N] [--pods N,N,N]";
-    let mut arguments = Arguments {
-        binaries: PathBuf::new(),
-        images: PathBuf::new(),
-        rounds: 15,
-        pods: vec![1, 20, 100],
-    };
+    let mut arguments =
+        Arguments { binaries: PathBuf::new(), images: PathBuf::new(), rounds: 15, pods: vec![1, 20, 100] };
     for pair in words.chunks(2) {
         let [flag, value] = pair else {
             return Err(usage.to_owned());
         };
-        let number = |text: &str| {
-            text.parse()
-                .map_err(|_| format!("{flag} {value}: not a number; {usage}"))
-        };
+        let number = |text: &str| text.parse().map_err(|_| format!("{flag} {value}: not a number; {usage}"));
         match flag.as_str() {
             "--binaries" => arguments.binaries = PathBuf::from(value),
             "--images" => arguments.images = PathBuf::from(value),
@@ -83,21 +76,8 @@ fn enter_network(words: &[String]) -> Result<(), String> {
     let script = "busybox ip link set lo up && mkdir -p /var/lib/cni && mount -t tmpfs tmpfs /var/lib/cni && \
                   mount -t tmpfs tmpfs /dev/shm && exec \"$0\" \"$@\"";
     let mut inside = std::process::Command::new("unshare");
-    inside.args([
-        "--net",
-        "--mount",
-        "--propagation",
-        "private",
-        "--",
-        "sh",
-        "-c",
-        script,
-    ]);
-    let status = inside
-        .arg(own)
-        .args(words)
-        .env("HULL_BENCH_NETWORK", "1")
-        .status();
+    inside.args(["--net", "--mount", "--propagation", "private", "--", "sh", "-c", script]);
+    let status = inside.arg(own).args(words).env("HULL_BENCH_NETWORK", "1").status();
     match status {
         Ok(status) => std::process::exit(status.code().unwrap_or(1)),
         Err(error) => Err(format!("unshare: {error}")),
@@ -111,109 +91,42 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let mut skipped = Vec::new();
     // Declared before its users: what they made lies in it.
     let _directory = measure::Directory(place.clone());
-    let hull = note(
-        hull::Hull::new(arguments, &place.join("hull")),
-        "hull",
-        &mut skipped,
-    );
-    let podman = note(
-        podman::Podman::new(arguments, &place.join("podman")),
-        "podman",
-        &mut skipped,
-    );
-    let crun = note(
-        oci::Runtime::new("crun", &place.join("crun")),
-        "crun",
-        &mut skipped,
-    );
-    let runc = note(
-        oci::Runtime::new("runc", &place.join("runc")),
-        "runc",
-        &mut skipped,
-    );
-    println!(
-        "{} rounds; wall and CPU in milliseconds, least and median\n",
-        arguments.rounds
-    );
+    let hull = note(hull::Hull::new(arguments, &place.join("hull")), "hull", &mut skipped);
+    let podman = note(podman::Podman::new(arguments, &place.join("podman")), "podman", &mut skipped);
+    let crun = note(oci::Runtime::new("crun", &place.join("crun")), "crun", &mut skipped);
+    let runc = note(oci::Runtime::new("runc", &place.join("runc")), "runc", &mut skipped);
+    println!("{} rounds; wall and CPU in milliseconds, least and median\n", arguments.rounds);
+
+    let mut list: Vec<Contender<'_>> = Vec::new();
+    list.extend(hull.iter().map(|hull| Contender::new("hull apply --wait", || hull.pod_up())));
+    list.extend(podman.iter().map(|podman| Contender::new("podman kube play", || podman.pod_up())));
+    compare("pod up: two containers, local image, own network", arguments.rounds, list, &mut skipped);
+
+    let mut list: Vec<Contender<'_>> = Vec::new();
+    list.extend(hull.iter().map(|hull| Contender::new("hull exec", || hull.exec())));
+    list.extend(crun.iter().map(|crun| Contender::new("crun exec", || crun.exec())));
+    list.extend(runc.iter().map(|runc| Contender::new("runc exec", || runc.exec())));
+    list.push(Contender::new("fork and execve alone", || measure::timed_command("/bin/true", &[])));
+    compare("exec of /bin/true in a running container", arguments.rounds, list, &mut skipped);
 
     let mut list: Vec<Contender<'_>> = Vec::new();
     list.extend(
-        hull.iter()
-            .map(|hull| Contender::new("hull apply --wait", || hull.pod_up())),
+        hull.iter().map(|hull| Contender::new("hull, one more container in a pod", || hull.one_more())),
     );
-    list.extend(
-        podman
-            .iter()
-            .map(|podman| Contender::new("podman kube play", || podman.pod_up())),
-    );
-    compare(
-        "pod up: two containers, local image, own network",
-        arguments.rounds,
-        list,
-        &mut skipped,
-    );
-
-    let mut list: Vec<Contender<'_>> = Vec::new();
-    list.extend(
-        hull.iter()
-            .map(|hull| Contender::new("hull exec", || hull.exec())),
-    );
-    list.extend(
-        crun.iter()
-            .map(|crun| Contender::new("crun exec", || crun.exec())),
-    );
-    list.extend(
-        runc.iter()
-            .map(|runc| Contender::new("runc exec", || runc.exec())),
-    );
-    list.push(Contender::new("fork and execve alone", || {
-        measure::timed_command("/bin/true", &[])
-    }));
-    compare(
-        "exec of /bin/true in a running container",
-        arguments.rounds,
-        list,
-        &mut skipped,
-    );
-
-    let mut list: Vec<Contender<'_>> = Vec::new();
-    list.extend(
-        hull.iter()
-            .map(|hull| Contender::new("hull, one more container in a pod", || hull.one_more())),
-    );
-    list.extend(
-        crun.iter()
-            .map(|crun| Contender::new("crun create + start", || crun.create_start())),
-    );
-    list.extend(
-        runc.iter()
-            .map(|runc| Contender::new("runc create + start", || runc.create_start())),
-    );
-    compare(
-        "create and start in a sandbox, with limits",
-        arguments.rounds,
-        list,
-        &mut skipped,
-    );
+    list.extend(crun.iter().map(|crun| Contender::new("crun create + start", || crun.create_start())));
+    list.extend(runc.iter().map(|runc| Contender::new("runc create + start", || runc.create_start())));
+    compare("create and start in a sandbox, with limits", arguments.rounds, list, &mut skipped);
 
     println!("resident memory (PSS) per pod of two containers, kB");
     println!("  {:<34} {:>8} {:>10}", "", "pods", "kB per pod");
     for count in &arguments.pods {
-        memory::show(
-            "hull: shim, supervisor, pause",
-            *count,
-            hull.as_ref().map(|hull| hull.memory(*count)),
-        );
+        memory::show("hull: shim, supervisor, pause", *count, hull.as_ref().map(|hull| hull.memory(*count)));
         memory::show(
             "podman: conmon per container",
             *count,
             podman.as_ref().map(|podman| podman.memory(*count)),
         );
-        memory::show(
-            "containerd-shim-runc-v2",
-            *count,
-            Some(memory::containerd(&place, *count)),
-        );
+        memory::show("containerd-shim-runc-v2", *count, Some(memory::containerd(&place, *count)));
     }
     for line in skipped {
         println!("skipped: {line}");
@@ -223,6 +136,5 @@ fn run(arguments: &Arguments) -> Result<(), String> {
 
 /// The peer, or a note of why it is not there.
 fn note<T>(peer: Result<T, String>, name: &str, skipped: &mut Vec<String>) -> Option<T> {
-    peer.map_err(|reason| skipped.push(format!("{name}: {}", reason.trim())))
-        .ok()
+    peer.map_err(|reason| skipped.push(format!("{name}: {}", reason.trim()))).ok()
 }

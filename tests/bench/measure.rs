@@ -22,10 +22,7 @@ pub(crate) struct Sample {
 impl Sample {
     /// The same spread over `count` operations.
     pub(crate) fn each(self, count: u32) -> Self {
-        Self {
-            wall: self.wall / count,
-            cpu: self.cpu / count,
-        }
+        Self { wall: self.wall / count, cpu: self.cpu / count }
     }
 }
 
@@ -54,11 +51,7 @@ pub(crate) fn reap() {
 /// Processor time of one process that stays, with that of its reaped children.
 pub(crate) fn resident_time(pid: i32) -> Duration {
     let running = process::file(pid, "schedstat");
-    let own = running
-        .split_whitespace()
-        .next()
-        .and_then(|text| text.parse().ok())
-        .map(Duration::from_nanos);
+    let own = running.split_whitespace().next().and_then(|text| text.parse().ok()).map(Duration::from_nanos);
     own.unwrap_or_default() + Duration::from_millis(10 * process::children_ticks(pid).unwrap_or(0))
 }
 
@@ -84,10 +77,7 @@ pub(crate) fn execute(command: &mut Command) -> Result<String, String> {
     std::fs::remove_file(&place).map_err(|error| format!("{}: {error}", place.display()))?;
     match status {
         Ok(status) if status.success() => Ok(text),
-        Ok(status) => Err(format!(
-            "{} {status}: {text}",
-            command.get_program().to_string_lossy()
-        )),
+        Ok(status) => Err(format!("{} {status}: {text}", command.get_program().to_string_lossy())),
         Err(error) => Err(format!("{}: {error}", command.get_program().to_string_lossy())),
     }
 }
@@ -105,20 +95,14 @@ pub(crate) struct Contender<'a> {
 
 impl<'a> Contender<'a> {
     pub(crate) fn new(name: &'static str, operation: impl FnMut() -> Result<Sample, String> + 'a) -> Self {
-        Self {
-            name,
-            operation: Box::new(operation),
-        }
+        Self { name, operation: Box::new(operation) }
     }
 }
 
 /// Runs every contender once per round and prints the table; the first round only warms up.
 pub(crate) fn compare(title: &str, rounds: usize, contenders: Vec<Contender<'_>>, skipped: &mut Vec<String>) {
     println!("{title}");
-    println!(
-        "  {:<34} {:>10} {:>10} {:>10} {:>10}",
-        "", "wall least", "median", "CPU least", "median"
-    );
+    println!("  {:<34} {:>10} {:>10} {:>10} {:>10}", "", "wall least", "median", "CPU least", "median");
     let mut running: Vec<_> = contenders.into_iter().map(|one| (one, Vec::new())).collect();
     for round in 0..=rounds {
         running.retain_mut(|(contender, samples)| match (contender.operation)() {
@@ -144,10 +128,7 @@ pub(crate) fn compare(title: &str, rounds: usize, contenders: Vec<Contender<'_>>
             (show(values.first()), show(values.get(values.len() / 2)))
         };
         let (wall, cpu) = (sorted(|sample| sample.wall), sorted(|sample| sample.cpu));
-        println!(
-            "  {:<34} {:>10} {:>10} {:>10} {:>10}",
-            contender.name, wall.0, wall.1, cpu.0, cpu.1
-        );
+        println!("  {:<34} {:>10} {:>10} {:>10} {:>10}", contender.name, wall.0, wall.1, cpu.0, cpu.1);
     }
     println!();
 }

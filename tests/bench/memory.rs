@@ -24,22 +24,14 @@ pub(crate) fn show(name: &str, pods: usize, sum: Option<Result<u64, String>>) {
 
 /// The sum of PSS over these processes, once it has come to rest: they may be starting still.
 pub(crate) fn proportional(pids: &[i32]) -> u64 {
-    let sum = || {
-        pids.iter()
-            .filter_map(|pid| process::memory_kb(*pid, "Pss"))
-            .sum::<u64>()
-    };
+    let sum = || pids.iter().filter_map(|pid| process::memory_kb(*pid, "Pss")).sum::<u64>();
     let mut before = sum();
     wait_until(Duration::from_secs(60), "memory at rest", || {
         pause(Duration::from_millis(300));
         let now = sum();
         let moved = now.abs_diff(before);
         before = now;
-        if moved <= now / 100 {
-            Ok(now)
-        } else {
-            Err(format!("{now} kB, still moving"))
-        }
+        if moved <= now / 100 { Ok(now) } else { Err(format!("{now} kB, still moving")) }
     })
 }
 
@@ -58,11 +50,7 @@ pub(crate) fn containerd(place: &Path, pods: usize) -> Result<u64, String> {
         }
     }
     let gone = || {
-        if pids.iter().any(|pid| process::is_alive(*pid)) {
-            Err("still there".to_owned())
-        } else {
-            Ok(())
-        }
+        if pids.iter().any(|pid| process::is_alive(*pid)) { Err("still there".to_owned()) } else { Ok(()) }
     };
     wait_until(Duration::from_secs(10), "end of the shims", gone);
     reap();
@@ -74,11 +62,7 @@ fn shim(place: &Path, id: &str) -> Result<(i32, File), String> {
     let bundle = place.join("shims").join(id);
     let say = |error: std::io::Error| format!("{}: {error}", bundle.display());
     fs::create_dir_all(&bundle).map_err(say)?;
-    fs::write(
-        bundle.join("config.json"),
-        r#"{"ociVersion":"1.0.2","annotations":{}}"#,
-    )
-    .map_err(say)?;
+    fs::write(bundle.join("config.json"), r#"{"ociVersion":"1.0.2","annotations":{}}"#).map_err(say)?;
     let log = bundle.join("log");
     nix::unistd::mkfifo(&log, nix::sys::stat::Mode::S_IRWXU).map_err(|error| say(error.into()))?;
     let reader = File::options().read(true).write(true).open(&log).map_err(say)?;
@@ -98,10 +82,7 @@ fn shim(place: &Path, id: &str) -> Result<(i32, File), String> {
         words.contains("containerd-shim-runc-v2") && words.contains(&format!("-id {id} "))
     };
     let pid = wait_until(Duration::from_secs(10), "containerd's shim", || {
-        process::all()
-            .into_iter()
-            .find(serves)
-            .ok_or_else(|| "none".to_owned())
+        process::all().into_iter().find(serves).ok_or_else(|| "none".to_owned())
     });
     Ok((pid, reader))
 }

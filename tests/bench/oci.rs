@@ -28,12 +28,7 @@ impl Runtime {
             .stdout(Stdio::null())
             .spawn()
             .map_err(|error| format!("unshare: {error}"))?;
-        let runtime = Self {
-            program,
-            directory: directory.to_owned(),
-            sandbox,
-            count: Cell::new(0),
-        };
+        let runtime = Self { program, directory: directory.to_owned(), sandbox, count: Cell::new(0) };
         runtime.joinable()?;
         runtime.create("stays")?;
         Ok(runtime)
@@ -62,13 +57,7 @@ impl Runtime {
 
     fn config(&self, id: &str) -> Value {
         let namespace = |kind: &str, file: &str| json!({"type": kind, "path": format!("/proc/{}/ns/{file}", self.sandbox.id())});
-        let capabilities = [
-            "CAP_CHOWN",
-            "CAP_KILL",
-            "CAP_SETUID",
-            "CAP_SETGID",
-            "CAP_NET_BIND_SERVICE",
-        ];
+        let capabilities = ["CAP_CHOWN", "CAP_KILL", "CAP_SETUID", "CAP_SETGID", "CAP_NET_BIND_SERVICE"];
         let mount = |to: &str, kind: &str, options: &[&str]| json!({"destination": to, "type": kind, "source": kind, "options": options});
         json!({
             "ociVersion": "1.0.2",
@@ -108,10 +97,7 @@ impl Runtime {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.program);
-        command
-            .arg("--root")
-            .arg(self.directory.join("state"))
-            .args(arguments);
+        command.arg("--root").arg(self.directory.join("state")).args(arguments);
         command
     }
 
@@ -130,9 +116,7 @@ impl Runtime {
 
     /// exec of `/bin/true` in the container that stays.
     pub(crate) fn exec(&self) -> Result<Sample, String> {
-        timed(&[], || {
-            execute(&mut self.command(&["exec", "stays", "/bin/true"])).map(drop)
-        })
+        timed(&[], || execute(&mut self.command(&["exec", "stays", "/bin/true"])).map(drop))
     }
 
     /// create and start of a further container, which is then removed outside of the measurement.
@@ -169,9 +153,7 @@ pub(crate) fn make_rootfs(rootfs: &Path) -> Result<(), String> {
     for directory in ["bin", "proc", "dev", "sys", "tmp"] {
         fs::create_dir_all(rootfs.join(directory)).map_err(say)?;
     }
-    let busybox = ["/bin/busybox", "/usr/bin/busybox"]
-        .into_iter()
-        .find(|path| Path::new(path).exists());
+    let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists());
     let busybox = busybox.ok_or("busybox is missing; try: tests/setup")?;
     fs::copy(busybox, rootfs.join("bin/busybox")).map_err(say)?;
     for applet in ["sh", "sleep", "true"] {

@@ -43,11 +43,8 @@ impl Podman {
         fs::create_dir_all(directory).map_err(say)?;
         let own = std::env::current_exe().map_err(say)?;
         let runtime = directory.join("runtime");
-        fs::write(
-            &runtime,
-            format!("#!/bin/sh\nexec {} --strip-rlimits crun \"$@\"\n", own.display()),
-        )
-        .map_err(say)?;
+        fs::write(&runtime, format!("#!/bin/sh\nexec {} --strip-rlimits crun \"$@\"\n", own.display()))
+            .map_err(say)?;
         fs::set_permissions(&runtime, fs::Permissions::from_mode(0o755)).map_err(say)?;
         let networks = directory.join("networks");
         fs::create_dir_all(&networks).map_err(say)?;
@@ -62,11 +59,7 @@ impl Podman {
         let manifest = directory.join("pod.yaml");
         fs::write(&manifest, POD).map_err(say)?;
         let group_was_there = Path::new("/sys/fs/cgroup/systemd").join(GROUP).exists();
-        let podman = Self {
-            directory: directory.to_owned(),
-            manifest,
-            group_was_there,
-        };
+        let podman = Self { directory: directory.to_owned(), manifest, group_was_there };
         podman.load(arguments)?;
         Ok(podman)
     }
@@ -90,14 +83,7 @@ impl Podman {
         let rootfs = self.directory.join("rootfs");
         crate::oci::make_rootfs(&rootfs)?;
         let archive = self.directory.join("rootfs.tar");
-        execute(
-            Command::new("tar")
-                .arg("-C")
-                .arg(&rootfs)
-                .arg("-cf")
-                .arg(&archive)
-                .arg("."),
-        )?;
+        execute(Command::new("tar").arg("-C").arg(&rootfs).arg("-cf").arg(&archive).arg("."))?;
         execute(
             self.command()
                 .args(["import", "--change", "ENV=PATH=/bin"])
@@ -109,9 +95,8 @@ impl Podman {
 
     /// `kube play` until everything runs; removal is outside of the measurement.
     pub(crate) fn pod_up(&self) -> Result<Sample, String> {
-        let sample = timed(&[], || {
-            execute(self.command().args(["kube", "play"]).arg(&self.manifest)).map(drop)
-        });
+        let sample =
+            timed(&[], || execute(self.command().args(["kube", "play"]).arg(&self.manifest)).map(drop));
         let removed = self.remove_all();
         let sample = sample?;
         removed?;
@@ -119,10 +104,7 @@ impl Podman {
     }
 
     fn remove_all(&self) -> Result<(), String> {
-        let removed = execute(
-            self.command()
-                .args(["pod", "rm", "--force", "--all", "--time", "0"]),
-        );
+        let removed = execute(self.command().args(["pod", "rm", "--force", "--all", "--time", "0"]));
         reap();
         removed.map(drop)
     }
@@ -172,9 +154,7 @@ impl Drop for Podman {
 /// Takes `process.rlimits` out of the bundle's config.json where there is one, then becomes the runtime.
 pub(crate) fn strip_and_execute(words: &[String]) -> Result<(), String> {
     let (program, arguments) = words.split_first().ok_or("--strip-rlimits needs a runtime")?;
-    let place = arguments
-        .iter()
-        .position(|word| word == "--bundle" || word == "-b");
+    let place = arguments.iter().position(|word| word == "--bundle" || word == "-b");
     if let Some(bundle) = place.and_then(|place| arguments.get(place + 1)) {
         let path = Path::new(bundle).join("config.json");
         let say = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());

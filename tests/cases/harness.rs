@@ -35,11 +35,7 @@ fn leftovers_of_a_host_are_found_and_removed() {
 
     let left = host.leftovers().join("\n");
     let pid = child.id();
-    for expected in [
-        format!("mount {}", pod.display()),
-        format!("process {pid} "),
-        "link left0".into(),
-    ] {
+    for expected in [format!("mount {}", pod.display()), format!("process {pid} "), "link left0".into()] {
         assert!(left.contains(&expected), "{expected} is not in\n{left}");
     }
     drop(host);

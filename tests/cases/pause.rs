@@ -11,18 +11,13 @@ use nix::unistd::Pid;
 const SOON: Duration = Duration::from_secs(5);
 
 fn start() -> Result<Child, String> {
-    let mut child = Command::new(binaries::program("hull-pause")?)
-        .spawn()
-        .map_err(|error| error.to_string())?;
+    let mut child =
+        Command::new(binaries::program("hull-pause")?).spawn().map_err(|error| error.to_string())?;
     let pid = pid(&child);
     // It blocks signals first, ignores SIGCHLD next, then sleeps in rt_sigtimedwait: bit 16 is SIGCHLD.
     let waiting = || {
         let ignored = signals(pid, "SigIgn").is_some_and(|set| set & (1 << 16) != 0);
-        if ignored && process::state(pid) == Some('S') {
-            Ok(())
-        } else {
-            Err(process::file(pid, "status"))
-        }
+        if ignored && process::state(pid) == Some('S') { Ok(()) } else { Err(process::file(pid, "status")) }
     };
     if child.try_wait().is_ok_and(|end| end.is_some()) {
         return Err("it ended at once".to_owned());
@@ -37,9 +32,7 @@ fn pid(child: &Child) -> i32 {
 
 fn signals(pid: i32, line: &str) -> Option<u64> {
     let status = process::file(pid, "status");
-    let text = status
-        .lines()
-        .find_map(|text| text.strip_prefix(line)?.strip_prefix(':'))?;
+    let text = status.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(':'))?;
     u64::from_str_radix(text.trim(), 16).ok()
 }
 
@@ -91,10 +84,7 @@ fn pause_ignores_every_other_signal() {
         Err(reason) => skip!("{reason}"),
     };
     let deaf_to = Signal::iterator().filter(|signal| {
-        !matches!(
-            signal,
-            Signal::SIGTERM | Signal::SIGINT | Signal::SIGKILL | Signal::SIGSTOP
-        )
+        !matches!(signal, Signal::SIGTERM | Signal::SIGINT | Signal::SIGKILL | Signal::SIGSTOP)
     });
     for signal in deaf_to {
         kill(Pid::from_raw(pid(&child)), signal).unwrap();
@@ -118,11 +108,7 @@ fn pause_tells_its_version() {
     );
     // Where nobody can read the answer, it says so by its status.
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let status = Command::new(&program)
-        .arg("--version")
-        .stdout(full)
-        .status()
-        .unwrap();
+    let status = Command::new(&program).arg("--version").stdout(full).status().unwrap();
     assert_eq!(status.code(), Some(1));
 }
 
@@ -145,16 +131,9 @@ fn pause_as_pid_1_reaps_orphans() {
     let holder = pid(&unshare);
     let init = wait_until(SOON, "pause as PID 1", || {
         let children = process::file(holder, &format!("task/{holder}/children"));
-        let child = children
-            .trim()
-            .parse::<i32>()
-            .map_err(|_| format!("children: {children:?}"))?;
+        let child = children.trim().parse::<i32>().map_err(|_| format!("children: {children:?}"))?;
         let ignores = signals(child, "SigIgn").is_some_and(|set| set & (1 << 16) != 0);
-        if process::state(child) == Some('S') && ignores {
-            Ok(child)
-        } else {
-            Err("not yet".to_owned())
-        }
+        if process::state(child) == Some('S') && ignores { Ok(child) } else { Err("not yet".to_owned()) }
     });
     let inside = process::namespace(init, "pid").unwrap();
     let members = || -> Vec<i32> {
@@ -170,11 +149,7 @@ fn pause_as_pid_1_reaps_orphans() {
     assert!(enter.success());
     wait_until(SOON, "orphans gone, zombies too", || {
         let left = members();
-        if left == [init] {
-            Ok(())
-        } else {
-            Err(format!("{left:?}"))
-        }
+        if left == [init] { Ok(()) } else { Err(format!("{left:?}")) }
     });
     assert!(process::is_alive(init));
     kill(Pid::from_raw(init), Signal::SIGTERM).unwrap();

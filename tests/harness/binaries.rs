@@ -15,21 +15,13 @@ pub fn directory() -> PathBuf {
     let own = std::env::current_exe().expect("a running program has a path");
     let beside = own.parent().expect("a program lies in a directory");
     // Tests are built into `deps` below the directory of the binaries.
-    if beside.ends_with("deps") {
-        beside.parent().unwrap_or(beside).to_owned()
-    } else {
-        beside.to_owned()
-    }
+    if beside.ends_with("deps") { beside.parent().unwrap_or(beside).to_owned() } else { beside.to_owned() }
 }
 
 /// The path of one program, or why it is not there.
 pub fn program(name: &str) -> Result<PathBuf, String> {
     let path = directory().join(name);
-    if path.exists() {
-        Ok(path)
-    } else {
-        Err(format!("{} is missing; try: make debug", path.display()))
-    }
+    if path.exists() { Ok(path) } else { Err(format!("{} is missing; try: make debug", path.display())) }
 }
 
 /// The top of the repository.
@@ -58,10 +50,7 @@ pub fn image_archives() -> Result<Vec<PathBuf>, String> {
         .collect();
     archives.sort();
     if archives.is_empty() {
-        return Err(format!(
-            "{} holds no image; try: make images",
-            directory.display()
-        ));
+        return Err(format!("{} holds no image; try: make images", directory.display()));
     }
     Ok(archives)
 }

@@ -60,11 +60,7 @@ impl std::fmt::Display for Output {
 pub fn run(command: &mut Command, input: &str, limit: Duration) -> Output {
     let text = describe(command);
     let mut child = command
-        .stdin(if input.is_empty() {
-            Stdio::null()
-        } else {
-            Stdio::piped()
-        })
+        .stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -137,10 +133,7 @@ impl Drain {
 /// The command as one would type it.
 fn describe(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
 
 /// Kills and reaps a child of ours.
@@ -167,10 +160,7 @@ impl Running {
     #[track_caller]
     pub fn start(command: &mut Command) -> Self {
         let text = describe(command);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{text}: {error}"));
         let lines = Arc::new(Mutex::new(Vec::new()));
         if let Some(pipe) = child.stdout.take() {
@@ -179,11 +169,7 @@ impl Running {
         if let Some(pipe) = child.stderr.take() {
             gather(pipe, &lines);
         }
-        Self {
-            child,
-            command: text,
-            lines,
-        }
+        Self { child, command: text, lines }
     }
 
     /// Its pid.
@@ -195,9 +181,7 @@ impl Running {
     /// The lines so far.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
-        self.lines
-            .lock()
-            .map_or_else(|_| Vec::new(), |lines| lines.clone())
+        self.lines.lock().map_or_else(|_| Vec::new(), |lines| lines.clone())
     }
 
     /// Waits until a line satisfies `wanted`, and returns it.
@@ -218,13 +202,8 @@ impl Running {
     /// # Panics
     /// When it does not read any more.
     pub fn write(&mut self, text: &str) {
-        let pipe = self
-            .child
-            .stdin
-            .as_mut()
-            .expect("its input is a pipe until it is closed");
-        pipe.write_all(text.as_bytes())
-            .expect("the program reads its input");
+        let pipe = self.child.stdin.as_mut().expect("its input is a pipe until it is closed");
+        pipe.write_all(text.as_bytes()).expect("the program reads its input");
     }
 
     /// Closes its standard input.

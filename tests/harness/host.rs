@@ -57,12 +57,7 @@ impl Host {
         let root = nix::unistd::mkdtemp(&std::env::temp_dir().join("hull-XXXXXX"))
             .map_err(|error| format!("a directory in {}: {error}", std::env::temp_dir().display()))?;
         let holder = hold_network()?;
-        Ok(Self {
-            root,
-            hull,
-            holder,
-            uids: Mutex::default(),
-        })
+        Ok(Self { root, hull, holder, uids: Mutex::default() })
     }
 
     /// The directory given as `--root`.
@@ -80,10 +75,7 @@ impl Host {
     /// A command that runs `program` on this host.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");
-        command
-            .arg(format!("--net=/proc/{}/ns/net", self.holder.id()))
-            .arg("--")
-            .arg(program);
+        command.arg(format!("--net=/proc/{}/ns/net", self.holder.id())).arg("--").arg(program);
         command.env("NO_COLOR", "1").env("COLUMNS", "200");
         command
     }
@@ -147,11 +139,7 @@ impl Host {
     ) -> Value {
         wait_until(limit, what, || {
             let pod = self.pod(name)?;
-            if wanted(&pod) {
-                Ok(pod)
-            } else {
-                Err(format!("{:#}", pod["status"]))
-            }
+            if wanted(&pod) { Ok(pod) } else { Err(format!("{:#}", pod["status"])) }
         })
     }
 
@@ -185,12 +173,7 @@ impl Host {
     #[must_use]
     pub fn leftovers(&self) -> Vec<String> {
         let uids = self.note_pods();
-        leftovers::Search {
-            root: &self.root,
-            uids: &uids,
-            network_pid: self.holder.id(),
-        }
-        .describe()
+        leftovers::Search { root: &self.root, uids: &uids, network_pid: self.holder.id() }.describe()
     }
 
     /// Waits until nothing is left; removal may go on a little after `delete` has answered.
@@ -201,11 +184,7 @@ impl Host {
     pub fn assert_clean(&self) {
         wait_until(Duration::from_secs(10), "clean machine", || {
             let left = self.leftovers();
-            if left.is_empty() {
-                Ok(())
-            } else {
-                Err(left.join("\n"))
-            }
+            if left.is_empty() { Ok(()) } else { Err(left.join("\n")) }
         });
     }
 
@@ -214,10 +193,7 @@ impl Host {
         let Ok(mut uids) = self.uids.lock() else {
             return BTreeSet::new();
         };
-        let entries = fs::read_dir(self.root.join("run/pods"))
-            .into_iter()
-            .flatten()
-            .flatten();
+        let entries = fs::read_dir(self.root.join("run/pods")).into_iter().flatten().flatten();
         uids.extend(entries.filter_map(|entry| entry.file_name().into_string().ok()));
         uids.clone()
     }
@@ -229,12 +205,7 @@ impl Drop for Host {
             self.report();
         }
         let uids = self.note_pods();
-        leftovers::Search {
-            root: &self.root,
-            uids: &uids,
-            network_pid: self.holder.id(),
-        }
-        .remove();
+        leftovers::Search { root: &self.root, uids: &uids, network_pid: self.holder.id() }.remove();
         // Closing its input ends the holder.
         drop(self.holder.stdin.take());
         if let Err(error) = self.holder.wait() {
@@ -262,27 +233,15 @@ impl Host {
 fn hold_network() -> Result<Child, String> {
     let say = |error: &dyn std::fmt::Display| format!("a network namespace: {error}");
     let mut holder = Command::new("unshare")
-        .args([
-            "--net",
-            "--",
-            "sh",
-            "-c",
-            "busybox ip link set lo up && echo up && exec cat",
-        ])
+        .args(["--net", "--", "sh", "-c", "busybox ip link set lo up && echo up && exec cat"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| say(&error))?;
     let mut line = String::new();
     let pipe = holder.stdout.take().ok_or_else(|| say(&"no pipe"))?;
-    BufReader::new(pipe)
-        .read_line(&mut line)
-        .map_err(|error| say(&error))?;
-    if line.trim() == "up" {
-        Ok(holder)
-    } else {
-        Err(say(&"busybox ip link set lo up failed"))
-    }
+    BufReader::new(pipe).read_line(&mut line).map_err(|error| say(&error))?;
+    if line.trim() == "up" { Ok(holder) } else { Err(say(&"busybox ip link set lo up failed")) }
 }
 
 /// The store with all test images, filled once per test run: `/run` is the run's own (tests/run).
@@ -299,11 +258,7 @@ fn shared_images(host: &Host) -> Result<&'static Path, String> {
         let done = root.join("done");
         for archive in archives.iter().filter(|_| !done.exists()) {
             let mut import = host.command(&host.hull);
-            import
-                .arg("--root")
-                .arg(root)
-                .args(["image", "import"])
-                .arg(archive);
+            import.arg("--root").arg(root).args(["image", "import"]).arg(archive);
             let output = command::run(&mut import, "", Duration::from_secs(300));
             if !output.status.success() {
                 return Err(output.to_string());

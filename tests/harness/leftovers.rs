@@ -28,23 +28,11 @@ impl Search<'_> {
     #[must_use]
     pub fn describe(&self) -> Vec<String> {
         let process = |pid| {
-            format!(
-                "process {pid} {} {}",
-                process::command_line(pid),
-                process::file(pid, "comm").trim()
-            )
+            format!("process {pid} {} {}", process::command_line(pid), process::file(pid, "comm").trim())
         };
         let mut lines: Vec<String> = self.processes().into_iter().map(process).collect();
-        lines.extend(
-            self.mounts()
-                .iter()
-                .map(|path| format!("mount {}", path.display())),
-        );
-        lines.extend(
-            self.cgroups()
-                .iter()
-                .map(|path| format!("cgroup {}", path.display())),
-        );
+        lines.extend(self.mounts().iter().map(|path| format!("mount {}", path.display())));
+        lines.extend(self.cgroups().iter().map(|path| format!("cgroup {}", path.display())));
         lines.extend(self.links().iter().map(|name| format!("link {name}")));
         lines.extend(self.files().iter().map(|path| format!("file {}", path.display())));
         lines
@@ -99,10 +87,7 @@ impl Search<'_> {
     /// Mount points below our root, the innermost first.
     fn mounts(&self) -> Vec<PathBuf> {
         let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let points = table
-            .lines()
-            .filter_map(|line| line.split(' ').nth(4))
-            .map(PathBuf::from);
+        let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
         let mut points: Vec<_> = points.filter(|point| point.starts_with(self.root)).collect();
         points.reverse();
         points
@@ -130,38 +115,23 @@ impl Search<'_> {
 
     /// A cgroup path that speaks of one of our pods; a uid may be written with `_` for `-`.
     fn is_ours(&self, text: &str) -> bool {
-        self.uids
-            .iter()
-            .any(|uid| text.contains(uid.as_str()) || text.contains(&uid.replace('-', "_")))
+        self.uids.iter().any(|uid| text.contains(uid.as_str()) || text.contains(&uid.replace('-', "_")))
     }
 
     /// Pods' links and the bridge, which goes with the last pod.
     fn links(&self) -> Vec<String> {
         let table = fs::read_to_string(format!("/proc/{}/net/dev", self.network_pid)).unwrap_or_default();
-        let names = table
-            .lines()
-            .skip(2)
-            .filter_map(|line| line.split(':').next())
-            .map(str::trim);
+        let names = table.lines().skip(2).filter_map(|line| line.split(':').next()).map(str::trim);
         names.filter(|name| *name != "lo").map(str::to_owned).collect()
     }
 
     /// Directories of pods, their names and their logs.
     fn files(&self) -> Vec<PathBuf> {
         let below = |path: &Path| -> Vec<PathBuf> {
-            fs::read_dir(path)
-                .into_iter()
-                .flatten()
-                .flatten()
-                .map(|entry| entry.path())
-                .collect()
+            fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
         };
         let mut files = below(&self.root.join("run/pods"));
-        files.extend(
-            below(&self.root.join("run/names"))
-                .iter()
-                .flat_map(|namespace| below(namespace)),
-        );
+        files.extend(below(&self.root.join("run/names")).iter().flat_map(|namespace| below(namespace)));
         files.extend(below(&self.root.join("log/pods")));
         files
     }

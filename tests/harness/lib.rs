@@ -25,10 +25,7 @@ pub use wait::wait_until;
 /// # Panics
 /// When `HULL_TEST_ROOT` is set: that is its purpose.
 pub fn note_skip(reason: &str) {
-    assert!(
-        std::env::var_os("HULL_TEST_ROOT").is_none(),
-        "cannot run here: {reason}"
-    );
+    assert!(std::env::var_os("HULL_TEST_ROOT").is_none(), "cannot run here: {reason}");
     eprintln!("skipped: {reason}");
 }
 

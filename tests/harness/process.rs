@@ -9,20 +9,14 @@ pub fn all() -> Vec<i32> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
-    entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect()
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// The arguments of a process with spaces between; empty for a kernel thread and one that is gone.
 #[must_use]
 pub fn command_line(pid: i32) -> String {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    String::from_utf8_lossy(&bytes)
-        .replace('\0', " ")
-        .trim_end()
-        .to_owned()
+    String::from_utf8_lossy(&bytes).replace('\0', " ").trim_end().to_owned()
 }
 
 /// The content of `/proc/<pid>/<file>`; empty when it is gone.
@@ -69,10 +63,7 @@ pub fn parent(pid: i32) -> Option<i32> {
 fn field(pid: i32, number: usize) -> Option<String> {
     let text = file(pid, "stat");
     let (_, after_name) = text.rsplit_once(')')?;
-    after_name
-        .split_whitespace()
-        .nth(number.checked_sub(3)?)
-        .map(str::to_owned)
+    after_name.split_whitespace().nth(number.checked_sub(3)?).map(str::to_owned)
 }
 
 /// A line of `/proc/<pid>/smaps_rollup` in kB: `Rss`, `Pss`, `Private_Dirty`.

@@ -21,20 +21,14 @@ pub fn wait_until<T>(limit: Duration, what: &str, mut condition: impl FnMut() ->
 }
 
 /// The one clock of the tests.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "tests against a real kernel run in real time"
-)]
+#[expect(clippy::disallowed_methods, reason = "tests against a real kernel run in real time")]
 #[must_use]
 pub fn now() -> Instant {
     Instant::now()
 }
 
 /// The one sleep of the tests, between two looks at a condition.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a condition outside this process is polled"
-)]
+#[expect(clippy::disallowed_methods, reason = "a condition outside this process is polled")]
 pub fn pause(time: Duration) {
     std::thread::sleep(time);
 }

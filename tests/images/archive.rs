@@ -34,11 +34,7 @@ impl Layer {
 
     fn packed(kind: &str, tar: &[u8], packed: std::io::Result<Vec<u8>>) -> Result<Self> {
         let packed = packed.map_err(|error| format!("cannot pack a layer by {kind}: {error}"))?;
-        Ok(Self {
-            media_type: format!("{LAYER}+{kind}"),
-            diff_id: digest(tar),
-            packed,
-        })
+        Ok(Self { media_type: format!("{LAYER}+{kind}"), diff_id: digest(tar), packed })
     }
 }
 
@@ -50,8 +46,7 @@ impl Archive {
     /// Adds a blob, and describes it.
     fn blob(&mut self, media_type: &str, bytes: &[u8]) -> Value {
         let digest = digest(bytes);
-        self.files
-            .push((format!("blobs/{}", digest.replace(':', "/")), bytes.to_vec()));
+        self.files.push((format!("blobs/{}", digest.replace(':', "/")), bytes.to_vec()));
         json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
     }
 }
@@ -59,10 +54,8 @@ impl Archive {
 /// Writes an archive of one image, whole or not at all.
 pub(crate) fn write(path: &Path, name: &str, config: &Value, layers: &[Layer]) -> Result<()> {
     let mut archive = Archive { files: Vec::new() };
-    let blobs: Vec<Value> = layers
-        .iter()
-        .map(|layer| archive.blob(&layer.media_type, &layer.packed))
-        .collect();
+    let blobs: Vec<Value> =
+        layers.iter().map(|layer| archive.blob(&layer.media_type, &layer.packed)).collect();
     let config = json!({
         "created": CREATED,
         "architecture": architecture(),
@@ -70,10 +63,7 @@ pub(crate) fn write(path: &Path, name: &str, config: &Value, layers: &[Layer]) -
         "config": config,
         "rootfs": {"type": "layers", "diff_ids": layers.iter().map(|layer| &layer.diff_id).collect::<Vec<_>>()},
     });
-    let config = archive.blob(
-        "application/vnd.oci.image.config.v1+json",
-        config.to_string().as_bytes(),
-    );
+    let config = archive.blob("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes());
     let media_type = "application/vnd.oci.image.manifest.v1+json";
     let manifest = json!({"schemaVersion": 2, "mediaType": media_type, "config": config, "layers": blobs});
     let mut manifest = archive.blob(media_type, manifest.to_string().as_bytes());
@@ -84,12 +74,8 @@ pub(crate) fn write(path: &Path, name: &str, config: &Value, layers: &[Layer]) -
         "mediaType": "application/vnd.oci.image.index.v1+json",
         "manifests": [manifest],
     });
-    archive
-        .files
-        .push(("oci-layout".into(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()));
-    archive
-        .files
-        .push(("index.json".into(), index.to_string().into_bytes()));
+    archive.files.push(("oci-layout".into(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()));
+    archive.files.push(("index.json".into(), index.to_string().into_bytes()));
     let temporary = path.with_extension("new");
     std::fs::write(&temporary, tar(&archive.files)?).map_err(failed("write", &temporary))?;
     std::fs::rename(&temporary, path).map_err(failed("replace", path))
@@ -104,13 +90,9 @@ fn tar(files: &[(String, Vec<u8>)]) -> Result<Vec<u8>> {
         header.set_gid(0);
         header.set_mtime(layer::TIME);
         header.set_size(data.len() as u64);
-        builder
-            .append_data(&mut header, name, data.as_slice())
-            .map_err(failed("pack", Path::new(name)))?;
+        builder.append_data(&mut header, name, data.as_slice()).map_err(failed("pack", Path::new(name)))?;
     }
-    builder
-        .into_inner()
-        .map_err(|error| format!("cannot finish the archive: {error}"))
+    builder.into_inner().map_err(|error| format!("cannot finish the archive: {error}"))
 }
 
 fn architecture() -> &'static str {
@@ -123,10 +105,8 @@ fn architecture() -> &'static str {
 
 /// `sha256:…`
 pub(crate) fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .fold("sha256:".to_owned(), |mut text, byte| {
-            write!(text, "{byte:02x}").expect("writing to a string cannot fail");
-            text
-        })
+    Sha256::digest(bytes).iter().fold("sha256:".to_owned(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
+        text
+    })
 }

@@ -32,38 +32,17 @@ pub(crate) struct Layer {
 impl Layer {
     /// A directory.
     pub(crate) fn directory(&mut self, path: &str, mode: u32, owner: u64) {
-        self.put(
-            Path::new(path),
-            Node {
-                content: Content::Directory,
-                mode,
-                owner,
-            },
-        );
+        self.put(Path::new(path), Node { content: Content::Directory, mode, owner });
     }
 
     /// A file with this text.
     pub(crate) fn text(&mut self, path: &str, mode: u32, text: &str) {
-        self.put(
-            Path::new(path),
-            Node {
-                content: Content::Text(text.to_owned()),
-                mode,
-                owner: 0,
-            },
-        );
+        self.put(Path::new(path), Node { content: Content::Text(text.to_owned()), mode, owner: 0 });
     }
 
     /// A symlink.
     pub(crate) fn link(&mut self, path: &str, target: &str) {
-        self.put(
-            Path::new(path),
-            Node {
-                content: Content::Link(target.into()),
-                mode: 0o777,
-                owner: 0,
-            },
-        );
+        self.put(Path::new(path), Node { content: Content::Link(target.into()), mode: 0o777, owner: 0 });
     }
 
     /// A file, link or directory of `root`, at the same path.
@@ -77,28 +56,13 @@ impl Layer {
         } else {
             Content::Copy(source)
         };
-        self.put(
-            path,
-            Node {
-                content,
-                mode: metadata.permissions().mode() & 0o7777,
-                owner: 0,
-            },
-        );
+        self.put(path, Node { content, mode: metadata.permissions().mode() & 0o7777, owner: 0 });
         Ok(())
     }
 
     fn put(&mut self, path: &Path, node: Node) {
-        for parent in path
-            .ancestors()
-            .skip(1)
-            .filter(|parent| !parent.as_os_str().is_empty())
-        {
-            let directory = || Node {
-                content: Content::Directory,
-                mode: 0o755,
-                owner: 0,
-            };
+        for parent in path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()) {
+            let directory = || Node { content: Content::Directory, mode: 0o755, owner: 0 };
             self.nodes.entry(parent.to_owned()).or_insert_with(directory);
         }
         self.nodes.insert(path.to_owned(), node);
@@ -110,9 +74,7 @@ impl Layer {
         for (path, node) in &self.nodes {
             append(&mut builder, path, node).map_err(failed("pack", path))?;
         }
-        builder
-            .into_inner()
-            .map_err(|error| format!("cannot finish a layer: {error}"))
+        builder.into_inner().map_err(|error| format!("cannot finish a layer: {error}"))
     }
 }
 

@@ -17,10 +17,7 @@ const UNNAMED: &str = "libgcc_s.so.1";
 /// included, as paths below the dependencies' root.
 pub(crate) fn needed(tree: &Tree, files: &[PathBuf]) -> Result<BTreeSet<PathBuf>> {
     let mut needed = BTreeSet::new();
-    let programs: Vec<&PathBuf> = files
-        .iter()
-        .filter(|file| is_dynamic(&tree.own.join(file)))
-        .collect();
+    let programs: Vec<&PathBuf> = files.iter().filter(|file| is_dynamic(&tree.own.join(file))).collect();
     if programs.is_empty() {
         return Ok(needed);
     }
@@ -29,19 +26,14 @@ pub(crate) fn needed(tree: &Tree, files: &[PathBuf]) -> Result<BTreeSet<PathBuf>
     let path = [&tree.own, &tree.dependencies].map(|root| root.join(&directory).display().to_string());
     for program in programs {
         let mut command = Command::new(&loader);
-        command
-            .args(["--library-path", &path.join(":"), "--list"])
-            .arg(tree.own.join(program));
+        command.args(["--library-path", &path.join(":"), "--list"]).arg(tree.own.join(program));
         for line in packages::run(&mut command)?.lines() {
             let Some((name, found)) = line.trim().split_once(" => ") else {
                 continue;
             };
             let found = found.split(" (").next().unwrap_or_default();
             if found == "not found" {
-                return Err(format!(
-                    "{} needs {name}, which no package has",
-                    program.display()
-                ));
+                return Err(format!("{} needs {name}, which no package has", program.display()));
             }
             if let Ok(library) = Path::new(found).strip_prefix(&tree.dependencies) {
                 follow(&tree.dependencies, library, &mut needed)?;
@@ -72,13 +64,9 @@ fn library_directory(root: &Path) -> Result<PathBuf> {
 fn loader(directory: &Path) -> Result<PathBuf> {
     let entries = std::fs::read_dir(directory).map_err(failed("list", directory))?;
     let mut names = entries.filter_map(|entry| entry.ok()).map(|entry| entry.path());
-    let is_loader = |path: &PathBuf| {
-        path.file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with("ld-linux"))
-    };
-    names
-        .find(is_loader)
-        .ok_or_else(|| format!("{} has no dynamic loader", directory.display()))
+    let is_loader =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ld-linux"));
+    names.find(is_loader).ok_or_else(|| format!("{} has no dynamic loader", directory.display()))
 }
 
 /// The name under which programs ask for the loader, a link in `lib` or `lib64`.

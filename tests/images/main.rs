@@ -60,11 +60,7 @@ fn main() -> ExitCode {
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Arguments>> {
     let (mut out, mut cache, mut names) = (None, PathBuf::from("target/images/cache"), Vec::new());
     while let Some(argument) = arguments.next() {
-        let mut value = || {
-            arguments
-                .next()
-                .ok_or_else(|| format!("{argument} needs a directory"))
-        };
+        let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a directory"));
         match argument.as_str() {
             "-h" | "--help" => return Ok(None),
             "--out" => out = Some(PathBuf::from(value()?)),
@@ -81,18 +77,12 @@ fn run(arguments: &Arguments) -> Result<()> {
     let recipes = if arguments.names.is_empty() {
         recipe::all()
     } else {
-        arguments
-            .names
-            .iter()
-            .map(|name| recipe::find(name))
-            .collect::<Result<_>>()?
+        arguments.names.iter().map(|name| recipe::find(name)).collect::<Result<_>>()?
     };
     for directory in [&arguments.out, &arguments.cache] {
         std::fs::create_dir_all(directory).map_err(failed("create", directory))?;
     }
-    recipes
-        .iter()
-        .try_for_each(|recipe| bring_up_to_date(recipe, arguments))
+    recipes.iter().try_for_each(|recipe| bring_up_to_date(recipe, arguments))
 }
 
 fn bring_up_to_date(recipe: &Recipe, arguments: &Arguments) -> Result<()> {
@@ -102,11 +92,7 @@ fn bring_up_to_date(recipe: &Recipe, arguments: &Arguments) -> Result<()> {
     if archive.exists() && std::fs::read_to_string(&stamp).is_ok_and(|found| found == expected) {
         return Ok(());
     }
-    eprintln!(
-        "building {} from {}",
-        archive.display(),
-        recipe.packages.join(", ")
-    );
+    eprintln!("building {} from {}", archive.display(), recipe.packages.join(", "));
     let work = arguments.cache.join(format!("build-{}", std::process::id()));
     remove(&work)?;
     let built = build(recipe, &arguments.cache, &work, &archive);

@@ -21,29 +21,19 @@ struct Package {
 }
 
 /// Directories of a Debian system since its merge of `/usr`, as links.
-pub(crate) const MERGED: [(&str, &str); 4] = [
-    ("bin", "usr/bin"),
-    ("sbin", "usr/sbin"),
-    ("lib", "usr/lib"),
-    ("lib64", "usr/lib64"),
-];
+pub(crate) const MERGED: [(&str, &str); 4] =
+    [("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")];
 
 /// Fetches packages with all that they need, and unpacks them below `work`.
 pub(crate) fn tree(wanted: &[&str], cache: &Path, work: &Path) -> Result<Tree> {
-    let tree = Tree {
-        own: work.join("own"),
-        dependencies: work.join("dependencies"),
-    };
+    let tree = Tree { own: work.join("own"), dependencies: work.join("dependencies") };
     prepare(&tree.own)?;
     prepare(&tree.dependencies)?;
     let packages = closure(wanted)?;
     fetch(&packages, cache)?;
     for package in &packages {
         let own = wanted.contains(&package.name.as_str());
-        unpack(
-            &cache.join(&package.file),
-            if own { &tree.own } else { &tree.dependencies },
-        )?;
+        unpack(&cache.join(&package.file), if own { &tree.own } else { &tree.dependencies })?;
     }
     Ok(tree)
 }
@@ -52,20 +42,14 @@ pub(crate) fn tree(wanted: &[&str], cache: &Path, work: &Path) -> Result<Tree> {
 fn unpack(package: &Path, target: &Path) -> Result<()> {
     let mut archive = Command::new("dpkg-deb");
     archive.arg("--fsys-tarfile").arg(package).stdout(Stdio::piped());
-    let mut archive = archive
-        .spawn()
-        .map_err(|error| format!("cannot run dpkg-deb: {error}"))?;
+    let mut archive = archive.spawn().map_err(|error| format!("cannot run dpkg-deb: {error}"))?;
     let stream = archive.stdout.take().ok_or("dpkg-deb has no output")?;
     let mut tar = Command::new("tar");
-    tar.args(["--extract", "--keep-directory-symlink", "--directory"])
-        .arg(target)
-        .stdin(stream);
+    tar.args(["--extract", "--keep-directory-symlink", "--directory"]).arg(target).stdin(stream);
     let unpacked = run(&mut tar);
     // Ended now, since nobody holds its pipe any more.
     drop(tar);
-    let status = archive
-        .wait()
-        .map_err(|error| format!("cannot wait for dpkg-deb: {error}"))?;
+    let status = archive.wait().map_err(|error| format!("cannot wait for dpkg-deb: {error}"))?;
     unpacked?;
     if status.success() {
         Ok(())
@@ -87,17 +71,10 @@ fn prepare(root: &Path) -> Result<()> {
 /// Asks apt what it would install on a system without any package.
 fn closure(wanted: &[&str]) -> Result<Vec<Package>> {
     let mut command = apt();
-    command.args([
-        "-o",
-        "Dir::State::status=/dev/null",
-        "-o",
-        "APT::Install-Recommends=false",
-    ]);
+    command.args(["-o", "Dir::State::status=/dev/null", "-o", "APT::Install-Recommends=false"]);
     let text = run(command.args(["-qq", "--print-uris", "install"]).args(wanted))
         .map_err(|problem| format!("{problem}\ntry: apt-get update"))?;
-    text.lines()
-        .map(|line| package(line).ok_or_else(|| format!("apt-get printed {line:?}")))
-        .collect()
+    text.lines().map(|line| package(line).ok_or_else(|| format!("apt-get printed {line:?}"))).collect()
 }
 
 /// `'http://…/name_1%3a2_amd64.deb' name_1%3a2_amd64.deb 1234 SHA256:…`
@@ -107,12 +84,7 @@ fn package(line: &str) -> Option<Package> {
     let size = fields.next()?.parse().ok()?;
     let mut parts = file.split('_');
     let (name, version) = (parts.next()?.to_owned(), parts.next()?.replace("%3a", ":"));
-    Some(Package {
-        name,
-        version,
-        file,
-        size,
-    })
+    Some(Package { name, version, file, size })
 }
 
 /// Fetches what the cache does not have, by one apt-get, since each start of it costs a second.
@@ -125,15 +97,12 @@ fn fetch(packages: &[Package], cache: &Path) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    let exactly = missing
-        .iter()
-        .map(|package| format!("{}={}", package.name, package.version));
+    let exactly = missing.iter().map(|package| format!("{}={}", package.name, package.version));
     run(apt().current_dir(cache).args(["-q", "download"]).args(exactly))?;
     match missing.into_iter().find(absent) {
-        Some(package) => Err(format!(
-            "apt-get download did not make {}",
-            cache.join(&package.file).display()
-        )),
+        Some(package) => {
+            Err(format!("apt-get download did not make {}", cache.join(&package.file).display()))
+        }
         None => Ok(()),
     }
 }
@@ -141,25 +110,17 @@ fn fetch(packages: &[Package], cache: &Path) -> Result<()> {
 fn apt() -> Command {
     let mut command = Command::new("apt-get");
     // The cache may be where apt's own user cannot write.
-    command
-        .args(["-o", "APT::Sandbox::User=root"])
-        .env("LC_ALL", "C.UTF-8");
+    command.args(["-o", "APT::Sandbox::User=root"]).env("LC_ALL", "C.UTF-8");
     command
 }
 
 /// Runs a command; what it printed, or what it complained about.
 pub(crate) fn run(command: &mut Command) -> Result<String> {
     let shown = format!("{command:?}");
-    let output = command
-        .output()
-        .map_err(|error| format!("cannot run {shown}: {error}"))?;
+    let output = command.output().map_err(|error| format!("cannot run {shown}: {error}"))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let complaint = String::from_utf8_lossy(&output.stderr);
-    Err(format!(
-        "{shown} ended with {}: {}",
-        output.status,
-        complaint.trim()
-    ))
+    Err(format!("{shown} ended with {}: {}", output.status, complaint.trim()))
 }

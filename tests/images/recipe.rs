@@ -50,10 +50,7 @@ pub(crate) struct Recipe {
 impl Recipe {
     /// Its name as people write it, without a tag.
     fn short(&self) -> &str {
-        let name = self
-            .name
-            .trim_end_matches(":latest")
-            .trim_start_matches("docker.io/");
+        let name = self.name.trim_end_matches(":latest").trim_start_matches("docker.io/");
         name.trim_start_matches("library/")
     }
 
@@ -70,10 +67,7 @@ impl Recipe {
     /// The layer on top of the base.
     pub(crate) fn layer(&self, tree: &Tree) -> Result<Layer> {
         let wanted = |path: &PathBuf| {
-            let dropped = DROPPED
-                .iter()
-                .chain(self.without)
-                .any(|dropped| path.starts_with(dropped));
+            let dropped = DROPPED.iter().chain(self.without).any(|dropped| path.starts_with(dropped));
             !dropped && MERGED.iter().all(|(link, _)| !path.starts_with(link))
         };
         let files: Vec<PathBuf> = walk(&tree.own)?.into_iter().filter(wanted).collect();
@@ -114,18 +108,11 @@ pub(crate) fn base(tree: &Tree) -> Result<Layer> {
         layer.directory(path, mode, 0);
     }
     accounts(&mut layer, "", "");
-    layer.text(
-        "etc/nsswitch.conf",
-        0o644,
-        "passwd: files\ngroup: files\nhosts: files dns\n",
-    );
+    layer.text("etc/nsswitch.conf", 0o644, "passwd: files\ngroup: files\nhosts: files dns\n");
     layer.link("var/run", "/run");
     layer.copy(&tree.own, Path::new("usr/bin/busybox"))?;
     let mut command = std::process::Command::new(tree.own.join("usr/bin/busybox"));
-    for applet in packages::run(command.arg("--list"))?
-        .lines()
-        .filter(|applet| *applet != "busybox")
-    {
+    for applet in packages::run(command.arg("--list"))?.lines().filter(|applet| *applet != "busybox") {
         layer.link(&format!("usr/bin/{applet}"), "busybox");
     }
     Ok(layer)
@@ -205,11 +192,7 @@ fn nginx() -> Recipe {
 }
 
 fn finish_nginx(layer: &mut Layer) {
-    accounts(
-        layer,
-        "nginx:x:101:101:nginx user:/nonexistent:/bin/false\n",
-        "nginx:x:101:\n",
-    );
+    accounts(layer, "nginx:x:101:101:nginx user:/nonexistent:/bin/false\n", "nginx:x:101:\n");
     layer.text("docker-entrypoint.sh", 0o755, "#!/bin/sh\nset -e\nexec \"$@\"\n");
     layer.text("etc/nginx/nginx.conf", 0o644, NGINX);
     layer.text("etc/nginx/conf.d/default.conf", 0o644, NGINX_SITE);
@@ -275,13 +258,7 @@ fn redis() -> Recipe {
             layer.directory("data", 0o755, 999);
             layer.text("usr/local/bin/docker-entrypoint.sh", 0o755, REDIS);
         },
-        without: &[
-            "etc/redis",
-            "lib/systemd",
-            "etc/skel",
-            "usr/bin/bashbug",
-            "usr/bin/redis-benchmark",
-        ],
+        without: &["etc/redis", "lib/systemd", "etc/skel", "usr/bin/bashbug", "usr/bin/redis-benchmark"],
     }
 }
 

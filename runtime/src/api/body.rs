@@ -35,9 +35,9 @@ impl hyper::body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match &mut *self {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Stream { pieces, .. } => pieces
-                .poll_recv(context)
-                .map(|piece| piece.map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Stream { pieces, .. } => {
+                pieces.poll_recv(context).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
+            }
         }
     }
 
@@ -78,10 +78,7 @@ pub fn json(value: &impl Serialize) -> Response<Body> {
 /// A plain text response.
 #[must_use]
 pub fn text(text: &'static str) -> Response<Body> {
-    typed(
-        "text/plain",
-        Body::Whole(Some(Bytes::from_static(text.as_bytes()))),
-    )
+    typed("text/plain", Body::Whole(Some(Bytes::from_static(text.as_bytes()))))
 }
 
 /// A response without a body.
@@ -92,9 +89,6 @@ pub fn empty() -> Response<Body> {
 
 fn typed(content_type: &'static str, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
-    response.headers_mut().insert(
-        CONTENT_TYPE,
-        hyper::header::HeaderValue::from_static(content_type),
-    );
+    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
     response
 }

@@ -106,10 +106,7 @@ impl Reply {
     /// The connection broke.
     pub async fn piece(&mut self) -> Result<Option<Bytes>> {
         while let Some(frame) = self.response.body_mut().frame().await {
-            let frame = frame.map_err(|source| Error::Broken {
-                pod: self.pod.clone(),
-                source,
-            })?;
+            let frame = frame.map_err(|source| Error::Broken { pod: self.pod.clone(), source })?;
             if let Ok(bytes) = frame.into_data() {
                 return Ok(Some(bytes));
             }
@@ -123,10 +120,7 @@ impl Reply {
         while let Some(piece) = self.piece().await? {
             body.extend_from_slice(&piece);
         }
-        serde_json::from_slice(&body).map_err(|source| Error::NotJson {
-            pod: self.pod,
-            source,
-        })
+        serde_json::from_slice(&body).map_err(|source| Error::NotJson { pod: self.pod, source })
     }
 }
 
@@ -214,12 +208,7 @@ impl Client {
     async fn send(&self, pod: &PodRef, method: Method, url: &str) -> Result<Reply> {
         let request = request(method, url);
         let (response, connection) = self.exchange(pod, request).await?;
-        refuse_errors(Reply {
-            response,
-            pod: pod.to_string(),
-            _connection: connection,
-        })
-        .await
+        refuse_errors(Reply { response, pod: pod.to_string(), _connection: connection }).await
     }
 
     /// A WebSocket for exec or attach.
@@ -237,19 +226,12 @@ impl Client {
         headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOLS[0]));
         let (mut response, connection) = self.exchange(pod, request).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            let reply = Reply {
-                response,
-                pod: pod.to_string(),
-                _connection: connection,
-            };
+            let reply = Reply { response, pod: pod.to_string(), _connection: connection };
             refuse_errors(reply).await?;
             return Err(Status::internal("unable to upgrade connection").into());
         }
         let upgraded = hyper::upgrade::on(&mut response).await;
-        let upgraded = upgraded.map_err(|source| Error::Broken {
-            pod: pod.to_string(),
-            source,
-        })?;
+        let upgraded = upgraded.map_err(|source| Error::Broken { pod: pod.to_string(), source })?;
         Ok(WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, None).await)
     }
 
@@ -259,10 +241,7 @@ impl Client {
         request: Request<Empty>,
     ) -> Result<(Response<Incoming>, JoinSet<()>)> {
         let stream = self.connect(pod).await?;
-        let broken = |source| Error::Broken {
-            pod: pod.to_string(),
-            source,
-        };
+        let broken = |source| Error::Broken { pod: pod.to_string(), source };
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(broken)?;
         let mut task = JoinSet::new();
@@ -290,19 +269,12 @@ impl Client {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 shim::revive(&self.layout, &pod.uid)
                     .await
-                    .map_err(|source| Error::Revive {
-                        pod: pod.to_string(),
-                        source,
-                    })?;
+                    .map_err(|source| Error::Revive { pod: pod.to_string(), source })?;
                 socket::connect(&path).await
             }
             _ => Err(source),
         }
-        .map_err(|source| Error::Unreachable {
-            pod: pod.to_string(),
-            path,
-            source,
-        })
+        .map_err(|source| Error::Unreachable { pod: pod.to_string(), path, source })
     }
 }
 
@@ -315,9 +287,7 @@ fn request(method: Method, url: &str) -> Request<Empty> {
     let mut request = Request::new(Empty::new());
     *request.method_mut() = method;
     *request.uri_mut() = url.parse().expect("paths are built of encoded parts");
-    request
-        .headers_mut()
-        .insert(HOST, HeaderValue::from_static("localhost"));
+    request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
     request
 }
 
@@ -329,7 +299,5 @@ async fn refuse_errors(reply: Reply) -> Result<Reply> {
     }
     let object = reply.json().await?;
     let unknown = || Status::internal(&format!("status {code}"));
-    Err(Status::from_object(&object, code.as_u16())
-        .unwrap_or_else(unknown)
-        .into())
+    Err(Status::from_object(&object, code.as_u16()).unwrap_or_else(unknown).into())
 }

@@ -50,9 +50,9 @@ impl Options {
 
 fn since(query: &Query, now: Timestamp) -> Result<Option<Timestamp>, Status> {
     match (query.number("sinceSeconds")?, query.text("sinceTime")) {
-        (Some(_), Some(_)) => Err(Status::bad_request(
-            "at most one of `sinceTime` or `sinceSeconds` may be specified",
-        )),
+        (Some(_), Some(_)) => {
+            Err(Status::bad_request("at most one of `sinceTime` or `sinceSeconds` may be specified"))
+        }
         (Some(seconds), None) if seconds < 1 => Err(Status::bad_request(format!(
             "sinceSeconds: Invalid value: {seconds}: must be greater than 0"
         ))),
@@ -73,18 +73,9 @@ pub(super) fn answer(server: &Server, query: &Query) -> Result<Response<Body>, S
     let container = order::container(server, query)?;
     let snapshot = server.handle.snapshot();
     let name = container.as_str().to_owned();
-    let attempt = instance(
-        &snapshot.view.status,
-        server.pod.meta("name"),
-        &name,
-        query.flag("previous"),
-    )?;
+    let attempt = instance(&snapshot.view.status, server.pod.meta("name"), &name, query.flag("previous"))?;
     let path = server.pod.logs.join(&name).join(format!("{attempt}.log"));
-    let follow = options.follow.then(|| Instance {
-        handle: server.handle.clone(),
-        container: name,
-        attempt,
-    });
+    let follow = options.follow.then(|| Instance { handle: server.handle.clone(), container: name, attempt });
     Ok(body::stream("text/plain", async move |sink| {
         if let Err(error) = copy(&path, &options, follow, &sink).await {
             tracing::warn!(%error, path = %path.display(), "cannot read a log");
@@ -94,14 +85,9 @@ pub(super) fn answer(server: &Server, query: &Query) -> Result<Response<Body>, S
 
 /// The number of the instance whose log is meant.
 fn instance(status: &PodStatus, pod: &str, container: &str, previous: bool) -> Result<u32, Status> {
-    let all = status
-        .init_container_statuses
-        .iter()
-        .chain(&status.container_statuses);
+    let all = status.init_container_statuses.iter().chain(&status.container_statuses);
     let Some(found) = all.into_iter().find(|each| each.name == container) else {
-        return Err(Status::bad_request(format!(
-            "container {container:?} in pod {pod:?} is not available"
-        )));
+        return Err(Status::bad_request(format!("container {container:?} in pod {pod:?} is not available")));
     };
     let about = format!("container {container:?} in pod {pod:?}");
     if previous {
@@ -120,10 +106,7 @@ fn instance(status: &PodStatus, pod: &str, container: &str, previous: bool) -> R
     if found.last_state.terminated.is_some() {
         return last(found).ok_or_else(terminated);
     }
-    let reason = state
-        .waiting
-        .as_ref()
-        .map(|waiting| waiting.reason.as_deref().unwrap_or_default());
+    let reason = state.waiting.as_ref().map(|waiting| waiting.reason.as_deref().unwrap_or_default());
     Err(Status::bad_request(match reason {
         Some("ErrImagePull") => format!("{about} is waiting to start: image can't be pulled"),
         Some("ImagePullBackOff") => format!("{about} is waiting to start: trying and failing to pull image"),
@@ -152,10 +135,7 @@ impl Instance {
     fn runs(&self) -> bool {
         let snapshot = self.handle.snapshot();
         let status = &snapshot.view.status;
-        let mut all = status
-            .init_container_statuses
-            .iter()
-            .chain(&status.container_statuses);
+        let mut all = status.init_container_statuses.iter().chain(&status.container_statuses);
         all.any(|each| {
             each.name == self.container && each.restart_count == self.attempt && each.state.running.is_some()
         })
@@ -173,20 +153,12 @@ impl Instance {
     }
 }
 
-async fn copy(
-    path: &Path,
-    options: &Options,
-    follow: Option<Instance>,
-    sink: &Sink,
-) -> std::io::Result<()> {
+async fn copy(path: &Path, options: &Options, follow: Option<Instance>, sink: &Sink) -> std::io::Result<()> {
     // Watched before it is first read, so that nothing written in between is missed.
     let watch = match (&follow, path.parent()) {
         (Some(_), Some(directory)) => {
             let watch = Watch::new()?;
-            watch.add(
-                directory,
-                WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO,
-            )?;
+            watch.add(directory, WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO)?;
             Some(watch)
         }
         _ => None,
@@ -258,13 +230,7 @@ mod tests {
             ),
             (ended(), ended(), 1, false, Ok(1)),
             (ended(), ended(), 1, true, Ok(0)),
-            (
-                never_ran(),
-                none(),
-                0,
-                false,
-                Err("container \"app\" in pod \"web\" is terminated"),
-            ),
+            (never_ran(), none(), 0, false, Err("container \"app\" in pod \"web\" is terminated")),
             (waiting("CrashLoopBackOff"), ended(), 2, false, Ok(2)),
             (waiting("CrashLoopBackOff"), ended(), 2, true, Ok(2)),
             (
@@ -308,17 +274,11 @@ mod tests {
     fn options_are_checked() {
         let now = "2024-01-02T03:05:00Z".parse().unwrap();
         let read = |query: &str| Options::of_query(&Query::parse(query), now);
-        assert_eq!(
-            read("sinceSeconds=60").unwrap().since,
-            "2024-01-02T03:04:00Z".parse().ok()
-        );
+        assert_eq!(read("sinceSeconds=60").unwrap().since, "2024-01-02T03:04:00Z".parse().ok());
         assert_eq!(read("tailLines=0").unwrap().tail, Some(0));
-        for wrong in [
-            "sinceSeconds=0",
-            "sinceSeconds=1&sinceTime=2024-01-02T03:04:00Z",
-            "tailLines=-1",
-            "sinceTime=x",
-        ] {
+        for wrong in
+            ["sinceSeconds=0", "sinceSeconds=1&sinceTime=2024-01-02T03:04:00Z", "tailLines=-1", "sinceTime=x"]
+        {
             assert!(read(wrong).is_err(), "{wrong}");
         }
     }

@@ -59,11 +59,7 @@ impl Facts {
     pub fn new(object: Value, layout: &Layout, clock: fn() -> Timestamp) -> Self {
         let meta = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
         let logs = layout.pod_logs(&meta("namespace"), &meta("name"), &meta("uid"));
-        Self {
-            object: Arc::new(object),
-            logs,
-            clock,
-        }
+        Self { object: Arc::new(object), logs, clock }
     }
 
     fn meta(&self, field: &str) -> &str {
@@ -73,11 +69,7 @@ impl Facts {
 
 /// Serves the pod's API until the future is dropped; all connections end with it.
 pub fn serve(listener: UnixListener, handle: Handle, pod: Facts) -> impl Future<Output = ()> {
-    let server = Server {
-        handle,
-        pod: Arc::new(pod),
-        sessions: Arc::default(),
-    };
+    let server = Server { handle, pod: Arc::new(pod), sessions: Arc::default() };
     async move {
         let mut connections = JoinSet::new();
         loop {
@@ -121,9 +113,7 @@ impl Server {
     }
 
     async fn answer(self, request: Request<Incoming>) -> Response<Body> {
-        self.dispatch(request)
-            .await
-            .unwrap_or_else(|status| status.response())
+        self.dispatch(request).await.unwrap_or_else(|status| status.response())
     }
 
     async fn dispatch(self, request: Request<Incoming>) -> Result<Response<Body>, Status> {

@@ -28,16 +28,11 @@ pub(super) async fn delete(
         Value::Null => None,
         Value::Number(number) if number.is_i64() => number.as_i64(),
         other => {
-            return Err(Status::bad_request(format!(
-                "gracePeriodSeconds: {other} is not a whole number"
-            )));
+            return Err(Status::bad_request(format!("gracePeriodSeconds: {other} is not a whole number")));
         }
     };
     let grace_seconds = in_query.or(in_body);
-    let view = server
-        .handle
-        .ask(|reply| Order::Delete { grace_seconds, reply })
-        .await;
+    let view = server.handle.ask(|reply| Order::Delete { grace_seconds, reply }).await;
     let view = view.map_err(|refusal| Status::refused(&refusal))?;
     Ok(body::json(&object::pod(&server.pod.object, &view)))
 }
@@ -45,9 +40,7 @@ pub(super) async fn delete(
 /// The `DeleteOptions` of a request; null without a body.
 async fn options(request: Request<Incoming>) -> Result<Value, Status> {
     let body = Limited::new(request.into_body(), LARGEST).collect().await;
-    let body = body
-        .map_err(|error| Status::bad_request(format!("the request's body: {error}")))?
-        .to_bytes();
+    let body = body.map_err(|error| Status::bad_request(format!("the request's body: {error}")))?.to_bytes();
     if body.is_empty() {
         return Ok(Value::Null);
     }
@@ -56,14 +49,8 @@ async fn options(request: Request<Incoming>) -> Result<Value, Status> {
 
 /// `PUT` and `DELETE` of a Service, ConfigMap or Secret: it is on disk already, and the driver looks there.
 pub(super) async fn objects_changed(server: Server) -> Result<Response<Body>, Status> {
-    server
-        .handle
-        .tell(Order::ObjectsChanged)
-        .await
-        .map_err(|refusal| Status::refused(&refusal))?;
-    Ok(body::json(
-        &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}),
-    ))
+    server.handle.tell(Order::ObjectsChanged).await.map_err(|refusal| Status::refused(&refusal))?;
+    Ok(body::json(&json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})))
 }
 
 /// `…/pods/NAME/exec`
@@ -76,24 +63,14 @@ pub(super) async fn exec(
     let container = container(&server, query)?;
     let args: Vec<String> = query.all("command").map(str::to_owned).collect();
     if args.is_empty() {
-        return Err(Status::bad_request(
-            "you must specify at least one command for the container",
-        ));
+        return Err(Status::bad_request("you must specify at least one command for the container"));
     }
     check_running(&server, &container)?;
     let (upgrade, response) = Upgrade::accept(&mut request)?;
     // The window's size follows on the resize channel.
     let tty = streams.tty.then_some((80, 24));
-    let session = server
-        .handle
-        .ask(|reply| Order::Exec {
-            container,
-            args,
-            tty,
-            stdin: streams.stdin,
-            reply,
-        })
-        .await;
+    let session =
+        server.handle.ask(|reply| Order::Exec { container, args, tty, stdin: streams.stdin, reply }).await;
     begin(&server, session, (upgrade, streams))?;
     Ok(response)
 }
@@ -108,14 +85,7 @@ pub(super) async fn attach(
     let container = container(&server, query)?;
     check_running(&server, &container)?;
     let (upgrade, response) = Upgrade::accept(&mut request)?;
-    let session = server
-        .handle
-        .ask(|reply| Order::Attach {
-            container,
-            stdin: streams.stdin,
-            reply,
-        })
-        .await;
+    let session = server.handle.ask(|reply| Order::Attach { container, stdin: streams.stdin, reply }).await;
     begin(&server, session, (upgrade, streams))?;
     Ok(response)
 }
@@ -126,15 +96,9 @@ fn check_running(server: &Server, container: &ContainerName) -> Result<(), Statu
     let view = &server.handle.snapshot().view;
     let status = &view.status;
     if status.phase.is_terminal() {
-        return Err(Status::refused(&Refusal::Completed(format!(
-            "{:?}",
-            status.phase
-        ))));
+        return Err(Status::refused(&Refusal::Completed(format!("{:?}", status.phase))));
     }
-    let mut all = status
-        .init_container_statuses
-        .iter()
-        .chain(&status.container_statuses);
+    let mut all = status.init_container_statuses.iter().chain(&status.container_statuses);
     let name = container.as_str();
     match all.find(|each| each.name == name) {
         // The state may lag behind while a postStart hook runs: the driver knows.
@@ -171,9 +135,7 @@ fn streams(query: &Query) -> Result<session::Streams, Status> {
         return Err(Status::bad_request("tty and stderr cannot both be true"));
     }
     if !(streams.stdin || streams.stdout || streams.stderr) {
-        return Err(Status::bad_request(
-            "you must specify at least one of stdin, stdout, stderr",
-        ));
+        return Err(Status::bad_request("you must specify at least one of stdin, stdout, stderr"));
     }
     Ok(streams)
 }
@@ -181,22 +143,14 @@ fn streams(query: &Query) -> Result<session::Streams, Status> {
 /// The container that a request names, or the only one.
 pub(super) fn container(server: &Server, query: &Query) -> Result<ContainerName, Status> {
     let names = |list: &str| -> Vec<&str> {
-        let containers = server.pod.object["spec"][list]
-            .as_array()
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        containers
-            .iter()
-            .filter_map(|container| container["name"].as_str())
-            .collect()
+        let containers = server.pod.object["spec"][list].as_array().map(Vec::as_slice).unwrap_or_default();
+        containers.iter().filter_map(|container| container["name"].as_str()).collect()
     };
     let (main, init) = (names("containers"), names("initContainers"));
     let pod = server.pod.meta("name");
     match query.text("container") {
         Some(name) if main.contains(&name) || init.contains(&name) => Ok(ContainerName::new(name)),
-        Some(name) => Err(Status::bad_request(format!(
-            "container {name} is not valid for pod {pod}"
-        ))),
+        Some(name) => Err(Status::bad_request(format!("container {name} is not valid for pod {pod}"))),
         None if main.len() == 1 && init.is_empty() => Ok(ContainerName::new(main[0])),
         None => {
             let or_init = match init.as_slice() {

@@ -29,10 +29,7 @@ impl Query {
 
     /// All values of a name.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0
-            .iter()
-            .filter(move |(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// Whether a flag is set: `true` or `1`.
@@ -83,14 +80,10 @@ pub fn decode(text: &str) -> String {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, after @ ..] = rest {
-        let escape = after
-            .get(..2)
-            .and_then(|two| std::str::from_utf8(two).ok())
-            .filter(|_| *first == b'%');
+        let escape = after.get(..2).and_then(|two| std::str::from_utf8(two).ok()).filter(|_| *first == b'%');
         // A sign is not a digit, though `from_str_radix` takes it.
-        let byte = escape
-            .filter(|two| !two.starts_with('+'))
-            .and_then(|two| u8::from_str_radix(two, 16).ok());
+        let byte =
+            escape.filter(|two| !two.starts_with('+')).and_then(|two| u8::from_str_radix(two, 16).ok());
         match (first, byte) {
             (b'%', Some(byte)) => {
                 decoded.push(byte);
@@ -120,10 +113,7 @@ mod tests {
             push(&mut url, "command", word);
         }
         let query = Query::parse(url.split_once('?').unwrap().1);
-        assert_eq!(
-            query.all("command").collect::<Vec<_>>(),
-            ["sh", "-c", "echo 'ä & b' > /x?=%"]
-        );
+        assert_eq!(query.all("command").collect::<Vec<_>>(), ["sh", "-c", "echo 'ä & b' > /x?=%"]);
     }
 
     #[test]

@@ -63,11 +63,7 @@ impl Route {
     /// # Errors
     /// It names nothing.
     pub fn parse(path: &str) -> Result<Self, Status> {
-        let parts: Vec<String> = path
-            .split('/')
-            .filter(|part| !part.is_empty())
-            .map(query::decode)
-            .collect();
+        let parts: Vec<String> = path.split('/').filter(|part| !part.is_empty()).map(query::decode).collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         match parts.as_slice() {
             ["healthz" | "livez" | "readyz"] => Ok(Self::Health),
@@ -85,17 +81,10 @@ impl Route {
             [] => Self::Discovery(Discovery::Resources),
             ["pods"] => Self::Pods { namespace: None },
             ["events"] => Self::Events { namespace: None },
-            ["namespaces", namespace, "pods"] => Self::Pods {
-                namespace: namespaced(namespace),
-            },
-            ["namespaces", namespace, "events"] => Self::Events {
-                namespace: namespaced(namespace),
-            },
+            ["namespaces", namespace, "pods"] => Self::Pods { namespace: namespaced(namespace) },
+            ["namespaces", namespace, "events"] => Self::Events { namespace: namespaced(namespace) },
             ["namespaces", namespace, "pods", name, rest @ ..] => {
-                let pod = PodName {
-                    namespace: (*namespace).to_owned(),
-                    name: (*name).to_owned(),
-                };
+                let pod = PodName { namespace: (*namespace).to_owned(), name: (*name).to_owned() };
                 match rest {
                     [] | ["status"] => Self::Pod(pod),
                     ["log"] => Self::Log(pod),
@@ -104,9 +93,9 @@ impl Route {
                     _ => return None,
                 }
             }
-            ["namespaces", _, kind @ ("services" | "configmaps" | "secrets"), _] => Self::Object {
-                kind: (*kind).to_owned(),
-            },
+            ["namespaces", _, kind @ ("services" | "configmaps" | "secrets"), _] => {
+                Self::Object { kind: (*kind).to_owned() }
+            }
             _ => return None,
         })
     }
@@ -134,43 +123,20 @@ mod tests {
 
     #[test]
     fn paths_are_those_of_kubernetes() {
-        let web = || PodName {
-            namespace: "default".into(),
-            name: "web".into(),
-        };
+        let web = || PodName { namespace: "default".into(), name: "web".into() };
         for (path, route) in [
             ("/healthz", Route::Health),
             ("/api/v1/pods", Route::Pods { namespace: None }),
-            (
-                "/api/v1/namespaces/default/pods",
-                Route::Pods {
-                    namespace: Some("default".into()),
-                },
-            ),
+            ("/api/v1/namespaces/default/pods", Route::Pods { namespace: Some("default".into()) }),
             ("/api/v1/namespaces/default/pods/web", Route::Pod(web())),
             ("/api/v1/namespaces/default/pods/web/log", Route::Log(web())),
             ("/api/v1/namespaces/default/pods/web/exec", Route::Exec(web())),
-            (
-                "/api/v1/namespaces/default/events/",
-                Route::Events {
-                    namespace: Some("default".into()),
-                },
-            ),
-            (
-                "/api/v1/namespaces/default/services/db",
-                Route::Object {
-                    kind: "services".into(),
-                },
-            ),
+            ("/api/v1/namespaces/default/events/", Route::Events { namespace: Some("default".into()) }),
+            ("/api/v1/namespaces/default/services/db", Route::Object { kind: "services".into() }),
         ] {
             assert_eq!(Route::parse(path).unwrap(), route);
         }
-        for path in [
-            "/",
-            "/api/v2",
-            "/api/v1/nodes",
-            "/api/v1/namespaces/default/pods/web/x",
-        ] {
+        for path in ["/", "/api/v2", "/api/v1/nodes", "/api/v1/namespaces/default/pods/web/x"] {
             assert!(Route::parse(path).is_err(), "{path}");
         }
     }

@@ -43,36 +43,20 @@ impl Selector {
     /// # Errors
     /// One of them cannot be read.
     pub fn parse(labels: &str, fields: &str) -> Result<Self, Status> {
-        let read = |text: &str| {
-            split(text)
-                .iter()
-                .map(|part| requirement(part))
-                .collect::<Result<Vec<_>, _>>()
-        };
-        Ok(Self {
-            labels: read(labels)?,
-            fields: read(fields)?,
-        })
+        let read =
+            |text: &str| split(text).iter().map(|part| requirement(part)).collect::<Result<Vec<_>, _>>();
+        Ok(Self { labels: read(labels)?, fields: read(fields)? })
     }
 
     /// Whether an object is selected.
     #[must_use]
     pub fn matches(&self, object: &Value) -> bool {
-        let label = |key: &str| {
-            object
-                .pointer("/metadata/labels")
-                .and_then(|labels| labels.get(key)?.as_str())
-        };
-        let field = |path: &str| {
-            object
-                .pointer(&format!("/{}", path.replace('.', "/")))
-                .and_then(Value::as_str)
-        };
+        let label =
+            |key: &str| object.pointer("/metadata/labels").and_then(|labels| labels.get(key)?.as_str());
+        let field =
+            |path: &str| object.pointer(&format!("/{}", path.replace('.', "/"))).and_then(Value::as_str);
         self.labels.iter().all(|each| each.holds(label(&each.key)))
-            && self
-                .fields
-                .iter()
-                .all(|each| each.holds(Some(field(&each.key).unwrap_or_default())))
+            && self.fields.iter().all(|each| each.holds(Some(field(&each.key).unwrap_or_default())))
     }
 }
 
@@ -123,10 +107,7 @@ fn requirement(text: &str) -> Result<Requirement, Status> {
     if key.is_empty() || key.contains(char::is_whitespace) {
         return Err(unreadable(text));
     }
-    Ok(Requirement {
-        key: key.to_owned(),
-        test,
-    })
+    Ok(Requirement { key: key.to_owned(), test })
 }
 
 fn unreadable(text: &str) -> Status {
@@ -155,11 +136,7 @@ mod tests {
             ("!tier", false),
             ("!other", true),
         ] {
-            assert_eq!(
-                Selector::parse(labels, "").unwrap().matches(&pod),
-                expected,
-                "{labels}"
-            );
+            assert_eq!(Selector::parse(labels, "").unwrap().matches(&pod), expected, "{labels}");
         }
         assert!(Selector::parse("app like (x)", "").is_err());
         assert!(Selector::parse("=x", "").is_err());
@@ -169,14 +146,8 @@ mod tests {
     fn fields_select() {
         let event = json!({"involvedObject": {"kind": "Pod", "name": "web"}});
         assert!(
-            Selector::parse("", "involvedObject.name=web,involvedObject.kind=Pod")
-                .unwrap()
-                .matches(&event)
+            Selector::parse("", "involvedObject.name=web,involvedObject.kind=Pod").unwrap().matches(&event)
         );
-        assert!(
-            !Selector::parse("", "involvedObject.name!=web")
-                .unwrap()
-                .matches(&event)
-        );
+        assert!(!Selector::parse("", "involvedObject.name!=web").unwrap().matches(&event));
     }
 }

@@ -70,26 +70,16 @@ impl Upgrade {
     /// Answers a client's handshake; RFC 6455 section 4.2.
     pub(super) fn accept<B>(request: &mut Request<B>) -> Result<(Self, Response<Body>), Status> {
         let header = |name| {
-            request
-                .headers()
-                .get_all(name)
-                .iter()
-                .filter_map(|value: &HeaderValue| value.to_str().ok())
+            request.headers().get_all(name).iter().filter_map(|value: &HeaderValue| value.to_str().ok())
         };
         if !header(UPGRADE).any(|value| value.eq_ignore_ascii_case("websocket")) {
-            return Err(Status::bad_request(
-                "unable to upgrade: only WebSocket is spoken here, not SPDY",
-            ));
+            return Err(Status::bad_request("unable to upgrade: only WebSocket is spoken here, not SPDY"));
         }
         let Some(key) = header(SEC_WEBSOCKET_KEY).next() else {
-            return Err(Status::bad_request(
-                "unable to upgrade: Sec-WebSocket-Key is missing",
-            ));
+            return Err(Status::bad_request("unable to upgrade: Sec-WebSocket-Key is missing"));
         };
-        let offered: Vec<&str> = header(SEC_WEBSOCKET_PROTOCOL)
-            .flat_map(|list| list.split(','))
-            .map(str::trim)
-            .collect();
+        let offered: Vec<&str> =
+            header(SEC_WEBSOCKET_PROTOCOL).flat_map(|list| list.split(',')).map(str::trim).collect();
         let Some(protocol) = PROTOCOLS.into_iter().find(|known| offered.contains(known)) else {
             let message =
                 format!("unable to upgrade: none of the subprotocols {offered:?} is among {PROTOCOLS:?}");
@@ -148,12 +138,7 @@ async fn carry(
     session: Session,
     streams: Streams,
 ) -> io::Result<()> {
-    let Session {
-        stdin,
-        output,
-        exit,
-        resize,
-    } = session;
+    let Session { stdin, output, exit, resize } = session;
     let mut client = Client { sender, streams };
     let mut sources = Sources::new(output)?;
     // A pty master serves both directions: input goes to a duplicate of it.
@@ -259,11 +244,7 @@ enum Kind {
 
 impl Source {
     fn new(fd: OwnedFd, kind: Kind) -> io::Result<Self> {
-        Ok(Self {
-            fd: readiness::register(fd)?,
-            kind,
-            open: true,
-        })
+        Ok(Self { fd: readiness::register(fd)?, kind, open: true })
     }
 
     /// The next message, waiting for it; none at the end.
@@ -311,14 +292,8 @@ impl Sources {
                 first: Source::new(stdout, Kind::Channel(channel::STDOUT))?,
                 second: Some(Source::new(stderr, Kind::Channel(channel::STDERR))?),
             },
-            Output::Terminal(master) => Self {
-                first: Source::new(master, Kind::Terminal)?,
-                second: None,
-            },
-            Output::Packets(packets) => Self {
-                first: Source::new(packets, Kind::Packets)?,
-                second: None,
-            },
+            Output::Terminal(master) => Self { first: Source::new(master, Kind::Terminal)?, second: None },
+            Output::Packets(packets) => Self { first: Source::new(packets, Kind::Packets)?, second: None },
         })
     }
 
@@ -357,9 +332,7 @@ impl Sources {
 
     /// What is there without waiting.
     fn ready(&self) -> Option<Vec<u8>> {
-        let sources = std::iter::once(&self.first)
-            .chain(&self.second)
-            .filter(|source| source.open);
+        let sources = std::iter::once(&self.first).chain(&self.second).filter(|source| source.open);
         sources.filter_map(|source| source.read().ok().flatten()).next()
     }
 }
@@ -422,10 +395,7 @@ impl Client {
         message.extend(status.to_string().bytes());
         self.send(message).await;
         // With a code, as kubectl takes a close without one for an error.
-        let close = CloseFrame {
-            code: CloseCode::Normal,
-            reason: Utf8Bytes::default(),
-        };
+        let close = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
         if let Some(mut sender) = self.sender.take()
             && let Err(error) = sender.send(Message::Close(Some(close))).await
         {

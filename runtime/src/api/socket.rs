@@ -39,18 +39,13 @@ pub async fn connect(path: &Path) -> io::Result<UnixStream> {
 /// The path itself, or one through a descriptor of its directory, which must stay open meanwhile.
 fn short(path: &Path) -> io::Result<(PathBuf, Option<File>)> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("{} names no file", path.display()),
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} names no file", path.display())));
     };
     if path.as_os_str().as_bytes().len() <= LONGEST {
         return Ok((path.to_owned(), None));
     }
     let directory = File::open(directory)?;
-    let short = Path::new("/proc/self/fd")
-        .join(directory.as_raw_fd().to_string())
-        .join(name);
+    let short = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
     Ok((short, Some(directory)))
 }
 

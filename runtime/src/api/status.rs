@@ -20,31 +20,19 @@ pub struct Status {
 
 impl Status {
     fn new(code: StatusCode, reason: &str, message: impl Into<String>) -> Self {
-        Self {
-            code: code.as_u16(),
-            reason: reason.to_owned(),
-            message: message.into(),
-        }
+        Self { code: code.as_u16(), reason: reason.to_owned(), message: message.into() }
     }
 
     /// There is no such object.
     #[must_use]
     pub fn not_found(resource: &str, name: &str) -> Self {
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "NotFound",
-            format!("{resource} {name:?} not found"),
-        )
+        Self::new(StatusCode::NOT_FOUND, "NotFound", format!("{resource} {name:?} not found"))
     }
 
     /// There is no such path.
     #[must_use]
     pub fn no_such_path() -> Self {
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "NotFound",
-            "the server could not find the requested resource",
-        )
+        Self::new(StatusCode::NOT_FOUND, "NotFound", "the server could not find the requested resource")
     }
 
     /// The request makes no sense.

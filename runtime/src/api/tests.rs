@@ -39,11 +39,7 @@ fn accepted() -> Value {
 
 fn view(generation: u64, state: Value) -> Arc<View> {
     let status = json!({"phase": "Running", "containerStatuses": [{"name": "app", "state": state}]});
-    Arc::new(View {
-        generation,
-        deletion: None,
-        status: serde_json::from_value(status).unwrap(),
-    })
+    Arc::new(View { generation, deletion: None, status: serde_json::from_value(status).unwrap() })
 }
 
 fn running() -> Value {
@@ -73,10 +69,7 @@ impl Played {
         std::fs::create_dir_all(link.parent().unwrap()).unwrap();
         std::os::unix::fs::symlink("../../pods/u1", link).unwrap();
         let (order_sender, orders) = mpsc::channel(4);
-        let first = Arc::new(Snapshot {
-            view: view(1, running()),
-            events: vec![event(1)],
-        });
+        let first = Arc::new(Snapshot { view: view(1, running()), events: vec![event(1)] });
         let (snapshot, reader) = watch::channel(first);
         let changes = broadcast::channel(16).0;
         let handle = Handle::new(order_sender, reader, changes.clone());
@@ -85,25 +78,13 @@ impl Played {
         server.spawn(serve(listener, handle, Facts::new(accepted(), &layout, clock)));
         let client = Client::new(layout.clone());
         let pod = client.find("default", "web").unwrap().unwrap();
-        Self {
-            client,
-            pod,
-            orders,
-            snapshot,
-            changes,
-            layout,
-            _server: server,
-            _root: root,
-        }
+        Self { client, pod, orders, snapshot, changes, layout, _server: server, _root: root }
     }
 
     /// What the driver does when the pod changed.
     fn show(&self, view: Arc<View>) {
         let events = self.snapshot.borrow().events.clone();
-        self.snapshot.send_replace(Arc::new(Snapshot {
-            view: Arc::clone(&view),
-            events,
-        }));
+        self.snapshot.send_replace(Arc::new(Snapshot { view: Arc::clone(&view), events }));
         self.changes.send(Change::Pod(view)).ok();
     }
 
@@ -132,11 +113,7 @@ impl Played {
 
 fn append(path: &Path, line: &str) {
     use std::io::Write;
-    let mut file = std::fs::File::options()
-        .create(true)
-        .append(true)
-        .open(path)
-        .unwrap();
+    let mut file = std::fs::File::options().create(true).append(true).open(path).unwrap();
     writeln!(file, "2024-01-02T03:04:05Z stdout F {line}").unwrap();
 }
 
@@ -150,10 +127,7 @@ async fn the_pod_is_shown_as_accepted_with_its_status() {
     assert_eq!(pod["status"]["phase"], "Running");
     let list = played.client.get(&played.pod, "/api/v1/pods").await.unwrap();
     assert_eq!(list["items"][0], pod);
-    for empty in [
-        "/api/v1/namespaces/other/pods",
-        "/api/v1/pods?labelSelector=app%3Ddb",
-    ] {
+    for empty in ["/api/v1/namespaces/other/pods", "/api/v1/pods?labelSelector=app%3Ddb"] {
         let list = played.client.get(&played.pod, empty).await.unwrap();
         assert_eq!(list["items"], json!([]), "{empty}");
     }
@@ -167,15 +141,9 @@ async fn refusals_are_status_objects() {
     assert_eq!(status.message, "pods \"db\" not found");
     let path = played.pod.path("/log");
     for (query, message) in [
-        (
-            "",
-            "a container name must be specified for pod web, choose one of: [app side]",
-        ),
+        ("", "a container name must be specified for pod web, choose one of: [app side]"),
         ("?container=x", "container x is not valid for pod web"),
-        (
-            "?container=app&previous=true",
-            "previous terminated container \"app\" in pod \"web\" not found",
-        ),
+        ("?container=app&previous=true", "previous terminated container \"app\" in pod \"web\" not found"),
     ] {
         let status = played.refusal(&format!("{path}{query}")).await;
         assert_eq!((status.code, status.message.as_str()), (400, message));
@@ -187,19 +155,13 @@ async fn a_watch_shows_what_is_and_what_comes() {
     let played = Played::new();
     let mut follower = Follower::of_pod(&played.client, &played.pod);
     let first = follower.next().await.unwrap().unwrap();
-    assert_eq!(
-        (first.kind.as_str(), &first.object["metadata"]["resourceVersion"]),
-        ("ADDED", &json!("1"))
-    );
+    assert_eq!((first.kind.as_str(), &first.object["metadata"]["resourceVersion"]), ("ADDED", &json!("1")));
     // The driver may repeat what was seen; it does not come again.
     played.show(view(1, running()));
     played.show(view(2, running()));
     let second = follower.next().await.unwrap().unwrap();
     assert_eq!(
-        (
-            second.kind.as_str(),
-            &second.object["metadata"]["resourceVersion"]
-        ),
+        (second.kind.as_str(), &second.object["metadata"]["resourceVersion"]),
         ("MODIFIED", &json!("2"))
     );
     played.changes.send(Change::Gone(view(3, running()))).unwrap();
@@ -210,28 +172,15 @@ async fn a_watch_shows_what_is_and_what_comes() {
 #[tokio::test]
 async fn events_are_counted_up() {
     let played = Played::new();
-    let mut lines = played
-        .client
-        .watch(&played.pod, "/api/v1/events".into())
-        .await
-        .unwrap();
+    let mut lines = played.client.watch(&played.pod, "/api/v1/events".into()).await.unwrap();
     let first = lines.next().await.unwrap().unwrap();
     assert_eq!(first["type"], "ADDED");
-    assert_eq!(
-        first["object"]["involvedObject"]["fieldPath"],
-        "spec.containers{app}"
-    );
-    assert_eq!(
-        first["object"]["source"],
-        json!({"component": "kubelet", "host": "node1"})
-    );
+    assert_eq!(first["object"]["involvedObject"]["fieldPath"], "spec.containers{app}");
+    assert_eq!(first["object"]["source"], json!({"component": "kubelet", "host": "node1"}));
     played.changes.send(Change::Event(event(1))).unwrap();
     played.changes.send(Change::Event(event(2))).unwrap();
     let second = lines.next().await.unwrap().unwrap();
-    assert_eq!(
-        (&second["type"], &second["object"]["count"]),
-        (&json!("MODIFIED"), &json!(2))
-    );
+    assert_eq!((&second["type"], &second["object"]["count"]), (&json!("MODIFIED"), &json!(2)));
 }
 
 #[tokio::test]
@@ -244,10 +193,7 @@ async fn deletion_is_ordered_with_its_grace_period() {
     };
     assert_eq!(grace_seconds, Some(5));
     let mut deleting = View::clone(&view(2, running()));
-    deleting.deletion = Some(Deletion {
-        timestamp: clock(),
-        grace_seconds: 5,
-    });
+    deleting.deletion = Some(Deletion { timestamp: clock(), grace_seconds: 5 });
     reply.send(Ok(Arc::new(deleting))).unwrap();
     let pod = answer.await.unwrap().unwrap();
     assert_eq!(pod["metadata"]["deletionTimestamp"], "2024-01-02T03:05:00Z");
@@ -264,19 +210,12 @@ async fn a_log_is_followed_to_the_end_of_its_instance() {
     assert_eq!(played.body(&path).await, "one\ntwo\n");
     assert_eq!(played.body(&format!("{path}&tailLines=1")).await, "two\n");
     assert_eq!(played.body(&format!("{path}&sinceSeconds=30")).await, "");
-    let mut reply = played
-        .client
-        .stream(&played.pod, &format!("{path}&follow=true"))
-        .await
-        .unwrap();
+    let mut reply = played.client.stream(&played.pod, &format!("{path}&follow=true")).await.unwrap();
     assert_eq!(reply.piece().await.unwrap().unwrap(), "one\ntwo\n");
     append(&log, "three");
     assert_eq!(reply.piece().await.unwrap().unwrap(), "three\n");
     append(&log, "last");
-    played.show(view(
-        2,
-        json!({"terminated": {"exitCode": 0, "containerID": "hull://1"}}),
-    ));
+    played.show(view(2, json!({"terminated": {"exitCode": 0, "containerID": "hull://1"}})));
     assert_eq!(reply.piece().await.unwrap().unwrap(), "last\n");
     assert_eq!(reply.piece().await.unwrap(), None);
 }
@@ -309,22 +248,8 @@ fn process() -> (Session, Process) {
     let (exit, exited) = tokio::sync::oneshot::channel();
     let (resize, sizes) = mpsc::channel(4);
     let output = Output::Pipes { stdout, stderr };
-    let session = Session {
-        stdin: Some(stdin_write),
-        output,
-        exit: Some(exited),
-        resize,
-    };
-    (
-        session,
-        Process {
-            stdin: Some(stdin_read),
-            stdout: stdout_write,
-            stderr: stderr_write,
-            exit,
-            sizes,
-        },
-    )
+    let session = Session { stdin: Some(stdin_write), output, exit: Some(exited), resize };
+    (session, Process { stdin: Some(stdin_read), stdout: stdout_write, stderr: stderr_write, exit, sizes })
 }
 
 #[tokio::test]
@@ -334,41 +259,23 @@ async fn exec_carries_all_streams_and_the_exit_code() {
     let url = pod
         .path("/exec?container=app&command=sh&command=-c&command=a%20b&stdin=true&stdout=true&stderr=true");
     let socket = tokio::spawn(async move { client.web_socket(&pod, &url).await.unwrap() });
-    let Some(Order::Exec {
-        container,
-        args,
-        tty,
-        stdin,
-        reply,
-    }) = played.orders.recv().await
-    else {
+    let Some(Order::Exec { container, args, tty, stdin, reply }) = played.orders.recv().await else {
         panic!("another order")
     };
     assert_eq!(
         (container.as_str(), args, tty, stdin),
-        (
-            "app",
-            vec!["sh".to_owned(), "-c".into(), "a b".into()],
-            None,
-            true
-        )
+        ("app", vec!["sh".to_owned(), "-c".into(), "a b".into()], None, true)
     );
     let (session, mut process) = process();
     reply.send(Ok(session)).unwrap();
     let mut socket = socket.await.unwrap();
-    for message in [
-        &b"\x00input"[..],
-        b"\x04{\"Width\":100,\"Height\":30}",
-        b"\xff\x00",
-    ] {
+    for message in [&b"\x00input"[..], b"\x04{\"Width\":100,\"Height\":30}", b"\xff\x00"] {
         socket.send(Message::binary(message.to_vec())).await.unwrap();
     }
     assert_eq!(process.sizes.recv().await, Some((100, 30)));
     let mut stdin = tokio::net::unix::pipe::Receiver::from_owned_fd(process.stdin.take().unwrap()).unwrap();
     let mut input = String::new();
-    tokio::io::AsyncReadExt::read_to_string(&mut stdin, &mut input)
-        .await
-        .unwrap();
+    tokio::io::AsyncReadExt::read_to_string(&mut stdin, &mut input).await.unwrap();
     assert_eq!(input, "input");
     rustix::io::write(&process.stderr, b"err").unwrap();
     assert_eq!(socket.next().await.unwrap().unwrap().into_data(), &b"\x02err"[..]);
@@ -379,10 +286,7 @@ async fn exec_carries_all_streams_and_the_exit_code() {
     let status = socket.next().await.unwrap().unwrap().into_data();
     assert_eq!(status[0], 3);
     let status: Value = serde_json::from_slice(&status[1..]).unwrap();
-    assert_eq!(
-        status["details"]["causes"][0],
-        json!({"reason": "ExitCode", "message": "7"})
-    );
+    assert_eq!(status["details"]["causes"][0], json!({"reason": "ExitCode", "message": "7"}));
     assert!(socket.next().await.unwrap().unwrap().is_close());
 }
 
@@ -392,17 +296,13 @@ async fn a_refused_exec_is_told_before_the_upgrade() {
     let (client, pod) = (played.client.clone(), played.pod.clone());
     let url = pod.path("/exec?container=app&command=sh&stdout=true");
     let answer = tokio::spawn(async move { client.web_socket(&pod, &url).await });
-    let Some(Order::Exec { reply, .. }) = played.orders.recv().await else {
-        panic!("another order")
-    };
+    let Some(Order::Exec { reply, .. }) = played.orders.recv().await else { panic!("another order") };
     reply.send(Err(Refusal::NotRunning("app".into()))).unwrap();
     match answer.await.unwrap() {
         Err(Error::Status(status)) => assert_eq!(status.message, "container not found (\"app\")"),
         other => panic!("{other:?}"),
     }
-    let status = played
-        .refusal(&played.pod.path("/exec?container=app&command=sh&stdout=true"))
-        .await;
+    let status = played.refusal(&played.pod.path("/exec?container=app&command=sh&stdout=true")).await;
     assert!(status.message.contains("WebSocket"), "{status}");
 }
 

@@ -27,9 +27,7 @@ pub(super) fn pods(
     let here = namespace.is_none_or(|namespace| namespace == server.pod.meta("namespace"));
     let (handle, pod) = (server.handle.clone(), Arc::clone(&server.pod));
     if query.flag("watch") {
-        let known = query
-            .number("resourceVersion")?
-            .and_then(|version| u64::try_from(version).ok());
+        let known = query.number("resourceVersion")?.and_then(|version| u64::try_from(version).ok());
         return Ok(body::stream("application/json", async move |sink| {
             if here && selected {
                 watch_pod(&handle, &pod, known.filter(|version| *version > 0), &sink).await;
@@ -39,11 +37,7 @@ pub(super) fn pods(
         }));
     }
     let view = &handle.snapshot().view;
-    let items = if here && selected {
-        vec![object::pod(&pod.object, view)]
-    } else {
-        Vec::new()
-    };
+    let items = if here && selected { vec![object::pod(&pod.object, view)] } else { Vec::new() };
     Ok(body::json(&object::list("Pod", items, view.generation)))
 }
 
@@ -101,9 +95,7 @@ pub(super) fn events(
     let (handle, pod) = (server.handle.clone(), Arc::clone(&server.pod));
     if query.flag("watch") {
         // The reader has listed before: it wants only what comes now.
-        let listed = query
-            .number("resourceVersion")?
-            .is_some_and(|version| version > 0);
+        let listed = query.number("resourceVersion")?.is_some_and(|version| version > 0);
         return Ok(body::stream("application/json", async move |sink| {
             if here {
                 watch_events(&handle, &pod, &selector, (listed, &sink)).await;
@@ -113,16 +105,9 @@ pub(super) fn events(
         }));
     }
     let snapshot = handle.snapshot();
-    let events = snapshot
-        .events
-        .iter()
-        .map(|event| object::event(&pod.object, event));
+    let events = snapshot.events.iter().map(|event| object::event(&pod.object, event));
     let items = events.filter(|event| here && selector.matches(event)).collect();
-    Ok(body::json(&object::list(
-        "Event",
-        items,
-        snapshot.view.generation,
-    )))
+    Ok(body::json(&object::list("Event", items, snapshot.view.generation)))
 }
 
 async fn watch_events(handle: &Handle, pod: &Facts, selector: &Selector, (listed, sink): (bool, &Sink)) {
@@ -141,12 +126,7 @@ async fn watch_events(handle: &Handle, pod: &Facts, selector: &Selector, (listed
             Err(RecvError::Lagged(_)) => handle.snapshot().events.clone(),
             Ok(Change::Gone(_)) | Err(RecvError::Closed) => return,
         };
-        for event in news
-            .iter()
-            .filter(|event| !shown.has(event))
-            .cloned()
-            .collect::<Vec<_>>()
-        {
+        for event in news.iter().filter(|event| !shown.has(event)).cloned().collect::<Vec<_>>() {
             let kind = shown.note(&event);
             if !send_event(sink, kind, (pod, selector), &event).await {
                 return;

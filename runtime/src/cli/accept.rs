@@ -10,8 +10,8 @@ use super::resource::Kind;
 use crate::manifest::{self, Identity, Invalid, Loaded, raw};
 use crate::network::{self, BridgeName, Cidr, Config, Mode};
 use crate::spec;
-use crate::store::objects::{self, Objects};
 pub use crate::store::objects::Applied as Outcome;
+use crate::store::objects::{self, Objects};
 
 /// Why a manifest was not taken, with its causes.
 #[derive(Debug, thiserror::Error)]
@@ -145,7 +145,9 @@ impl Object {
         let Loaded::Pod(new) = self.named(namespace) else { return Ok(Outcome::Unchanged) };
         let old: raw::Pod = match serde_json::from_value(old.clone()) {
             Ok(old) => old,
-            Err(error) => return Err(Error::Forbidden(format!("the running pod cannot be compared: {error}"))),
+            Err(error) => {
+                return Err(Error::Forbidden(format!("the running pod cannot be compared: {error}")));
+            }
         };
         match manifest::changed(&old, &new) {
             manifest::Update::Unchanged => Ok(Outcome::Unchanged),

@@ -41,7 +41,9 @@ impl Apply {
         }
         let applied = apply(context, objects, &self.network).await?;
         if self.wait {
-            return wait::until_up(context, &applied.pods, self.timeout).await.map(|exit| applied.exit.worse(exit));
+            return wait::until_up(context, &applied.pods, self.timeout)
+                .await
+                .map(|exit| applied.exit.worse(exit));
         }
         Ok(applied.exit)
     }
@@ -57,7 +59,11 @@ pub(super) struct Applied {
 }
 
 /// Applies objects: what pods need first, then the pods. A failure does not keep the others back.
-pub(super) async fn apply(context: &Context, objects: Vec<Object>, network: &NetworkFlags) -> Result<Applied> {
+pub(super) async fn apply(
+    context: &Context,
+    objects: Vec<Object>,
+    network: &NetworkFlags,
+) -> Result<Applied> {
     let mut applied = Applied { pods: Vec::new(), exit: Exit::Success };
     let (pods, others): (Vec<_>, Vec<_>) = objects.into_iter().partition(|object| object.kind == Kind::Pod);
     let network = network.config(context.layout())?;
@@ -186,7 +192,10 @@ fn manifests(path: &Path, recursive: bool) -> Result<Vec<PathBuf>> {
     }
     let failed = |source| Error::File { operation: "read", path: path.to_owned(), source };
     let entries = std::fs::read_dir(path).map_err(failed)?;
-    let mut entries = entries.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<_>>>().map_err(failed)?;
+    let mut entries = entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<std::io::Result<Vec<_>>>()
+        .map_err(failed)?;
     entries.sort();
     let mut found = Vec::new();
     for entry in entries {

@@ -37,11 +37,7 @@ impl Attach {
         let streams = self.streams(context, &object, &container);
         let mut url = format!("{}?{}", pod.path("/attach"), streams.query());
         query::push(&mut url, "container", &container);
-        let socket = context
-            .client
-            .web_socket(&pod, &url)
-            .await
-            .map_err(exec::not_upgraded)?;
+        let socket = context.client.web_socket(&pod, &url).await.map_err(exec::not_upgraded)?;
         if !self.quiet {
             context.note(
                 "All commands and output from this session will be recorded in container logs, including credentials and sensitive information passed through the command prompt.",
@@ -60,15 +56,12 @@ impl Attach {
 
     /// The container's own terminal decides.
     fn streams(&self, context: &Context, pod: &Value, container: &str) -> Streams {
-        let mut all = field::list(pod, "/spec/containers")
-            .iter()
-            .chain(field::list(pod, "/spec/initContainers"));
+        let mut all =
+            field::list(pod, "/spec/containers").iter().chain(field::list(pod, "/spec/initContainers"));
         let spec = all.find(|each| field::text(each, "/name") == container);
         let has_terminal = spec.is_some_and(|spec| field::is_true(spec, "/tty"));
         if self.tty && !has_terminal {
-            context.note(&format!(
-                "error: Unable to use a TTY - container {container} did not allocate one"
-            ));
+            context.note(&format!("error: Unable to use a TTY - container {container} did not allocate one"));
         }
         let mut streams = Streams::new(self.stdin, self.tty && has_terminal);
         streams.tty = has_terminal;

@@ -57,24 +57,14 @@ fn all(pod: &Value) -> Vec<(String, &'static str)> {
 }
 
 fn listed(all: &[(String, &str)]) -> String {
-    all.iter()
-        .map(|(name, suffix)| format!("{name}{suffix}"))
-        .collect::<Vec<_>>()
-        .join(", ")
+    all.iter().map(|(name, suffix)| format!("{name}{suffix}")).collect::<Vec<_>>().join(", ")
 }
 
 /// All containers in the order in which their logs are printed.
 pub(super) fn in_log_order(pod: &Value) -> Vec<String> {
-    let lists = [
-        "/spec/initContainers",
-        "/spec/containers",
-        "/spec/ephemeralContainers",
-    ];
-    let names = |list| {
-        field::list(pod, list)
-            .iter()
-            .map(|container| field::text(container, "/name").to_owned())
-    };
+    let lists = ["/spec/initContainers", "/spec/containers", "/spec/ephemeralContainers"];
+    let names =
+        |list| field::list(pod, list).iter().map(|container| field::text(container, "/name").to_owned());
     lists.into_iter().flat_map(names).collect()
 }
 

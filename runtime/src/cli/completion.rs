@@ -51,11 +51,7 @@ impl Man {
         let path = self.directory;
         let made =
             std::fs::create_dir_all(&path).and_then(|()| clap_mangen::generate_to(super::command(), &path));
-        made.map_err(|source| Error::File {
-            operation: "write manual pages into",
-            path,
-            source,
-        })?;
+        made.map_err(|source| Error::File { operation: "write manual pages into", path, source })?;
         Ok(Exit::Success)
     }
 }

@@ -27,12 +27,7 @@ impl Context {
             Color::Never => false,
             Color::Auto => !plain && std::io::stdout().is_terminal(),
         };
-        Self {
-            client: Client::new(layout),
-            given_namespace: namespace,
-            color,
-            progress: Cell::new(false),
-        }
+        Self { client: Client::new(layout), given_namespace: namespace, color, progress: Cell::new(false) }
     }
 
     pub(super) fn layout(&self) -> &Layout {
@@ -63,9 +58,7 @@ impl Context {
     pub(super) fn print_bytes(&self, bytes: &[u8]) -> Result<()> {
         self.end_progress();
         let mut out = std::io::stdout().lock();
-        out.write_all(bytes)
-            .and_then(|()| out.flush())
-            .map_err(Error::Output)
+        out.write_all(bytes).and_then(|()| out.flush()).map_err(Error::Output)
     }
 
     /// Says something beside the output.
@@ -97,9 +90,7 @@ impl Context {
 
     /// The pod of this name in the namespace that is spoken of.
     pub(super) fn pod(&self, name: &str) -> Result<PodRef> {
-        self.client
-            .find(self.namespace(), name)?
-            .ok_or_else(|| Error::not_found("pods", name))
+        self.client.find(self.namespace(), name)?.ok_or_else(|| Error::not_found("pods", name))
     }
 
     /// The pods of the namespace that is spoken of, or all.

@@ -83,11 +83,7 @@ impl Delete {
 
     /// Seconds to ask for (reference 7.1); none leaves it to the pod.
     fn grace_seconds(&self) -> Result<Option<i64>> {
-        match (
-            self.grace_period.filter(|seconds| *seconds >= 0),
-            self.now,
-            self.force,
-        ) {
+        match (self.grace_period.filter(|seconds| *seconds >= 0), self.now, self.force) {
             (_, true, _) => Ok(Some(1)),
             (Some(seconds), false, true) if seconds > 0 => Err(Error::Usage(
                 "--force and --grace-period greater than 0 cannot be specified together".to_owned(),
@@ -109,26 +105,16 @@ impl Delete {
         let mut doomed = Vec::new();
         for object in apply::load(context, &self.filename, self.recursive)? {
             let namespace = apply::namespace(context, &object)?;
-            doomed.push(Doomed {
-                kind: object.kind,
-                namespace,
-                name: object.name,
-            });
+            doomed.push(Doomed { kind: object.kind, namespace, name: object.name });
         }
         Ok(doomed)
     }
 
     async fn of_target(&self, context: &Context, target: Target) -> Result<Vec<Doomed>> {
         let kind = target.kind;
-        let doomed = |name: String| Doomed {
-            kind,
-            namespace: context.namespace().to_owned(),
-            name,
-        };
+        let doomed = |name: String| Doomed { kind, namespace: context.namespace().to_owned(), name };
         if kind == Kind::Event {
-            return Err(Error::Usage(
-                "events go with their pod and cannot be deleted".to_owned(),
-            ));
+            return Err(Error::Usage("events go with their pod and cannot be deleted".to_owned()));
         }
         if let Some(name) = target.name {
             return Ok(vec![doomed(name)]);
@@ -146,18 +132,12 @@ impl Delete {
         let selector = Selector::parse(labels, "")?;
         let objects = super::get::fetch(context, &Target { kind, name: None }, false).await?;
         let objects = objects.into_iter().filter(|object| selector.matches(object));
-        Ok(objects
-            .map(|object| doomed(field::text(&object, "/metadata/name").to_owned()))
-            .collect())
+        Ok(objects.map(|object| doomed(field::text(&object, "/metadata/name").to_owned())).collect())
     }
 
     /// Deletes one object; a pod comes back to be waited for.
     async fn delete(&self, context: &Context, doomed: &Doomed, grace: Option<i64>) -> Result<Option<PodRef>> {
-        let Doomed {
-            kind,
-            namespace,
-            name,
-        } = doomed;
+        let Doomed { kind, namespace, name } = doomed;
         let not_found = || Error::not_found(kind.plural(), name);
         let pod = if *kind == Kind::Pod {
             let pod = context.client.find(namespace, name)?.ok_or_else(not_found)?;
@@ -180,10 +160,7 @@ impl Delete {
             return format!("{kind}/{}\n", doomed.name);
         }
         let force = if self.force { "force " } else { "" };
-        format!(
-            "{kind} {:?} {force}deleted from {} namespace\n",
-            doomed.name, doomed.namespace
-        )
+        format!("{kind} {:?} {force}deleted from {} namespace\n", doomed.name, doomed.namespace)
     }
 }
 
@@ -192,10 +169,7 @@ fn names(context: &Context, kind: Kind) -> Result<Vec<String>> {
         return Ok(context.pods(false)?.into_iter().map(|pod| pod.name).collect());
     }
     let objects = accept::list(context.layout(), kind, Some(context.namespace()))?;
-    Ok(objects
-        .iter()
-        .map(|object| field::text(object, "/metadata/name").to_owned())
-        .collect())
+    Ok(objects.iter().map(|object| field::text(object, "/metadata/name").to_owned()).collect())
 }
 
 /// Deletes pods in their own time and waits until they are gone.
@@ -216,14 +190,7 @@ mod tests {
     #[test]
     fn the_grace_period_follows_the_flags() {
         let grace = |grace_period, now, force| {
-            Delete {
-                grace_period,
-                now,
-                force,
-                ..Delete::default()
-            }
-            .grace_seconds()
-            .ok()
+            Delete { grace_period, now, force, ..Delete::default() }.grace_seconds().ok()
         };
         assert_eq!(grace(None, false, false), Some(None));
         assert_eq!(grace(Some(-1), false, false), Some(None));
@@ -237,23 +204,10 @@ mod tests {
 
     #[test]
     fn deletion_is_told_as_kubectl_does() {
-        let doomed = Doomed {
-            kind: Kind::Pod,
-            namespace: "default".into(),
-            name: "web".into(),
-        };
+        let doomed = Doomed { kind: Kind::Pod, namespace: "default".into(), name: "web".into() };
         let plain = Delete::default();
-        assert_eq!(
-            plain.said(&doomed),
-            "pod \"web\" deleted from default namespace\n"
-        );
-        let forced = Delete {
-            force: true,
-            ..Delete::default()
-        };
-        assert_eq!(
-            forced.said(&doomed),
-            "pod \"web\" force deleted from default namespace\n"
-        );
+        assert_eq!(plain.said(&doomed), "pod \"web\" deleted from default namespace\n");
+        let forced = Delete { force: true, ..Delete::default() };
+        assert_eq!(forced.said(&doomed), "pod \"web\" force deleted from default namespace\n");
     }
 }

@@ -47,20 +47,13 @@ impl Describe {
         }
         let with_events = self.show_events.unwrap_or(pods.len() == 1);
         for (index, (pod, object)) in pods.iter().enumerate() {
-            let events = if with_events {
-                Some(context.client.events(pod).await?)
-            } else {
-                None
-            };
+            let events = if with_events { Some(context.client.events(pod).await?) } else { None };
             let gap = if index == 0 { "" } else { "\n\n" };
             let text = describe::pod(object, events.as_deref(), context.now());
             context.print(&format!("{gap}{text}"))?;
         }
         if pods.is_empty() && exit == Exit::Success {
-            context.note(&format!(
-                "No resources found in {} namespace.",
-                context.namespace()
-            ));
+            context.note(&format!("No resources found in {} namespace.", context.namespace()));
         }
         Ok(exit)
     }

@@ -20,9 +20,7 @@ pub(super) fn signed(text: &str) -> std::result::Result<Option<Duration>, String
     }
     let mut total = Duration::ZERO;
     while !rest.is_empty() {
-        let digits = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .ok_or_else(wrong)?;
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
         let number: f64 = rest[..digits].parse().map_err(|_| wrong())?;
         let unit_end = rest[digits..]
             .find(|c: char| c.is_ascii_digit() || c == '.')
@@ -49,13 +47,7 @@ mod tests {
 
     #[test]
     fn durations_are_those_of_go() {
-        for (text, seconds) in [
-            ("5s", 5.0),
-            ("1m30s", 90.0),
-            ("1.5h", 5400.0),
-            ("0", 0.0),
-            ("250ms", 0.25),
-        ] {
+        for (text, seconds) in [("5s", 5.0), ("1m30s", 90.0), ("1.5h", 5400.0), ("0", 0.0), ("250ms", 0.25)] {
             assert_eq!(parse(text), Ok(Duration::from_secs_f64(seconds)), "{text}");
         }
         for wrong in ["", "5", "s", "5x", "-1s", "1e99h", "..s"] {

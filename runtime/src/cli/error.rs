@@ -172,20 +172,10 @@ mod tests {
     #[test]
     fn each_cause_is_told_once() {
         let source = io::Error::from(io::ErrorKind::PermissionDenied);
-        let error = Error::File {
-            operation: "read",
-            path: "/x".into(),
-            source,
-        };
+        let error = Error::File { operation: "read", path: "/x".into(), source };
         assert_eq!(error.text(), "error: cannot read /x: permission denied");
         assert!(error.hint().is_some());
-        let client = client::Error::Read {
-            path: "/y".into(),
-            source: io::ErrorKind::NotFound.into(),
-        };
-        assert_eq!(
-            Error::from(client).text(),
-            "error: cannot read /y: entity not found"
-        );
+        let client = client::Error::Read { path: "/y".into(), source: io::ErrorKind::NotFound.into() };
+        assert_eq!(Error::from(client).text(), "error: cannot read /y: entity not found");
     }
 }

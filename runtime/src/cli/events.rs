@@ -37,16 +37,11 @@ impl Events {
     pub(super) async fn act(self, context: &Context) -> Result {
         for kind in &self.types {
             if !["normal", "warning"].contains(&kind.to_lowercase().as_str()) {
-                return Err(Error::Usage(format!(
-                    "valid --types are Normal or Warning, not {kind:?}"
-                )));
+                return Err(Error::Usage(format!("valid --types are Normal or Warning, not {kind:?}")));
             }
         }
         let about = self.about.as_deref().map(resource::pod_name).transpose()?;
-        let target = Target {
-            kind: Kind::Event,
-            name: None,
-        };
+        let target = Target { kind: Kind::Event, name: None };
         let mut listed = get::fetch(context, &target, self.all_namespaces).await?;
         listed.retain(|event| self.wanted(event, about.as_deref()));
         let mut table = self.table(context);
@@ -62,11 +57,7 @@ impl Events {
             None | Some(Format::Wide) => self.show(context, &mut table, &listed)?,
             Some(format) => context.print(&output::list(format, Kind::Event, listed.clone()))?,
         }
-        if self.watch {
-            self.follow(context, &mut table, (about, listed)).await
-        } else {
-            Ok(Exit::Success)
-        }
+        if self.watch { self.follow(context, &mut table, (about, listed)).await } else { Ok(Exit::Success) }
     }
 
     fn wanted(&self, event: &Value, about: Option<&str>) -> bool {
@@ -81,11 +72,7 @@ impl Events {
             header.insert(0, "NAMESPACE");
         }
         let table = Table::new(header).colored(context.color);
-        if self.no_headers {
-            table.without_header()
-        } else {
-            table
-        }
+        if self.no_headers { table.without_header() } else { table }
     }
 
     fn show(&self, context: &Context, table: &mut Table, events: &[Value]) -> Result<()> {

@@ -45,9 +45,7 @@ impl Exec {
             ));
         }
         if self.command.is_empty() {
-            return Err(Error::Usage(
-                "you must specify at least one command for the container".to_owned(),
-            ));
+            return Err(Error::Usage("you must specify at least one command for the container".to_owned()));
         }
         let pod = context.pod(&resource::pod_name(&self.pod)?)?;
         let object = context.client.pod(&pod).await?;
@@ -59,11 +57,7 @@ impl Exec {
         for word in &self.command {
             query::push(&mut url, "command", word);
         }
-        let socket = context
-            .client
-            .web_socket(&pod, &url)
-            .await
-            .map_err(not_upgraded)?;
+        let socket = context.client.web_socket(&pod, &url).await.map_err(not_upgraded)?;
         Ok(session::run(socket, streams).await?.exit())
     }
 }
@@ -74,9 +68,7 @@ pub(super) fn refuse_completed(pod: &Value, what: &str) -> Result<()> {
         return Ok(());
     }
     let phase = field::text(pod, "/status/phase");
-    Err(Error::Usage(format!(
-        "cannot {what} a container in a completed pod; current phase is {phase}"
-    )))
+    Err(Error::Usage(format!("cannot {what} a container in a completed pod; current phase is {phase}")))
 }
 
 /// What kubectl says when a session is refused.

@@ -68,16 +68,9 @@ impl Get {
         for kind in kinds(&targets) {
             let (objects, worst) = self.collect(context, kind, &targets).await?;
             exit = exit.worse(worst);
-            let objects = objects
-                .into_iter()
-                .filter(|object| selector.matches(object))
-                .collect();
+            let objects = objects.into_iter().filter(|object| selector.matches(object)).collect();
             let single = targets.len() == 1 && targets[0].name.is_some();
-            found.push(Found {
-                kind,
-                objects,
-                single,
-            });
+            found.push(Found { kind, objects, single });
         }
         let any = found.iter().any(|found| !found.objects.is_empty());
         match &self.output {
@@ -116,10 +109,8 @@ impl Get {
         for Found { kind, objects, .. } in found.into_iter().filter(|found| !found.objects.is_empty()) {
             let mut text = if first { String::new() } else { "\n".to_owned() };
             first = false;
-            let rows: Vec<Row> = objects
-                .iter()
-                .map(|object| self.row(context, kind, object, several))
-                .collect();
+            let rows: Vec<Row> =
+                objects.iter().map(|object| self.row(context, kind, object, several)).collect();
             text.push_str(&self.table(context, kind).render(&rows));
             context.print(&text)?;
         }
@@ -145,11 +136,7 @@ impl Get {
         }
         // TYPE says Normal or Warning for events alone.
         let table = Table::new(header).colored(context.color && matches!(kind, Kind::Pod | Kind::Event));
-        if self.no_headers {
-            table.without_header()
-        } else {
-            table
-        }
+        if self.no_headers { table.without_header() } else { table }
     }
 
     fn row(&self, context: &Context, kind: Kind, object: &Value, with_kind: bool) -> Row {
@@ -169,15 +156,8 @@ impl Get {
         }
         if self.show_labels {
             let labels = field::pairs(object, "/metadata/labels");
-            let labels: Vec<String> = labels
-                .iter()
-                .map(|(key, value)| format!("{key}={value}"))
-                .collect();
-            row.push(if labels.is_empty() {
-                "<none>".to_owned()
-            } else {
-                labels.join(",")
-            });
+            let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            row.push(if labels.is_empty() { "<none>".to_owned() } else { labels.join(",") });
         }
         row
     }
@@ -188,16 +168,12 @@ impl Get {
             [kind @ (Kind::Pod | Kind::Event)] => *kind,
             [_] => return Err(Error::Usage("only pods and events can be watched".to_owned())),
             _ => {
-                return Err(Error::Usage(
-                    "you may only specify a single resource type to watch".to_owned(),
-                ));
+                return Err(Error::Usage("you may only specify a single resource type to watch".to_owned()));
             }
         };
         let names: Vec<String> = targets.iter().filter_map(|target| target.name.clone()).collect();
         if names.len() > 1 {
-            return Err(Error::Usage(
-                "you may watch one object by its name, or all of a type".to_owned(),
-            ));
+            return Err(Error::Usage("you may watch one object by its name, or all of a type".to_owned()));
         }
         let mut table = self.table(context, kind);
         let (objects, exit) = self.collect(context, kind, targets).await?;
@@ -205,10 +181,7 @@ impl Get {
             return Ok(exit);
         }
         let selector = Selector::parse(&self.selector, "")?;
-        let objects: Vec<Value> = objects
-            .into_iter()
-            .filter(|object| selector.matches(object))
-            .collect();
+        let objects: Vec<Value> = objects.into_iter().filter(|object| selector.matches(object)).collect();
         let mut shown: HashMap<String, u64> = objects.iter().map(identity).collect();
         if !self.watch_only {
             self.show(context, &mut table, (kind, "ADDED"), &objects)?;
@@ -247,19 +220,16 @@ impl Get {
         let text = match &self.output {
             None | Some(Format::Wide) if objects.is_empty() => String::new(),
             None | Some(Format::Wide) => {
-                let mut rows: Vec<Row> = objects
-                    .iter()
-                    .map(|object| self.row(context, kind, object, false))
-                    .collect();
+                let mut rows: Vec<Row> =
+                    objects.iter().map(|object| self.row(context, kind, object, false)).collect();
                 if self.output_watch_events {
                     rows.iter_mut().for_each(|row| row.insert(0, word.to_owned()));
                 }
                 table.render(&rows)
             }
-            Some(format) => objects
-                .iter()
-                .map(|each| self.watched_document(format, kind, (word, each)))
-                .collect(),
+            Some(format) => {
+                objects.iter().map(|each| self.watched_document(format, kind, (word, each))).collect()
+            }
         };
         context.print(&text)
     }
@@ -326,9 +296,7 @@ fn documents(context: &Context, format: &Format, found: Vec<Found>) -> Result<()
 /// The named one does not exist, or a pod does not answer.
 pub(super) async fn fetch(context: &Context, target: &Target, all_namespaces: bool) -> Result<Vec<Value>> {
     if target.name.is_some() && all_namespaces {
-        return Err(Error::Usage(
-            "a resource cannot be retrieved by name across all namespaces".to_owned(),
-        ));
+        return Err(Error::Usage("a resource cannot be retrieved by name across all namespaces".to_owned()));
     }
     let namespace = (!all_namespaces).then(|| context.namespace());
     match (target.kind, &target.name) {
@@ -342,22 +310,14 @@ pub(super) async fn fetch(context: &Context, target: &Target, all_namespaces: bo
             events::sort(&mut all);
             named(all, Kind::Event, name.as_deref())
         }
-        (kind, name) => named(
-            accept::list(context.layout(), kind, namespace)?,
-            kind,
-            name.as_deref(),
-        ),
+        (kind, name) => named(accept::list(context.layout(), kind, namespace)?, kind, name.as_deref()),
     }
 }
 
 fn named(objects: Vec<Value>, kind: Kind, name: Option<&str>) -> Result<Vec<Value>> {
     let Some(name) = name else { return Ok(objects) };
-    let found = objects
-        .into_iter()
-        .find(|object| field::text(object, "/metadata/name") == name);
-    found
-        .map(|object| vec![object])
-        .ok_or_else(|| Error::not_found(kind.plural(), name))
+    let found = objects.into_iter().find(|object| field::text(object, "/metadata/name") == name);
+    found.map(|object| vec![object]).ok_or_else(|| Error::not_found(kind.plural(), name))
 }
 
 /// All pods that answer; one that goes away meanwhile is left out.

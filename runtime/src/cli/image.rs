@@ -53,7 +53,9 @@ impl Image {
             Verb::Import { source, name } if source == Path::new("-") => {
                 verbs::import(layout, Source::Stream(&mut std::io::stdin().lock()), name.as_deref(), out)
             }
-            Verb::Import { source, name } => verbs::import(layout, Source::Path(&source), name.as_deref(), out),
+            Verb::Import { source, name } => {
+                verbs::import(layout, Source::Path(&source), name.as_deref(), out)
+            }
             Verb::Ls { quiet } => verbs::ls(layout, quiet, now, out),
             Verb::Rm { names } => verbs::rm(layout, &names, out),
             Verb::Inspect { names } => verbs::inspect(layout, &names, out),

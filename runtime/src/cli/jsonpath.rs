@@ -65,10 +65,7 @@ impl Template {
     /// # Errors
     /// It is not in the language above.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        let problem = |problem| Error {
-            template: text.to_owned(),
-            problem,
-        };
+        let problem = |problem| Error { template: text.to_owned(), problem };
         let braced = match text.trim() {
             bare if bare.starts_with(['.', '[']) && !bare.contains(['{', '}']) => format!("{{{bare}}}"),
             _ => text.to_owned(),
@@ -127,19 +124,18 @@ pub fn plain(value: &Value) -> String {
 }
 
 fn find<'a>(steps: &[Step], object: &'a Value) -> Vec<&'a Value> {
-    steps.iter().fold(vec![object], |values, step| {
-        values.into_iter().flat_map(|value| apply(step, value)).collect()
-    })
+    steps
+        .iter()
+        .fold(vec![object], |values, step| values.into_iter().flat_map(|value| apply(step, value)).collect())
 }
 
 fn apply<'a>(step: &Step, value: &'a Value) -> Vec<&'a Value> {
     let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
     match step {
         Step::Field(name) => value.get(name).into_iter().collect(),
-        Step::Index(index) => position(*index, items.len())
-            .and_then(|index| items.get(index))
-            .into_iter()
-            .collect(),
+        Step::Index(index) => {
+            position(*index, items.len()).and_then(|index| items.get(index)).into_iter().collect()
+        }
         Step::Slice(start, end) => {
             let bound = |index: Option<i64>, default: usize| match index {
                 Some(index) => position(index, items.len()).unwrap_or(0).min(items.len()),
@@ -259,22 +255,13 @@ mod tests {
             ("{.items[?(@.name!='two')].n}", "1 3"),
             ("{.items[?(@.on)].name}", "one"),
             ("{.items[?(@.on==true)].name}", "one"),
-            (
-                "{.items[*].conditions[?(@.type==\"Ready\")].status}",
-                "True False",
-            ),
-            (
-                "{range .items[*]}{.name}{\"\\t\"}{.n}{\"\\n\"}{end}",
-                "one\t1\ntwo\t2\nthree\t3\n",
-            ),
+            ("{.items[*].conditions[?(@.type==\"Ready\")].status}", "True False"),
+            ("{range .items[*]}{.name}{\"\\t\"}{.n}{\"\\n\"}{end}", "one\t1\ntwo\t2\nthree\t3\n"),
             ("{range .items}{.name},{end}", "one,two,three,"),
             ("{.missing.field}", ""),
             ("{.items[9].name}", ""),
             ("name: {.items[0].name}!", "name: one!"),
-            (
-                "{.items[0].conditions}",
-                "[{\"status\":\"True\",\"type\":\"Ready\"}]",
-            ),
+            ("{.items[0].conditions}", "[{\"status\":\"True\",\"type\":\"Ready\"}]"),
         ] {
             assert_eq!(render(template), text, "{template}");
         }
@@ -282,16 +269,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_told() {
-        for template in [
-            "{.a",
-            "{.a[}",
-            "{range .a}",
-            "{.a[?(@.b 1)]}",
-            "{end}",
-            "{.a[x]}",
-            "{'a}",
-            "{.}x}",
-        ] {
+        for template in ["{.a", "{.a[}", "{range .a}", "{.a[?(@.b 1)]}", "{end}", "{.a[x]}", "{'a}", "{.}x}"]
+        {
             assert!(
                 render(template).starts_with("error parsing jsonpath") || template == "{.}x}",
                 "{template}"

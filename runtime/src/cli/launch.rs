@@ -65,11 +65,7 @@ impl Error {
 
     fn file(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::File {
-            operation,
-            path,
-            source,
-        }
+        move |source| Self::File { operation, path, source }
     }
 }
 
@@ -106,11 +102,7 @@ pub async fn pod(layout: &Layout, accepted: &Accepted) -> Result<(), Error> {
     if let Err(shim::Error::Ended { .. } | shim::Error::Refused { .. }) = &answered {
         // Nobody owns the pod: it goes away as it came.
         let _lock = lock(layout)?;
-        drop(Claim {
-            layout,
-            accepted,
-            kept: false,
-        });
+        drop(Claim { layout, accepted, kept: false });
     }
     Ok(answered?)
 }
@@ -120,12 +112,7 @@ fn lock(layout: &Layout) -> Result<File, Error> {
     let run = layout.run();
     directory(run)?;
     let path = run.join("apply.lock");
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(&path);
+    let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
     let file = file.map_err(Error::file("open", &path))?;
     flock(&file, FlockOperation::LockExclusive).map_err(|error| Error::file("lock", &path)(error.into()))?;
     Ok(file)
@@ -172,19 +159,13 @@ impl<'a> Claim<'a> {
         // Under the lock a dangling link belongs to nobody.
         if fs::symlink_metadata(&link).is_ok() {
             if link.exists() {
-                return Err(Error::Exists {
-                    name: sandbox.name.clone(),
-                });
+                return Err(Error::Exists { name: sandbox.name.clone() });
             }
             fs::remove_file(&link).map_err(Error::file("remove", &link))?;
         }
         let target = Path::new("../../pods").join(&sandbox.uid);
         symlink(target, &link).map_err(Error::file("create", &link))?;
-        Ok(Self {
-            layout,
-            accepted,
-            kept: false,
-        })
+        Ok(Self { layout, accepted, kept: false })
     }
 
     fn keep(mut self) {
@@ -217,9 +198,7 @@ fn record(layout: &Layout, accepted: &Accepted) -> Result<(), Error> {
         write(&hidden, &pod.sandbox_config(), &accepted.sandbox)?;
         fs::rename(&hidden, pod.dir()).map_err(Error::file("rename", &hidden))?;
         let pods = layout.pods();
-        File::open(&pods)
-            .and_then(|pods| pods.sync_all())
-            .map_err(Error::file("sync", &pods))
+        File::open(&pods).and_then(|pods| pods.sync_all()).map_err(Error::file("sync", &pods))
     };
     write().inspect_err(|_| remove_harmlessly(fs::remove_dir_all(&hidden), &hidden))
 }
@@ -248,9 +227,7 @@ mod tests {
             "-",
         );
         let object = objects.unwrap().remove(0);
-        object
-            .accept("default", (uid, "2024-01-02T03:04:05Z".parse().unwrap()), None)
-            .unwrap()
+        object.accept("default", (uid, "2024-01-02T03:04:05Z".parse().unwrap()), None).unwrap()
     }
 
     #[test]

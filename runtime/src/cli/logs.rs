@@ -98,10 +98,7 @@ impl Logs {
             } else {
                 vec![choose::container(context, &object, asked, false)?]
             };
-            sources.extend(containers.into_iter().map(|container| Source {
-                pod: pod.clone(),
-                container,
-            }));
+            sources.extend(containers.into_iter().map(|container| Source { pod: pod.clone(), container }));
         }
         Ok(sources)
     }
@@ -121,10 +118,7 @@ impl Logs {
             }
         }
         if pods.is_empty() {
-            context.note(&format!(
-                "No resources found in {} namespace.",
-                context.namespace()
-            ));
+            context.note(&format!("No resources found in {} namespace.", context.namespace()));
         }
         Ok(pods)
     }
@@ -142,14 +136,9 @@ impl Logs {
         add("previous", flag(self.previous));
         add("timestamps", flag(self.timestamps));
         let tail = self.tail.or(self.selector.is_some().then_some(10));
-        add(
-            "tailLines",
-            tail.filter(|lines| *lines >= 0).map(|lines| lines.to_string()),
-        );
+        add("tailLines", tail.filter(|lines| *lines >= 0).map(|lines| lines.to_string()));
         // Whole seconds, rounded up, at least one.
-        let since = self
-            .since
-            .map(|since| (since.as_secs() + u64::from(since.subsec_nanos() > 0)).max(1));
+        let since = self.since.map(|since| (since.as_secs() + u64::from(since.subsec_nanos() > 0)).max(1));
         add("sinceSeconds", since.map(|seconds| seconds.to_string()));
         add("sinceTime", self.since_time.map(|time| time.to_string()));
         add("limitBytes", self.limit_bytes.map(|bytes| bytes.to_string()));
@@ -235,23 +224,15 @@ pub(super) struct Merged {
 impl Default for Merged {
     fn default() -> Self {
         let (sender, receiver) = mpsc::channel(16);
-        Self {
-            sender,
-            receiver,
-            tasks: JoinSet::new(),
-        }
+        Self { sender, receiver, tasks: JoinSet::new() }
     }
 }
 
 impl Merged {
     /// Follows one container's present instance to its end, each line with its container before it if `prefix` is set.
     pub(super) fn follow(&mut self, client: Client, pod: PodRef, container: String, prefix: bool) {
-        let logs = Logs {
-            follow: true,
-            prefix,
-            pod_running_timeout: Duration::from_secs(20),
-            ..Logs::default()
-        };
+        let logs =
+            Logs { follow: true, prefix, pod_running_timeout: Duration::from_secs(20), ..Logs::default() };
         self.add(client, logs, Source { pod, container });
     }
 
@@ -313,10 +294,7 @@ impl Lines {
     fn new(source: Option<&Source>) -> Self {
         let prefix =
             source.map(|source| format!("[pod/{}/{}] ", source.pod.name, source.container).into_bytes());
-        Self {
-            prefix,
-            partial: Vec::new(),
-        }
+        Self { prefix, partial: Vec::new() }
     }
 
     fn take(&mut self, piece: &[u8]) -> Vec<u8> {
@@ -350,15 +328,8 @@ mod tests {
     use super::*;
 
     fn source() -> Source {
-        let pod = PodRef {
-            namespace: "default".into(),
-            name: "web".into(),
-            uid: "u".into(),
-        };
-        Source {
-            pod,
-            container: "app".into(),
-        }
+        let pod = PodRef { namespace: "default".into(), name: "web".into(), uid: "u".into() };
+        Source { pod, container: "app".into() }
     }
 
     #[test]
@@ -379,14 +350,8 @@ mod tests {
             ..Logs::default()
         };
         let url = logs.url(&source());
-        assert_eq!(
-            url,
-            "/api/v1/namespaces/default/pods/web/log?container=app&follow=true&sinceSeconds=2"
-        );
-        let selected = Logs {
-            selector: Some("a=b".into()),
-            ..Logs::default()
-        };
+        assert_eq!(url, "/api/v1/namespaces/default/pods/web/log?container=app&follow=true&sinceSeconds=2");
+        let selected = Logs { selector: Some("a=b".into()), ..Logs::default() };
         assert!(selected.url(&source()).ends_with("&tailLines=10"));
     }
 }

@@ -55,22 +55,10 @@ pub struct Cli {
 #[derive(Debug, Args)]
 struct Global {
     /// Keep everything below this directory instead of /run/hull, /var/lib/hull and /var/log/pods.
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        env = "HULL_ROOT",
-        help_heading = "Global options"
-    )]
+    #[arg(long, global = true, value_name = "DIR", env = "HULL_ROOT", help_heading = "Global options")]
     root: Option<PathBuf>,
     /// The namespace of the objects spoken of.
-    #[arg(
-        short,
-        long,
-        global = true,
-        value_name = "NAME",
-        help_heading = "Global options"
-    )]
+    #[arg(short, long, global = true, value_name = "NAME", help_heading = "Global options")]
     namespace: Option<String>,
     /// Colour output: on terminals only, always or never. NO_COLOR in the environment turns `auto` off.
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN", help_heading = "Global options")]
@@ -134,11 +122,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Err(error) => {
             let asked = !error.use_stderr();
             // Nothing can be said any more when the help cannot be printed.
-            return if error.print().is_ok() && asked {
-                Exit::Success
-            } else {
-                Exit::Failure
-            };
+            return if error.print().is_ok() && asked { Exit::Success } else { Exit::Failure };
         }
     };
     match cli.act() {
@@ -199,11 +183,7 @@ impl Verb {
 }
 
 fn absolute(path: PathBuf) -> Result<PathBuf> {
-    std::path::absolute(&path).map_err(|source| Error::File {
-        operation: "find",
-        path,
-        source,
-    })
+    std::path::absolute(&path).map_err(|source| Error::File { operation: "find", path, source })
 }
 
 #[cfg(test)]

@@ -23,9 +23,9 @@ impl FromStr for Format {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once('=') {
-            Some(("jsonpath", template)) => Template::parse(template)
-                .map(Self::JsonPath)
-                .map_err(|error| error.to_string()),
+            Some(("jsonpath", template)) => {
+                Template::parse(template).map(Self::JsonPath).map_err(|error| error.to_string())
+            }
             _ => match text {
                 "wide" => Ok(Self::Wide),
                 "json" => Ok(Self::Json),
@@ -62,11 +62,7 @@ pub(super) fn object(format: &Format, kind: Kind, object: &Value) -> String {
 
 /// `pod/web`
 fn name(kind: Kind, object: &Value) -> String {
-    format!(
-        "{}/{}",
-        kind.singular(),
-        object["metadata"]["name"].as_str().unwrap_or_default()
-    )
+    format!("{}/{}", kind.singular(), object["metadata"]["name"].as_str().unwrap_or_default())
 }
 
 /// JSON with the four blanks that kubectl indents with.
@@ -74,9 +70,7 @@ fn indented(value: &Value) -> String {
     let mut bytes = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
     let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
-    value
-        .serialize(&mut serializer)
-        .expect("values have string keys and serialise");
+    value.serialize(&mut serializer).expect("values have string keys and serialise");
     bytes.push(b'\n');
     String::from_utf8(bytes).expect("JSON is UTF-8")
 }
@@ -107,10 +101,7 @@ mod tests {
 
     #[test]
     fn a_list_is_one_document() {
-        let pods = vec![
-            json!({"metadata": {"name": "a"}}),
-            json!({"metadata": {"name": "b"}}),
-        ];
+        let pods = vec![json!({"metadata": {"name": "a"}}), json!({"metadata": {"name": "b"}})];
         assert_eq!(list(&Format::Name, Kind::Pod, pods.clone()), "pod/a\npod/b\n");
         let read: Value = serde_json::from_str(&list(&Format::Json, Kind::Pod, pods)).unwrap();
         assert_eq!(read["kind"], "List");

@@ -93,13 +93,7 @@ pub(super) fn targets(words: &[String]) -> Result<Vec<Target>> {
     let of_kind = |kind| -> Vec<Target> {
         match names {
             [] => vec![Target { kind, name: None }],
-            names => names
-                .iter()
-                .map(|name| Target {
-                    kind,
-                    name: Some(name.clone()),
-                })
-                .collect(),
+            names => names.iter().map(|name| Target { kind, name: Some(name.clone()) }).collect(),
         }
     };
     Ok(kinds.into_iter().flat_map(of_kind).collect())
@@ -107,10 +101,9 @@ pub(super) fn targets(words: &[String]) -> Result<Vec<Target>> {
 
 fn slashed(word: &str) -> Result<Target> {
     match word.split_once('/') {
-        Some((kind, name)) if !name.is_empty() && !name.contains('/') => Ok(Target {
-            kind: Kind::parse(kind)?,
-            name: Some(name.to_owned()),
-        }),
+        Some((kind, name)) if !name.is_empty() && !name.contains('/') => {
+            Ok(Target { kind: Kind::parse(kind)?, name: Some(name.to_owned()) })
+        }
         Some(_) => Err(Error::Usage(format!(
             "arguments in resource/name form must have a single resource and name, not {word:?}"
         ))),
@@ -136,26 +129,15 @@ mod tests {
     fn read(words: &str) -> Option<Vec<(&'static str, Option<String>)>> {
         let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
         let targets = targets(&words).ok()?;
-        Some(
-            targets
-                .into_iter()
-                .map(|target| (target.kind.singular(), target.name))
-                .collect(),
-        )
+        Some(targets.into_iter().map(|target| (target.kind.singular(), target.name)).collect())
     }
 
     #[test]
     fn objects_are_named_as_for_kubectl() {
         let named = |name: &str| Some(name.to_owned());
         assert_eq!(read("po"), Some(vec![("pod", None)]));
-        assert_eq!(
-            read("pods a b"),
-            Some(vec![("pod", named("a")), ("pod", named("b"))])
-        );
-        assert_eq!(
-            read("pod/a svc/b"),
-            Some(vec![("pod", named("a")), ("service", named("b"))])
-        );
+        assert_eq!(read("pods a b"), Some(vec![("pod", named("a")), ("pod", named("b"))]));
+        assert_eq!(read("pod/a svc/b"), Some(vec![("pod", named("a")), ("service", named("b"))]));
         assert_eq!(read("pods,svc"), Some(vec![("pod", None), ("service", None)]));
         for wrong in ["nodes", "pod/a b", "pod/", "pod/a/b"] {
             assert_eq!(read(wrong), None, "{wrong}");

@@ -57,17 +57,10 @@ struct Followed {
 
 impl Followed {
     fn new(context: &Context, pods: &[PodRef]) -> Self {
-        let pods: Vec<_> = pods
-            .iter()
-            .map(|pod| (pod.clone(), Follower::of_pod(&context.client, pod)))
-            .collect();
+        let pods: Vec<_> =
+            pods.iter().map(|pod| (pod.clone(), Follower::of_pod(&context.client, pod))).collect();
         let prefix = pods.len() > 1;
-        Self {
-            pods,
-            logs: Merged::default(),
-            known: HashSet::new(),
-            prefix,
-        }
+        Self { pods, logs: Merged::default(), known: HashSet::new(), prefix }
     }
 
     async fn follow_to_end(&mut self, context: &Context) -> Result {
@@ -98,23 +91,15 @@ impl Followed {
     /// Follows the log of every instance that has begun to run.
     fn follow_new(&mut self, context: &Context, pod: &PodRef, object: &Value) {
         let lists = ["/status/initContainerStatuses", "/status/containerStatuses"];
-        let statuses: Vec<&Value> = lists
-            .into_iter()
-            .flat_map(|list| field::list(object, list))
-            .collect();
+        let statuses: Vec<&Value> = lists.into_iter().flat_map(|list| field::list(object, list)).collect();
         let prefix = self.prefix || statuses.len() > 1;
         for status in statuses {
             let began = field::some(status, "/state/running").is_some()
                 || field::some(status, "/state/terminated/containerID").is_some();
             let name = field::text(status, "/name").to_owned();
-            let instance = (
-                pod.uid.clone(),
-                name.clone(),
-                field::number(status, "/restartCount"),
-            );
+            let instance = (pod.uid.clone(), name.clone(), field::number(status, "/restartCount"));
             if began && self.known.insert(instance) {
-                self.logs
-                    .follow(context.client.clone(), pod.clone(), name, prefix);
+                self.logs.follow(context.client.clone(), pod.clone(), name, prefix);
             }
         }
     }
@@ -133,10 +118,7 @@ fn print(context: &Context, text: Result<Vec<u8>>) -> Result<()> {
 /// The next update of any pod, and whose it is.
 async fn next(
     pods: &mut [(PodRef, Follower)],
-) -> (
-    usize,
-    Option<crate::api::client::Result<crate::api::client::Update>>,
-) {
+) -> (usize, Option<crate::api::client::Result<crate::api::client::Update>>) {
     let waiting = pods
         .iter_mut()
         .enumerate()

@@ -29,19 +29,12 @@ impl Streams {
         if tty && !std::io::stdin().is_terminal() {
             eprintln!("Unable to use a TTY - input is not a terminal or the right kind of file");
         }
-        Self {
-            stdin,
-            tty: tty && std::io::stdin().is_terminal(),
-            detachable: false,
-        }
+        Self { stdin, tty: tty && std::io::stdin().is_terminal(), detachable: false }
     }
 
     /// The parameters of the API.
     pub(super) fn query(self) -> String {
-        format!(
-            "stdin={}&stdout=true&stderr={}&tty={}",
-            self.stdin, !self.tty, self.tty
-        )
+        format!("stdin={}&stdout=true&stderr={}&tty={}", self.stdin, !self.tty, self.tty)
     }
 }
 
@@ -70,11 +63,7 @@ impl End {
 
 /// Carries bytes between this terminal and the process until it ends.
 pub(super) async fn run(socket: WebSocket, streams: Streams) -> Result<End> {
-    let _raw = if streams.tty && streams.stdin {
-        Some(Raw::new()?)
-    } else {
-        None
-    };
+    let _raw = if streams.tty && streams.stdin { Some(Raw::new()?) } else { None };
     let (sender, receiver) = socket.split();
     tokio::select! {
         end = output(receiver) => end,
@@ -124,9 +113,7 @@ async fn output(mut receiver: SplitStream<WebSocket>) -> Result<End> {
 }
 
 fn print(mut to: impl Write, bytes: &[u8]) -> Result<()> {
-    to.write_all(bytes)
-        .and_then(|()| to.flush())
-        .map_err(Error::Output)
+    to.write_all(bytes).and_then(|()| to.flush()).map_err(Error::Output)
 }
 
 /// Reads the `Status` object at the end of a session.
@@ -135,22 +122,12 @@ fn end(status: &[u8]) -> Result<End> {
     if status["status"] == "Success" {
         return Ok(End::Success);
     }
-    let causes = status["details"]["causes"]
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    let code = causes
-        .iter()
-        .find(|cause| cause["reason"] == "ExitCode")
-        .and_then(|cause| cause["message"].as_str());
+    let causes = status["details"]["causes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let code =
+        causes.iter().find(|cause| cause["reason"] == "ExitCode").and_then(|cause| cause["message"].as_str());
     match code.and_then(|code| code.parse().ok()) {
         Some(code) => Ok(End::Code(code)),
-        None => Err(Error::Usage(
-            status["message"]
-                .as_str()
-                .unwrap_or("the session broke off")
-                .to_owned(),
-        )),
+        None => Err(Error::Usage(status["message"].as_str().unwrap_or("the session broke off").to_owned())),
     }
 }
 
@@ -246,10 +223,7 @@ mod tests {
         let code = json!({"status": "Failure", "reason": "NonZeroExitCode", "details": {"causes": [{"reason": "ExitCode", "message": "7"}]}});
         assert_eq!(end(code.to_string().as_bytes()).unwrap(), End::Code(7));
         assert_eq!(end(br#"{"status":"Success"}"#).unwrap(), End::Success);
-        assert_eq!(
-            end(br#"{"status":"Failure","message":"no"}"#).unwrap_err().text(),
-            "error: no"
-        );
+        assert_eq!(end(br#"{"status":"Failure","message":"no"}"#).unwrap_err().text(), "error: no");
     }
 
     #[test]

@@ -23,8 +23,9 @@ pub(super) struct Supervise {
 impl Supervise {
     pub(super) fn act(self, layout: &Layout) -> Result {
         self.log_to_file(layout)?;
-        let socket = descriptor::inherited(wire::SUPERVISOR_FD)
-            .map_err(|_| Error::Usage("descriptor 3 is no socket to hull-shim, which alone starts this".to_owned()))?;
+        let socket = descriptor::inherited(wire::SUPERVISOR_FD).map_err(|_| {
+            Error::Usage("descriptor 3 is no socket to hull-shim, which alone starts this".to_owned())
+        })?;
         let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
         let ended = LocalSet::new().block_on(&runtime, driver::run(layout.clone(), &self.uid, socket));
         ended.map(|()| Exit::Success).map_err(|error| {

@@ -41,7 +41,9 @@ fn parse<T: DeserializeOwned>(input: Value) -> std::result::Result<T, Failed> {
     Ok(serde_json::from_value(input)?)
 }
 
-fn result<T: Serialize, E: Into<Failed>>(result: std::result::Result<T, E>) -> std::result::Result<Value, Failed> {
+fn result<T: Serialize, E: Into<Failed>>(
+    result: std::result::Result<T, E>,
+) -> std::result::Result<Value, Failed> {
     Ok(serde_json::to_value(result.map_err(Into::into)?)?)
 }
 

@@ -25,11 +25,7 @@ fn every_verb_and_every_flag_has_a_help_text() {
     for (path, command) in commands.iter().filter(|(path, _)| !path.contains(" help")) {
         assert!(command.get_about().is_some(), "{path} has no help text");
         for argument in command.get_arguments() {
-            assert!(
-                argument.get_help().is_some(),
-                "{path}: {} has no help text",
-                argument.get_id()
-            );
+            assert!(argument.get_help().is_some(), "{path}: {} has no help text", argument.get_id());
         }
     }
 }
@@ -41,15 +37,8 @@ fn manual_pages_and_completions_are_generated() {
     for page in ["hull.1", "hull-apply.1", "hull-image-import.1"] {
         assert!(directory.path().join(page).exists(), "{page}");
     }
-    assert!(
-        !directory.path().join("hull-task.1").exists(),
-        "hidden verbs have no page"
-    );
-    for shell in [
-        clap_complete::Shell::Bash,
-        clap_complete::Shell::Zsh,
-        clap_complete::Shell::Fish,
-    ] {
+    assert!(!directory.path().join("hull-task.1").exists(), "hidden verbs have no page");
+    for shell in [clap_complete::Shell::Bash, clap_complete::Shell::Zsh, clap_complete::Shell::Fish] {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut command(), "hull", &mut script);
         assert!(String::from_utf8(script).unwrap().contains("describe"), "{shell}");
@@ -93,13 +82,9 @@ fn kubectl_habits_work() {
         let words = std::iter::once("hull").chain(line.split(' '));
         assert!(Cli::try_parse_from(words).is_ok(), "{line}");
     }
-    for line in [
-        "get",
-        "logs web --since 1h --since-time 2024-01-02T03:04:05Z",
-        "apply",
-        "delete",
-        "wait pod/web",
-    ] {
+    for line in
+        ["get", "logs web --since 1h --since-time 2024-01-02T03:04:05Z", "apply", "delete", "wait pod/web"]
+    {
         let words = std::iter::once("hull").chain(line.split(' '));
         assert!(Cli::try_parse_from(words).is_err(), "{line}");
     }

@@ -48,14 +48,8 @@ fn timeout(text: &str) -> std::result::Result<Timeout, String> {
 enum Condition {
     Delete,
     Create,
-    Status {
-        kind: String,
-        value: String,
-    },
-    Path {
-        template: Template,
-        value: Option<String>,
-    },
+    Status { kind: String, value: String },
+    Path { template: Template, value: Option<String> },
 }
 
 impl FromStr for Condition {
@@ -67,10 +61,7 @@ impl FromStr for Condition {
             None if text.eq_ignore_ascii_case("create") => Ok(Self::Create),
             Some(("condition", condition)) => {
                 let (kind, value) = condition.split_once('=').unwrap_or((condition, "true"));
-                Ok(Self::Status {
-                    kind: kind.to_owned(),
-                    value: value.to_owned(),
-                })
+                Ok(Self::Status { kind: kind.to_owned(), value: value.to_owned() })
             }
             Some(("jsonpath", path)) => Self::path(path),
             _ => Err(format!("unrecognized condition: {text:?}")),
@@ -81,9 +72,7 @@ impl FromStr for Condition {
 impl Condition {
     /// `{PATH}=VALUE`, `{PATH}`, or the same without braces; a value may stand in quotes.
     fn path(text: &str) -> std::result::Result<Self, String> {
-        let end = text
-            .rfind('}')
-            .map_or_else(|| text.find('=').unwrap_or(text.len()), |end| end + 1);
+        let end = text.rfind('}').map_or_else(|| text.find('=').unwrap_or(text.len()), |end| end + 1);
         let (template, value) = text.split_at(end);
         let value = match value.strip_prefix('=') {
             Some("") => return Err("jsonpath wait has to have a value after equal sign".to_owned()),
@@ -125,10 +114,7 @@ impl Wait {
     pub(super) async fn act(self, context: &Context) -> Result {
         let targets = resource::targets(&self.what)?;
         if let Some(target) = targets.iter().find(|target| target.kind != Kind::Pod) {
-            return Err(Error::Usage(format!(
-                "only pods can be waited for, not {}",
-                target.kind.plural()
-            )));
+            return Err(Error::Usage(format!("only pods can be waited for, not {}", target.kind.plural())));
         }
         let names = self.names(context, targets).await?;
         if names.is_empty() && self.condition != Condition::Delete {
@@ -167,9 +153,7 @@ impl Wait {
         let selector = Selector::parse(labels, "")?;
         let pods = super::get::pods(context, false).await?;
         let pods = pods.iter().filter(|pod| selector.matches(pod));
-        Ok(pods
-            .map(|pod| field::text(pod, "/metadata/name").to_owned())
-            .collect())
+        Ok(pods.map(|pod| field::text(pod, "/metadata/name").to_owned()).collect())
     }
 
     /// Waits for one pod; false when there is nothing to say about it.
@@ -219,11 +203,7 @@ async fn created(context: &Context, name: &str) -> Result<PodRef> {
 async fn gone(context: &Context, pod: &PodRef) -> Result<()> {
     let failed = |path: &std::path::Path| {
         let path = path.to_owned();
-        move |source| Error::File {
-            operation: "watch",
-            path,
-            source,
-        }
+        move |source| Error::File { operation: "watch", path, source }
     };
     let pods = context.layout().pods();
     let watch = Watch::new().map_err(failed(&pods))?;
@@ -288,10 +268,7 @@ pub(super) async fn until_up(context: &Context, pods: &[PodRef], timeout: Durati
 }
 
 async fn up(context: &Context, pod: &PodRef) -> Result {
-    let ready = Condition::Status {
-        kind: "Ready".to_owned(),
-        value: "True".to_owned(),
-    };
+    let ready = Condition::Status { kind: "Ready".to_owned(), value: "True".to_owned() };
     let mut follower = Follower::of_pod(&context.client, pod);
     while let Some(update) = follower.next().await {
         let object = update?.object;
@@ -309,10 +286,8 @@ async fn up(context: &Context, pod: &PodRef) -> Result {
             }
             return Ok(Exit::Success);
         }
-        context.progress(&format!(
-            "pod/{}: {}/{} {}",
-            pod.name, summary.ready, summary.total, summary.status
-        ));
+        context
+            .progress(&format!("pod/{}: {}/{} {}", pod.name, summary.ready, summary.total, summary.status));
     }
     Err(Error::not_found("pods", &pod.name))
 }
@@ -335,22 +310,13 @@ mod tests {
             ("jsonpath=.status.phase=Running", true),
             ("jsonpath={.status.phase}", true),
             ("jsonpath={.status.podIP}", false),
-            (
-                "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}=True",
-                true,
-            ),
+            ("jsonpath={.status.conditions[?(@.type==\"Ready\")].status}=True", true),
             ("create", true),
             ("delete", false),
         ] {
             assert_eq!(text.parse::<Condition>().unwrap().met(&pod), met, "{text}");
         }
-        for wrong in [
-            "ready",
-            "jsonpath={.a}=",
-            "jsonpath={.a}x",
-            "phase=Running",
-            "jsonpath='{.a}'=x",
-        ] {
+        for wrong in ["ready", "jsonpath={.a}=", "jsonpath={.a}x", "phase=Running", "jsonpath='{.a}'=x"] {
             assert!(wrong.parse::<Condition>().is_err(), "{wrong}");
         }
     }

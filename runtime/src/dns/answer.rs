@@ -53,10 +53,7 @@ impl Follow {
         if let Some(found) = upstream.and_then(read::addresses) {
             reply.rcode = found.rcode;
             let owner = self.chain.last();
-            let record = |address| Record {
-                owner: owner.cloned(),
-                data: Data::Address(address),
-            };
+            let record = |address| Record { owner: owner.cloned(), data: Data::Address(address) };
             reply.answers.extend(found.addresses.into_iter().map(record));
         }
         reply.write(&query, limit(&query, self.transport))
@@ -85,11 +82,7 @@ pub fn answer(zone: &Zone, packet: &[u8], transport: Transport) -> Answer {
         End::Outside => match chain.last() {
             Some(target) if matches!(query.kind, TYPE_A | TYPE_AAAA) => {
                 let query = write::question(query.id, target, query.kind);
-                Answer::Follow(Follow {
-                    query,
-                    chain,
-                    transport,
-                })
+                Answer::Follow(Follow { query, chain, transport })
             }
             Some(_) | None => send(reply(zone, &chain, Some(Node::Empty), query.kind)),
         },
@@ -132,21 +125,11 @@ fn follow_inside(zone: &Zone, start: Option<Node>, kind: u16) -> (Vec<Name>, End
 /// One CNAME record per step.
 fn aliases(chain: &[Name]) -> Vec<Record> {
     let owners = std::iter::once(None).chain(chain.iter().cloned().map(Some));
-    owners
-        .zip(chain)
-        .map(|(owner, target)| Record {
-            owner,
-            data: Data::Alias(target.clone()),
-        })
-        .collect()
+    owners.zip(chain).map(|(owner, target)| Record { owner, data: Data::Alias(target.clone()) }).collect()
 }
 
 fn reply(zone: &Zone, chain: &[Name], node: Option<Node>, kind: u16) -> Reply {
-    let mut reply = Reply::only(if node.is_some() {
-        Rcode::Success
-    } else {
-        Rcode::NoSuchName
-    });
+    let mut reply = Reply::only(if node.is_some() { Rcode::Success } else { Rcode::NoSuchName });
     reply.authoritative = true;
     reply.answers = aliases(chain);
     let before = reply.answers.len();
@@ -156,10 +139,7 @@ fn reply(zone: &Zone, chain: &[Name], node: Option<Node>, kind: u16) -> Reply {
     let asked_for_alias = matches!(kind, TYPE_CNAME | TYPE_ANY) && before > 0;
     if reply.answers.len() == before && !asked_for_alias {
         let domain = zone.domain().clone();
-        reply.authority = Some(Record {
-            owner: Some(domain.clone()),
-            data: Data::Authority(domain),
-        });
+        reply.authority = Some(Record { owner: Some(domain.clone()), data: Data::Authority(domain) });
     }
     reply
 }
@@ -167,12 +147,7 @@ fn reply(zone: &Zone, chain: &[Name], node: Option<Node>, kind: u16) -> Reply {
 /// Adds what of a name is of the type that was asked for.
 fn fill(reply: &mut Reply, zone: &Zone, owner: Option<&Name>, (node, kind): (Node, u16)) {
     let wants = |one: u16| kind == one || kind == TYPE_ANY;
-    let mut add = |data| {
-        reply.answers.push(Record {
-            owner: owner.cloned(),
-            data,
-        })
-    };
+    let mut add = |data| reply.answers.push(Record { owner: owner.cloned(), data });
     match node {
         Node::Apex if wants(TYPE_SOA) => add(Data::Authority(zone.domain().clone())),
         Node::Text(text) if wants(TYPE_TXT) => add(Data::Text(text)),

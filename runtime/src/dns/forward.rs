@@ -61,9 +61,7 @@ impl Drop for Place<'_> {
 impl Forwarder {
     pub(super) fn new(upstream: Upstream) -> io::Result<Self> {
         let adopt = |socket: Option<std::net::UdpSocket>| {
-            let socket = socket
-                .map(|socket| socket.set_nonblocking(true).map(|()| socket))
-                .transpose()?;
+            let socket = socket.map(|socket| socket.set_nonblocking(true).map(|()| socket)).transpose()?;
             socket.map(UdpSocket::from_std).transpose()
         };
         Ok(Self {
@@ -98,11 +96,7 @@ impl Forwarder {
         let socket = if server.is_ipv4() { &self.v4 } else { &self.v6 }.as_ref()?;
         let (_, question) = read::id_and_question(query)?;
         let (sender, receiver) = oneshot::channel();
-        let place = self.register(Waiting {
-            server,
-            question,
-            reply: sender,
-        })?;
+        let place = self.register(Waiting { server, question, reply: sender })?;
         let mut packet = query.to_vec();
         packet[..2].copy_from_slice(&place.id.to_be_bytes());
         let answer = async {
@@ -130,10 +124,7 @@ impl Forwarder {
 
     /// Gives replies to those who wait for them, for ever.
     pub(super) async fn receive(&self) {
-        tokio::join!(
-            self.receive_from(self.v4.as_ref()),
-            self.receive_from(self.v6.as_ref())
-        );
+        tokio::join!(self.receive_from(self.v4.as_ref()), self.receive_from(self.v6.as_ref()));
     }
 
     async fn receive_from(&self, socket: Option<&UdpSocket>) {

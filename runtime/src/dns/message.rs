@@ -51,9 +51,7 @@ impl Name {
         let text = text.strip_suffix('.').unwrap_or(text);
         let mut wire = Vec::with_capacity(text.len() + 2);
         for label in text.split('.') {
-            let length = u8::try_from(label.len())
-                .ok()
-                .filter(|length| (1..=63).contains(length))?;
+            let length = u8::try_from(label.len()).ok().filter(|length| (1..=63).contains(length))?;
             wire.push(length);
             wire.extend(label.bytes().map(|byte| byte.to_ascii_lowercase()));
         }

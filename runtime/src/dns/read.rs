@@ -67,22 +67,12 @@ impl<'a> Query<'a> {
                 edns = Some((record.class, version));
             }
         }
-        Some(Self {
-            id,
-            flags,
-            question,
-            labels,
-            kind,
-            class,
-            edns,
-        })
+        Some(Self { id, flags, question, labels, kind, class, edns })
     }
 
     /// How long a reply by UDP may be.
     pub(super) fn udp_limit(&self) -> usize {
-        self.edns.map_or(UDP_MINIMUM, |(size, _)| {
-            usize::from(size).clamp(UDP_MINIMUM, UDP_MAXIMUM)
-        })
+        self.edns.map_or(UDP_MINIMUM, |(size, _)| usize::from(size).clamp(UDP_MINIMUM, UDP_MAXIMUM))
     }
 }
 
@@ -112,14 +102,8 @@ pub(super) fn addresses(reply: &[u8]) -> Option<Addresses> {
         // What a truncated reply still has is better than nothing.
         let Some(record) = reader.record() else { break };
         let address = match (record.kind, record.data.len()) {
-            (TYPE_A, 4) => record
-                .data
-                .first_chunk()
-                .map(|bytes| IpAddr::V4(Ipv4Addr::from(*bytes))),
-            (TYPE_AAAA, 16) => record
-                .data
-                .first_chunk()
-                .map(|bytes| IpAddr::V6(Ipv6Addr::from(*bytes))),
+            (TYPE_A, 4) => record.data.first_chunk().map(|bytes| IpAddr::V4(Ipv4Addr::from(*bytes))),
+            (TYPE_AAAA, 16) => record.data.first_chunk().map(|bytes| IpAddr::V6(Ipv6Addr::from(*bytes))),
             _ => None,
         };
         addresses.extend(address);
@@ -172,9 +156,7 @@ impl<'a> Reader<'a> {
     }
 
     fn number(&mut self) -> Option<u16> {
-        self.take(2)?
-            .first_chunk()
-            .map(|bytes| u16::from_be_bytes(*bytes))
+        self.take(2)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
     }
 
     /// A name without compression, which a question has no use for, in lower case.
@@ -211,11 +193,6 @@ impl<'a> Reader<'a> {
         let (kind, class) = (self.number()?, self.number()?);
         let ttl = u32::from_be_bytes(*self.take(4)?.first_chunk()?);
         let length = self.number()?;
-        Some(RawRecord {
-            kind,
-            class,
-            ttl,
-            data: self.take(usize::from(length))?,
-        })
+        Some(RawRecord { kind, class, ttl, data: self.take(usize::from(length))? })
     }
 }

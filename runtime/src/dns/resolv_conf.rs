@@ -25,8 +25,7 @@ impl ResolvConf {
             let mut values = words.map(str::to_owned);
             match keyword {
                 Some("nameserver") => {
-                    conf.nameservers
-                        .extend(values.next().and_then(|word| word.parse::<IpAddr>().ok()));
+                    conf.nameservers.extend(values.next().and_then(|word| word.parse::<IpAddr>().ok()));
                 }
                 Some("search") => conf.searches = values.collect(),
                 Some("domain") => conf.searches = values.take(1).collect(),
@@ -40,10 +39,7 @@ impl ResolvConf {
     /// Where the nameservers are asked.
     #[must_use]
     pub fn servers(&self) -> Vec<SocketAddr> {
-        self.nameservers
-            .iter()
-            .map(|address| SocketAddr::new(*address, 53))
-            .collect()
+        self.nameservers.iter().map(|address| SocketAddr::new(*address, 53)).collect()
     }
 }
 
@@ -58,10 +54,7 @@ mod tests {
         let conf = ResolvConf::parse(text);
         assert_eq!(
             conf.nameservers,
-            [
-                "127.0.0.53".parse::<IpAddr>().unwrap(),
-                "2001:db8::1".parse().unwrap()
-            ]
+            ["127.0.0.53".parse::<IpAddr>().unwrap(), "2001:db8::1".parse().unwrap()]
         );
         assert_eq!(conf.searches, ["a.example", "b.example"]);
         assert_eq!(conf.options, ["edns0", "ndots:2"]);

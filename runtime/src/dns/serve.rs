@@ -81,21 +81,12 @@ impl Listeners {
     /// # Errors
     /// When the address is not there, is taken, or the port needs a capability.
     pub async fn bind(listen: SocketAddr) -> Result<Self, Error> {
-        let fail = |transport| {
-            move |source| Error::Bind {
-                listen,
-                transport,
-                source,
-            }
-        };
+        let fail = |transport| move |source| Error::Bind { listen, transport, source };
         let udp = UdpSocket::bind(listen).await.map_err(fail("UDP"))?;
         // Port 0 asks for any one; both are to be the same.
         let listen = udp.local_addr().map_err(fail("UDP"))?;
         let tcp = TcpListener::bind(listen).await.map_err(fail("TCP"))?;
-        Ok(Self {
-            udp: Arc::new(udp),
-            tcp,
-        })
+        Ok(Self { udp: Arc::new(udp), tcp })
     }
 
     /// Where it listens.

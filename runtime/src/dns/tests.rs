@@ -14,11 +14,7 @@ use super::*;
 use crate::manifest::pod::Protocol;
 
 fn port(name: &str, port: u16) -> ServicePort {
-    ServicePort {
-        name: (!name.is_empty()).then(|| name.to_owned()),
-        protocol: Protocol::Tcp,
-        port,
-    }
+    ServicePort { name: (!name.is_empty()).then(|| name.to_owned()), protocol: Protocol::Tcp, port }
 }
 
 fn service(name: &str, address: [u8; 4]) -> ServiceRecord {
@@ -32,20 +28,11 @@ fn service(name: &str, address: [u8; 4]) -> ServiceRecord {
 }
 
 fn headless(name: &str, endpoints: Vec<Endpoint>) -> ServiceRecord {
-    ServiceRecord {
-        cluster_ip: None,
-        headless: true,
-        endpoints,
-        ..service(name, [0; 4])
-    }
+    ServiceRecord { cluster_ip: None, headless: true, endpoints, ..service(name, [0; 4]) }
 }
 
 fn alias(name: &str, target: &str) -> ServiceRecord {
-    ServiceRecord {
-        cluster_ip: None,
-        external_name: Some(target.to_owned()),
-        ..service(name, [0; 4])
-    }
+    ServiceRecord { cluster_ip: None, external_name: Some(target.to_owned()), ..service(name, [0; 4]) }
 }
 
 fn zone() -> Zone {
@@ -73,9 +60,7 @@ fn query(name: &str, kind: TYPE) -> Vec<u8> {
     let mut packet = Packet::new_query(0x1234);
     packet.set_flags(PacketFlag::RECURSION_DESIRED);
     let name = simple_dns::Name::new_unchecked(name);
-    packet
-        .questions
-        .push(Question::new(name, QTYPE::TYPE(kind), CLASS::IN.into(), false));
+    packet.questions.push(Question::new(name, QTYPE::TYPE(kind), CLASS::IN.into(), false));
     packet.build_bytes_vec().unwrap()
 }
 
@@ -117,31 +102,18 @@ fn show(record: &simple_dns::ResourceRecord<'_>) -> String {
 }
 
 fn found(texts: &[&str]) -> (RCODE, Vec<String>) {
-    (
-        RCODE::NoError,
-        texts.iter().map(|text| (*text).to_owned()).collect(),
-    )
+    (RCODE::NoError, texts.iter().map(|text| (*text).to_owned()).collect())
 }
 
 #[test]
 fn a_service_has_its_address_whatever_the_case() {
-    assert_eq!(
-        ask("mysvc.default.svc.cluster.local", TYPE::A),
-        found(&["10.96.3.4"])
-    );
-    assert_eq!(
-        ask("MySvc.Default.SVC.cluster.LOCAL", TYPE::A),
-        found(&["10.96.3.4"])
-    );
+    assert_eq!(ask("mysvc.default.svc.cluster.local", TYPE::A), found(&["10.96.3.4"]));
+    assert_eq!(ask("MySvc.Default.SVC.cluster.LOCAL", TYPE::A), found(&["10.96.3.4"]));
 }
 
 #[test]
 fn a_name_without_the_type_has_no_data_and_an_unknown_one_does_not_exist() {
-    for name in [
-        "mysvc.default.svc.cluster.local",
-        "default.svc.cluster.local",
-        "svc.cluster.local",
-    ] {
+    for name in ["mysvc.default.svc.cluster.local", "default.svc.cluster.local", "svc.cluster.local"] {
         assert_eq!(ask(name, TYPE::AAAA), found(&[]));
     }
     let missing = (RCODE::NameError, vec![]);
@@ -159,76 +131,35 @@ fn a_name_without_the_type_has_no_data_and_an_unknown_one_does_not_exist() {
 
 #[test]
 fn a_headless_service_has_its_endpoints() {
-    assert_eq!(
-        ask("db.default.svc.cluster.local", TYPE::A),
-        found(&["10.87.0.200", "10.87.0.201"])
-    );
-    assert_eq!(
-        ask("first.db.default.svc.cluster.local", TYPE::A),
-        found(&["10.87.0.200"])
-    );
-    assert_eq!(
-        ask("10-87-0-201.db.default.svc.cluster.local", TYPE::A),
-        found(&["10.87.0.201"])
-    );
+    assert_eq!(ask("db.default.svc.cluster.local", TYPE::A), found(&["10.87.0.200", "10.87.0.201"]));
+    assert_eq!(ask("first.db.default.svc.cluster.local", TYPE::A), found(&["10.87.0.200"]));
+    assert_eq!(ask("10-87-0-201.db.default.svc.cluster.local", TYPE::A), found(&["10.87.0.201"]));
 }
 
 #[test]
 fn named_ports_have_srv_records_and_others_have_not() {
     let at = "mysvc.default.svc.cluster.local:80";
-    assert_eq!(
-        ask("_http._tcp.mysvc.default.svc.cluster.local", TYPE::SRV),
-        found(&[at])
-    );
-    let reply = ask_by(
-        "_http._tcp.mysvc.default.svc.cluster.local",
-        TYPE::SRV,
-        Transport::Udp,
-    );
-    assert_eq!(
-        show(&Packet::parse(&reply).unwrap().additional_records[0]),
-        "10.96.3.4"
-    );
-    assert_eq!(
-        ask("_http._udp.mysvc.default.svc.cluster.local", TYPE::SRV).0,
-        RCODE::NameError
-    );
+    assert_eq!(ask("_http._tcp.mysvc.default.svc.cluster.local", TYPE::SRV), found(&[at]));
+    let reply = ask_by("_http._tcp.mysvc.default.svc.cluster.local", TYPE::SRV, Transport::Udp);
+    assert_eq!(show(&Packet::parse(&reply).unwrap().additional_records[0]), "10.96.3.4");
+    assert_eq!(ask("_http._udp.mysvc.default.svc.cluster.local", TYPE::SRV).0, RCODE::NameError);
     assert_eq!(
         ask("_http._tcp.db.default.svc.cluster.local", TYPE::SRV),
-        found(&[
-            "first.db.default.svc.cluster.local:8080",
-            "10-87-0-201.db.default.svc.cluster.local:8080"
-        ])
+        found(&["first.db.default.svc.cluster.local:8080", "10-87-0-201.db.default.svc.cluster.local:8080"])
     );
     assert_eq!(ask("_tcp.mysvc.default.svc.cluster.local", TYPE::SRV), found(&[]));
 }
 
 #[test]
 fn addresses_lead_back_to_names_and_foreign_ones_are_asked_for() {
-    assert_eq!(
-        ask("4.3.96.10.in-addr.arpa", TYPE::PTR),
-        found(&["mysvc.default.svc.cluster.local"])
-    );
-    assert_eq!(
-        ask("200.0.87.10.in-addr.arpa", TYPE::PTR),
-        found(&["first.db.default.svc.cluster.local"])
-    );
-    assert_eq!(
-        answer(
-            &zone(),
-            &query("1.2.0.192.in-addr.arpa", TYPE::PTR),
-            Transport::Udp
-        ),
-        Answer::Forward
-    );
+    assert_eq!(ask("4.3.96.10.in-addr.arpa", TYPE::PTR), found(&["mysvc.default.svc.cluster.local"]));
+    assert_eq!(ask("200.0.87.10.in-addr.arpa", TYPE::PTR), found(&["first.db.default.svc.cluster.local"]));
+    assert_eq!(answer(&zone(), &query("1.2.0.192.in-addr.arpa", TYPE::PTR), Transport::Udp), Answer::Forward);
 }
 
 #[test]
 fn pods_have_names_and_the_domain_tells_its_version() {
-    assert_eq!(
-        ask("10-87-0-5.default.pod.cluster.local", TYPE::A),
-        found(&["10.87.0.5"])
-    );
+    assert_eq!(ask("10-87-0-5.default.pod.cluster.local", TYPE::A), found(&["10.87.0.5"]));
     assert_eq!(ask("dns-version.cluster.local", TYPE::TXT), found(&["1.1.0"]));
     assert_eq!(ask("cluster.local", TYPE::SOA), found(&["ns.dns.cluster.local"]));
 }
@@ -237,10 +168,7 @@ fn pods_have_names_and_the_domain_tells_its_version() {
 fn an_alias_is_followed_inside_the_domain() {
     let both = found(&["-> mysvc.default.svc.cluster.local", "10.96.3.4"]);
     assert_eq!(ask("inside.default.svc.cluster.local", TYPE::A), both);
-    assert_eq!(
-        ask("outside.default.svc.cluster.local", TYPE::CNAME),
-        found(&["-> www.example.com"])
-    );
+    assert_eq!(ask("outside.default.svc.cluster.local", TYPE::CNAME), found(&["-> www.example.com"]));
     // An alias of itself ends somewhere.
     assert_eq!(ask("round.default.svc.cluster.local", TYPE::A).0, RCODE::NoError);
 }
@@ -248,35 +176,19 @@ fn an_alias_is_followed_inside_the_domain() {
 #[test]
 fn an_alias_that_leads_outside_is_asked_for_there() {
     let asked = query("Outside.default.svc.cluster.local", TYPE::A);
-    let Answer::Follow(follow) = answer(&zone(), &asked, Transport::Udp) else {
-        panic!("not followed")
-    };
+    let Answer::Follow(follow) = answer(&zone(), &asked, Transport::Udp) else { panic!("not followed") };
     let upstream = Packet::parse(&follow.query).unwrap();
     assert_eq!(upstream.questions[0].qname.to_string(), "www.example.com");
     let mut reply = upstream.into_reply();
     let name = simple_dns::Name::new_unchecked("www.example.com");
     let a = RData::A(Ipv4Addr::new(192, 0, 2, 7).into());
-    reply
-        .answers
-        .push(simple_dns::ResourceRecord::new(name, CLASS::IN, 60, a));
+    reply.answers.push(simple_dns::ResourceRecord::new(name, CLASS::IN, 60, a));
     let whole = follow.finish(&asked, Some(&reply.build_bytes_vec_compressed().unwrap()));
     let whole = Packet::parse(&whole).unwrap();
-    assert_eq!(
-        whole.questions[0].qname.to_string(),
-        "Outside.default.svc.cluster.local"
-    );
-    let shown: Vec<_> = whole
-        .answers
-        .iter()
-        .map(|record| format!("{} {}", record.name, show(record)))
-        .collect();
-    assert_eq!(
-        shown,
-        [
-            "Outside.default.svc.cluster.local -> www.example.com",
-            "www.example.com 192.0.2.7"
-        ]
-    );
+    assert_eq!(whole.questions[0].qname.to_string(), "Outside.default.svc.cluster.local");
+    let shown: Vec<_> =
+        whole.answers.iter().map(|record| format!("{} {}", record.name, show(record))).collect();
+    assert_eq!(shown, ["Outside.default.svc.cluster.local -> www.example.com", "www.example.com 192.0.2.7"]);
     let alone = follow.finish(&asked, None);
     assert_eq!(Packet::parse(&alone).unwrap().rcode(), RCODE::ServerFailure);
 }
@@ -378,10 +290,7 @@ proptest! {
 /// Runs the resolver on loopback, with an upstream that answers with `last` as the address's last byte, and
 /// `test`.
 fn with_resolver<F: Future<Output = ()>>(test: impl FnOnce(SocketAddr, UdpSocket) -> F) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let upstream = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let servers = vec![upstream.local_addr().unwrap()];
@@ -389,14 +298,7 @@ fn with_resolver<F: Future<Output = ()>>(test: impl FnOnce(SocketAddr, UdpSocket
         let listeners = Listeners::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let at = listeners.local_addr().unwrap();
         let (_keep, zone) = watch::channel(Arc::new(zone()));
-        let serve = listeners.serve(
-            zone,
-            Upstream {
-                servers,
-                v4: Some(host_socket),
-                v6: None,
-            },
-        );
+        let serve = listeners.serve(zone, Upstream { servers, v4: Some(host_socket), v6: None });
         tokio::select! {
             ended = serve => panic!("{ended:?}"),
             () = test(at, upstream) => {}
@@ -407,12 +309,7 @@ fn with_resolver<F: Future<Output = ()>>(test: impl FnOnce(SocketAddr, UdpSocket
 fn reply_to(packet: &[u8], address: Ipv4Addr) -> Vec<u8> {
     let mut reply = Packet::parse(packet).unwrap().into_reply();
     let name = reply.questions[0].qname.clone();
-    reply.answers.push(simple_dns::ResourceRecord::new(
-        name,
-        CLASS::IN,
-        60,
-        RData::A(address.into()),
-    ));
+    reply.answers.push(simple_dns::ResourceRecord::new(name, CLASS::IN, 60, RData::A(address.into())));
     reply.build_bytes_vec().unwrap()
 }
 
@@ -431,23 +328,14 @@ fn foreign_names_go_upstream_and_only_the_right_reply_comes_back() {
         assert_eq!(buffer[2..length], asked[2..]);
         // A stranger's guess, a wrong id, another question: none of them is taken.
         let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        stranger
-            .send_to(&reply_to(&buffer[..length], [6, 6, 6, 6].into()), from)
-            .await
-            .unwrap();
+        stranger.send_to(&reply_to(&buffer[..length], [6, 6, 6, 6].into()), from).await.unwrap();
         let mut wrong_id = reply_to(&buffer[..length], [6, 6, 6, 7].into());
         wrong_id[0] ^= 0x55;
         upstream.send_to(&wrong_id, from).await.unwrap();
         let mut other = query("example.org", TYPE::A);
         other[..2].copy_from_slice(&buffer[..2]);
-        upstream
-            .send_to(&reply_to(&other, [6, 6, 6, 8].into()), from)
-            .await
-            .unwrap();
-        upstream
-            .send_to(&reply_to(&buffer[..length], [192, 0, 2, 1].into()), from)
-            .await
-            .unwrap();
+        upstream.send_to(&reply_to(&other, [6, 6, 6, 8].into()), from).await.unwrap();
+        upstream.send_to(&reply_to(&buffer[..length], [192, 0, 2, 1].into()), from).await.unwrap();
         let (length, _) = client.recv_from(&mut buffer).await.unwrap();
         assert_eq!(buffer[..2], asked[..2]);
         assert_eq!(addresses_in(&buffer[..length]), [IpAddr::from([192, 0, 2, 1])]);
@@ -458,20 +346,16 @@ fn foreign_names_go_upstream_and_only_the_right_reply_comes_back() {
 fn a_client_by_tcp_gets_long_replies_and_many() {
     with_resolver(|at, upstream| async move {
         let mut client = TcpStream::connect(at).await.unwrap();
-        for (name, count) in [
-            ("many.default.svc.cluster.local", 100),
-            ("outside.default.svc.cluster.local", 1),
-        ] {
+        for (name, count) in
+            [("many.default.svc.cluster.local", 100), ("outside.default.svc.cluster.local", 1)]
+        {
             let asked = query(name, TYPE::A);
             let framed = [&u16::try_from(asked.len()).unwrap().to_be_bytes()[..], &asked].concat();
             client.write_all(&framed).await.unwrap();
             if count == 1 {
                 let mut buffer = [0; 600];
                 let (length, from) = upstream.recv_from(&mut buffer).await.unwrap();
-                upstream
-                    .send_to(&reply_to(&buffer[..length], [192, 0, 2, 1].into()), from)
-                    .await
-                    .unwrap();
+                upstream.send_to(&reply_to(&buffer[..length], [192, 0, 2, 1].into()), from).await.unwrap();
             }
             let mut reply = vec![0; usize::from(client.read_u16().await.unwrap())];
             client.read_exact(&mut reply).await.unwrap();
@@ -487,10 +371,7 @@ fn a_silent_upstream_ends_in_server_failure() {
         client.send_to(&query("example.com", TYPE::A), at).await.unwrap();
         let mut buffer = [0; 600];
         let (length, _) = client.recv_from(&mut buffer).await.unwrap();
-        assert_eq!(
-            Packet::parse(&buffer[..length]).unwrap().rcode(),
-            RCODE::ServerFailure
-        );
+        assert_eq!(Packet::parse(&buffer[..length]).unwrap().rcode(), RCODE::ServerFailure);
     });
 }
 
@@ -505,9 +386,6 @@ fn queries_beyond_the_bound_fail_at_once() {
         let mut buffer = [0; 600];
         let answer = tokio::time::timeout(std::time::Duration::from_secs(1), client.recv_from(&mut buffer));
         let (length, _) = answer.await.expect("well before any time limit").unwrap();
-        assert_eq!(
-            Packet::parse(&buffer[..length]).unwrap().rcode(),
-            RCODE::ServerFailure
-        );
+        assert_eq!(Packet::parse(&buffer[..length]).unwrap().rcode(), RCODE::ServerFailure);
     });
 }

@@ -47,13 +47,7 @@ pub(super) struct Reply {
 
 impl Reply {
     pub(super) fn only(rcode: Rcode) -> Self {
-        Self {
-            rcode,
-            authoritative: false,
-            answers: Vec::new(),
-            authority: None,
-            additional: Vec::new(),
-        }
+        Self { rcode, authoritative: false, answers: Vec::new(), authority: None, additional: Vec::new() }
     }
 
     /// The reply in wire form. If it is longer than `limit`, first the additional records are left out, then
@@ -81,12 +75,7 @@ impl Reply {
         }
         let edns = query.edns.map(|_| writer.edns(self.rcode));
         let additional = count(additional.len()) + u16::from(edns.is_some());
-        let counts = [
-            1,
-            count(answers.len()),
-            u16::from(self.authority.is_some()),
-            additional,
-        ];
+        let counts = [1, count(answers.len()), u16::from(self.authority.is_some()), additional];
         writer.counts(counts)
     }
 }

@@ -134,8 +134,7 @@ impl Zone {
             self.reverse.extend(name.map(|name| (endpoint.ip, name)));
         }
         self.namespaces.insert(service.namespace.clone());
-        self.services
-            .insert((service.namespace.clone(), service.name.clone()), service);
+        self.services.insert((service.namespace.clone(), service.name.clone()), service);
     }
 
     /// The domain's name, which owns the SOA record.
@@ -146,10 +145,7 @@ impl Zone {
     fn service_name(&self, service: &ServiceRecord, endpoint: Option<&str>) -> Option<Name> {
         let domain = self.domain_labels.join(".");
         let endpoint = endpoint.map(|label| format!("{label}.")).unwrap_or_default();
-        Name::new(&format!(
-            "{endpoint}{}.{}.svc.{domain}",
-            service.name, service.namespace
-        ))
+        Name::new(&format!("{endpoint}{}.{}.svc.{domain}", service.name, service.namespace))
     }
 
     /// Looks a name up by its labels, in lower case.
@@ -198,62 +194,38 @@ impl Zone {
             let addresses: Vec<IpAddr> = service.endpoints.iter().map(|endpoint| endpoint.ip).collect();
             return (!addresses.is_empty()).then_some(Node::Addresses(addresses));
         }
-        Some(
-            service
-                .cluster_ip
-                .map_or(Node::Empty, |ip| Node::Addresses(vec![ip])),
-        )
+        Some(service.cluster_ip.map_or(Node::Empty, |ip| Node::Addresses(vec![ip])))
     }
 
     /// An endpoint by name, or the place where SRV records hang.
     fn below_service(&self, service: &ServiceRecord, label: &str) -> Option<Node> {
         if let Some(protocol) = label.strip_prefix('_') {
-            let has = service
-                .ports
-                .iter()
-                .any(|port| port.name.is_some() && is_protocol(port, protocol));
+            let has = service.ports.iter().any(|port| port.name.is_some() && is_protocol(port, protocol));
             return has.then_some(Node::Empty);
         }
-        let named = service
-            .endpoints
-            .iter()
-            .filter(|endpoint| service.headless && endpoint.label() == label);
+        let named = service.endpoints.iter().filter(|endpoint| service.headless && endpoint.label() == label);
         let addresses: Vec<IpAddr> = named.map(|endpoint| endpoint.ip).collect();
         (!addresses.is_empty()).then_some(Node::Addresses(addresses))
     }
 
     fn targets(&self, service: &ServiceRecord, port: &str, protocol: &str) -> Vec<Target> {
         let find = |ports: &[ServicePort]| {
-            ports
-                .iter()
-                .find(|at| is_named(at, port) && is_protocol(at, protocol))
-                .map(|at| at.port)
+            ports.iter().find(|at| is_named(at, port) && is_protocol(at, protocol)).map(|at| at.port)
         };
         if !service.headless {
-            let target = find(&service.ports)
-                .zip(service.cluster_ip)
-                .zip(self.service_name(service, None));
-            return target
-                .map(|((port, ip), name)| Target { port, name, ip })
-                .into_iter()
-                .collect();
+            let target = find(&service.ports).zip(service.cluster_ip).zip(self.service_name(service, None));
+            return target.map(|((port, ip), name)| Target { port, name, ip }).into_iter().collect();
         }
         let of_endpoint = |endpoint: &Endpoint| {
             let name = self.service_name(service, Some(&endpoint.label()))?;
-            Some(Target {
-                port: find(&endpoint.ports)?,
-                name,
-                ip: endpoint.ip,
-            })
+            Some(Target { port: find(&endpoint.ports)?, name, ip: endpoint.ip })
         };
         service.endpoints.iter().filter_map(of_endpoint).collect()
     }
 }
 
 fn is_named(port: &ServicePort, name: &str) -> bool {
-    port.name
-        .as_deref()
-        .is_some_and(|own| own.eq_ignore_ascii_case(name))
+    port.name.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(name))
 }
 
 fn is_protocol(port: &ServicePort, protocol: &str) -> bool {
@@ -273,9 +245,7 @@ fn reverse_address(labels: &[String]) -> Option<IpAddr> {
         }
         ("ip6", 32) if digits.iter().all(|digit| digit.len() == 1) => {
             let text: String = digits.iter().rev().map(String::as_str).collect();
-            u128::from_str_radix(&text, 16)
-                .ok()
-                .map(|bits| IpAddr::V6(bits.into()))
+            u128::from_str_radix(&text, 16).ok().map(|bits| IpAddr::V6(bits.into()))
         }
         _ => None,
     }

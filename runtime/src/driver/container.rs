@@ -86,12 +86,15 @@ pub async fn image(hands: &Hands, instance: InstanceId, name: &str, policy: Pull
             let took = super::clock::boot_time().since(begun);
             let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
             let pulled = (policy == PullPolicy::Always).then_some((milliseconds, image.size));
-            Input::ImageReady { instance, image: image.reference.clone(), image_id: image.digest_reference(), pulled }
+            Input::ImageReady {
+                instance,
+                image: image.reference.clone(),
+                image_id: image.digest_reference(),
+                pulled,
+            }
         }
         (None, PullPolicy::Never) => failed(ImageFailure::NeverPull, String::new()),
-        (None, PullPolicy::Always | PullPolicy::IfNotPresent) => {
-            failed(ImageFailure::Pull, not_found(name))
-        }
+        (None, PullPolicy::Always | PullPolicy::IfNotPresent) => failed(ImageFailure::Pull, not_found(name)),
     }
 }
 
@@ -118,7 +121,8 @@ async fn try_create(hands: &Hands, instance: &InstanceId) -> Result<(String, Opt
         return Ok((known.id.clone(), spec::signal::signal_number(&image.config.stop_signal)));
     }
     let bundle = hands.files().instance(&instance.container, instance.attempt);
-    fs::create_dir_all(&bundle).map_err(|error| CreateError::runtime(format!("{}: {error}", bundle.display())))?;
+    fs::create_dir_all(&bundle)
+        .map_err(|error| CreateError::runtime(format!("{}: {error}", bundle.display())))?;
     let mount = RootfsInput { image_id: image.id.clone(), instance_dir: bundle.clone() };
     hands.task::<serde_json::Value>("rootfs-up", &mount).await.map_err(CreateError::runtime)?;
     let plan = plan(hands, instance, container, &image)?;
@@ -149,7 +153,8 @@ async fn place_sub_paths(hands: &Hands, instance: &InstanceId, plan: &spec::Plan
     let placed = carry_out_steps(hands, &format!("sub-paths-{instance}"), plan.sub_paths.clone()).await;
     placed.map_err(|error| {
         tracing::warn!(%instance, %error, "subPath");
-        let error = spec::Error::SubPathFailed { volume: error.volume, container: instance.container.clone() };
+        let error =
+            spec::Error::SubPathFailed { volume: error.volume, container: instance.container.clone() };
         CreateError { config: error.is_config(), message: error.to_string() }
     })
 }
@@ -275,7 +280,9 @@ fn write_etc(hands: &Hands, etc: &Path) -> Result<(), file::FileError> {
 fn create_error(failure: &Failure) -> String {
     match failure {
         Failure::Create { message } | Failure::Start { message } => {
-            format!("failed to create containerd task: failed to create shim task: OCI runtime create failed: {message}")
+            format!(
+                "failed to create containerd task: failed to create shim task: OCI runtime create failed: {message}"
+            )
         }
         Failure::State { message } | Failure::Other { message } => message.clone(),
     }
@@ -355,7 +362,8 @@ pub async fn remove_everything(hands: &Hands) {
 pub fn termination_message(hands: &Hands, instance: &InstanceId, ended: Ended) -> String {
     let dir = hands.files().instance(&instance.container, instance.attempt);
     let message = file::tail(&dir.join("termination-log"), MESSAGE_LIMIT);
-    let falls_back = hands.container(&instance.container).is_some_and(|container| container.message_falls_back_to_logs);
+    let falls_back =
+        hands.container(&instance.container).is_some_and(|container| container.message_falls_back_to_logs);
     if !message.is_empty() || !falls_back || ended.exit.code() == 0 {
         return message;
     }
@@ -404,7 +412,10 @@ mod tests {
         let tail = log_tail(&log);
         assert_eq!(tail.lines().count(), 80);
         assert!(tail.starts_with("line 120\n") && tail.ends_with("line 199\n"));
-        let wide = format!("2024-01-02T03:04:05Z stderr P {}\n2024-01-02T03:04:05Z stderr F end\n", "é".repeat(2000));
+        let wide = format!(
+            "2024-01-02T03:04:05Z stderr P {}\n2024-01-02T03:04:05Z stderr F end\n",
+            "é".repeat(2000)
+        );
         let tail = log_tail(&wide);
         assert!(tail.len() <= 2048 && tail.ends_with("éend\n"));
     }

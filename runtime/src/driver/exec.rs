@@ -94,7 +94,8 @@ impl Execs {
         tty: Option<(u16, u16)>,
         stdin: bool,
     ) -> Result<Session, Failure> {
-        let streams = if tty.is_some() { None } else { Some(Streams::new(stdin).map_err(|error| no_pipe(&error))?) };
+        let streams =
+            if tty.is_some() { None } else { Some(Streams::new(stdin).map_err(|error| no_pipe(&error))?) };
         let config =
             ExecConfig { instance: instance.clone(), exec: 0, args, env: Vec::new(), tty, timeout_ms: None };
         let (theirs, ours) = match streams {

@@ -34,7 +34,11 @@ pub async fn probe(hands: &Hands, instance: &InstanceId, kind: ProbeKind) -> Out
     outcome
 }
 
-fn wanted_probe<'a>(hands: &'a Hands, instance: &InstanceId, kind: ProbeKind) -> Option<(&'a Container, &'a Probe)> {
+fn wanted_probe<'a>(
+    hands: &'a Hands,
+    instance: &InstanceId,
+    kind: ProbeKind,
+) -> Option<(&'a Container, &'a Probe)> {
     let container = hands.container(&instance.container)?;
     let probe = match kind {
         ProbeKind::Startup => container.startup.as_ref(),
@@ -100,10 +104,17 @@ pub async fn hook(hands: &Hands, instance: &InstanceId, kind: HookKind) -> Resul
 }
 
 fn exec_error(message: &str) -> String {
-    format!("rpc error: code = Unknown desc = failed to exec in container: OCI runtime exec failed: exec failed: {message}")
+    format!(
+        "rpc error: code = Unknown desc = failed to exec in container: OCI runtime exec failed: exec failed: {message}"
+    )
 }
 
-fn target(hands: &Hands, container: &Container, host: Option<&str>, port: &Port) -> Result<(String, u16), String> {
+fn target(
+    hands: &Hands,
+    container: &Container,
+    host: Option<&str>,
+    port: &Port,
+) -> Result<(String, u16), String> {
     let port = resolve_port(port, container)?;
     let host = host.filter(|host| !host.is_empty()).map_or_else(|| hands.pod_ip(), str::to_owned);
     Ok((host, port))

@@ -7,7 +7,9 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use hull_shim::layout::{Layout, PodLayout};
-use hull_shim::wire::{Answer, Command, Ended, Exit, Failure, Instance, InstanceId, InstanceState, Inventory, Sandbox};
+use hull_shim::wire::{
+    Answer, Command, Ended, Exit, Failure, Instance, InstanceId, InstanceState, Inventory, Sandbox,
+};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 
@@ -134,7 +136,8 @@ impl Hands {
         if let Some(host) = self.host.get() {
             return Ok(host);
         }
-        let host = crate::spec::Host::observe().map_err(|error| format!("cannot look at the host: {error}"))?;
+        let host =
+            crate::spec::Host::observe().map_err(|error| format!("cannot look at the host: {error}"))?;
         Ok(self.host.get_or_init(|| host))
     }
 
@@ -270,7 +273,9 @@ impl Hands {
 
     async fn start(&self, instance: InstanceId) -> Input {
         match self.known(&instance).map(|known| &known.state) {
-            Some(InstanceState::Running { started_at }) => return Input::Started { started_at: *started_at, instance },
+            Some(InstanceState::Running { started_at }) => {
+                return Input::Started { started_at: *started_at, instance };
+            }
             Some(InstanceState::Exited(Ended { started_at: Some(started_at), .. })) => {
                 return Input::Started { started_at: *started_at, instance };
             }
@@ -351,9 +356,13 @@ impl Hands {
 fn start_error(failure: &Failure) -> String {
     match failure {
         Failure::Start { message } => {
-            format!("failed to create containerd task: failed to create shim task: OCI runtime create failed: {message}")
+            format!(
+                "failed to create containerd task: failed to create shim task: OCI runtime create failed: {message}"
+            )
         }
-        Failure::State { message } | Failure::Create { message } | Failure::Other { message } => message.clone(),
+        Failure::State { message } | Failure::Create { message } | Failure::Other { message } => {
+            message.clone()
+        }
     }
 }
 

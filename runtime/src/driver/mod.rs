@@ -15,8 +15,8 @@ pub mod clock;
 pub mod container;
 pub mod exec;
 pub mod handle;
-pub mod hands;
 pub mod handler;
+pub mod hands;
 pub mod objects;
 pub mod orders;
 pub mod record;
@@ -31,9 +31,9 @@ use hull_shim::layout::Layout;
 use hull_shim::wire::{self, InstanceState, Inventory, Report};
 use tokio::sync::{broadcast, mpsc, watch};
 
+use crate::core::State;
 use crate::core::action::Action;
 use crate::core::input::Input;
-use crate::core::State;
 use crate::manifest;
 use crate::store::file::FileError;
 use crate::store::journal::Journal;
@@ -61,7 +61,10 @@ pub enum Error {
     #[error("the shim did not say hello within {} s", HELLO_LIMIT.as_secs())]
     NoHello,
     /// The shim speaks another version of the wire.
-    #[error("the shim speaks version {theirs} of the wire, this supervisor {}; apply the pod again", wire::VERSION)]
+    #[error(
+        "the shim speaks version {theirs} of the wire, this supervisor {}; apply the pod again",
+        wire::VERSION
+    )]
     Version {
         /// The shim's.
         theirs: u32,
@@ -126,7 +129,8 @@ impl Driver {
         };
         let (order, orders) = mpsc::channel(16);
         let (changes, _) = broadcast::channel(CHANGES_KEPT);
-        let first = Arc::new(Snapshot { view: Arc::new(view(&state, hands.pod())), events: journal.rows().to_vec() });
+        let first =
+            Arc::new(Snapshot { view: Arc::new(view(&state, hands.pod())), events: journal.rows().to_vec() });
         let (snapshot, seen) = watch::channel(first);
         let handle = Handle::new(order, seen, changes.clone());
         let mut driver = Self { hands, state: Some(state), journal, handle, snapshot, changes };
@@ -234,7 +238,8 @@ impl Driver {
         let (state, actions) = before.step(self.hands.pod(), input, clock::now());
         let told = state.generation() != generation;
         // A tick that only starts probes changes nothing that a successor would need.
-        let matters = told || !quiet || actions.iter().any(|action| !matches!(action, Action::RunProbe { .. }));
+        let matters =
+            told || !quiet || actions.iter().any(|action| !matches!(action, Action::RunProbe { .. }));
         let state = self.state.insert(state);
         if matters {
             record::save(&self.hands.files().record(), state)?;
@@ -274,7 +279,8 @@ impl Driver {
     fn refresh(&self) -> Arc<View> {
         let state = self.state.as_ref().expect("a state is there between steps");
         let view = Arc::new(view(state, self.hands.pod()));
-        self.snapshot.send_replace(Arc::new(Snapshot { view: view.clone(), events: self.journal.rows().to_vec() }));
+        self.snapshot
+            .send_replace(Arc::new(Snapshot { view: view.clone(), events: self.journal.rows().to_vec() }));
         view
     }
 

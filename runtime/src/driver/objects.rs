@@ -39,7 +39,11 @@ async fn follow(hands: &Hands, changed: impl Fn(&Hands)) -> io::Result<()> {
     let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
     for kind in KINDS {
         let dir = directory(hands, kind)?;
-        inotify::add_watch(&inotify, dir, WatchFlags::MOVED_TO | WatchFlags::DELETE | WatchFlags::CLOSE_WRITE)?;
+        inotify::add_watch(
+            &inotify,
+            dir,
+            WatchFlags::MOVED_TO | WatchFlags::DELETE | WatchFlags::CLOSE_WRITE,
+        )?;
     }
     // Not a pipe, but read like one: tokio only waits for it to be readable and calls read(2).
     let events = pipe::Receiver::from_owned_fd_unchecked(OwnedFd::from(inotify))?;
@@ -95,7 +99,8 @@ fn zone(hands: &Hands) -> Zone {
 
 /// The host's resolvers, through a socket of the host's network namespace.
 async fn upstream(hands: &Hands) -> Result<dns::Upstream, String> {
-    let text = file::read_if_there(std::path::Path::new("/etc/resolv.conf")).map_err(|error| error.to_string())?;
+    let text =
+        file::read_if_there(std::path::Path::new("/etc/resolv.conf")).map_err(|error| error.to_string())?;
     let servers = dns::ResolvConf::parse(&text.unwrap_or_default()).nameservers;
     let answer = hands.shim().ask(Command::HostSocket { v6: false }, &[]).await;
     match answer.map_err(|failure| failure.to_string())? {

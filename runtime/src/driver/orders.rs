@@ -100,7 +100,9 @@ fn running(status: &PodStatus, container: &str) -> Option<InstanceId> {
 /// A command that cannot be started, in the words that kubectl's users know.
 fn exec_refusal(failure: &Failure) -> Refusal {
     match failure {
-        Failure::State { .. } | Failure::Other { .. } | Failure::Create { .. } => Refusal::Failed(failure.to_string()),
+        Failure::State { .. } | Failure::Other { .. } | Failure::Create { .. } => {
+            Refusal::Failed(failure.to_string())
+        }
         Failure::Start { message } => {
             Refusal::Failed(format!("OCI runtime exec failed: exec failed: {message}"))
         }

@@ -79,7 +79,8 @@ impl Shim {
     pub async fn listen(self: Rc<Self>, reports: mpsc::UnboundedSender<Report>) {
         let mut buffer = vec![0; MAX_PACKET];
         loop {
-            let received = self.socket.async_io(Interest::READABLE, || receive(self.socket.as_fd(), &mut buffer));
+            let received =
+                self.socket.async_io(Interest::READABLE, || receive(self.socket.as_fd(), &mut buffer));
             let Ok((length, descriptors)) = received.await else { break };
             if length == 0 {
                 break;

@@ -34,12 +34,7 @@ impl Attributes {
             uid: entry.uid,
             gid: entry.gid,
             mode: entry.mode,
-            xattrs: entry
-                .xattrs
-                .iter()
-                .filter(|(name, _)| !is_overlay(name))
-                .cloned()
-                .collect(),
+            xattrs: entry.xattrs.iter().filter(|(name, _)| !is_overlay(name)).cloned().collect(),
             modified: Timespec { tv_sec, tv_nsec },
         }
     }
@@ -66,10 +61,7 @@ impl Attributes {
             Err(Errno::OPNOTSUPP) => 0,
             result => result?,
         };
-        for name in list[..length]
-            .split(|byte| *byte == 0)
-            .filter(|name| !name.is_empty())
-        {
+        for name in list[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
             if is_overlay(name) {
                 continue;
             }
@@ -83,10 +75,7 @@ impl Attributes {
 
     /// Access and modification time, both the modification time.
     pub(super) fn times(&self) -> Timestamps {
-        Timestamps {
-            last_access: self.modified,
-            last_modification: self.modified,
-        }
+        Timestamps { last_access: self.modified, last_modification: self.modified }
     }
 
     /// Applies all but the times to an open regular file or directory.

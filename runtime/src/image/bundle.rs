@@ -73,22 +73,13 @@ impl Bundle {
     }
 
     fn archive(display: String, stream: impl Read, spool: &Path) -> Result<Self, Error> {
-        let read = |source| Error::Read {
-            what: display.clone(),
-            source,
-        };
+        let read = |source| Error::Read { what: display.clone(), source };
         let mut tarball = Tarball::new(compression::unpacked(stream).map_err(read)?);
         let mut items = BTreeMap::new();
-        while let Some(entry) = tarball
-            .next()
-            .map_err(|error| not_an_archive(&display, &items, error))?
-        {
+        while let Some(entry) = tarball.next().map_err(|error| not_an_archive(&display, &items, error))? {
             if items.len() >= ENTRY_LIMIT {
                 let problem = format!("has more than {ENTRY_LIMIT} entries");
-                return Err(Error::Document {
-                    what: display,
-                    problem,
-                });
+                return Err(Error::Document { what: display, problem });
             }
             let item = match entry.kind {
                 Kind::File => Item::File(spool_file(&mut tarball, &spool.join(items.len().to_string()))?),
@@ -99,10 +90,7 @@ impl Bundle {
             items.insert(joined(&clean(&entry.name)), item);
         }
         io::copy(&mut tarball.into_inner(), &mut io::sink()).map_err(read)?;
-        Ok(Self {
-            display,
-            files: Files::Archive(items),
-        })
+        Ok(Self { display, files: Files::Archive(items) })
     }
 
     /// A file of the source, if it is there.
@@ -118,10 +106,7 @@ impl Bundle {
                         Some(Item::Link(target)) => name.clone_from(target),
                     }
                 }
-                Err(self.problem(format!(
-                    "has a circle of links at {}",
-                    String::from_utf8_lossy(&name)
-                )))
+                Err(self.problem(format!("has a circle of links at {}", String::from_utf8_lossy(&name))))
             }
         }
     }
@@ -134,10 +119,7 @@ impl Bundle {
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
             result => File::from(result.map_err(Error::io("open", Path::new(name)))?),
         };
-        let regular = file
-            .metadata()
-            .map_err(Error::io("look at", Path::new(name)))?
-            .is_file();
+        let regular = file.metadata().map_err(Error::io("look at", Path::new(name)))?.is_file();
         if regular {
             Ok(Some(Content::Open(file)))
         } else {
@@ -146,10 +128,7 @@ impl Bundle {
     }
 
     fn problem(&self, problem: String) -> Error {
-        Error::Document {
-            what: self.display.clone(),
-            problem,
-        }
+        Error::Document { what: self.display.clone(), problem }
     }
 
     /// A JSON document of the source, if it is there.
@@ -163,10 +142,7 @@ impl Bundle {
 
     /// For a file that must be there.
     pub(super) fn missing(&self, what: &str) -> Error {
-        Error::Missing {
-            what: what.to_owned(),
-            archive: self.display.clone(),
-        }
+        Error::Missing { what: what.to_owned(), archive: self.display.clone() }
     }
 }
 
@@ -186,14 +162,7 @@ pub(super) fn read_document(what: String, file: impl Read) -> Result<Vec<u8>, Er
     if let Err(source) = file.take(JSON_LIMIT + 1).read_to_end(&mut bytes) {
         return Err(Error::Read { what, source });
     }
-    if bytes.len() as u64 > JSON_LIMIT {
-        Err(Error::TooLarge {
-            what,
-            limit: JSON_LIMIT,
-        })
-    } else {
-        Ok(bytes)
-    }
+    if bytes.len() as u64 > JSON_LIMIT { Err(Error::TooLarge { what, limit: JSON_LIMIT }) } else { Ok(bytes) }
 }
 
 /// Copies a stream into a new file, hashing it.
@@ -202,19 +171,13 @@ pub(super) fn spool_file(stream: &mut impl Read, path: &Path) -> Result<Spooled,
     let mut hashed = Hashed::new(stream, Algorithm::Sha256);
     io::copy(&mut hashed, &mut file).map_err(Error::io("fill", path))?;
     let (sha256, size) = hashed.finish().map_err(Error::io("fill", path))?;
-    Ok(Spooled {
-        path: path.to_owned(),
-        sha256,
-        size,
-    })
+    Ok(Spooled { path: path.to_owned(), sha256, size })
 }
 
 /// A first block that is no tar header means that this is something else altogether.
 fn not_an_archive(display: &str, items: &BTreeMap<Vec<u8>, Item>, error: Error) -> Error {
     match error {
-        Error::Tar { .. } if items.is_empty() => Error::UnknownFormat {
-            archive: display.to_owned(),
-        },
+        Error::Tar { .. } if items.is_empty() => Error::UnknownFormat { archive: display.to_owned() },
         error => error,
     }
 }

@@ -22,14 +22,9 @@ pub(super) struct Chosen {
 
 /// The images of a layout's `index.json` that fit this host, each once.
 pub(super) fn images(bundle: &Bundle) -> Result<Vec<Chosen>, Error> {
-    let bytes = bundle
-        .document("index.json")?
-        .ok_or_else(|| bundle.missing("index.json"))?;
+    let bytes = bundle.document("index.json")?.ok_or_else(|| bundle.missing("index.json"))?;
     let Node::Index(index) = document::parse_node("index.json", OCI_INDEX, &bytes)? else {
-        return Err(Error::Document {
-            what: "index.json".into(),
-            problem: "is not an index".into(),
-        });
+        return Err(Error::Document { what: "index.json".into(), problem: "is not an index".into() });
     };
     let mut chosen: Vec<Chosen> = Vec::new();
     let mut foreign = Vec::new();
@@ -38,31 +33,14 @@ pub(super) fn images(bundle: &Bundle) -> Result<Vec<Chosen>, Error> {
             continue;
         };
         let name = name(descriptor);
-        match chosen
-            .iter_mut()
-            .find(|chosen| chosen.descriptor.digest == found.digest)
-        {
-            Some(known) => known
-                .names
-                .extend(name.filter(|name| !known.names.contains(name))),
-            None => chosen.push(Chosen {
-                names: name.into_iter().collect(),
-                descriptor: found,
-                manifest,
-            }),
+        match chosen.iter_mut().find(|chosen| chosen.descriptor.digest == found.digest) {
+            Some(known) => known.names.extend(name.filter(|name| !known.names.contains(name))),
+            None => chosen.push(Chosen { names: name.into_iter().collect(), descriptor: found, manifest }),
         }
     }
     if chosen.is_empty() {
-        let found = if foreign.is_empty() {
-            "none at all".into()
-        } else {
-            foreign.join(", ")
-        };
-        return Err(Error::Platform {
-            what: bundle.display.clone(),
-            wanted: show(&host()),
-            found,
-        });
+        let found = if foreign.is_empty() { "none at all".into() } else { foreign.join(", ") };
+        return Err(Error::Platform { what: bundle.display.clone(), wanted: show(&host()), found });
     }
     Ok(chosen)
 }
@@ -83,10 +61,7 @@ fn best(
     }
     let what = format!("blob {}", descriptor.digest);
     if depth > DEPTH_LIMIT {
-        return Err(Error::Document {
-            what,
-            problem: "lies in too many indexes".into(),
-        });
+        return Err(Error::Document { what, problem: "lies in too many indexes".into() });
     }
     let bytes = checked_document(bundle, descriptor)?;
     match document::parse_node(&what, &descriptor.media_type, &bytes)? {
@@ -132,13 +107,7 @@ fn one(
         "" => OCI_MANIFEST.to_owned(),
         known => known.to_owned(),
     };
-    Ok(Some((
-        Descriptor {
-            media_type,
-            ..descriptor.clone()
-        },
-        manifest,
-    )))
+    Ok(Some((Descriptor { media_type, ..descriptor.clone() }, manifest)))
 }
 
 /// Refuses an image that this host cannot run.
@@ -146,61 +115,34 @@ pub(super) fn check_platform(what: &str, platform: &Platform) -> Result<(), Erro
     if fit(platform).is_some() {
         return Ok(());
     }
-    Err(Error::Platform {
-        what: what.to_owned(),
-        wanted: show(&host()),
-        found: show(platform),
-    })
+    Err(Error::Platform { what: what.to_owned(), wanted: show(&host()), found: show(platform) })
 }
 
 /// The digest of a descriptor.
 pub(super) fn digest(descriptor: &Descriptor) -> Result<Digest, Error> {
-    descriptor
-        .digest
-        .parse()
-        .map_err(|error: super::digest::NotADigest| Error::Document {
-            what: format!("descriptor of {:?}", descriptor.media_type),
-            problem: error.to_string(),
-        })
+    descriptor.digest.parse().map_err(|error: super::digest::NotADigest| Error::Document {
+        what: format!("descriptor of {:?}", descriptor.media_type),
+        problem: error.to_string(),
+    })
 }
 
 /// A document that a descriptor names, its size and digest checked.
 fn checked_document(bundle: &Bundle, descriptor: &Descriptor) -> Result<Vec<u8>, Error> {
     let expected = digest(descriptor)?;
     let what = format!("blob {expected}");
-    let content = bundle
-        .file(&expected.blob_path())?
-        .ok_or_else(|| bundle.missing(&what))?;
+    let content = bundle.file(&expected.blob_path())?.ok_or_else(|| bundle.missing(&what))?;
     let bytes = read_document(what.clone(), content.open()?)?;
     if bytes.len() as u64 != descriptor.size {
-        return Err(Error::Size {
-            what,
-            found: bytes.len() as u64,
-            expected: descriptor.size,
-        });
+        return Err(Error::Size { what, found: bytes.len() as u64, expected: descriptor.size });
     }
     let found = match expected.algorithm() {
         Algorithm::Sha256 => Digest::of(&bytes),
         algorithm @ Algorithm::Sha512 => {
             let hashed = Hashed::new(bytes.as_slice(), algorithm);
-            hashed
-                .finish()
-                .map_err(|source| Error::Read {
-                    what: what.clone(),
-                    source,
-                })?
-                .0
+            hashed.finish().map_err(|source| Error::Read { what: what.clone(), source })?.0
         }
     };
-    if found == expected {
-        Ok(bytes)
-    } else {
-        Err(Error::Digest {
-            what,
-            found,
-            expected,
-        })
-    }
+    if found == expected { Ok(bytes) } else { Err(Error::Digest { what, found, expected }) }
 }
 
 /// Unknown media types are not errors; a descriptor without one is looked at.
@@ -213,12 +155,7 @@ fn is_image(descriptor: &Descriptor) -> bool {
 fn name(descriptor: &Descriptor) -> Option<Reference> {
     let annotation = |key| descriptor.annotations.get(key);
     let full = annotation(NAME).and_then(|name| name.parse().ok());
-    let reference = || {
-        annotation(REF_NAME)
-            .filter(|name| name.contains([':', '/']))?
-            .parse()
-            .ok()
-    };
+    let reference = || annotation(REF_NAME).filter(|name| name.contains([':', '/']))?.parse().ok();
     full.or_else(reference)
 }
 
@@ -231,11 +168,7 @@ fn host() -> Platform {
         "loongarch64" => "loong64",
         other => other,
     };
-    Platform {
-        os: "linux".into(),
-        architecture: architecture.into(),
-        variant: String::new(),
-    }
+    Platform { os: "linux".into(), architecture: architecture.into(), variant: String::new() }
 }
 
 /// How well an image for a platform runs here: more is better, none is not at all. An image that does not

@@ -21,11 +21,7 @@ impl Compression {
             [0x1f, 0x8b, ..] => Self::Gzip,
             [a, b, c, d, ..] => {
                 let word = u32::from_le_bytes([*a, *b, *c, *d]);
-                if word == ZSTD || ZSTD_SKIPPABLE.contains(&word) {
-                    Self::Zstd
-                } else {
-                    Self::None
-                }
+                if word == ZSTD || ZSTD_SKIPPABLE.contains(&word) { Self::Zstd } else { Self::None }
             }
             _ => Self::None,
         }
@@ -48,10 +44,9 @@ pub(super) fn unpacked<'a>(mut stream: impl Read + 'a) -> io::Result<Box<dyn Rea
     let whole = io::Cursor::new(magic).chain(stream);
     Ok(match compression {
         Compression::None => Box::new(whole),
-        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(
-            128 * 1024,
-            whole,
-        ))),
+        Compression::Gzip => {
+            Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(128 * 1024, whole)))
+        }
         Compression::Zstd => Box::new(zstd::stream::read::Decoder::new(whole)?),
     })
 }
@@ -71,19 +66,12 @@ mod tests {
     fn every_packing_is_known_by_its_first_bytes() {
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         std::io::Write::write_all(&mut gzip, b"hello").unwrap();
-        let packed = [
-            b"hello".to_vec(),
-            gzip.finish().unwrap(),
-            zstd::encode_all(&b"hello"[..], 1).unwrap(),
-        ];
+        let packed = [b"hello".to_vec(), gzip.finish().unwrap(), zstd::encode_all(&b"hello"[..], 1).unwrap()];
         for bytes in packed {
             let mut text = String::new();
             unpacked(&bytes[..]).unwrap().read_to_string(&mut text).unwrap();
             assert_eq!(text, "hello");
         }
-        assert_eq!(
-            io::copy(&mut unpacked(&b"a"[..]).unwrap(), &mut io::sink()).unwrap(),
-            1
-        );
+        assert_eq!(io::copy(&mut unpacked(&b"a"[..]).unwrap(), &mut io::sink()).unwrap(), 1);
     }
 }

@@ -81,10 +81,7 @@ impl FromStr for Digest {
             Some(("sha512", hex)) if is_hex(hex, 128) => (Algorithm::Sha512, hex),
             _ => return Err(NotADigest(text.to_owned())),
         };
-        Ok(Self {
-            algorithm,
-            hex: hex.to_owned(),
-        })
+        Ok(Self { algorithm, hex: hex.to_owned() })
     }
 }
 
@@ -125,14 +122,8 @@ impl Hasher {
 
     pub(super) fn finish(self) -> Digest {
         match self.0 {
-            State::Sha256(hasher) => Digest {
-                algorithm: Algorithm::Sha256,
-                hex: hex(&hasher.finalize()),
-            },
-            State::Sha512(hasher) => Digest {
-                algorithm: Algorithm::Sha512,
-                hex: hex(&hasher.finalize()),
-            },
+            State::Sha256(hasher) => Digest { algorithm: Algorithm::Sha256, hex: hex(&hasher.finalize()) },
+            State::Sha512(hasher) => Digest { algorithm: Algorithm::Sha512, hex: hex(&hasher.finalize()) },
         }
     }
 }
@@ -153,11 +144,7 @@ pub(super) struct Hashed<R> {
 
 impl<R: Read> Hashed<R> {
     pub(super) fn new(inner: R, algorithm: Algorithm) -> Self {
-        Self {
-            inner,
-            hasher: Hasher::new(algorithm),
-            count: 0,
-        }
+        Self { inner, hasher: Hasher::new(algorithm), count: 0 }
     }
 
     /// Reads on to the end and tells the digest and length of everything.

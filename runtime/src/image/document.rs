@@ -88,9 +88,7 @@ pub(super) struct Manifest {
 impl Manifest {
     /// Bytes of everything in the store that makes this image, as kubelet events show it.
     pub(super) fn size(&self) -> u64 {
-        self.layers
-            .iter()
-            .fold(self.config.size, |sum, layer| sum.saturating_add(layer.size))
+        self.layers.iter().fold(self.config.size, |sum, layer| sum.saturating_add(layer.size))
     }
 }
 
@@ -189,10 +187,7 @@ pub(super) struct DockerImage {
 
 /// Parses a document; `what` names it in the error.
 pub(super) fn parse<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(bytes).map_err(|source| Error::Json {
-        what: what.to_owned(),
-        source,
-    })
+    serde_json::from_slice(bytes).map_err(|source| Error::Json { what: what.to_owned(), source })
 }
 
 /// Parses a manifest or an index. A document that could be taken for both is refused.
@@ -207,10 +202,7 @@ pub(super) fn parse_node(what: &str, media_type: &str, bytes: &[u8]) -> Result<N
         layers: Option<serde::de::IgnoredAny>,
         fs_layers: Option<serde::de::IgnoredAny>,
     }
-    let problem = |problem: String| Error::Document {
-        what: what.to_owned(),
-        problem,
-    };
+    let problem = |problem: String| Error::Document { what: what.to_owned(), problem };
     let shape: Shape = parse(what, bytes)?;
     let image = shape.config.is_some() || shape.layers.is_some();
     if shape.manifests.is_some() && image {
@@ -219,9 +211,7 @@ pub(super) fn parse_node(what: &str, media_type: &str, bytes: &[u8]) -> Result<N
         ));
     }
     if shape.fs_layers.is_some() && !image {
-        return Err(problem(
-            "is a docker schema 1 manifest, which is not supported".into(),
-        ));
+        return Err(problem("is a docker schema 1 manifest, which is not supported".into()));
     }
     for said in [media_type, &shape.media_type] {
         let index = matches!(said, OCI_INDEX | DOCKER_INDEX);
@@ -258,9 +248,7 @@ mod tests {
             serde_json::json!({"Cmd": ["a"], "StopSignal": "SIGQUIT", "Volumes": {"/a": {}, "/b": {}}});
         assert_eq!(shown, expected);
         assert_eq!(
-            parse::<ConfigFile>("config", br#"{"config":null}"#)
-                .unwrap()
-                .config,
+            parse::<ConfigFile>("config", br#"{"config":null}"#).unwrap().config,
             ImageConfig::default()
         );
     }
@@ -269,19 +257,11 @@ mod tests {
     fn a_document_that_is_both_index_and_manifest_is_refused() {
         let both = br#"{"manifests":[],"layers":[],"config":{"digest":"","size":0}}"#;
         assert!(
-            parse_node("x", OCI_INDEX, both)
-                .unwrap_err()
-                .to_string()
-                .contains("both manifests and layers")
+            parse_node("x", OCI_INDEX, both).unwrap_err().to_string().contains("both manifests and layers")
         );
         let index = br#"{"manifests":[]}"#;
         assert!(matches!(parse_node("x", OCI_INDEX, index), Ok(Node::Index(_))));
         assert!(parse_node("x", OCI_MANIFEST, index).is_err());
-        assert!(
-            parse_node("x", "", br#"{"fsLayers":[]}"#)
-                .unwrap_err()
-                .to_string()
-                .contains("schema 1")
-        );
+        assert!(parse_node("x", "", br#"{"fsLayers":[]}"#).unwrap_err().to_string().contains("schema 1"));
     }
 }

@@ -181,10 +181,7 @@ pub enum Error {
 }
 
 fn explain(reason: &Option<String>) -> String {
-    reason
-        .as_ref()
-        .map(|reason| format!(": {reason}"))
-        .unwrap_or_default()
+    reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default()
 }
 
 impl Error {
@@ -209,10 +206,6 @@ impl Error {
         path: &Path,
     ) -> impl FnOnce(E) -> Self + use<E> {
         let path = path.to_owned();
-        move |source| Self::Io {
-            action,
-            path,
-            source: source.into(),
-        }
+        move |source| Self::Io { action, path, source: source.into() }
     }
 }

@@ -52,21 +52,12 @@ impl Store {
         let spool = writer.tmp.join("spool");
         tree::create_private(&spool)?;
         let bundle = Bundle::open(source, &spool)?;
-        let mut import = Import {
-            store: self,
-            writer,
-            bundle,
-            blobs: BTreeMap::new(),
-            layers: BTreeMap::new(),
-            next: 0,
-        };
+        let mut import =
+            Import { store: self, writer, bundle, blobs: BTreeMap::new(), layers: BTreeMap::new(), next: 0 };
         let mut images = import.stage_all()?;
         if let Some(name) = name {
             let [image] = images.as_mut_slice() else {
-                return Err(Error::NameForMany {
-                    archive: import.bundle.display,
-                    count: images.len(),
-                });
+                return Err(Error::NameForMany { archive: import.bundle.display, count: images.len() });
             };
             image.names = vec![name];
         }
@@ -75,17 +66,12 @@ impl Store {
             Some(name) => name.to_string(),
             None => image.descriptor.digest.clone(),
         });
-        wanted
-            .filter_map(|wanted| self.resolve(&wanted).transpose())
-            .collect()
+        wanted.filter_map(|wanted| self.resolve(&wanted).transpose()).collect()
     }
 }
 
 fn parse_name(name: &str) -> Result<Reference, Error> {
-    name.parse().map_err(|source| Error::Reference {
-        name: name.to_owned(),
-        source,
-    })
+    name.parse().map_err(|source| Error::Reference { name: name.to_owned(), source })
 }
 
 /// An image whose content is ready in `tmp` or in the store.
@@ -112,30 +98,19 @@ impl Import<'_> {
             return chosen.into_iter().map(|chosen| self.stage_oci(chosen)).collect();
         }
         let Some(bytes) = self.bundle.document("manifest.json")? else {
-            return Err(Error::UnknownFormat {
-                archive: self.bundle.display.clone(),
-            });
+            return Err(Error::UnknownFormat { archive: self.bundle.display.clone() });
         };
         let images: Vec<DockerImage> = document::parse("manifest.json", &bytes)?;
-        images
-            .into_iter()
-            .map(|image| self.stage_docker(&image))
-            .collect()
+        images.into_iter().map(|image| self.stage_docker(&image)).collect()
     }
 
     fn stage_oci(&mut self, chosen: Chosen) -> Result<Staged, Error> {
         self.stage_descriptor(&chosen.descriptor)?;
         self.stage_descriptor(&chosen.manifest.config)?;
         for layer in &chosen.manifest.layers {
-            if !LAYER_TYPES
-                .iter()
-                .any(|known| layer.media_type.starts_with(known))
-            {
+            if !LAYER_TYPES.iter().any(|known| layer.media_type.starts_with(known)) {
                 let problem = format!("has the unknown media type {:?}", layer.media_type);
-                return Err(Error::Document {
-                    what: format!("layer {}", layer.digest),
-                    problem,
-                });
+                return Err(Error::Document { what: format!("layer {}", layer.digest), problem });
             }
             self.stage_descriptor(layer)?;
         }
@@ -149,20 +124,11 @@ impl Import<'_> {
         for layer in &image.layers {
             layers.push(self.stage_named(layer, OCI_LAYER)?);
         }
-        let manifest = Manifest {
-            schema_version: 2,
-            media_type: OCI_MANIFEST.into(),
-            config,
-            layers,
-        };
+        let manifest = Manifest { schema_version: 2, media_type: OCI_MANIFEST.into(), config, layers };
         let bytes = serde_json::to_vec(&manifest).expect("strings and numbers can be written as JSON");
         let spooled = spool_file(&mut bytes.as_slice(), &self.fresh())?;
         let descriptor = self.adopt(spooled, OCI_MANIFEST.into());
-        let names = image
-            .repo_tags
-            .iter()
-            .map(|tag| parse_name(tag))
-            .collect::<Result<_, _>>()?;
+        let names = image.repo_tags.iter().map(|tag| parse_name(tag)).collect::<Result<_, _>>()?;
         self.stage_image(names, &descriptor, &manifest)
     }
 
@@ -174,19 +140,13 @@ impl Import<'_> {
         manifest: &Manifest,
     ) -> Result<Staged, Error> {
         let what = format!("image configuration {}", manifest.config.digest);
-        let problem = |problem: String| Error::Document {
-            what: what.clone(),
-            problem,
-        };
+        let problem = |problem: String| Error::Document { what: what.clone(), problem };
         let config = self.open_blob(&manifest.config)?;
         let bytes = super::bundle::read_document(what.clone(), config)?;
         let file: ConfigFile = document::parse(&what, &bytes)?;
         choose::check_platform(&what, &file.platform)?;
         if file.rootfs.kind != "layers" {
-            return Err(problem(format!(
-                "has rootfs type {:?}, not \"layers\"",
-                file.rootfs.kind
-            )));
+            return Err(problem(format!("has rootfs type {:?}, not \"layers\"", file.rootfs.kind)));
         }
         let (layers, diff_ids) = (manifest.layers.len(), file.rootfs.diff_ids.len());
         if layers != diff_ids {
@@ -197,11 +157,7 @@ impl Import<'_> {
             self.stage_layer(layer, &file.rootfs.diff_ids[number], &chains[..=number])?;
         }
         let annotations = [(IMAGE_ID.to_owned(), Digest::of(&bytes).to_string())].into();
-        let descriptor = Descriptor {
-            annotations,
-            platform: None,
-            ..descriptor.clone()
-        };
+        let descriptor = Descriptor { annotations, platform: None, ..descriptor.clone() };
         Ok(Staged { names, descriptor })
     }
 
@@ -214,10 +170,7 @@ impl Import<'_> {
             return Ok(());
         }
         let what = format!("layer {}", layer.digest);
-        let read = |source| Error::Read {
-            what: what.clone(),
-            source,
-        };
+        let read = |source| Error::Read { what: what.clone(), source };
         let expected: Digest = diff_id.parse().map_err(|_| Error::Document {
             what: what.clone(),
             problem: format!("has diff id {diff_id:?}"),
@@ -230,21 +183,14 @@ impl Import<'_> {
         unpack::apply(&mut stream, &directory, lowers.iter().map(PathBuf::as_path))?;
         let (found, _) = stream.finish().map_err(read)?;
         if found != expected {
-            return Err(Error::Digest {
-                what: format!("{what}, uncompressed,"),
-                found,
-                expected,
-            });
+            return Err(Error::Digest { what: format!("{what}, uncompressed,"), found, expected });
         }
         self.layers.insert(chain.clone(), directory);
         Ok(())
     }
 
     fn layer(&self, chain: &Digest) -> PathBuf {
-        self.layers
-            .get(chain)
-            .cloned()
-            .unwrap_or_else(|| self.store.layer(chain))
+        self.layers.get(chain).cloned().unwrap_or_else(|| self.store.layer(chain))
     }
 
     fn fresh(&mut self) -> PathBuf {
@@ -259,17 +205,10 @@ impl Import<'_> {
             return Ok(());
         }
         let what = format!("blob {digest}");
-        let content = self
-            .bundle
-            .file(&digest.blob_path())?
-            .ok_or_else(|| self.bundle.missing(&what))?;
+        let content = self.bundle.file(&digest.blob_path())?.ok_or_else(|| self.bundle.missing(&what))?;
         let spooled = self.spooled(content)?;
         if spooled.size != descriptor.size {
-            return Err(Error::Size {
-                what,
-                found: spooled.size,
-                expected: descriptor.size,
-            });
+            return Err(Error::Size { what, found: spooled.size, expected: descriptor.size });
         }
         let found = match digest.algorithm() {
             Algorithm::Sha256 => spooled.sha256,
@@ -280,11 +219,7 @@ impl Import<'_> {
             }
         };
         if found != digest {
-            return Err(Error::Digest {
-                what,
-                found,
-                expected: digest,
-            });
+            return Err(Error::Digest { what, found, expected: digest });
         }
         self.blobs.insert(digest, spooled.path);
         Ok(())
@@ -306,12 +241,7 @@ impl Import<'_> {
     fn adopt(&mut self, spooled: Spooled, media_type: String) -> Descriptor {
         let digest = spooled.sha256.to_string();
         self.blobs.insert(spooled.sha256, spooled.path);
-        Descriptor {
-            media_type,
-            digest,
-            size: spooled.size,
-            ..Descriptor::default()
-        }
+        Descriptor { media_type, digest, size: spooled.size, ..Descriptor::default() }
     }
 
     fn spooled(&mut self, content: Content) -> Result<Spooled, Error> {
@@ -323,11 +253,7 @@ impl Import<'_> {
 
     fn open_blob(&self, descriptor: &Descriptor) -> Result<File, Error> {
         let digest = choose::digest(descriptor)?;
-        let path = self
-            .blobs
-            .get(&digest)
-            .cloned()
-            .unwrap_or_else(|| self.store.blob(&digest));
+        let path = self.blobs.get(&digest).cloned().unwrap_or_else(|| self.store.blob(&digest));
         File::open(&path).map_err(Error::io("open", &path))
     }
 

@@ -58,14 +58,9 @@ impl Oci {
 
     /// Adds an image of these uncompressed layers, packed as told.
     fn image(&mut self, architecture: &str, layers: &[Packed]) -> serde_json::Value {
-        let diff_ids: Vec<_> = layers
-            .iter()
-            .map(|(tar, _)| Digest::of(tar).to_string())
-            .collect();
-        let layers: Vec<_> = layers
-            .iter()
-            .map(|(tar, pack)| self.blob(&format!("{OCI_LAYER}+gzip"), &pack(tar)))
-            .collect();
+        let diff_ids: Vec<_> = layers.iter().map(|(tar, _)| Digest::of(tar).to_string()).collect();
+        let layers: Vec<_> =
+            layers.iter().map(|(tar, pack)| self.blob(&format!("{OCI_LAYER}+gzip"), &pack(tar))).collect();
         let config = serde_json::json!({
             "os": "linux", "architecture": architecture, "created": "2026-01-01T00:00:00Z",
             "config": {"Cmd": ["/bin/true"], "Env": ["A=b"], "StopSignal": "SIGQUIT", "User": null},
@@ -93,12 +88,7 @@ impl Oci {
 
     fn tar(&self) -> Vec<u8> {
         let files = self.all();
-        tar_of(
-            &files
-                .iter()
-                .map(|(name, data)| (name.as_str(), data.as_slice()))
-                .collect::<Vec<_>>(),
-        )
+        tar_of(&files.iter().map(|(name, data)| (name.as_str(), data.as_slice())).collect::<Vec<_>>())
     }
 
     fn directory(&self, path: &Path) {
@@ -129,11 +119,7 @@ impl Bench {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(Some(dir.path().join("root")));
-        Self {
-            store: Store::open(&layout),
-            layout,
-            dir,
-        }
+        Self { store: Store::open(&layout), layout, dir }
     }
 
     fn import(&self, bytes: &[u8]) -> Result<Vec<Image>, Error> {
@@ -169,10 +155,7 @@ fn an_oci_archive_comes_back_as_it_went_in_however_it_is_packed() {
     for bytes in [oci.tar(), gzip(&oci.tar()), zstandard(&oci.tar())] {
         bench.import(&bytes).unwrap();
     }
-    let images = bench
-        .store
-        .import(Source::Path(&bench.path("layout")), None)
-        .unwrap();
+    let images = bench.store.import(Source::Path(&bench.path("layout")), None).unwrap();
     assert_eq!(images.len(), 1);
     let image = bench.store.resolve("example.com/a:1").unwrap().unwrap();
     assert_eq!(image, images[0]);
@@ -188,19 +171,9 @@ fn an_oci_archive_comes_back_as_it_went_in_however_it_is_packed() {
     };
     assert_eq!(image.config, expected);
     assert_eq!(image.names, ["example.com/a:1"]);
-    for wanted in [
-        &image.id,
-        &image.digest,
-        &image.id[7..19],
-        &format!("example.com/a@{}", image.digest),
-    ] {
+    for wanted in [&image.id, &image.digest, &image.id[7..19], &format!("example.com/a@{}", image.digest)] {
         assert_eq!(
-            bench
-                .store
-                .resolve(wanted)
-                .unwrap()
-                .as_ref()
-                .map(|found| &found.id),
+            bench.store.resolve(wanted).unwrap().as_ref().map(|found| &found.id),
             Some(&image.id),
             "{wanted}"
         );
@@ -227,44 +200,21 @@ fn a_docker_archive_becomes_an_oci_image() {
     let mut link = tar::Header::new_ustar();
     link.set_entry_type(tar::EntryType::Symlink);
     link.set_size(0);
-    builder
-        .append_link(&mut link, "y/layer.tar", "../x/layer.tar")
-        .unwrap();
+    builder.append_link(&mut link, "y/layer.tar", "../x/layer.tar").unwrap();
     let bench = Bench::new();
     let images = bench.import(&builder.into_inner().unwrap()).unwrap();
-    assert_eq!(
-        images[0].names,
-        ["docker.io/library/nginx:1", "docker.io/library/nginx:2"]
-    );
-    assert_eq!(
-        images[0].id,
-        Digest::of(config.to_string().as_bytes()).to_string()
-    );
-    assert_eq!(
-        (images[0].layers.len(), read(&images[0], 1, "file")),
-        (2, "docker".into())
-    );
+    assert_eq!(images[0].names, ["docker.io/library/nginx:1", "docker.io/library/nginx:2"]);
+    assert_eq!(images[0].id, Digest::of(config.to_string().as_bytes()).to_string());
+    assert_eq!((images[0].layers.len(), read(&images[0], 1, "file")), (2, "docker".into()));
 }
 
 #[test]
 fn names_move_and_images_go_with_their_last_name() {
     let bench = Bench::new();
-    let first = bench
-        .import(&Oci::simple("a:1", "first").tar())
-        .unwrap()
-        .remove(0);
-    let named = bench.store.import(
-        Source::Stream(&mut &Oci::simple("a:1", "first").tar()[..]),
-        Some("b"),
-    );
-    assert_eq!(
-        named.unwrap()[0].names,
-        ["docker.io/library/a:1", "docker.io/library/b:latest"]
-    );
-    let second = bench
-        .import(&Oci::simple("a:1", "second").tar())
-        .unwrap()
-        .remove(0);
+    let first = bench.import(&Oci::simple("a:1", "first").tar()).unwrap().remove(0);
+    let named = bench.store.import(Source::Stream(&mut &Oci::simple("a:1", "first").tar()[..]), Some("b"));
+    assert_eq!(named.unwrap()[0].names, ["docker.io/library/a:1", "docker.io/library/b:latest"]);
+    let second = bench.import(&Oci::simple("a:1", "second").tar()).unwrap().remove(0);
     assert_eq!(bench.store.resolve("a:1").unwrap().unwrap().id, second.id);
     assert_eq!(bench.store.resolve("b").unwrap().unwrap().id, first.id);
     bench.import(&Oci::simple("b:latest", "second").tar()).unwrap();
@@ -275,10 +225,7 @@ fn names_move_and_images_go_with_their_last_name() {
     let removed = bench.store.remove(&first.id[7..20]).unwrap();
     assert_eq!((removed.deleted, removed.untagged.len()), (vec![first.id], 0));
     let removed = bench.store.remove("a:1").unwrap();
-    assert_eq!(
-        (removed.deleted.len(), removed.untagged),
-        (0, vec!["docker.io/library/a:1".to_owned()])
-    );
+    assert_eq!((removed.deleted.len(), removed.untagged), (0, vec!["docker.io/library/a:1".to_owned()]));
     assert_eq!(bench.store.remove("b").unwrap().deleted, [second.id]);
     assert!(matches!(bench.store.remove("b"), Err(Error::NoSuchImage(_))));
     assert_eq!((bench.count("layers"), bench.count("blobs/sha256")), (0, 0));
@@ -317,9 +264,7 @@ fn the_image_for_this_host_is_chosen() {
     let outer = serde_json::json!({"schemaVersion": 2, "manifests": [inner]}).to_string();
     let outer = oci.blob(OCI_INDEX, outer.as_bytes());
     let bench = Bench::new();
-    let images = bench
-        .import(&oci.named(outer, &[("io.containerd.image.name", "a.b/c:d")]).tar())
-        .unwrap();
+    let images = bench.import(&oci.named(outer, &[("io.containerd.image.name", "a.b/c:d")]).tar()).unwrap();
     assert_eq!(images[0].names, ["a.b/c:d"]);
     assert!(images[0].layers[0].join("own").exists());
 
@@ -337,36 +282,15 @@ fn what_does_not_match_its_digest_or_its_kind_changes_nothing() {
         change(&mut oci);
         oci.tar()
     };
-    let layer = good
-        .files
-        .iter()
-        .find(|(_, data)| data.starts_with(&[0x1f, 0x8b]))
-        .unwrap()
-        .0
-        .clone();
+    let layer = good.files.iter().find(|(_, data)| data.starts_with(&[0x1f, 0x8b])).unwrap().0.clone();
     let both = br#"{"manifests":[],"layers":[],"config":{"digest":"","size":0}}"#;
     let cases: Vec<(Vec<u8>, &str)> = vec![
-        (
-            changed(&|oci| oci.files.get_mut(&layer).unwrap()[20] ^= 1),
-            "has digest",
-        ),
-        (
-            changed(&|oci| oci.files.get_mut(&layer).unwrap().push(0)),
-            "its descriptor says",
-        ),
+        (changed(&|oci| oci.files.get_mut(&layer).unwrap()[20] ^= 1), "has digest"),
+        (changed(&|oci| oci.files.get_mut(&layer).unwrap().push(0)), "its descriptor says"),
         (changed(&|oci| drop(oci.files.remove(&layer))), "is missing in"),
-        (
-            changed(&|oci| oci.manifests[0]["size"] = 7.into()),
-            "its descriptor says 7",
-        ),
-        (
-            changed(&|oci| oci.manifests[0]["digest"] = "sha256:../../../etc/passwd".into()),
-            "not a sha256",
-        ),
-        (
-            changed(&|oci| oci.manifests[0] = oci.clone().blob(OCI_MANIFEST, both)),
-            "is missing in",
-        ),
+        (changed(&|oci| oci.manifests[0]["size"] = 7.into()), "its descriptor says 7"),
+        (changed(&|oci| oci.manifests[0]["digest"] = "sha256:../../../etc/passwd".into()), "not a sha256"),
+        (changed(&|oci| oci.manifests[0] = oci.clone().blob(OCI_MANIFEST, both)), "is missing in"),
         (
             changed(&|oci| {
                 let blob = oci.blob(OCI_MANIFEST, both);
@@ -383,35 +307,19 @@ fn what_does_not_match_its_digest_or_its_kind_changes_nothing() {
             }),
             "uncompressed, has digest",
         ),
-        (
-            b"not an archive at all".repeat(100),
-            "neither an OCI image layout nor",
-        ),
+        (b"not an archive at all".repeat(100), "neither an OCI image layout nor"),
         (tar_of(&[("manifest.json", b"[{")]), "is not the JSON"),
         (tar_of(&[("readme", b"")]), "neither an OCI image layout nor"),
-        (
-            tar_of(&[("manifest.json", br#"[{"Config":"../../../etc/passwd"}]"#)]),
-            "is missing in",
-        ),
-        (
-            tar_of(&[("oci-layout", b"{}"), ("index.json", &vec![b' '; 21 << 20])]),
-            "is larger than",
-        ),
+        (tar_of(&[("manifest.json", br#"[{"Config":"../../../etc/passwd"}]"#)]), "is missing in"),
+        (tar_of(&[("oci-layout", b"{}"), ("index.json", &vec![b' '; 21 << 20])]), "is larger than"),
     ];
     let bench = Bench::new();
     bench.import(&Oci::simple("kept:1", "kept").tar()).unwrap();
     for (bytes, expected) in cases {
         let error = bench.import(&bytes).unwrap_err();
-        assert!(
-            error.to_string().contains(expected),
-            "{error}: expected {expected}"
-        );
+        assert!(error.to_string().contains(expected), "{error}: expected {expected}");
         assert_eq!(bench.store.list().unwrap().len(), 1);
-        assert_eq!(
-            (bench.count("layers"), bench.count("blobs/sha256")),
-            (1, 3),
-            "{expected}"
-        );
+        assert_eq!((bench.count("layers"), bench.count("blobs/sha256")), (1, 3), "{expected}");
     }
 }
 
@@ -421,21 +329,12 @@ fn the_verbs_print_what_docker_prints() {
     std::fs::write(bench.path("a.tar"), Oci::simple("nginx:1", "x").tar()).unwrap();
     let mut out = Vec::new();
     verbs::import(&bench.layout, Source::Path(&bench.path("a.tar")), None, &mut out).unwrap();
-    verbs::ls(
-        &bench.layout,
-        false,
-        "2026-01-11T00:00:00Z".parse().unwrap(),
-        &mut out,
-    )
-    .unwrap();
+    verbs::ls(&bench.layout, false, "2026-01-11T00:00:00Z".parse().unwrap(), &mut out).unwrap();
     let text = String::from_utf8(out).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[0], "Loaded image: nginx:1");
     assert_eq!(lines[1], "REPOSITORY   TAG   IMAGE ID       CREATED       SIZE");
-    assert!(
-        lines[2].starts_with("nginx        1     ") && lines[2].contains("   10 days ago   "),
-        "{text}"
-    );
+    assert!(lines[2].starts_with("nginx        1     ") && lines[2].contains("   10 days ago   "), "{text}");
 
     let mut out = Vec::new();
     verbs::inspect(&bench.layout, &["nginx:1".into()], &mut out).unwrap();
@@ -446,11 +345,7 @@ fn the_verbs_print_what_docker_prints() {
 
     let mut out = Vec::new();
     verbs::rm(&bench.layout, &["nginx:1".into()], &mut out).unwrap();
-    assert!(
-        String::from_utf8(out)
-            .unwrap()
-            .starts_with("Untagged: nginx:1\nDeleted: sha256:")
-    );
+    assert!(String::from_utf8(out).unwrap().starts_with("Untagged: nginx:1\nDeleted: sha256:"));
 }
 
 /// Runs a tool of the machine; tells why not when it is missing.
@@ -476,10 +371,9 @@ fn what_skopeo_copies_is_imported() {
     let bench = Bench::new();
     Oci::simple("a:1", "skopeo").directory(&bench.path("layout"));
     let source = format!("oci:{}:a:1", bench.path("layout").display());
-    for (kind, name) in [
-        ("oci-archive", "docker.io/library/a:2"),
-        ("docker-archive", "docker.io/library/a:3"),
-    ] {
+    for (kind, name) in
+        [("oci-archive", "docker.io/library/a:2"), ("docker-archive", "docker.io/library/a:3")]
+    {
         let archive = bench.path(kind);
         let target = format!("{kind}:{}:{name}", archive.display());
         if !tool("skopeo", &["--insecure-policy", "copy", &source, &target]) {
@@ -487,10 +381,7 @@ fn what_skopeo_copies_is_imported() {
         }
         let images = bench.store.import(Source::Path(&archive), None).unwrap();
         assert_eq!(
-            (
-                images[0].names.last().unwrap().as_str(),
-                read(&images[0], 0, "file")
-            ),
+            (images[0].names.last().unwrap().as_str(), read(&images[0], 0, "file")),
             (name, "skopeo".into())
         );
     }
@@ -512,10 +403,7 @@ fn what_umoci_makes_is_imported_by_name() {
         return;
     }
     assert!(tool("umoci", &["new", "--image", &image]) && tool("umoci", &insert));
-    let images = bench
-        .store
-        .import(Source::Path(Path::new(&layout)), Some("made/by-umoci"))
-        .unwrap();
+    let images = bench.store.import(Source::Path(Path::new(&layout)), Some("made/by-umoci")).unwrap();
     assert_eq!(images[0].reference, "docker.io/made/by-umoci:latest");
     assert_eq!(read(&images[0], 0, "data/file"), "umoci");
 }
@@ -529,38 +417,26 @@ fn import_for_the_kill_test() {
         return;
     };
     let store = Store::open(&Layout::new(Some(root.into())));
-    store
-        .import(Source::Stream(&mut std::io::stdin().lock()), None)
-        .unwrap();
+    store.import(Source::Stream(&mut std::io::stdin().lock()), None).unwrap();
 }
 
 #[test]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the deadline of a wait on another process"
-)]
+#[expect(clippy::disallowed_methods, reason = "the deadline of a wait on another process")]
 fn a_killed_import_leaves_a_usable_store() {
     let bench = Bench::new();
     bench.import(&Oci::simple("kept:1", "kept").tar()).unwrap();
     let mut oci = Oci::default();
-    let files: Vec<(String, Vec<u8>)> = (0..3000_u32)
-        .map(|number| (format!("file{number}"), number.to_le_bytes().repeat(500)))
-        .collect();
-    let files: Vec<(&str, &[u8])> = files
-        .iter()
-        .map(|(name, data)| (name.as_str(), data.as_slice()))
-        .collect();
+    let files: Vec<(String, Vec<u8>)> =
+        (0..3000_u32).map(|number| (format!("file{number}"), number.to_le_bytes().repeat(500))).collect();
+    let files: Vec<(&str, &[u8])> =
+        files.iter().map(|(name, data)| (name.as_str(), data.as_slice())).collect();
     let image = oci.image(&host(), &[(tar_of(&files), <[u8]>::to_vec)]);
-    let archive = oci
-        .named(image, &[("io.containerd.image.name", "docker.io/library/big:1")])
-        .tar();
+    let archive = oci.named(image, &[("io.containerd.image.name", "docker.io/library/big:1")]).tar();
     let tmp = bench.store.root().join("tmp");
     // Killed while the archive is read; while its layer is unpacked; and whenever it may be then.
-    for (sent, seen) in [
-        (archive.len() / 2, "spool/0"),
-        (archive.len(), "1/file5"),
-        (archive.len(), "1/file2000"),
-    ] {
+    for (sent, seen) in
+        [(archive.len() / 2, "spool/0"), (archive.len(), "1/file5"), (archive.len(), "1/file2000")]
+    {
         let name = "image::import::tests::import_for_the_kill_test";
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", name, "--ignored", "--quiet"])

@@ -15,10 +15,7 @@ pub(super) fn find<'a>(index: &'a Index, wanted: &str) -> Result<Option<&'a Desc
     let short = (4..=64).contains(&wanted.len()) && is_hex(wanted, wanted.len());
     match wanted.parse::<Reference>() {
         Err(source) if !short => {
-            return Err(Error::Reference {
-                name: wanted.to_owned(),
-                source,
-            });
+            return Err(Error::Reference { name: wanted.to_owned(), source });
         }
         Err(_) => {}
         Ok(reference) => {

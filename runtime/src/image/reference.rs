@@ -100,10 +100,7 @@ impl Reference {
     /// The same repository at another digest.
     #[must_use]
     pub fn at_digest(&self, digest: &str) -> Self {
-        Self {
-            version: Version::Digest(digest.to_owned()),
-            ..self.clone()
-        }
+        Self { version: Version::Digest(digest.to_owned()), ..self.clone() }
     }
 
     fn with_version(&self, repository: String) -> String {
@@ -151,11 +148,7 @@ impl FromStr for Reference {
             (Some(digest), _) => Version::Digest(digest.to_owned()),
             (None, tag) => Version::Tag(tag.unwrap_or("latest").to_owned()),
         };
-        Ok(Self {
-            domain,
-            path: path.to_owned(),
-            version,
-        })
+        Ok(Self { domain, path: path.to_owned(), version })
     }
 }
 
@@ -168,11 +161,7 @@ fn split_domain(text: &str) -> (String, String) {
         Some(_) => (DEFAULT_DOMAIN, text),
     };
     let official = domain == DEFAULT_DOMAIN && !rest.contains('/');
-    let rest = if official {
-        format!("{OFFICIAL}/{rest}")
-    } else {
-        rest.to_owned()
-    };
+    let rest = if official { format!("{OFFICIAL}/{rest}") } else { rest.to_owned() };
     (domain.to_owned(), rest)
 }
 
@@ -183,10 +172,8 @@ fn is_host(first: &str) -> bool {
 fn is_domain(domain: &str) -> bool {
     let (host, port) = match domain.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, port)) => {
-            let valid = !address.is_empty()
-                && address
-                    .bytes()
-                    .all(|byte| byte.is_ascii_hexdigit() || byte == b':');
+            let valid =
+                !address.is_empty() && address.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b':');
             return valid && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port));
         }
         None => match domain.split_once(':') {
@@ -202,9 +189,7 @@ fn is_port(port: &str) -> bool {
 }
 
 fn is_host_label(label: &str) -> bool {
-    let inner = label
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let inner = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     !label.is_empty() && inner && !label.starts_with('-') && !label.ends_with('-')
 }
 
@@ -249,11 +234,7 @@ fn check_digest(digest: &str) -> Result<(), Error> {
     if hex.len() != length {
         return Err(Error::DigestLength);
     }
-    if is_hex(hex, length) {
-        Ok(())
-    } else {
-        Err(Error::Format)
-    }
+    if is_hex(hex, length) { Ok(()) } else { Err(Error::Format) }
 }
 
 /// Exactly `length` lower-case hexadecimal digits.
@@ -279,20 +260,11 @@ mod tests {
             ("nginx", "docker.io/library/nginx:latest nginx:latest"),
             ("nginx:1.25", "docker.io/library/nginx:1.25 nginx:1.25"),
             ("localhost", "docker.io/library/localhost:latest localhost:latest"),
-            (
-                "localhost:5000",
-                "docker.io/library/localhost:5000 localhost:5000",
-            ),
-            (
-                "tutum/dnsutils",
-                "docker.io/tutum/dnsutils:latest tutum/dnsutils:latest",
-            ),
+            ("localhost:5000", "docker.io/library/localhost:5000 localhost:5000"),
+            ("tutum/dnsutils", "docker.io/tutum/dnsutils:latest tutum/dnsutils:latest"),
             ("library/nginx", "docker.io/library/nginx:latest nginx:latest"),
             ("docker.io/nginx", "docker.io/library/nginx:latest nginx:latest"),
-            (
-                "index.docker.io/nginx",
-                "docker.io/library/nginx:latest nginx:latest",
-            ),
+            ("index.docker.io/nginx", "docker.io/library/nginx:latest nginx:latest"),
             ("localhost/a", "localhost/a:latest localhost/a:latest"),
             ("quay.io/a/b:v1", "quay.io/a/b:v1 quay.io/a/b:v1"),
             ("host:5000/a", "host:5000/a:latest host:5000/a:latest"),
@@ -330,18 +302,9 @@ mod tests {
             ("a@sha256:12", format),
             ("docker.io/", format),
             ("ho_st.x/a", format),
-            (
-                "Nginx",
-                "error: invalid reference format: repository name (library/Nginx) must be lowercase",
-            ),
-            (
-                "a@md5:00000000000000000000000000000000",
-                "error: unsupported digest algorithm",
-            ),
-            (
-                "a@sha256:00000000000000000000000000000000",
-                "error: invalid checksum digest length",
-            ),
+            ("Nginx", "error: invalid reference format: repository name (library/Nginx) must be lowercase"),
+            ("a@md5:00000000000000000000000000000000", "error: unsupported digest algorithm"),
+            ("a@sha256:00000000000000000000000000000000", "error: invalid checksum digest length"),
         ];
         for (text, expected) in cases {
             assert_eq!(normal(text), expected, "{text:?}");

@@ -48,10 +48,7 @@ enum Probe {
 impl Stack {
     /// `lowers` from the top down.
     pub(super) fn open<'a>(own: &'a Path, lowers: impl Iterator<Item = &'a Path>) -> Result<Self, Error> {
-        let layers = std::iter::once(own)
-            .chain(lowers)
-            .map(tree::open_dir)
-            .collect::<Result<_, _>>()?;
+        let layers = std::iter::once(own).chain(lowers).map(tree::open_dir).collect::<Result<_, _>>()?;
         Ok(Self { layers })
     }
 
@@ -139,11 +136,7 @@ impl Stack {
     /// Opens a canonical path in one layer; a symlink on the way is an error.
     pub(super) fn open_in(&self, layer: usize, path: &Components, flags: OFlags) -> Result<OwnedFd, Errno> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
-        let path = if path.is_empty() {
-            b".".to_vec()
-        } else {
-            joined(path)
-        };
+        let path = if path.is_empty() { b".".to_vec() } else { joined(path) };
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::openat2(self.root(layer), path, flags, Mode::empty(), resolve)
     }
@@ -163,10 +156,7 @@ impl Stack {
 /// Splits a path; `.` and empty components go, `..` stays.
 pub(super) fn components(path: &[u8]) -> Components {
     let parts = path.split(|byte| *byte == b'/');
-    parts
-        .filter(|part| !part.is_empty() && *part != b".")
-        .map(<[u8]>::to_vec)
-        .collect()
+    parts.filter(|part| !part.is_empty() && *part != b".").map(<[u8]>::to_vec).collect()
 }
 
 /// Splits and cleans a name of an archive: `..` is taken back by what stands before it, or by the root.
@@ -231,11 +221,7 @@ mod tests {
         link("loop", "loop");
         std::fs::write(lower.join("file"), "").unwrap();
         let stack = Stack::open(&own, std::iter::once(lower.as_path())).unwrap();
-        let canonical = |path: &str| {
-            stack
-                .canonical(&components(path.as_bytes()))
-                .map(|path| joined(&path))
-        };
+        let canonical = |path: &str| stack.canonical(&components(path.as_bytes())).map(|path| joined(&path));
         assert_eq!(canonical("lib/x"), Ok(b"usr/lib/x".to_vec()));
         assert_eq!(canonical("absolute/lib"), Ok(b"usr/lib".to_vec()));
         assert_eq!(canonical("up/up/x"), Ok(b"x".to_vec()));

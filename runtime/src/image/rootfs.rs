@@ -88,10 +88,7 @@ fn options(names: &[impl AsRef<str>]) -> String {
     let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
     match names.as_slice() {
         [lower @ .., upper, work] => {
-            format!(
-                "lowerdir={},upperdir={upper},workdir={work},{OPTIONS}",
-                lower.join(":")
-            )
+            format!("lowerdir={},upperdir={upper},workdir={work},{OPTIONS}", lower.join(":"))
         }
         _ => String::new(),
     }
@@ -155,10 +152,7 @@ fn take_lease(store: &Store, input: &RootfsInput, path: &Path) -> Result<Image, 
     let image = store.resolve(&input.image_id)?.ok_or_else(missing)?;
     let names = image.layers.iter().filter_map(|layer| layer.file_name());
     let layers = names.map(|name| name.to_string_lossy().into_owned()).collect();
-    let lease = Lease {
-        image_id: input.image_id.clone(),
-        layers,
-    };
+    let lease = Lease { image_id: input.image_id.clone(), layers };
     let text = serde_json::to_vec(&lease).expect("strings can be written as JSON");
     // Whole, but not synced: it need not outlive the host, as the instance does not.
     let temporary = path.with_file_name(LEASE_UNFINISHED);
@@ -190,19 +184,13 @@ fn mount(image: &Image, overlay: &Overlay, target: &Path) -> Result<(), Error> {
                 let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
                 opened.push(rustix::fs::open(path, flags, Mode::empty()).map_err(Error::io("open", path))?);
             }
-            let names = opened
-                .iter()
-                .map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd()));
+            let names = opened.iter().map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd()));
             options(&names.collect::<Vec<_>>())
         }
     };
     if options.len() + VOLATILE.len() > OPTIONS_LIMIT {
         let limit = OPTIONS_LIMIT / "/proc/self/fd/100:".len() - 2;
-        return Err(Error::TooManyLayers {
-            id: image.id.clone(),
-            count: overlay.lower.len(),
-            limit,
-        });
+        return Err(Error::TooManyLayers { id: image.id.clone(), count: overlay.lower.len(), limit });
     }
     // `volatile` came with Linux 5.10.
     let mut result = mount_overlay(target, &(options.clone() + VOLATILE));
@@ -218,13 +206,7 @@ fn mount(image: &Image, overlay: &Overlay, target: &Path) -> Result<(), Error> {
 
 fn mount_overlay(target: &Path, options: &str) -> Result<(), Errno> {
     let options = std::ffi::CString::new(options).map_err(|_| Errno::INVAL)?;
-    rustix::mount::mount(
-        "overlay",
-        target,
-        "overlay",
-        MountFlags::empty(),
-        options.as_c_str(),
-    )
+    rustix::mount::mount("overlay", target, "overlay", MountFlags::empty(), options.as_c_str())
 }
 
 /// What is known about a refusal.
@@ -233,30 +215,21 @@ fn reason(errno: Errno, overlay: &Overlay) -> Option<String> {
         return Some("this kernel has no overlayfs".into());
     }
     if let Some(missing) = overlay.lower.iter().find(|lower| !lower.exists()) {
-        return Some(format!(
-            "layer {} is missing; import the image again",
-            missing.display()
-        ));
+        return Some(format!("layer {} is missing; import the image again", missing.display()));
     }
     let upper = overlay.upper.display();
     if matches!(errno, Errno::PERM | Errno::ACCESS) {
         return Some("it needs CAP_SYS_ADMIN in the namespace that owns the mounts".into());
     }
-    let status = File::open(&overlay.upper)
-        .ok()
-        .and_then(|file| rustix::fs::fstatfs(&file).ok())?;
+    let status = File::open(&overlay.upper).ok().and_then(|file| rustix::fs::fstatfs(&file).ok())?;
     if u64::try_from(status.f_type).ok() == Some(OVERLAYFS_MAGIC) {
         return Some(format!(
             "{upper} is itself on an overlay, which cannot hold the writable layer of another; \
              use --root to put hull on a disk or a tmpfs"
         ));
     }
-    let bare = rustix::fs::setxattr(
-        &overlay.upper,
-        "trusted.overlay.try",
-        b"",
-        rustix::fs::XattrFlags::empty(),
-    );
+    let bare =
+        rustix::fs::setxattr(&overlay.upper, "trusted.overlay.try", b"", rustix::fs::XattrFlags::empty());
     match bare {
         Err(Errno::OPNOTSUPP) => Some(format!(
             "the file system of {upper} has no trusted extended attributes; use --root to put hull on another"

@@ -4,22 +4,13 @@ use super::*;
 use crate::image::testing::in_mount_namespace;
 
 fn overlay(count: usize, base: &str) -> Overlay {
-    let lower = (0..count)
-        .map(|number| format!("{base}/{number:064}").into())
-        .collect();
-    Overlay {
-        lower,
-        upper: "/run/c/upper".into(),
-        work: "/run/c/work".into(),
-    }
+    let lower = (0..count).map(|number| format!("{base}/{number:064}").into()).collect();
+    Overlay { lower, upper: "/run/c/upper".into(), work: "/run/c/work".into() }
 }
 
 #[test]
 fn few_layers_are_named_by_their_paths_top_first() {
-    let overlay = Overlay {
-        lower: vec!["/b".into(), "/a".into()],
-        ..overlay(0, "")
-    };
+    let overlay = Overlay { lower: vec!["/b".into(), "/a".into()], ..overlay(0, "") };
     let expected = format!("lowerdir=/b:/a,upperdir=/run/c/upper,workdir=/run/c/work,{OPTIONS}");
     assert_eq!(overlay.plan(), Plan::Paths(expected));
 }
@@ -27,15 +18,10 @@ fn few_layers_are_named_by_their_paths_top_first() {
 #[test]
 fn what_does_not_fit_a_page_or_could_be_misread_goes_by_descriptor() {
     assert!(matches!(overlay(40, "/images/layers").plan(), Plan::Paths(_)));
-    for misread in [
-        overlay(60, "/images/layers"),
-        overlay(1, "/a:b"),
-        overlay(1, "/a,b"),
-        overlay(1, "/a\\b"),
-    ] {
-        let Plan::Descriptors(paths) = misread.plan() else {
-            panic!("{misread:?}")
-        };
+    for misread in
+        [overlay(60, "/images/layers"), overlay(1, "/a:b"), overlay(1, "/a,b"), overlay(1, "/a\\b")]
+    {
+        let Plan::Descriptors(paths) = misread.plan() else { panic!("{misread:?}") };
         assert_eq!(paths.len(), misread.lower.len() + 2);
         assert_eq!(paths[0], misread.lower[0]);
     }
@@ -67,30 +53,21 @@ fn store_with_image(layout: &Layout, layers: usize) -> String {
         }
         builder.into_inner().unwrap()
     };
-    let blobs: Vec<_> = (0..layers)
-        .map(|number| typed(blob(content(number)), "layer.v1.tar"))
-        .collect();
+    let blobs: Vec<_> = (0..layers).map(|number| typed(blob(content(number)), "layer.v1.tar")).collect();
     let diff_ids: Vec<_> = blobs.iter().map(|layer| layer["digest"].clone()).collect();
     let config = serde_json::json!({"rootfs": {"type": "layers", "diff_ids": diff_ids}});
     let config = typed(blob(config.to_string().into_bytes()), "config.v1+json");
     let manifest = serde_json::json!({"schemaVersion": 2, "config": config, "layers": blobs});
     let manifest = typed(blob(manifest.to_string().into_bytes()), "manifest.v1+json");
     files.push(("oci-layout".into(), b"{}".to_vec()));
-    files.push((
-        "index.json".into(),
-        serde_json::json!({"manifests": [manifest]})
-            .to_string()
-            .into_bytes(),
-    ));
+    files.push(("index.json".into(), serde_json::json!({"manifests": [manifest]}).to_string().into_bytes()));
     let source = tempfile::tempdir().unwrap();
     for (name, data) in files {
         let path = source.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, data).unwrap();
     }
-    let images = Store::open(layout)
-        .import(Source::Path(source.path()), Some("a"))
-        .unwrap();
+    let images = Store::open(layout).import(Source::Path(source.path()), Some("a")).unwrap();
     images[0].id.clone()
 }
 
@@ -109,10 +86,7 @@ fn rootfs_in_a_namespace() {
         let image_id = store_with_image(&layout, layers);
         let instance_dir = layout.pod("uid").instance("c", 0);
         std::fs::create_dir_all(&instance_dir).unwrap();
-        let input = RootfsInput {
-            image_id,
-            instance_dir,
-        };
+        let input = RootfsInput { image_id, instance_dir };
         round(&layout, &input, layers);
         round(&layout, &input, layers);
         let left: Vec<_> = std::fs::read_dir(&input.instance_dir).unwrap().collect();
@@ -124,19 +98,10 @@ fn round(layout: &Layout, input: &RootfsInput, layers: usize) {
     let root = rootfs_up(layout, input).unwrap().rootfs;
     std::fs::write(root.join("written"), "x").unwrap();
     assert_eq!(rootfs_up(layout, input).unwrap().rootfs, root);
-    assert!(
-        root.join("written").exists(),
-        "the second call must not mount again"
-    );
-    assert_eq!(
-        std::fs::metadata(&root).unwrap().permissions().mode() & 0o7777,
-        0o755
-    );
+    assert!(root.join("written").exists(), "the second call must not mount again");
+    assert_eq!(std::fs::metadata(&root).unwrap().permissions().mode() & 0o7777, 0o755);
     if layers > 0 {
-        assert_eq!(
-            std::fs::read_to_string(root.join("same")).unwrap(),
-            (layers - 1).to_string()
-        );
+        assert_eq!(std::fs::read_to_string(root.join("same")).unwrap(), (layers - 1).to_string());
         assert!(root.join("file0").exists());
         let store = Store::open(layout);
         let image = store.resolve("a").unwrap().unwrap();
@@ -172,14 +137,7 @@ fn overlay_on_overlay() {
     }
     let names = [&lower, &upper, &work].map(|path| path.to_str().unwrap().to_owned());
     mount_overlay(&merged, &options(&names)).unwrap();
-    let error = rootfs_up(
-        &layout,
-        &RootfsInput {
-            image_id,
-            instance_dir: merged.clone(),
-        },
-    )
-    .unwrap_err();
+    let error = rootfs_up(&layout, &RootfsInput { image_id, instance_dir: merged.clone() }).unwrap_err();
     assert!(error.to_string().contains("itself on an overlay"), "{error}");
     unmount(&merged).unwrap();
 }
@@ -188,13 +146,7 @@ fn overlay_on_overlay() {
 fn an_image_that_is_not_there_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let layout = Layout::new(Some(dir.path().join("root")));
-    let input = RootfsInput {
-        image_id: "sha256:00".into(),
-        instance_dir: dir.path().into(),
-    };
-    assert_eq!(
-        rootfs_up(&layout, &input).unwrap_err().to_string(),
-        "no such image: sha256:00"
-    );
+    let input = RootfsInput { image_id: "sha256:00".into(), instance_dir: dir.path().into() };
+    assert_eq!(rootfs_up(&layout, &input).unwrap_err().to_string(), "no such image: sha256:00");
     rootfs_down(&layout, &input).unwrap();
 }

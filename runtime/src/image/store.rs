@@ -119,10 +119,7 @@ impl Store {
     /// The store of a layout. Nothing is touched: a store that does not exist is empty.
     #[must_use]
     pub fn open(layout: &Layout) -> Self {
-        Self {
-            root: layout.images(),
-            pods: layout.pods(),
-        }
+        Self { root: layout.images(), pods: layout.pods() }
     }
 
     /// The image of a name or id: a reference in any form, `sha256:…`, or the beginning of an id.
@@ -162,35 +159,20 @@ impl Store {
     pub fn remove(&self, wanted: &str) -> Result<Removed, Error> {
         let writer = self.writer()?;
         let mut index = self.index()?;
-        let found = find(&index, wanted)?
-            .ok_or_else(|| Error::NoSuchImage(wanted.to_owned()))?
-            .clone();
-        let by_name = wanted
-            .parse::<Reference>()
-            .is_ok_and(|reference| name(&found) == Some(&reference.to_string()));
+        let found = find(&index, wanted)?.ok_or_else(|| Error::NoSuchImage(wanted.to_owned()))?.clone();
+        let by_name =
+            wanted.parse::<Reference>().is_ok_and(|reference| name(&found) == Some(&reference.to_string()));
         let goes = |entry: &Descriptor| {
-            if by_name {
-                name(entry) == name(&found)
-            } else {
-                entry.digest == found.digest
-            }
+            if by_name { name(entry) == name(&found) } else { entry.digest == found.digest }
         };
         let untagged = index.manifests.iter().filter(|entry| goes(entry));
         let untagged = untagged.filter_map(name).cloned().collect();
         index.manifests.retain(|entry| !goes(entry));
         let last = !index.manifests.iter().any(|entry| entry.digest == found.digest);
-        let deleted = if last {
-            id(&found).cloned().into_iter().collect()
-        } else {
-            Vec::new()
-        };
+        let deleted = if last { id(&found).cloned().into_iter().collect() } else { Vec::new() };
         self.write_index(&writer, &index)?;
         let layers_in_use = self.sweep(&writer)?;
-        Ok(Removed {
-            untagged,
-            deleted,
-            layers_in_use,
-        })
+        Ok(Removed { untagged, deleted, layers_in_use })
     }
 
     /// Where an unpacked layer lies.
@@ -219,26 +201,17 @@ impl Store {
     }
 
     pub(super) fn write_index(&self, writer: &Writer, index: &Index) -> Result<(), Error> {
-        let index = Index {
-            schema_version: 2,
-            media_type: OCI_INDEX.into(),
-            ..index.clone()
-        };
+        let index = Index { schema_version: 2, media_type: OCI_INDEX.into(), ..index.clone() };
         let text = serde_json::to_vec_pretty(&index).expect("strings and numbers can be written as JSON");
-        tree::write_whole(
-            &self.root.join("index.json"),
-            &writer.tmp.join("index.json"),
-            &text,
-        )
+        tree::write_whole(&self.root.join("index.json"), &writer.tmp.join("index.json"), &text)
     }
 
     /// A document of the store; none when it was removed since the index was read.
     fn document(&self, digest: &str) -> Result<Option<Vec<u8>>, Error> {
         let what = format!("blob {digest}");
-        let parsed: Digest = digest.parse().map_err(|_| Error::Document {
-            what: what.clone(),
-            problem: "has a bad digest".into(),
-        })?;
+        let parsed: Digest = digest
+            .parse()
+            .map_err(|_| Error::Document { what: what.clone(), problem: "has a bad digest".into() })?;
         let path = self.blob(&parsed);
         match File::open(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -253,10 +226,7 @@ impl Store {
             return Ok(None);
         };
         let Node::Manifest(manifest) = document::parse_node(&what, &descriptor.media_type, &bytes)? else {
-            return Err(Error::Document {
-                what,
-                problem: "is not an image manifest".into(),
-            });
+            return Err(Error::Document { what, problem: "is not an image manifest".into() });
         };
         let Some(bytes) = self.document(&manifest.config.digest)? else {
             return Ok(None);
@@ -270,10 +240,7 @@ impl Store {
             return Ok(None);
         };
         let id = id(descriptor).unwrap_or(&manifest.config.digest).clone();
-        let same = index
-            .manifests
-            .iter()
-            .filter(|entry| entry.digest == descriptor.digest);
+        let same = index.manifests.iter().filter(|entry| entry.digest == descriptor.digest);
         let names: Vec<String> = same.filter_map(name).cloned().collect();
         let reference = name(descriptor).or(names.first()).unwrap_or(&id).clone();
         let chains = chains(&file)?;
@@ -304,11 +271,7 @@ impl Store {
         let writer = Writer { _lock: lock, tmp };
         let layout = self.root.join("oci-layout");
         if !layout.exists() {
-            tree::write_whole(
-                &layout,
-                &writer.tmp.join("oci-layout"),
-                br#"{"imageLayoutVersion":"1.0.0"}"#,
-            )?;
+            tree::write_whole(&layout, &writer.tmp.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         }
         self.sweep(&writer)?;
         Ok(writer)
@@ -341,14 +304,8 @@ impl Store {
                 continue;
             };
             let own = [&descriptor.digest, &manifest.config.digest];
-            let digests = own
-                .into_iter()
-                .chain(manifest.layers.iter().map(|layer| &layer.digest));
-            blobs.extend(
-                digests
-                    .filter_map(|digest| digest.split_once(':'))
-                    .map(|(_, hex)| hex.to_owned()),
-            );
+            let digests = own.into_iter().chain(manifest.layers.iter().map(|layer| &layer.digest));
+            blobs.extend(digests.filter_map(|digest| digest.split_once(':')).map(|(_, hex)| hex.to_owned()));
             layers.extend(chains(&file)?.iter().map(|chain| chain.hex().to_owned()));
         }
         let in_use = self.sweep_layers(writer, &layers)?;
@@ -407,23 +364,16 @@ impl Store {
 pub(super) fn chains(file: &ConfigFile) -> Result<Vec<Digest>, Error> {
     let mut chains: Vec<Digest> = Vec::new();
     for diff_id in &file.rootfs.diff_ids {
-        let diff_id: Digest =
-            diff_id
-                .parse()
-                .map_err(|error: super::digest::NotADigest| Error::Document {
-                    what: "image configuration".into(),
-                    problem: error.to_string(),
-                })?;
+        let diff_id: Digest = diff_id.parse().map_err(|error: super::digest::NotADigest| {
+            Error::Document { what: "image configuration".into(), problem: error.to_string() }
+        })?;
         chains.push(chain_id(chains.last(), &diff_id));
     }
     Ok(chains)
 }
 
 fn unwanted(directory: &Path, wanted: &BTreeSet<String>) -> Result<Vec<String>, Error> {
-    Ok(entries(directory)?
-        .into_iter()
-        .filter(|name| !wanted.contains(name))
-        .collect())
+    Ok(entries(directory)?.into_iter().filter(|name| !wanted.contains(name)).collect())
 }
 
 /// The names in a directory that may not exist.
@@ -433,14 +383,9 @@ fn entries(directory: &Path) -> Result<Vec<String>, Error> {
         result => result.map_err(Error::io("list", directory))?,
     };
     let names = listing.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
-    names
-        .collect::<std::io::Result<_>>()
-        .map_err(Error::io("list", directory))
+    names.collect::<std::io::Result<_>>().map_err(Error::io("list", directory))
 }
 
 fn is_absent(error: &std::io::Error) -> bool {
-    matches!(
-        error.kind(),
-        std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
-    )
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
 }

@@ -81,11 +81,7 @@ struct Extensions {
 
 impl<R: Read> Tarball<R> {
     pub(super) fn new(input: R) -> Self {
-        Self {
-            input,
-            data: 0,
-            padding: 0,
-        }
+        Self { input, data: 0, padding: 0 }
     }
 
     /// The stream behind the last entry.
@@ -113,9 +109,7 @@ impl<R: Read> Tarball<R> {
     }
 
     fn entry(&mut self, header: &tar::Header, flag: u8, extensions: Extensions) -> Result<Entry, Error> {
-        let name = extensions
-            .name
-            .unwrap_or_else(|| header.path_bytes().into_owned());
+        let name = extensions.name.unwrap_or_else(|| header.path_bytes().into_owned());
         let kind = kind(flag, &name)?;
         let size = match kind {
             Kind::File => extensions.size.map_or_else(|| unsigned(header, SIZE), Ok)?,
@@ -123,9 +117,7 @@ impl<R: Read> Tarball<R> {
             _ => 0,
         };
         self.expect(size);
-        let link = extensions
-            .link
-            .or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
+        let link = extensions.link.or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
         let device = match kind {
             Kind::Character | Kind::Block => (device(header, DEVICE_MAJOR)?, device(header, DEVICE_MINOR)?),
             _ => (0, 0),
@@ -159,10 +151,7 @@ impl<R: Read> Tarball<R> {
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(source) => {
-                    return Err(Error::Read {
-                        what: "tar stream".into(),
-                        source,
-                    });
+                    return Err(Error::Read { what: "tar stream".into(), source });
                 }
             }
         }
@@ -171,15 +160,7 @@ impl<R: Read> Tarball<R> {
         }
         let sum = |byte: fn(u8) -> i64| -> i64 {
             let bytes = header.as_bytes().iter().enumerate();
-            bytes
-                .map(|(index, value)| {
-                    if CHECKSUM.contains(&index) {
-                        32
-                    } else {
-                        byte(*value)
-                    }
-                })
-                .sum()
+            bytes.map(|(index, value)| if CHECKSUM.contains(&index) { 32 } else { byte(*value) }).sum()
         };
         let expected = number(&header, CHECKSUM)?;
         // Some old archivers summed signed bytes.
@@ -197,30 +178,20 @@ impl<R: Read> Tarball<R> {
 
     fn extension(&mut self, size: u64) -> Result<Vec<u8>, Error> {
         if size > EXTENSION_LIMIT {
-            return Err(damaged(format!(
-                "an extended header of {size} bytes, more than {EXTENSION_LIMIT}"
-            )));
+            return Err(damaged(format!("an extended header of {size} bytes, more than {EXTENSION_LIMIT}")));
         }
         self.expect(size);
         let mut data = Vec::new();
-        self.read_to_end(&mut data).map_err(|source| Error::Read {
-            what: "tar stream".into(),
-            source,
-        })?;
+        self.read_to_end(&mut data).map_err(|source| Error::Read { what: "tar stream".into(), source })?;
         Ok(data)
     }
 
     fn skip_data(&mut self) -> Result<(), Error> {
-        let read = |source| Error::Read {
-            what: "tar stream".into(),
-            source,
-        };
+        let read = |source| Error::Read { what: "tar stream".into(), source };
         io::copy(self, &mut io::sink()).map_err(read)?;
         // Some archivers leave the last padding out; then the next header is missing too, which is the end.
         let padding = std::mem::take(&mut self.padding);
-        io::copy(&mut (&mut self.input).take(padding), &mut io::sink())
-            .map_err(read)
-            .map(drop)
+        io::copy(&mut (&mut self.input).take(padding), &mut io::sink()).map_err(read).map(drop)
     }
 }
 
@@ -232,10 +203,7 @@ impl<R: Read> Read for Tarball<R> {
         }
         let count = self.input.read(&mut buffer[..want])?;
         if count == 0 {
-            return Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "the tar stream ends within an entry",
-            ));
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the tar stream ends within an entry"));
         }
         self.data -= count as u64;
         Ok(count)
@@ -275,9 +243,7 @@ fn number(header: &tar::Header, field: Range<usize>) -> Result<i64, Error> {
     if bytes[0] & 0x80 != 0 {
         // The sign is the second bit; the first is only the mark.
         let first = i128::from((bytes[0] << 1).cast_signed() >> 1);
-        let wide = bytes[1..]
-            .iter()
-            .fold(first, |number, byte| (number << 8) | i128::from(*byte));
+        let wide = bytes[1..].iter().fold(first, |number, byte| (number << 8) | i128::from(*byte));
         return i64::try_from(wide).map_err(|_| damaged("a number of a header is too large"));
     }
     let text = std::str::from_utf8(bytes).map_err(|_| damaged("a header's field is not a number"))?;
@@ -307,10 +273,7 @@ fn kind(flag: u8, name: &[u8]) -> Result<Kind, Error> {
         b'6' => Kind::Fifo,
         b'S' => return Err(damaged("sparse files are not supported in layers")),
         flag => {
-            return Err(damaged(format!(
-                "an entry of unknown type {:?}",
-                char::from(flag)
-            )));
+            return Err(damaged(format!("an entry of unknown type {:?}", char::from(flag))));
         }
     })
 }
@@ -326,8 +289,7 @@ fn pax_record(records: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
 
 fn pax_number(value: &[u8]) -> Result<u64, Error> {
     let text = std::str::from_utf8(value).ok();
-    text.and_then(|text| text.parse().ok())
-        .ok_or_else(|| damaged("a PAX record is not a number"))
+    text.and_then(|text| text.parse().ok()).ok_or_else(|| damaged("a PAX record is not a number"))
 }
 
 /// `[-]seconds[.fraction]`
@@ -363,9 +325,7 @@ fn without_nul(mut name: Vec<u8>) -> Vec<u8> {
 }
 
 fn damaged(problem: impl ToString) -> Error {
-    Error::Tar {
-        problem: problem.to_string(),
-    }
+    Error::Tar { problem: problem.to_string() }
 }
 
 #[cfg(test)]
@@ -404,9 +364,7 @@ mod tests {
             ("SCHILY.xattr.user.a", b"\0b=c\n"),
         ];
         builder.append_pax_extensions(records).unwrap();
-        builder
-            .append(&header("short", tar::EntryType::Regular, 3), &b"abc"[..])
-            .unwrap();
+        builder.append(&header("short", tar::EntryType::Regular, 3), &b"abc"[..]).unwrap();
         let found = entries(&builder.into_inner().unwrap()).unwrap();
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].name, b"long/name");
@@ -424,10 +382,7 @@ mod tests {
         link.set_size(0);
         builder.append_link(&mut link, &long, &long).unwrap();
         let found = entries(&builder.into_inner().unwrap()).unwrap();
-        assert_eq!(
-            (found[0].name.as_slice(), found[0].link.as_slice()),
-            (long.as_bytes(), long.as_bytes())
-        );
+        assert_eq!((found[0].name.as_slice(), found[0].link.as_slice()), (long.as_bytes(), long.as_bytes()));
     }
 
     #[test]
@@ -449,16 +404,10 @@ mod tests {
     fn damaged_streams_are_refused_with_a_reason() {
         let good = {
             let mut builder = tar::Builder::new(Vec::new());
-            builder
-                .append(&header("a", tar::EntryType::Regular, 600), &[1; 600][..])
-                .unwrap();
+            builder.append(&header("a", tar::EntryType::Regular, 600), &[1; 600][..]).unwrap();
             builder.into_inner().unwrap()
         };
-        assert_eq!(
-            entries(&good[..512 + 600]).unwrap().len(),
-            1,
-            "only the padding is missing"
-        );
+        assert_eq!(entries(&good[..512 + 600]).unwrap().len(), 1, "only the padding is missing");
         let mut wrong_sum = good.clone();
         wrong_sum[0] = b'b';
         let huge = header("a", tar::EntryType::XHeader, 1 << 40).as_bytes().to_vec();

@@ -9,11 +9,8 @@ pub(super) fn in_mount_namespace(test: &str) {
         .args(["--exact", &format!("image::{test}"), "--ignored"])
         .output()
         .unwrap();
-    let text = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if text.contains("unshare failed") {
         println!("skipped: {text}");
         return;

@@ -15,22 +15,14 @@ const DEPTH_LIMIT: usize = 64;
 
 /// Opens a directory for reading, following symlinks of the host's own path.
 pub(super) fn open_dir(path: &Path) -> Result<OwnedFd, Error> {
-    rustix::fs::open(
-        path,
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .map_err(Error::io("open", path))
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(Error::io("open", path))
 }
 
 /// Makes `path` and its parents, each new one private to root.
 pub(super) fn create_private(path: &Path) -> Result<(), Error> {
     use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(Error::io("create", path))
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(Error::io("create", path))
 }
 
 /// Removes `path` and everything below; fine when it is gone already. Never follows a symlink and never
@@ -43,14 +35,11 @@ pub(super) fn remove(path: &Path) -> Result<(), Error> {
             source: io::ErrorKind::InvalidInput.into(),
         });
     };
-    let parent = match rustix::fs::open(
-        parent,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    ) {
-        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
-        result => result.map_err(Error::io("open", parent))?,
-    };
+    let parent =
+        match rustix::fs::open(parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            result => result.map_err(Error::io("open", parent))?,
+        };
     let name =
         CString::new(std::os::unix::ffi::OsStrExt::as_bytes(name)).map_err(Error::io("remove", path))?;
     remove_at(parent.as_fd(), &name).map_err(Error::io("remove", path))
@@ -63,11 +52,7 @@ pub(super) fn remove_at(parent: BorrowedFd<'_>, name: &CString) -> Result<(), Er
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(error) => return Err(error),
     }
-    let mut removal = Removal {
-        top: open_child(parent, name)?,
-        moved: Vec::new(),
-        next: 0,
-    };
+    let mut removal = Removal { top: open_child(parent, name)?, moved: Vec::new(), next: 0 };
     removal.empty(&removal.top.try_clone().map_err(errno)?, 0)?;
     // What was too deep now lies at the top.
     while let Some(name) = removal.moved.pop() {

@@ -34,22 +34,14 @@ pub(super) fn apply<'a>(
     own: &'a Path,
     lowers: impl Iterator<Item = &'a Path>,
 ) -> Result<(), Error> {
-    let mut layer = Layer {
-        stack: Stack::open(own, lowers)?,
-        parent: None,
-        times: Vec::new(),
-    };
+    let mut layer = Layer { stack: Stack::open(own, lowers)?, parent: None, times: Vec::new() };
     let mut tarball = Tarball::new(stream);
     while let Some(entry) = tarball.next()? {
         layer.entry(&entry, &mut tarball)?;
     }
-    layer
-        .set_directory_times()
-        .map_err(Error::io("set the times below", own))?;
-    io::copy(&mut tarball.into_inner(), &mut io::sink()).map_err(|source| Error::Read {
-        what: "layer".into(),
-        source,
-    })?;
+    layer.set_directory_times().map_err(Error::io("set the times below", own))?;
+    io::copy(&mut tarball.into_inner(), &mut io::sink())
+        .map_err(|source| Error::Read { what: "layer".into(), source })?;
     Ok(())
 }
 
@@ -102,17 +94,9 @@ impl Layer {
         self.apply(entry, tarball).map_err(|trouble| {
             let name = entry.display_name();
             match trouble {
-                Trouble::Step((step, errno)) => Error::EntryIo {
-                    name,
-                    step,
-                    source: errno.into(),
-                },
+                Trouble::Step((step, errno)) => Error::EntryIo { name, step, source: errno.into() },
                 Trouble::Problem(problem) => Error::Entry { name, problem },
-                Trouble::Read(source) => Error::EntryIo {
-                    name,
-                    step: "copy its data",
-                    source,
-                },
+                Trouble::Read(source) => Error::EntryIo { name, step: "copy its data", source },
             }
         })
     }
@@ -151,29 +135,19 @@ impl Layer {
         let asked = asked.to_vec();
         match self.stack.open_dir(0, &asked) {
             Ok(dir) => {
-                return Ok(Parent {
-                    path: asked.clone(),
-                    asked,
-                    dir,
-                });
+                return Ok(Parent { path: asked.clone(), asked, dir });
             }
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
             Err(errno) => return Err(Trouble::Step(("open its directory", errno))),
         }
-        let path = self
-            .stack
-            .canonical(&asked)
-            .map_err(step("resolve its directory"))?;
+        let path = self.stack.canonical(&asked).map_err(step("resolve its directory"))?;
         let dir = self.make_parents(&path)?;
         Ok(Parent { asked, path, dir })
     }
 
     /// Opens the directory at a canonical path, making what is missing as it is in the layers below.
     fn make_parents(&mut self, path: &Components) -> Result<OwnedFd, Trouble> {
-        let mut dir = self
-            .stack
-            .open_dir(0, &Vec::new())
-            .map_err(step("open the layer"))?;
+        let mut dir = self.stack.open_dir(0, &Vec::new()).map_err(step("open the layer"))?;
         for length in 1..=path.len() {
             let (here, name) = (path[..length].to_vec(), path[length - 1].as_slice());
             dir = match open_dir_at(&dir, name) {
@@ -265,24 +239,16 @@ impl Layer {
     /// the target's: an archive repeats them here, often without the extended ones.
     fn hard_link(&mut self, parent: &Parent, name: &[u8], entry: &Entry) -> Result<Before, Trouble> {
         let problem = |problem: &str| {
-            Trouble::Problem(format!(
-                "its link target {:?} {problem}",
-                String::from_utf8_lossy(&entry.link)
-            ))
+            Trouble::Problem(format!("its link target {:?} {problem}", String::from_utf8_lossy(&entry.link)))
         };
         let target = resolve::clean(&entry.link);
         let Some((target_name, target_parents)) = target.split_last() else {
             return Err(problem("is the root"));
         };
-        let mut target = self
-            .stack
-            .canonical(&target_parents.to_vec())
-            .map_err(step("resolve its link target"))?;
+        let mut target =
+            self.stack.canonical(&target_parents.to_vec()).map_err(step("resolve its link target"))?;
         target.push(target_name.clone());
-        let found = self
-            .stack
-            .lookup(&target)
-            .map_err(step("look at its link target"))?;
+        let found = self.stack.lookup(&target).map_err(step("look at its link target"))?;
         let Some(found) = found else {
             return Err(problem("does not exist"));
         };
@@ -298,14 +264,8 @@ impl Layer {
         let before = clear(parent, name, entry.kind)?;
         let directory = self.stack.open_dir(0, &target[..target.len() - 1].to_vec());
         let directory = directory.map_err(step("open the directory of its link target"))?;
-        rustix::fs::linkat(
-            &directory,
-            target_name.as_slice(),
-            &parent.dir,
-            name,
-            AtFlags::empty(),
-        )
-        .map_err(step("make the hard link"))?;
+        rustix::fs::linkat(&directory, target_name.as_slice(), &parent.dir, name, AtFlags::empty())
+            .map_err(step("make the hard link"))?;
         Ok(before)
     }
 
@@ -318,10 +278,7 @@ impl Layer {
         let kind = FileType::from_raw_mode(found.stat.st_mode);
         match kind {
             FileType::RegularFile => {
-                let original = self
-                    .stack
-                    .open_in(found.layer, path, OFlags::RDONLY)
-                    .map_err(failed)?;
+                let original = self.stack.open_in(found.layer, path, OFlags::RDONLY).map_err(failed)?;
                 let attributes = Attributes::of_file(original.as_fd()).map_err(failed)?;
                 return copy_file(&dir, name, &mut std::fs::File::from(original), &attributes);
             }
@@ -394,10 +351,7 @@ fn hide(parent: &Parent, name: &[u8], (uid, gid): (u32, u32)) -> Result<(), Trou
     }
     rustix::fs::mknodat(&parent.dir, name, FileType::CharacterDevice, Mode::empty(), 0)
         .map_err(step("make the whiteout"))?;
-    let owner = (
-        Some(rustix::fs::Uid::from_raw(uid)),
-        Some(rustix::fs::Gid::from_raw(gid)),
-    );
+    let owner = (Some(rustix::fs::Uid::from_raw(uid)), Some(rustix::fs::Gid::from_raw(gid)));
     rustix::fs::chownat(&parent.dir, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)
         .map_err(step("set the whiteout's owner"))
 }

@@ -32,10 +32,7 @@ fn made(flag: u8, name: &str, link: &str) -> Made {
 }
 
 fn file(name: &str, data: &str) -> Made {
-    Made {
-        data: data.into(),
-        ..made(b'0', name, "")
-    }
+    Made { data: data.into(), ..made(b'0', name, "") }
 }
 
 fn dir(name: &str) -> Made {
@@ -59,14 +56,7 @@ fn archive(entries: &[Made]) -> Vec<u8> {
             }
             records.extend([length.to_string().as_bytes(), &body].concat());
         }
-        block(
-            &mut bytes,
-            b'x',
-            &Made {
-                data: records,
-                ..made(b'x', "pax", "")
-            },
-        );
+        block(&mut bytes, b'x', &Made { data: records, ..made(b'x', "pax", "") });
         block(&mut bytes, entry.flag, entry);
     }
     bytes.extend([0; 1024]);
@@ -100,20 +90,14 @@ impl Stacked {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("outside")).unwrap();
         std::fs::write(dir.path().join("outside/file"), "untouched").unwrap();
-        Self {
-            dir,
-            layers: Vec::new(),
-        }
+        Self { dir, layers: Vec::new() }
     }
 
     fn push(&mut self, entries: &[Made]) -> Result<(), Error> {
         let path = self.dir.path().join(format!("layer{}", self.layers.len()));
         std::fs::create_dir(&path).unwrap();
-        let result = apply(
-            archive(entries).as_slice(),
-            &path,
-            self.layers.iter().rev().map(PathBuf::as_path),
-        );
+        let result =
+            apply(archive(entries).as_slice(), &path, self.layers.iter().rev().map(PathBuf::as_path));
         self.layers.push(path);
         result
     }
@@ -149,28 +133,15 @@ impl Stacked {
         let target = self.dir.path().join("merged");
         std::fs::create_dir_all(&target).unwrap();
         std::fs::create_dir_all(self.dir.path().join("empty")).unwrap();
-        let layers: Vec<_> = self
-            .layers
-            .iter()
-            .rev()
-            .map(|layer| layer.display().to_string())
-            .collect();
-        let options = format!(
-            "lowerdir={}:{}/empty",
-            layers.join(":"),
-            self.dir.path().display()
-        );
+        let layers: Vec<_> = self.layers.iter().rev().map(|layer| layer.display().to_string()).collect();
+        let options = format!("lowerdir={}:{}/empty", layers.join(":"), self.dir.path().display());
         let options = std::ffi::CString::new(options).unwrap();
         let flags = rustix::mount::MountFlags::empty();
         rustix::mount::mount("overlay", &target, "overlay", flags, options.as_c_str()).unwrap();
         let show = |path: PathBuf| {
             let name = path.strip_prefix(&target).unwrap().display().to_string();
             let regular = std::fs::symlink_metadata(&path).unwrap().is_file();
-            if regular {
-                format!("{name}={}", std::fs::read_to_string(&path).unwrap())
-            } else {
-                name
-            }
+            if regular { format!("{name}={}", std::fs::read_to_string(&path).unwrap()) } else { name }
         };
         let mut found: Vec<String> = walk(&target).into_iter().map(show).collect();
         found.sort();
@@ -185,18 +156,10 @@ impl Stacked {
             .filter(|path| !self.layers.iter().any(|layer| path.starts_with(layer)))
             .map(|path| {
                 let metadata = std::fs::symlink_metadata(&path).unwrap();
-                let content = if metadata.is_file() {
-                    std::fs::read_to_string(&path).unwrap()
-                } else {
-                    String::new()
-                };
+                let content =
+                    if metadata.is_file() { std::fs::read_to_string(&path).unwrap() } else { String::new() };
                 let name = path.strip_prefix(self.dir.path()).unwrap().display().to_string();
-                format!(
-                    "{name} {:o} {} {} {content}",
-                    metadata.mode(),
-                    metadata.uid(),
-                    metadata.nlink()
-                )
+                format!("{name} {:o} {} {} {content}", metadata.mode(), metadata.uid(), metadata.nlink())
             })
             .collect();
         found.sort();
@@ -224,30 +187,13 @@ fn hostile_archives(outside: &str) -> Vec<(&'static str, Vec<Made>)> {
     let through = |link: Made| vec![link, file("link/file", "evil"), file("link/new", "evil")];
     let hidden = |name: &str| made(b'0', name, "");
     vec![
-        (
-            "dots",
-            vec![
-                file("../outside/file", "evil"),
-                file("a/../../outside/file", "evil"),
-            ],
-        ),
-        (
-            "absolute",
-            vec![file(&target, "evil"), dir(outside), file("/new", "evil")],
-        ),
+        ("dots", vec![file("../outside/file", "evil"), file("a/../../outside/file", "evil")]),
+        ("absolute", vec![file(&target, "evil"), dir(outside), file("/new", "evil")]),
         ("absolute symlink", through(symlink("link", outside))),
         ("relative symlink", through(symlink("link", "../outside"))),
         ("symlink in a chain", {
-            let mut entries = vec![
-                symlink("a", "b/../.."),
-                symlink("b", "/"),
-                symlink("link", "a/outside"),
-            ];
-            entries.extend([
-                file("link/file", "evil"),
-                symlink("link2", "link"),
-                file("link2/x", "evil"),
-            ]);
+            let mut entries = vec![symlink("a", "b/../.."), symlink("b", "/"), symlink("link", "a/outside")];
+            entries.extend([file("link/file", "evil"), symlink("link2", "link"), file("link2/x", "evil")]);
             entries
         }),
         ("parent replaced by a symlink", {
@@ -270,79 +216,32 @@ fn hostile_archives(outside: &str) -> Vec<(&'static str, Vec<Made>)> {
             entries
         }),
         ("proc", through(symlink("link", "/proc/self/root"))),
-        (
-            "file over symlink",
-            vec![symlink("link", &target), file("link", "evil")],
-        ),
+        ("file over symlink", vec![symlink("link", &target), file("link", "evil")]),
         (
             "directory over symlink",
-            vec![
-                symlink("link", outside),
-                Made {
-                    mode: 0o777,
-                    owner: 9,
-                    ..dir("link")
-                },
-            ],
+            vec![symlink("link", outside), Made { mode: 0o777, owner: 9, ..dir("link") }],
         ),
-        (
-            "node over symlink",
-            vec![symlink("link", &target), made(b'6', "link", "")],
-        ),
-        (
-            "hard link by path",
-            vec![made(b'1', "l", &target), file("l", "evil")],
-        ),
-        (
-            "hard link by dots",
-            vec![made(b'1', "l", &above), file("l", "evil")],
-        ),
-        (
-            "hard link to a symlink",
-            vec![symlink("s", &target), made(b'1', "l", "s"), file("l", "evil")],
-        ),
+        ("node over symlink", vec![symlink("link", &target), made(b'6', "link", "")]),
+        ("hard link by path", vec![made(b'1', "l", &target), file("l", "evil")]),
+        ("hard link by dots", vec![made(b'1', "l", &above), file("l", "evil")]),
+        ("hard link to a symlink", vec![symlink("s", &target), made(b'1', "l", "s"), file("l", "evil")]),
         (
             "hard link through a symlink",
-            vec![
-                symlink("s", outside),
-                made(b'1', "l", "s/file"),
-                file("l", "evil"),
-            ],
+            vec![symlink("s", outside), made(b'1', "l", "s/file"), file("l", "evil")],
         ),
         ("whiteout of dots", vec![hidden("a/.wh..."), hidden(".wh..")]),
         ("whiteout of nothing", vec![hidden(".wh.")]),
-        (
-            "whiteout through a symlink",
-            vec![symlink("link", outside), hidden("link/.wh.file")],
-        ),
-        (
-            "opaque through a symlink",
-            vec![symlink("link", outside), hidden("link/.wh..wh..opq")],
-        ),
-        (
-            "removal through a symlink",
-            vec![symlink("link", outside), file("link", ""), dir("link")],
-        ),
+        ("whiteout through a symlink", vec![symlink("link", outside), hidden("link/.wh.file")]),
+        ("opaque through a symlink", vec![symlink("link", outside), hidden("link/.wh..wh..opq")]),
+        ("removal through a symlink", vec![symlink("link", outside), file("link", ""), dir("link")]),
         ("long component", vec![file(&long, "evil")]),
         ("deep path", vec![file(&deep, "evil")]),
         ("nul", vec![file("a\0b", "evil"), symlink("c", "/\0")]),
         ("loop", vec![symlink("l", "l"), file("l/x", "evil")]),
         ("file as parent", vec![file("f", ""), file("f/x", "evil")]),
         ("link to a directory", vec![dir("d"), made(b'1', "l", "d")]),
-        (
-            "sparse",
-            vec![Made {
-                pax: vec![("GNU.sparse.major", b"1".to_vec())],
-                ..file("s", "")
-            }],
-        ),
-        (
-            "bad owner",
-            vec![Made {
-                pax: vec![("uid", b"4294967295".to_vec())],
-                ..file("s", "")
-            }],
-        ),
+        ("sparse", vec![Made { pax: vec![("GNU.sparse.major", b"1".to_vec())], ..file("s", "") }]),
+        ("bad owner", vec![Made { pax: vec![("uid", b"4294967295".to_vec())], ..file("s", "") }]),
         ("unknown type", vec![made(b'Z', "z", "")]),
     ]
 }
@@ -355,9 +254,7 @@ fn a_hostile_archive_touches_nothing_outside() {
             let mut stacked = Stacked::new();
             let outside = stacked.dir.path().join("outside").display().to_string();
             if with_lower {
-                stacked
-                    .push(&[symlink("link", &outside), symlink("s", &outside), dir("a")])
-                    .unwrap();
+                stacked.push(&[symlink("link", &outside), symlink("s", &outside), dir("a")]).unwrap();
             }
             let before = stacked.outside();
             let (_, entries) = hostile_archives(&outside).swap_remove(number);
@@ -390,45 +287,21 @@ fn refusals_name_the_entry_and_the_reason() {
 #[test]
 fn content_owner_mode_and_times_arrive() {
     let stacked = Stacked::layer(&[
-        Made {
-            mode: 0o2750,
-            owner: 7,
-            ..dir("d")
-        },
-        Made {
-            mode: 0o4711,
-            owner: 12,
-            ..file("d/setuid", "x")
-        },
+        Made { mode: 0o2750, owner: 7, ..dir("d") },
+        Made { mode: 0o4711, owner: 12, ..file("d/setuid", "x") },
         symlink("d/link", "/anywhere"),
         made(b'1', "d/hard", "d/setuid"),
-        Made {
-            device: (1, 3),
-            mode: 0o666,
-            ..made(b'3', "d/null", "")
-        },
+        Made { device: (1, 3), mode: 0o666, ..made(b'3', "d/null", "") },
         made(b'6', "d/fifo", ""),
     ]);
     let at = |path: &str| std::fs::symlink_metadata(stacked.at(0, path)).unwrap();
-    assert_eq!(
-        (at("d").mode() & 0o7777, at("d").gid(), at("d").mtime()),
-        (0o2750, 7, 1_000_000_000)
-    );
+    assert_eq!((at("d").mode() & 0o7777, at("d").gid(), at("d").mtime()), (0o2750, 7, 1_000_000_000));
     let setuid = at("d/setuid");
-    assert_eq!(
-        (setuid.mode() & 0o7777, setuid.uid(), setuid.mtime()),
-        (0o4711, 12, 1_000_000_000)
-    );
+    assert_eq!((setuid.mode() & 0o7777, setuid.uid(), setuid.mtime()), (0o4711, 12, 1_000_000_000));
     assert_eq!(at("d/hard").ino(), setuid.ino());
-    assert_eq!(
-        (at("d/null").rdev(), at("d/null").mode() & 0o777),
-        (rustix::fs::makedev(1, 3), 0o666)
-    );
+    assert_eq!((at("d/null").rdev(), at("d/null").mode() & 0o777), (rustix::fs::makedev(1, 3), 0o666));
     assert!(at("d/fifo").file_type().is_fifo());
-    assert_eq!(
-        (at("d/link").mtime(), at("d/link").is_symlink()),
-        (1_000_000_000, true)
-    );
+    assert_eq!((at("d/link").mtime(), at("d/link").is_symlink()), (1_000_000_000, true));
 }
 
 #[test]
@@ -439,18 +312,10 @@ fn file_capabilities_survive_and_overlay_attributes_do_not() {
         ("SCHILY.xattr.user.note", b"yes".to_vec()),
         ("SCHILY.xattr.trusted.overlay.redirect", b"/etc".to_vec()),
     ];
-    let stacked = Stacked::layer(&[Made {
-        pax,
-        owner: 5,
-        mode: 0o755,
-        ..file("ping", "x")
-    }]);
+    let stacked = Stacked::layer(&[Made { pax, owner: 5, mode: 0o755, ..file("ping", "x") }]);
     let mut value = [0; 64];
     let path = stacked.at(0, "ping");
-    assert_eq!(
-        rustix::fs::lgetxattr(&path, "security.capability", &mut value[..]),
-        Ok(capability.len())
-    );
+    assert_eq!(rustix::fs::lgetxattr(&path, "security.capability", &mut value[..]), Ok(capability.len()));
     assert_eq!(rustix::fs::lgetxattr(&path, "user.note", &mut value[..]), Ok(3));
     let redirect = rustix::fs::lgetxattr(&path, "trusted.overlay.redirect", &mut value[..]);
     assert_eq!(redirect, Err(Errno::NODATA));
@@ -458,22 +323,14 @@ fn file_capabilities_survive_and_overlay_attributes_do_not() {
 
 #[test]
 fn whiteouts_and_opaque_markers_hide_lower_layers_only() {
-    let mut stacked = Stacked::layer(&[
-        dir("d"),
-        file("d/old", "1"),
-        file("gone", "1"),
-        dir("e"),
-        file("e/x", "1"),
-    ]);
+    let mut stacked =
+        Stacked::layer(&[dir("d"), file("d/old", "1"), file("gone", "1"), dir("e"), file("e/x", "1")]);
     stacked
         .push(&[
             dir("d"),
             file("d/new", "2"),
             made(b'0', "d/.wh..wh..opq", ""),
-            Made {
-                owner: 3,
-                ..made(b'0', ".wh.gone", "")
-            },
+            Made { owner: 3, ..made(b'0', ".wh.gone", "") },
             dir("e"),
             made(b'0', ".wh.e", ""),
             file("kept", "2"),
@@ -483,10 +340,7 @@ fn whiteouts_and_opaque_markers_hide_lower_layers_only() {
         .unwrap();
     assert!(stacked.is_opaque(1, "d") && stacked.is_opaque(1, "e") && stacked.is_whiteout(1, "gone"));
     assert_eq!(std::fs::symlink_metadata(stacked.at(1, "gone")).unwrap().uid(), 3);
-    assert_eq!(
-        (stacked.read(1, "d/new"), stacked.read(1, "kept")),
-        ("2".into(), "2".into())
-    );
+    assert_eq!((stacked.read(1, "d/new"), stacked.read(1, "kept")), ("2".into(), "2".into()));
     assert!(!stacked.at(1, ".wh..wh.plnk").exists());
 }
 
@@ -494,15 +348,7 @@ fn whiteouts_and_opaque_markers_hide_lower_layers_only() {
 fn what_follows_a_whiteout_starts_empty() {
     let mut stacked = Stacked::layer(&[dir("d"), file("d/old", "1"), dir("e"), file("e/old", "1")]);
     let hide = |name: &str| made(b'0', name, "");
-    stacked
-        .push(&[
-            hide(".wh.d"),
-            dir("d"),
-            file("d/new", "2"),
-            hide(".wh.e"),
-            file("e/new", "2"),
-        ])
-        .unwrap();
+    stacked.push(&[hide(".wh.d"), dir("d"), file("d/new", "2"), hide(".wh.e"), file("e/new", "2")]).unwrap();
     assert!(stacked.is_opaque(1, "d") && stacked.is_opaque(1, "e"));
     assert_eq!(stacked.read(1, "e/new"), "2");
 }
@@ -510,9 +356,7 @@ fn what_follows_a_whiteout_starts_empty() {
 #[test]
 fn an_opaque_root_hides_each_name_below_it() {
     let mut stacked = Stacked::layer(&[dir("d"), file("f", "1"), file("g", "1")]);
-    stacked
-        .push(&[dir("d"), file("g", "2"), made(b'0', ".wh..wh..opq", "")])
-        .unwrap();
+    stacked.push(&[dir("d"), file("g", "2"), made(b'0', ".wh..wh..opq", "")]).unwrap();
     assert!(stacked.is_opaque(1, "d") && stacked.is_whiteout(1, "f"));
     assert_eq!(stacked.read(1, "g"), "2");
 }
@@ -520,58 +364,30 @@ fn an_opaque_root_hides_each_name_below_it() {
 #[test]
 fn parents_that_the_layer_does_not_list_are_as_below() {
     let mut stacked = Stacked::layer(&[
-        Made {
-            mode: 0o1777,
-            owner: 8,
-            ..dir("tmp")
-        },
+        Made { mode: 0o1777, owner: 8, ..dir("tmp") },
         dir("usr"),
         dir("usr/lib"),
         symlink("lib", "usr/lib"),
     ]);
     stacked.push(&[file("tmp/a/b", "2"), file("lib/c", "2")]).unwrap();
     let tmp = std::fs::metadata(stacked.at(1, "tmp")).unwrap();
-    assert_eq!(
-        (tmp.mode() & 0o7777, tmp.uid(), tmp.mtime()),
-        (0o1777, 8, 1_000_000_000)
-    );
-    assert_eq!(
-        std::fs::metadata(stacked.at(1, "tmp/a"))
-            .unwrap()
-            .permissions()
-            .mode()
-            & 0o7777,
-        0o755
-    );
+    assert_eq!((tmp.mode() & 0o7777, tmp.uid(), tmp.mtime()), (0o1777, 8, 1_000_000_000));
+    assert_eq!(std::fs::metadata(stacked.at(1, "tmp/a")).unwrap().permissions().mode() & 0o7777, 0o755);
     assert_eq!(stacked.read(1, "usr/lib/c"), "2");
     assert!(std::fs::symlink_metadata(stacked.at(1, "lib")).is_err());
 }
 
 #[test]
 fn a_hard_link_to_a_lower_layer_copies_its_target_up() {
-    let mut stacked = Stacked::layer(&[
-        dir("d"),
-        Made {
-            mode: 0o4755,
-            ..file("d/target", "1")
-        },
-        symlink("s", "x"),
-    ]);
-    stacked
-        .push(&[made(b'1', "link", "d/target"), made(b'1', "slink", "s")])
-        .unwrap();
+    let mut stacked =
+        Stacked::layer(&[dir("d"), Made { mode: 0o4755, ..file("d/target", "1") }, symlink("s", "x")]);
+    stacked.push(&[made(b'1', "link", "d/target"), made(b'1', "slink", "s")]).unwrap();
     let (target, link) = (stacked.at(1, "d/target"), stacked.at(1, "link"));
     let metadata = std::fs::metadata(&target).unwrap();
     assert_eq!(metadata.ino(), std::fs::metadata(&link).unwrap().ino());
-    assert_eq!(
-        (metadata.mode() & 0o7777, metadata.mtime()),
-        (0o4755, 1_000_000_000)
-    );
+    assert_eq!((metadata.mode() & 0o7777, metadata.mtime()), (0o4755, 1_000_000_000));
     assert_eq!(stacked.read(1, "link"), "1");
-    assert_eq!(
-        std::fs::read_link(stacked.at(1, "slink")).unwrap(),
-        Path::new("x")
-    );
+    assert_eq!(std::fs::read_link(stacked.at(1, "slink")).unwrap(), Path::new("x"));
 }
 
 #[test]
@@ -589,10 +405,7 @@ fn later_entries_replace_earlier_ones() {
         ])
         .unwrap();
     assert!(stacked.is_opaque(1, "a"), "the file had hidden what is below");
-    assert_eq!(
-        (stacked.read(1, "b"), stacked.read(1, "a/high")),
-        ("4".into(), "2".into())
-    );
+    assert_eq!((stacked.read(1, "b"), stacked.read(1, "a/high")), ("4".into(), "2".into()));
 }
 
 #[test]
@@ -628,19 +441,8 @@ fn merged_by_the_kernel() {
         ])
         .unwrap();
     let merged = stacked.merged();
-    let expected = [
-        "again",
-        "again/new=2",
-        "lib",
-        "link=1",
-        "linked=1",
-        "opaque",
-        "opaque/new=2",
-        "usr",
-    ];
+    let expected = ["again", "again/new=2", "lib", "link=1", "linked=1", "opaque", "opaque/new=2", "usr"];
     assert_eq!(merged, [&expected[..], &["usr/kept=1", "usr/new=2"]].concat());
-    stacked
-        .push(&[file("usr/last", "3"), hide(".wh..wh..opq"), dir("opaque")])
-        .unwrap();
+    stacked.push(&[file("usr/last", "3"), hide(".wh..wh..opq"), dir("opaque")]).unwrap();
     assert_eq!(stacked.merged(), ["opaque", "usr", "usr/last=3"]);
 }

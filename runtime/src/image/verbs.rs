@@ -39,9 +39,7 @@ pub fn import(
 pub fn ls(layout: &Layout, quiet: bool, now: Timestamp, out: &mut dyn Write) -> Result<(), Error> {
     let images = Store::open(layout).list()?;
     if quiet {
-        return images
-            .iter()
-            .try_for_each(|image| print(out, format_args!("{}\n", short(&image.id))));
+        return images.iter().try_for_each(|image| print(out, format_args!("{}\n", short(&image.id))));
     }
     let mut rows = vec![["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"].map(str::to_owned)];
     for image in &images {
@@ -50,10 +48,7 @@ pub fn ls(layout: &Layout, quiet: bool, now: Timestamp, out: &mut dyn Write) -> 
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let widths: [usize; 4] = std::array::from_fn(width);
     for row in &rows {
-        let cells = row[..4]
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:width$}   "));
+        let cells = row[..4].iter().zip(widths).map(|(cell, width)| format!("{cell:width$}   "));
         print(out, format_args!("{}{}\n", cells.collect::<String>(), row[4]))?;
     }
     Ok(())
@@ -85,9 +80,7 @@ pub fn inspect(layout: &Layout, names: &[String], out: &mut dyn Write) -> Result
     let store = Store::open(layout);
     let mut found = Vec::new();
     for name in names {
-        let image = store
-            .resolve(name)?
-            .ok_or_else(|| Error::NoSuchImage(name.clone()))?;
+        let image = store.resolve(name)?.ok_or_else(|| Error::NoSuchImage(name.clone()))?;
         found.push(describe(&image));
     }
     let text = serde_json::to_string_pretty(&found).expect("JSON values can be written");
@@ -97,15 +90,9 @@ pub fn inspect(layout: &Layout, names: &[String], out: &mut dyn Write) -> Result
 /// The object that `inspect` shows of one image.
 #[must_use]
 pub fn describe(image: &Image) -> Value {
-    let references = || {
-        image
-            .names
-            .iter()
-            .filter_map(|name| name.parse::<Reference>().ok())
-    };
-    let mut digests: Vec<String> = references()
-        .map(|name| name.at_digest(&image.digest).familiar())
-        .collect();
+    let references = || image.names.iter().filter_map(|name| name.parse::<Reference>().ok());
+    let mut digests: Vec<String> =
+        references().map(|name| name.at_digest(&image.digest).familiar()).collect();
     digests.sort();
     digests.dedup();
     json!({
@@ -124,13 +111,7 @@ pub fn describe(image: &Image) -> Value {
 fn table_rows(image: &Image, now: Timestamp) -> Vec<[String; 5]> {
     let row = |repository: String, tag: String| {
         let created = created(&image.created, now);
-        [
-            repository,
-            tag,
-            short(&image.id).to_owned(),
-            created,
-            human_size(image.size),
-        ]
+        [repository, tag, short(&image.id).to_owned(), created, human_size(image.size)]
     };
     let named = |name: &String| {
         let reference = name.parse::<Reference>().ok()?;
@@ -141,11 +122,7 @@ fn table_rows(image: &Image, now: Timestamp) -> Vec<[String; 5]> {
         Some(row(reference.familiar_repository(), tag))
     };
     let rows: Vec<_> = image.names.iter().filter_map(named).collect();
-    if rows.is_empty() {
-        vec![row("<none>".into(), "<none>".into())]
-    } else {
-        rows
-    }
+    if rows.is_empty() { vec![row("<none>".into(), "<none>".into())] } else { rows }
 }
 
 fn print(out: &mut dyn Write, text: std::fmt::Arguments<'_>) -> Result<(), Error> {
@@ -157,8 +134,7 @@ fn print(out: &mut dyn Write, text: std::fmt::Arguments<'_>) -> Result<(), Error
 }
 
 fn familiar(name: &str) -> String {
-    name.parse()
-        .map_or_else(|_| name.to_owned(), |name: Reference| name.familiar())
+    name.parse().map_or_else(|_| name.to_owned(), |name: Reference| name.familiar())
 }
 
 fn short(id: &str) -> &str {
@@ -214,12 +190,7 @@ mod tests {
 
     #[test]
     fn sizes_and_ages_read_as_dockers() {
-        let sizes = [
-            (0, "0B"),
-            (999, "999B"),
-            (4_260_000, "4.26MB"),
-            (187_500_000, "188MB"),
-        ];
+        let sizes = [(0, "0B"), (999, "999B"), (4_260_000, "4.26MB"), (187_500_000, "188MB")];
         for (bytes, expected) in sizes {
             assert_eq!(human_size(bytes), expected);
         }

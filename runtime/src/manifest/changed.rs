@@ -77,9 +77,7 @@ fn all(spec: &PodSpec) -> impl Iterator<Item = &Container> {
 
 fn images(old: &PodSpec, new: &PodSpec) -> Vec<ContainerName> {
     let differ = all(old).zip(all(new)).filter(|(old, new)| old.image != new.image);
-    differ
-        .map(|(_, new)| ContainerName::new(new.name.as_deref().unwrap_or_default()))
-        .collect()
+    differ.map(|(_, new)| ContainerName::new(new.name.as_deref().unwrap_or_default())).collect()
 }
 
 fn deadline(old: &PodSpec, new: &PodSpec, at: &At, errors: &mut Errors) -> bool {
@@ -90,11 +88,7 @@ fn deadline(old: &PodSpec, new: &PodSpec, at: &At, errors: &mut Errors) -> bool 
             false
         }
         (Some(_), None) => {
-            errors.invalid(
-                &at,
-                &Value::Null,
-                "must not update from a positive integer to nil value",
-            );
+            errors.invalid(&at, &Value::Null, "must not update from a positive integer to nil value");
             false
         }
         (old, new) => old != new,
@@ -110,11 +104,7 @@ fn tolerations(old: &PodSpec, new: &PodSpec, at: &At, errors: &mut Errors) -> bo
         toleration
     };
     let kept: Vec<_> = new.tolerations.iter().map(without_seconds).collect();
-    if old
-        .tolerations
-        .iter()
-        .any(|toleration| !kept.contains(&without_seconds(toleration)))
-    {
+    if old.tolerations.iter().any(|toleration| !kept.contains(&without_seconds(toleration))) {
         let detail = "existing toleration can not be modified except its tolerationSeconds";
         errors.forbidden(&at.field("tolerations"), detail);
     }
@@ -129,11 +119,7 @@ const FIXED: &str = "pod updates may not change fields other than `spec.containe
 fn rest(old: &PodSpec, new: &PodSpec, at: &At, errors: &mut Errors) {
     let lists = [
         ("containers", old.containers.len(), new.containers.len()),
-        (
-            "initContainers",
-            old.init_containers.len(),
-            new.init_containers.len(),
-        ),
+        ("initContainers", old.init_containers.len(), new.init_containers.len()),
     ];
     for (field, old, new) in lists {
         if old != new {
@@ -212,14 +198,8 @@ mod tests {
 
     #[test]
     fn an_image_may_change_without_its_pull_policy() {
-        let change = Change {
-            images: vec![ContainerName::new("app")],
-            ..Change::default()
-        };
-        assert_eq!(
-            update(&pod("nginx", ""), &pod("nginx:1", "")),
-            Update::Allowed(change)
-        );
+        let change = Change { images: vec![ContainerName::new("app")], ..Change::default() };
+        assert_eq!(update(&pod("nginx", ""), &pod("nginx:1", "")), Update::Allowed(change));
     }
 
     #[test]
@@ -227,26 +207,14 @@ mod tests {
         let old = pod("nginx", "");
         let mut new = old.clone();
         new.metadata.labels.insert("a".into(), "b".into());
-        assert_eq!(
-            update(&old, &new),
-            Update::Allowed(Change {
-                metadata: true,
-                ..Change::default()
-            })
-        );
+        assert_eq!(update(&old, &new), Update::Allowed(Change { metadata: true, ..Change::default() }));
     }
 
     #[test]
     fn a_deadline_may_be_lowered_but_not_raised_or_removed() {
-        let (none, ten, twenty) = (
-            pod("a", ""),
-            pod("a", "  activeDeadlineSeconds: 10"),
-            pod("a", "  activeDeadlineSeconds: 20"),
-        );
-        let allowed = Update::Allowed(Change {
-            active_deadline: true,
-            ..Change::default()
-        });
+        let (none, ten, twenty) =
+            (pod("a", ""), pod("a", "  activeDeadlineSeconds: 10"), pod("a", "  activeDeadlineSeconds: 20"));
+        let allowed = Update::Allowed(Change { active_deadline: true, ..Change::default() });
         assert_eq!(update(&none, &ten), allowed);
         assert_eq!(update(&twenty, &ten), allowed);
         let text = |update| match update {
@@ -267,10 +235,7 @@ mod tests {
 
     #[test]
     fn other_fields_are_fixed_and_named() {
-        match update(
-            &pod("a", ""),
-            &pod("a", "  restartPolicy: Never\n  hostNetwork: true"),
-        ) {
+        match update(&pod("a", ""), &pod("a", "  restartPolicy: Never\n  hostNetwork: true")) {
             Update::Forbidden(invalid) => {
                 let text = invalid.to_string();
                 assert!(
@@ -288,10 +253,7 @@ mod tests {
 
     #[test]
     fn containers_are_neither_added_nor_removed() {
-        match update(
-            &pod("a", ""),
-            &pod("a", "  initContainers: [{name: i, image: a}]"),
-        ) {
+        match update(&pod("a", ""), &pod("a", "  initContainers: [{name: i, image: a}]")) {
             Update::Forbidden(invalid) => assert_eq!(
                 invalid.to_string(),
                 "The Pod \"web\" is invalid: spec.initContainers: Forbidden: pod updates may not add or remove \

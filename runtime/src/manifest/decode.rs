@@ -24,12 +24,7 @@ pub struct Problem {
 /// Reads `node` as a `T`, or says everything that is wrong with it.
 pub(super) fn decode<T: DeserializeOwned>(node: &Node) -> Result<T, Vec<Problem>> {
     let unknown = RefCell::new(Vec::new());
-    let result = T::deserialize(Decoder {
-        node,
-        path: Path::Root,
-        known: &[],
-        unknown: &unknown,
-    });
+    let result = T::deserialize(Decoder { node, path: Path::Root, known: &[], unknown: &unknown });
     let mut problems = unknown.into_inner();
     match result {
         Ok(value) if problems.is_empty() => Ok(value),
@@ -53,10 +48,7 @@ impl fmt::Display for Path<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Root => Ok(()),
-            Self::Field {
-                parent: Path::Root,
-                name,
-            } => out.write_str(name),
+            Self::Field { parent: Path::Root, name } => out.write_str(name),
             Self::Field { parent, name } => write!(out, "{parent}.{name}"),
             Self::Item { parent, index } => write!(out, "{parent}[{index}]"),
         }
@@ -77,10 +69,7 @@ impl std::error::Error for Mismatch {}
 
 impl de::Error for Mismatch {
     fn custom<T: fmt::Display>(text: T) -> Self {
-        Self(Problem {
-            line: None,
-            text: text.to_string(),
-        })
+        Self(Problem { line: None, text: text.to_string() })
     }
 
     fn invalid_value(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
@@ -161,10 +150,7 @@ impl Decoder<'_> {
             Path::Root => problem.text,
             path => format!("{path}: {}", problem.text),
         };
-        Mismatch(Problem {
-            line: Some(self.node.line),
-            text,
-        })
+        Mismatch(Problem { line: Some(self.node.line), text })
     }
 
     fn note_unknown(&self) {
@@ -174,10 +160,7 @@ impl Decoder<'_> {
         {
             text.push_str(&format!(", did you mean \"{known}\"?"));
         }
-        self.unknown.borrow_mut().push(Problem {
-            line: Some(self.node.line),
-            text,
-        });
+        self.unknown.borrow_mut().push(Problem { line: Some(self.node.line), text });
     }
 }
 
@@ -195,17 +178,10 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
             },
             Value::Float(value) => visitor.visit_f64(*value),
             Value::Text(text) => visitor.visit_str(text),
-            Value::List(list) => visitor.visit_seq(Items {
-                decoder: self,
-                list,
-                index: 0,
-            }),
-            Value::Map(entries) => visitor.visit_map(Fields {
-                decoder: self,
-                entries,
-                index: 0,
-                known: None,
-            }),
+            Value::List(list) => visitor.visit_seq(Items { decoder: self, list, index: 0 }),
+            Value::Map(entries) => {
+                visitor.visit_map(Fields { decoder: self, entries, index: 0, known: None })
+            }
         };
         result.map_err(|error| self.place(error))
     }
@@ -239,12 +215,7 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
             };
             return found.map_err(|error| self.place(error));
         };
-        let fields = Fields {
-            decoder: self,
-            entries,
-            index: 0,
-            known: Some(known),
-        };
+        let fields = Fields { decoder: self, entries, index: 0, known: Some(known) };
         visitor.visit_map(fields).map_err(|error| self.place(error))
     }
 
@@ -272,17 +243,9 @@ impl<'de> SeqAccess<'de> for Items<'_> {
         let Some(node) = self.list.get(self.index) else {
             return Ok(None);
         };
-        let path = Path::Item {
-            parent: &self.decoder.path,
-            index: self.index,
-        };
+        let path = Path::Item { parent: &self.decoder.path, index: self.index };
         self.index += 1;
-        seed.deserialize(Decoder {
-            node,
-            path,
-            ..self.decoder
-        })
-        .map(Some)
+        seed.deserialize(Decoder { node, path, ..self.decoder }).map(Some)
     }
 }
 
@@ -315,37 +278,23 @@ impl<'de> MapAccess<'de> for Fields<'_> {
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Mismatch> {
         let entry = &self.entries[self.index];
         self.index += 1;
-        let path = Path::Field {
-            parent: &self.decoder.path,
-            name: &entry.key,
-        };
+        let path = Path::Field { parent: &self.decoder.path, name: &entry.key };
         let known = self.known.unwrap_or_default();
         let mut node = std::borrow::Cow::Borrowed(&entry.node);
         if self.known.is_some() && node.line != entry.line && entry.line > 0 {
             // An unknown field is reported at its key, not at the first line of its value.
             if !known.contains(&entry.key.as_str()) {
-                node = std::borrow::Cow::Owned(Node {
-                    line: entry.line,
-                    value: Value::Null,
-                });
+                node = std::borrow::Cow::Owned(Node { line: entry.line, value: Value::Null });
             }
         }
-        seed.deserialize(Decoder {
-            node: &node,
-            path,
-            known,
-            ..self.decoder
-        })
+        seed.deserialize(Decoder { node: &node, path, known, ..self.decoder })
     }
 }
 
 /// The known name that `name` most likely stands for.
 pub(super) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let lower = name.to_ascii_lowercase();
-    let best = known
-        .iter()
-        .map(|known| (distance(&lower, &known.to_ascii_lowercase()), *known))
-        .min()?;
+    let best = known.iter().map(|known| (distance(&lower, &known.to_ascii_lowercase()), *known)).min()?;
     let allowed = if name.len() < 5 { 1 } else { 2 };
     (best.0 <= allowed).then_some(best.1)
 }

@@ -39,18 +39,12 @@ pub(super) fn pod(pod: &mut Pod) {
 fn pod_spec(spec: &mut PodSpec) {
     fill_text(&mut spec.restart_policy, "Always");
     fill(&mut spec.termination_grace_period_seconds, 30);
-    if spec
-        .termination_grace_period_seconds
-        .is_some_and(|seconds| seconds < 0)
-    {
+    if spec.termination_grace_period_seconds.is_some_and(|seconds| seconds < 0) {
         spec.termination_grace_period_seconds = Some(1);
     }
     fill_text(&mut spec.dns_policy, "ClusterFirst");
     fill(&mut spec.enable_service_links, true);
-    fill(
-        &mut spec.security_context,
-        super::raw::PodSecurityContext::default(),
-    );
+    fill(&mut spec.security_context, super::raw::PodSecurityContext::default());
     fill_text(&mut spec.scheduler_name, "default-scheduler");
     match (&spec.service_account_name, &spec.service_account) {
         (Some(name), _) if !name.is_empty() => spec.service_account = Some(name.clone()),
@@ -77,34 +71,21 @@ fn container(container: &mut Container, host_network: bool) {
     }
     resources(container.resources.get_or_insert_default());
     for variable in &mut container.env {
-        if let Some(field) = variable
-            .value_from
-            .as_mut()
-            .and_then(|from| from.field_ref.as_mut())
-        {
+        if let Some(field) = variable.value_from.as_mut().and_then(|from| from.field_ref.as_mut()) {
             fill_text(&mut field.api_version, "v1");
         }
     }
-    let probes = [
-        &mut container.liveness_probe,
-        &mut container.readiness_probe,
-        &mut container.startup_probe,
-    ];
+    let probes =
+        [&mut container.liveness_probe, &mut container.readiness_probe, &mut container.startup_probe];
     probes.into_iter().flatten().for_each(probe);
     container.lifecycle.iter_mut().for_each(lifecycle);
 }
 
 /// `Always` for what may change under its name.
 fn pull_policy(image: &str) -> &'static str {
-    let (name, digest) = image
-        .split_once('@')
-        .map_or((image, false), |(name, _)| (name, true));
+    let (name, digest) = image.split_once('@').map_or((image, false), |(name, _)| (name, true));
     // A colon before the last slash belongs to the port of a registry.
-    let tag = name
-        .rsplit('/')
-        .next()
-        .and_then(|last| last.split_once(':'))
-        .map(|(_, tag)| tag);
+    let tag = name.rsplit('/').next().and_then(|last| last.split_once(':')).map(|(_, tag)| tag);
     match tag {
         Some("latest") => "Always",
         None if !digest => "Always",
@@ -117,10 +98,7 @@ fn resources(resources: &mut ResourceRequirements) {
     resources.limits.values_mut().for_each(canonical);
     resources.requests.values_mut().for_each(canonical);
     for (name, limit) in &resources.limits {
-        resources
-            .requests
-            .entry(name.clone())
-            .or_insert_with(|| limit.clone());
+        resources.requests.entry(name.clone()).or_insert_with(|| limit.clone());
     }
 }
 
@@ -180,10 +158,7 @@ fn volume(volume: &mut Volume) {
     }
     if let Some(projected) = &mut volume.projected {
         fill(&mut projected.default_mode, MODE);
-        let files = projected
-            .sources
-            .iter_mut()
-            .filter_map(|source| source.downward_api.as_mut());
+        let files = projected.sources.iter_mut().filter_map(|source| source.downward_api.as_mut());
         files.flat_map(|files| &mut files.items).for_each(downward_file);
     }
 }
@@ -192,11 +167,7 @@ fn downward_file(file: &mut DownwardApiFile) {
     if let Some(field) = &mut file.field_ref {
         fill_text(&mut field.api_version, "v1");
     }
-    if let Some(divisor) = file
-        .resource_field_ref
-        .as_mut()
-        .and_then(|resource| resource.divisor.as_mut())
-    {
+    if let Some(divisor) = file.resource_field_ref.as_mut().and_then(|resource| resource.divisor.as_mut()) {
         canonical(divisor);
     }
 }
@@ -211,10 +182,7 @@ pub(super) fn service(service: &mut Service) {
     fill_text(&mut spec.session_affinity, "None");
     if spec.session_affinity.as_deref() == Some("ClientIP") {
         let config = spec.session_affinity_config.get_or_insert_default();
-        fill(
-            &mut config.client_ip.get_or_insert_default().timeout_seconds,
-            10_800,
-        );
+        fill(&mut config.client_ip.get_or_insert_default().timeout_seconds, 10_800);
     }
     for port in &mut spec.ports {
         fill_text(&mut port.protocol, "TCP");

@@ -75,19 +75,12 @@ impl Errors {
     pub(super) fn finish<T>(self, kind: &'static str, name: Option<&str>, value: T) -> Result<T, Invalid> {
         match self.0 {
             errors if errors.is_empty() => Ok(value),
-            errors => Err(Invalid {
-                kind,
-                name: name.unwrap_or_default().to_owned(),
-                errors,
-            }),
+            errors => Err(Invalid { kind, name: name.unwrap_or_default().to_owned(), errors }),
         }
     }
 
     fn push(&mut self, at: &At, body: String) {
-        self.0.push(FieldError {
-            field: at.0.clone(),
-            body,
-        });
+        self.0.push(FieldError { field: at.0.clone(), body });
     }
 
     /// A field is missing.
@@ -104,13 +97,7 @@ impl Errors {
     /// A value is none of a set.
     pub(super) fn unsupported(&mut self, at: &At, value: &str, supported: &[&str]) {
         let supported: Vec<_> = supported.iter().map(|name| format!("{name:?}")).collect();
-        self.push(
-            at,
-            format!(
-                "Unsupported value: {value:?}: supported values: {}",
-                supported.join(", ")
-            ),
-        );
+        self.push(at, format!("Unsupported value: {value:?}: supported values: {}", supported.join(", ")));
     }
 
     /// A value stands twice.

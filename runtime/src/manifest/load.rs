@@ -82,9 +82,7 @@ fn place(origin: &str, line: Option<u64>) -> String {
 }
 
 fn listed(origin: &str, problems: &[Problem]) -> String {
-    let lines = problems
-        .iter()
-        .map(|problem| format!("{}{}", place(origin, problem.line), problem.text));
+    let lines = problems.iter().map(|problem| format!("{}{}", place(origin, problem.line), problem.text));
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -104,26 +102,14 @@ pub fn load(text: &str, origin: &str) -> Result<Vec<Loaded>, Error> {
 
 fn object(node: &Node, origin: &str, loaded: &mut Vec<Loaded>) -> Result<(), Error> {
     let line = Some(node.line).filter(|line| *line > 0);
-    let no_object = |text| Error::NoObject {
-        origin: origin.to_owned(),
-        line,
-        text,
-    };
+    let no_object = |text| Error::NoObject { origin: origin.to_owned(), line, text };
     if !matches!(node.value, Value::Map(_)) {
-        return Err(no_object(
-            "a Kubernetes object is a mapping with apiVersion, kind and metadata",
-        ));
+        return Err(no_object("a Kubernetes object is a mapping with apiVersion, kind and metadata"));
     }
-    let version = node
-        .text("apiVersion")
-        .ok_or_else(|| no_object("apiVersion is not set; write apiVersion: v1"))?;
-    let kind = node
-        .text("kind")
-        .ok_or_else(|| no_object("kind is not set; write, say, kind: Pod"))?;
-    let fields = |problems| Error::Fields {
-        origin: origin.to_owned(),
-        problems,
-    };
+    let version =
+        node.text("apiVersion").ok_or_else(|| no_object("apiVersion is not set; write apiVersion: v1"))?;
+    let kind = node.text("kind").ok_or_else(|| no_object("kind is not set; write, say, kind: Pod"))?;
+    let fields = |problems| Error::Fields { origin: origin.to_owned(), problems };
     loaded.push(match (version, kind) {
         ("v1", "Pod") => Loaded::Pod(Box::new(decode::decode(node).map_err(fields)?)),
         ("v1", "Service") => Loaded::Service(Box::new(decode::decode(node).map_err(fields)?)),
@@ -137,12 +123,7 @@ fn object(node: &Node, origin: &str, loaded: &mut Vec<Loaded>) -> Result<(), Err
         }
         (version, kind) => {
             let (kind, version) = (kind.to_owned(), version.to_owned());
-            return Err(Error::Kind {
-                origin: origin.to_owned(),
-                line,
-                kind,
-                version,
-            });
+            return Err(Error::Kind { origin: origin.to_owned(), line, kind, version });
         }
     });
     Ok(())

@@ -42,54 +42,36 @@ fn lower_alphanumeric(byte: u8) -> bool {
 fn is_label(name: &str) -> bool {
     let bytes = name.as_bytes();
     let ends = [bytes.first(), bytes.last()];
-    ends.iter()
-        .all(|end| end.is_some_and(|byte| lower_alphanumeric(*byte)))
-        && bytes
-            .iter()
-            .all(|byte| lower_alphanumeric(*byte) || *byte == b'-')
+    ends.iter().all(|end| end.is_some_and(|byte| lower_alphanumeric(*byte)))
+        && bytes.iter().all(|byte| lower_alphanumeric(*byte) || *byte == b'-')
 }
 
 fn is_qualified_part(name: &str) -> bool {
     let bytes = name.as_bytes();
     let ends = [bytes.first(), bytes.last()];
     ends.iter().all(|end| end.is_some_and(u8::is_ascii_alphanumeric))
-        && bytes
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
+        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
 }
 
 fn faults(rules: [(bool, String); 2]) -> Faults {
-    rules
-        .into_iter()
-        .filter(|(good, _)| !good)
-        .map(|(_, text)| text)
-        .collect()
+    rules.into_iter().filter(|(good, _)| !good).map(|(_, text)| text).collect()
 }
 
 /// A DNS-1123 label.
 pub(super) fn label(name: &str) -> Faults {
-    faults([
-        (name.len() <= LABEL, too_long(LABEL)),
-        (is_label(name), LABEL_FORMAT.into()),
-    ])
+    faults([(name.len() <= LABEL, too_long(LABEL)), (is_label(name), LABEL_FORMAT.into())])
 }
 
 /// A DNS-1035 label: the name of a Service.
 pub(super) fn label_1035(name: &str) -> Faults {
     let good = is_label(name) && name.as_bytes().first().is_some_and(u8::is_ascii_lowercase);
-    faults([
-        (name.len() <= LABEL, too_long(LABEL)),
-        (good, LABEL_1035_FORMAT.into()),
-    ])
+    faults([(name.len() <= LABEL, too_long(LABEL)), (good, LABEL_1035_FORMAT.into())])
 }
 
 /// A DNS-1123 subdomain.
 pub(super) fn subdomain(name: &str) -> Faults {
     let good = name.split('.').all(is_label);
-    faults([
-        (name.len() <= SUBDOMAIN, too_long(SUBDOMAIN)),
-        (good, SUBDOMAIN_FORMAT.into()),
-    ])
+    faults([(name.len() <= SUBDOMAIN, too_long(SUBDOMAIN)), (good, SUBDOMAIN_FORMAT.into())])
 }
 
 /// The key of a label, of an annotation, or a condition: `[prefix/]name`.
@@ -107,11 +89,7 @@ pub(super) fn qualified(name: &str) -> Faults {
             part
         }
         Some((prefix, part)) => {
-            faults.extend(
-                subdomain(prefix)
-                    .into_iter()
-                    .map(|fault| format!("prefix part {fault}")),
-            );
+            faults.extend(subdomain(prefix).into_iter().map(|fault| format!("prefix part {fault}")));
             part
         }
         None => name,
@@ -130,22 +108,13 @@ pub(super) fn qualified(name: &str) -> Faults {
 /// The value of a label.
 pub(super) fn label_value(value: &str) -> Faults {
     let good = value.is_empty() || is_qualified_part(value);
-    faults([
-        (value.len() <= LABEL, too_long(LABEL)),
-        (good, LABEL_VALUE_FORMAT.into()),
-    ])
+    faults([(value.len() <= LABEL, too_long(LABEL)), (good, LABEL_VALUE_FORMAT.into())])
 }
 
 /// The name of an environment variable.
 pub(super) fn env(name: &str) -> Faults {
-    let good = name
-        .bytes()
-        .all(|byte| (b' '..=b'~').contains(&byte) && byte != b'=');
-    if good {
-        Faults::new()
-    } else {
-        vec![ENV_FORMAT.into()]
-    }
+    let good = name.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b'=');
+    if good { Faults::new() } else { vec![ENV_FORMAT.into()] }
 }
 
 /// The key of a ConfigMap or Secret.
@@ -154,11 +123,7 @@ pub(super) fn key(key: &str) -> Faults {
     if key.len() > SUBDOMAIN {
         faults.push(too_long(SUBDOMAIN));
     }
-    if key.is_empty()
-        || !key
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
-    {
+    if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)) {
         faults.push(KEY_FORMAT.into());
     }
     match key {
@@ -172,15 +137,8 @@ pub(super) fn key(key: &str) -> Faults {
 
 /// The name of an HTTP header.
 pub(super) fn header(name: &str) -> Faults {
-    let good = !name.is_empty()
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    if good {
-        Faults::new()
-    } else {
-        vec![HEADER_FORMAT.into()]
-    }
+    let good = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if good { Faults::new() } else { vec![HEADER_FORMAT.into()] }
 }
 
 /// The name of a port.
@@ -209,11 +167,8 @@ pub(super) fn is_sysctl(name: &str) -> bool {
     let segment = |part: &str| {
         let bytes = part.as_bytes();
         let ends = [bytes.first(), bytes.last()];
-        ends.iter()
-            .all(|end| end.is_some_and(|byte| lower_alphanumeric(*byte)))
-            && bytes
-                .iter()
-                .all(|byte| lower_alphanumeric(*byte) || b"-_".contains(byte))
+        ends.iter().all(|end| end.is_some_and(|byte| lower_alphanumeric(*byte)))
+            && bytes.iter().all(|byte| lower_alphanumeric(*byte) || b"-_".contains(byte))
     };
     name.len() <= SUBDOMAIN && name.split(['.', '/']).all(segment)
 }

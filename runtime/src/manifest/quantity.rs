@@ -43,18 +43,8 @@ const MAX_FRACTION: usize = 15;
 /// The largest amount, in thousandths.
 const MAX_MILLI: u128 = i64::MAX as u128 * 1000;
 
-const DECIMAL: [(&str, i32); 10] = [
-    ("n", -9),
-    ("u", -6),
-    ("m", -3),
-    ("", 0),
-    ("k", 3),
-    ("M", 6),
-    ("G", 9),
-    ("T", 12),
-    ("P", 15),
-    ("E", 18),
-];
+const DECIMAL: [(&str, i32); 10] =
+    [("n", -9), ("u", -6), ("m", -3), ("", 0), ("k", 3), ("M", 6), ("G", 9), ("T", 12), ("P", 15), ("E", 18)];
 const BINARY: [&str; 6] = ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
 
 impl Quantity {
@@ -65,9 +55,7 @@ impl Quantity {
             Some(b'+') => (false, &text[1..]),
             _ => (false, text),
         };
-        let end = unsigned
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(unsigned.len());
+        let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
         let (number, suffix) = unsigned.split_at(end);
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
         if fraction.contains('.') || (whole.is_empty() && fraction.is_empty()) {
@@ -80,10 +68,7 @@ impl Quantity {
         let (format, scale) = Scale::parse(suffix)?;
         let magnitude = scale.milli(whole, fraction).min(MAX_MILLI);
         let milli = i128::try_from(magnitude).unwrap_or(i128::MAX);
-        Ok(Self {
-            milli: if negative { -milli } else { milli },
-            format,
-        })
+        Ok(Self { milli: if negative { -milli } else { milli }, format })
     }
 
     /// In thousandths.
@@ -125,11 +110,7 @@ impl Scale {
     /// The magnitude in thousandths, rounded up and saturating.
     fn milli(&self, whole: &str, fraction: &str) -> u128 {
         // Only digits come here, so a failure to read them is an overflow.
-        let whole = if whole.is_empty() {
-            0
-        } else {
-            whole.parse::<u128>().unwrap_or(u128::MAX)
-        };
+        let whole = if whole.is_empty() { 0 } else { whole.parse::<u128>().unwrap_or(u128::MAX) };
         let digits = u32::try_from(fraction.len()).unwrap_or(u32::MAX);
         let part = fraction.parse::<u128>().unwrap_or(0);
         match *self {
@@ -167,10 +148,7 @@ fn shift(number: u128, power: i32) -> Shifted {
 /// The sum, rounded up.
 fn join(whole: Shifted, part: Shifted) -> u128 {
     // Both remainders are below one and the part's is finer, so together they stay below one.
-    whole
-        .0
-        .saturating_add(part.0)
-        .saturating_add(u128::from(whole.1 || part.1))
+    whole.0.saturating_add(part.0).saturating_add(u128::from(whole.1 || part.1))
 }
 
 impl PartialEq for Quantity {
@@ -214,10 +192,7 @@ impl fmt::Display for Quantity {
             (_, 0) => write!(out, "{sign}{number}"),
             (Format::Exponent, power) => write!(out, "{sign}{number}e{power}"),
             (Format::Decimal | Format::Binary, power) => {
-                let suffix = DECIMAL
-                    .iter()
-                    .find(|(_, of)| *of == power)
-                    .map_or("", |(name, _)| name);
+                let suffix = DECIMAL.iter().find(|(_, of)| *of == power).map_or("", |(name, _)| name);
                 write!(out, "{sign}{number}{suffix}")
             }
         }
@@ -291,17 +266,8 @@ mod tests {
 
     #[test]
     fn too_large_an_amount_is_cut() {
-        for text in [
-            "1e400",
-            "99999999999999999999999999999999999999999999",
-            "16Ei",
-            "9223372036854775808",
-        ] {
-            assert_eq!(
-                Quantity::parse(text).unwrap().units(),
-                i128::from(i64::MAX),
-                "{text}"
-            );
+        for text in ["1e400", "99999999999999999999999999999999999999999999", "16Ei", "9223372036854775808"] {
+            assert_eq!(Quantity::parse(text).unwrap().units(), i128::from(i64::MAX), "{text}");
         }
     }
 

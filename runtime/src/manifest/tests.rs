@@ -19,10 +19,7 @@ fn identity() -> Identity {
 }
 
 fn raw_pod(text: &str) -> raw::Pod {
-    match load(text, "pod.yaml")
-        .unwrap_or_else(|error| panic!("{error}"))
-        .remove(0)
-    {
+    match load(text, "pod.yaml").unwrap_or_else(|error| panic!("{error}")).remove(0) {
         Loaded::Pod(pod) => *pod,
         other => panic!("{other:?}"),
     }
@@ -37,18 +34,14 @@ fn with_container(lines: &str) -> String {
     let mut text = String::from(
         "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\nspec:\n  containers:\n  - name: app\n    image: nginx:1\n",
     );
-    lines
-        .lines()
-        .for_each(|line| text.push_str(&format!("    {line}\n")));
+    lines.lines().for_each(|line| text.push_str(&format!("    {line}\n")));
     text
 }
 
 /// A pod `web` with these further lines in its spec.
 fn with_spec(lines: &str) -> String {
     let mut text = with_container("");
-    lines
-        .lines()
-        .for_each(|line| text.push_str(&format!("  {line}\n")));
+    lines.lines().for_each(|line| text.push_str(&format!("  {line}\n")));
     text
 }
 
@@ -77,11 +70,7 @@ fn the_example_pods_are_accepted_as_they_stand() {
     ] {
         let pod = accepted(text).pod;
         assert_eq!(pod.meta.name, name);
-        assert_eq!(
-            (pod.spec.init_containers.len(), pod.spec.containers.len()),
-            (init, main),
-            "{name}"
-        );
+        assert_eq!((pod.spec.init_containers.len(), pod.spec.containers.len()), (init, main), "{name}");
     }
 }
 
@@ -256,32 +245,17 @@ fn wrong_types_are_named_with_path_and_line() {
 fn what_is_no_object_is_refused_with_its_line() {
     for (text, error) in [
         ("a: [", "web.yaml:1: "),
-        (
-            "- a",
-            "web.yaml:1: a Kubernetes object is a mapping with apiVersion, kind and metadata",
-        ),
-        (
-            "kind: Pod",
-            "web.yaml:1: apiVersion is not set; write apiVersion: v1",
-        ),
-        (
-            "apiVersion: v1",
-            "web.yaml:1: kind is not set; write, say, kind: Pod",
-        ),
+        ("- a", "web.yaml:1: a Kubernetes object is a mapping with apiVersion, kind and metadata"),
+        ("kind: Pod", "web.yaml:1: apiVersion is not set; write apiVersion: v1"),
+        ("apiVersion: v1", "web.yaml:1: kind is not set; write, say, kind: Pod"),
         (
             "---\napiVersion: apps/v1\nkind: Deployment",
             "web.yaml:2: no matches for kind \"Deployment\" in version \"apps/v1\"; hull takes Pod, Service, \
              ConfigMap, Secret and List, all in version \"v1\"",
         ),
-        (
-            "apiVersion: v1\nkind: List",
-            "web.yaml:1: a List has its objects in items",
-        ),
+        ("apiVersion: v1\nkind: List", "web.yaml:1: a List has its objects in items"),
         ("apiVersion: v1\nkind: Pod\nkind: Pod", "web.yaml:3: "),
-        (
-            "{\"apiVersion\": \"v1\", \"kind\": \"Pod\", \"kind\": \"Pod\"}",
-            "web.yaml:1: ",
-        ),
+        ("{\"apiVersion\": \"v1\", \"kind\": \"Pod\", \"kind\": \"Pod\"}", "web.yaml:1: "),
     ] {
         let found = load_error(text);
         assert!(found.starts_with(error), "{text:?}: {found}");
@@ -292,9 +266,7 @@ fn what_is_no_object_is_refused_with_its_line() {
 #[test]
 fn bombs_are_refused() {
     let deep = "[".repeat(10_000);
-    let block: String = (0..2_000)
-        .map(|depth| format!("{}a:\n", " ".repeat(depth)))
-        .collect();
+    let block: String = (0..2_000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
     let json = format!("{{\"a\":{}", "[".repeat(100_000));
     let mut laughs = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
     for level in 1..9 {
@@ -315,18 +287,9 @@ fn resources_are_exact() {
         "resources:\n  limits: {cpu: 0.5, memory: 64Mi}\n  requests: {cpu: 100m, ephemeral-storage: '1e3'}";
     let accepted = accepted(&with_container(lines));
     let resources = &accepted.pod.spec.containers[0].resources;
-    assert_eq!(
-        (resources.cpu_request, resources.cpu_limit),
-        (Some(100), Some(500))
-    );
-    assert_eq!(
-        (resources.memory_request, resources.memory_limit),
-        (Some(64 << 20), Some(64 << 20))
-    );
-    assert_eq!(
-        (resources.ephemeral_request, resources.ephemeral_limit),
-        (Some(1000), None)
-    );
+    assert_eq!((resources.cpu_request, resources.cpu_limit), (Some(100), Some(500)));
+    assert_eq!((resources.memory_request, resources.memory_limit), (Some(64 << 20), Some(64 << 20)));
+    assert_eq!((resources.ephemeral_request, resources.ephemeral_limit), (Some(1000), None));
     let shown = serde_json::to_value(&accepted.object.spec.containers[0].resources).unwrap();
     let expected = serde_json::json!({
         "limits": {"cpu": "500m", "memory": "64Mi"},
@@ -409,14 +372,8 @@ const BAD_CONTAINERS: &[(&str, &str)] = &[
         "env: [{name: A, valueFrom: {fileKeyRef: {volumeName: v, path: f, key: K}}}]",
         "env[0].valueFrom.fileKeyRef.volumeName: Not found: \"v\"",
     ),
-    (
-        "envFrom: [{}]",
-        "envFrom[0]: Invalid value: \"\": must specify one of: `configMapRef` or `secretRef`",
-    ),
-    (
-        "volumeMounts: [{name: data, mountPath: /d}]",
-        "volumeMounts[0].name: Not found: \"data\"",
-    ),
+    ("envFrom: [{}]", "envFrom[0]: Invalid value: \"\": must specify one of: `configMapRef` or `secretRef`"),
+    ("volumeMounts: [{name: data, mountPath: /d}]", "volumeMounts[0].name: Not found: \"data\""),
     (
         "resources: {requests: {cpu: 2}, limits: {cpu: 1}}",
         "resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1",
@@ -437,18 +394,12 @@ const BAD_CONTAINERS: &[(&str, &str)] = &[
         "resources: {limits: {cpus: 1}}",
         "resources.limits[cpus]: Invalid value: \"cpus\": must be a standard resource for containers",
     ),
-    (
-        "livenessProbe: {}",
-        "livenessProbe: Required value: must specify a handler type",
-    ),
+    ("livenessProbe: {}", "livenessProbe: Required value: must specify a handler type"),
     (
         "livenessProbe: {exec: {command: [a]}, tcpSocket: {port: 1}}",
         "livenessProbe.tcpSocket: Forbidden: may not specify more than 1 handler type",
     ),
-    (
-        "livenessProbe: {exec: {}}",
-        "livenessProbe.exec.command: Required value",
-    ),
+    ("livenessProbe: {exec: {}}", "livenessProbe.exec.command: Required value"),
     (
         "livenessProbe: {tcpSocket: {port: 1}, successThreshold: 2}",
         "livenessProbe.successThreshold: Invalid value: 2: must be 1",
@@ -481,10 +432,7 @@ const BAD_CONTAINERS: &[(&str, &str)] = &[
         "lifecycle: {preStop: {sleep: {seconds: 31}}}",
         "lifecycle.preStop.sleep: Invalid value: 31: must be non-negative and less than terminationGracePeriodSeconds (30)",
     ),
-    (
-        "lifecycle: {postStart: {}}",
-        "lifecycle.postStart: Required value: must specify a handler type",
-    ),
+    ("lifecycle: {postStart: {}}", "lifecycle.postStart: Required value: must specify a handler type"),
     (
         "lifecycle: {stopSignal: SIGINT}",
         "lifecycle.stopSignal: not supported by hull: the image's STOPSIGNAL is used; set it there, or send the signal from preStop",
@@ -493,10 +441,7 @@ const BAD_CONTAINERS: &[(&str, &str)] = &[
         "restartPolicyRules: [{action: Restart, exitCodes: {operator: In, values: [1]}}]",
         "restartPolicy: Required value: must specify restartPolicy when restart rules are used",
     ),
-    (
-        "volumeDevices: [{}]",
-        "volumeDevices: not supported by hull: there are no block volumes",
-    ),
+    ("volumeDevices: [{}]", "volumeDevices: not supported by hull: there are no block volumes"),
     (
         "securityContext: {procMount: Unmasked}",
         "securityContext.procMount: not supported by hull: it needs hostUsers: false",
@@ -541,18 +486,12 @@ const BAD_SPECS: &[(&str, &str)] = &[
         "activeDeadlineSeconds: 0",
         "spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive",
     ),
-    (
-        "dnsPolicy: None",
-        "spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None",
-    ),
+    ("dnsPolicy: None", "spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None"),
     (
         "dnsConfig: {nameservers: [x]}",
         "spec.dnsConfig.nameservers[0]: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
     ),
-    (
-        "dnsConfig: {options: [{}]}",
-        "spec.dnsConfig.options[0]: Required value: must not be empty",
-    ),
+    ("dnsConfig: {options: [{}]}", "spec.dnsConfig.options[0]: Required value: must not be empty"),
     (
         "hostAliases: [{ip: '1'}]",
         "spec.hostAliases[0].ip: Invalid value: \"1\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
@@ -577,22 +516,13 @@ const BAD_SPECS: &[(&str, &str)] = &[
         "os: {name: windows}",
         "spec.os.name: not supported by hull: containers run on Linux; set linux or leave it out",
     ),
-    (
-        "readinessGates: [{conditionType: ''}]",
-        "spec.readinessGates[0].conditionType: Required value",
-    ),
-    (
-        "initContainers: [{name: app, image: a}]",
-        "spec.initContainers[0].name: Duplicate value: \"app\"",
-    ),
+    ("readinessGates: [{conditionType: ''}]", "spec.readinessGates[0].conditionType: Required value"),
+    ("initContainers: [{name: app, image: a}]", "spec.initContainers[0].name: Duplicate value: \"app\""),
     (
         "initContainers: [{name: i, image: a, livenessProbe: {tcpSocket: {port: 1}}}]",
         "spec.initContainers[0].livenessProbe: Forbidden: may not be set for init containers without restartPolicy=Always",
     ),
-    (
-        "volumes: [{name: a}, {name: a}]",
-        "spec.volumes[1].name: Duplicate value: \"a\"",
-    ),
+    ("volumes: [{name: a}, {name: a}]", "spec.volumes[1].name: Duplicate value: \"a\""),
     (
         "volumes: [{name: a, emptyDir: {}, hostPath: {path: /}}]",
         "spec.volumes[0].hostPath: Forbidden: may not specify more than 1 volume type",
@@ -605,10 +535,7 @@ const BAD_SPECS: &[(&str, &str)] = &[
         "volumes: [{name: a, hostPath: {path: /a/../b}}]",
         "spec.volumes[0].hostPath.path: Invalid value: \"/a/../b\": must not contain '..'",
     ),
-    (
-        "volumes: [{name: a, configMap: {}}]",
-        "spec.volumes[0].configMap.name: Required value",
-    ),
+    ("volumes: [{name: a, configMap: {}}]", "spec.volumes[0].configMap.name: Required value"),
     (
         "volumes: [{name: a, secret: {secretName: s, defaultMode: 01000}}]",
         "spec.volumes[0].secret.defaultMode: Invalid value: 512: must be a number between 0 and 0777 (octal), both inclusive",
@@ -672,10 +599,7 @@ fn bad_metadata_is_refused() {
         "The Pod \"web\" is invalid: metadata.annotations: Too long: may not be more than 262144 bytes"
     );
     let none = refused(|pod| pod.spec.containers.clear());
-    assert_eq!(
-        none,
-        "The Pod \"web\" is invalid: spec.containers: Required value"
-    );
+    assert_eq!(none, "The Pod \"web\" is invalid: spec.containers: Required value");
 }
 
 #[test]
@@ -688,10 +612,7 @@ fn fields_of_a_scheduler_are_accepted_and_shown() {
     let accepted = accepted(&text);
     assert_eq!(accepted.pod.spec.service_account, "robot");
     let shown = serde_json::to_value(&accepted.object.spec).unwrap();
-    assert_eq!(
-        shown["tolerations"],
-        serde_json::json!([{"key": "k", "operator": "Exists"}])
-    );
+    assert_eq!(shown["tolerations"], serde_json::json!([{"key": "k", "operator": "Exists"}]));
     assert_eq!(shown["affinity"], serde_json::json!({"nodeAffinity": {}}));
     assert_eq!(shown["serviceAccountName"], "robot");
 }

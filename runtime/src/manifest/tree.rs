@@ -66,10 +66,7 @@ impl Node {
     /// The entry of a mapping.
     pub(super) fn entry(&self, key: &str) -> Option<&Node> {
         match &self.value {
-            Value::Map(entries) => entries
-                .iter()
-                .find(|entry| entry.key == key)
-                .map(|entry| &entry.node),
+            Value::Map(entries) => entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node),
             _ => None,
         }
     }
@@ -100,9 +97,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Node>, Malformed> {
 
 fn parse_json(text: &str) -> Result<Vec<Node>, serde_json::Error> {
     let documents = serde_json::Deserializer::from_str(text).into_iter::<Placed<NoLines>>();
-    documents
-        .map(|document| document.map(Placed::<NoLines>::node))
-        .collect()
+    documents.map(|document| document.map(Placed::<NoLines>::node)).collect()
 }
 
 fn parse_yaml(text: &str) -> Result<Vec<Node>, Malformed> {
@@ -125,15 +120,9 @@ fn parse_yaml(text: &str) -> Result<Vec<Node>, Malformed> {
     let documents = serde_saphyr::from_multiple_with_options::<Spanned<Placed<Lines>>>(text, options);
     let documents = documents.map(|documents| documents.into_iter().map(Placed::<Lines>::node).collect());
     documents.map_err(|error| {
-        let line = error
-            .location()
-            .map(|location| location.line())
-            .filter(|line| *line > 0);
+        let line = error.location().map(|location| location.line()).filter(|line| *line > 0);
         let rendered = error.without_snippet().to_string();
-        Malformed {
-            line,
-            text: first_line(&rendered),
-        }
+        Malformed { line, text: first_line(&rendered) }
     })
 }
 
@@ -247,11 +236,7 @@ impl<'de, P: Place> Visitor<'de> for ValueVisitor<P> {
             if !seen.insert(key.clone()) {
                 return Err(de::Error::custom(format_args!("key {key:?} is set twice")));
             }
-            list.push(Entry {
-                line,
-                key,
-                node: Placed::<P>::node(entries.next_value()?),
-            });
+            list.push(Entry { line, key, node: Placed::<P>::node(entries.next_value()?) });
         }
         Ok(Value::Map(list))
     }

@@ -25,11 +25,7 @@ pub(super) fn ensure(host: &mut Rtnetlink, config: &Config, owner: &Path) -> Res
         let addresses = addresses_of(host, &link)?;
         let right = addresses.iter().any(|at| is_gateway(*at, config)) && addresses.len() == 1;
         if link.is_bridge && link.alias.as_deref() == Some(&ours) && (right || addresses.is_empty()) {
-            return if right {
-                Ok(link.index)
-            } else {
-                finish(host, config, link.index, &ours)
-            };
+            return if right { Ok(link.index) } else { finish(host, config, link.index, &ours) };
         }
         if !link.is_bridge || !is_abandoned(host, &link, &addresses, &ours)? {
             return Err(taken(link, &addresses, &ours, config));
@@ -63,8 +59,7 @@ fn make(host: &mut Rtnetlink, config: &Config, alias: &str) -> Result<u32, Error
     check_range(host, config)?;
     let name = config.bridge().as_str();
     let making = |step: &str| Error::kernel(format!("{step} the bridge {name}"), "CONFIG_BRIDGE");
-    host.add_bridge(name, mac_of(config.gateway()))
-        .map_err(making("make"))?;
+    host.add_bridge(name, mac_of(config.gateway())).map_err(making("make"))?;
     let link = find(host, name)?
         .ok_or_else(|| making("find")(std::io::Error::from(std::io::ErrorKind::NotFound)))?;
     finish(host, config, link.index, alias)
@@ -75,23 +70,18 @@ fn finish(host: &mut Rtnetlink, config: &Config, link: u32, alias: &str) -> Resu
     let doing = |step: &str| Error::kernel(format!("{step} the bridge {}", config.bridge()), "CONFIG_BRIDGE");
     host.set_up(link, Some(alias)).map_err(doing("set up"))?;
     let prefix = config.pod_cidr().prefix();
-    host.add_address(link, config.gateway(), prefix)
-        .map_err(doing("give an address to"))?;
+    host.add_address(link, config.gateway(), prefix).map_err(doing("give an address to"))?;
     Ok(link)
 }
 
 /// No other link of the host may have an address in, or a network around, the pods' range.
 fn check_range(host: &mut Rtnetlink, config: &Config) -> Result<(), Error> {
     let range = config.pod_cidr();
-    let addresses = host
-        .addresses()
-        .map_err(Error::kernel("list the host's addresses", "CONFIG_INET"))?;
+    let addresses = host.addresses().map_err(Error::kernel("list the host's addresses", "CONFIG_INET"))?;
     let Some(clash) = addresses.into_iter().find(|at| overlaps(range, *at)) else {
         return Ok(());
     };
-    let links = host
-        .links()
-        .map_err(Error::kernel("list the host's links", "CONFIG_NET"))?;
+    let links = host.links().map_err(Error::kernel("list the host's links", "CONFIG_NET"))?;
     let link = links.into_iter().find(|link| link.index == clash.link);
     Err(Error::RangeTaken {
         range,
@@ -109,10 +99,7 @@ fn overlaps(range: Cidr, at: LinkAddress) -> bool {
 
 fn taken(link: Link, addresses: &[LinkAddress], ours: &str, config: &Config) -> Error {
     if link.alias.as_deref() == Some(ours) {
-        let current: Vec<_> = addresses
-            .iter()
-            .map(|at| format!("{}/{}", at.address, at.prefix))
-            .collect();
+        let current: Vec<_> = addresses.iter().map(|at| format!("{}/{}", at.address, at.prefix)).collect();
         return Error::RangeChanged {
             bridge: link.name,
             current: current.join(", "),
@@ -125,10 +112,7 @@ fn taken(link: Link, addresses: &[LinkAddress], ours: &str, config: &Config) -> 
         }
         Some(_) | None => "something other than hull".to_owned(),
     };
-    Error::BridgeTaken {
-        bridge: link.name,
-        owner,
-    }
+    Error::BridgeTaken { bridge: link.name, owner }
 }
 
 /// Nobody uses it: it has no port, and it is ours, or its owner is gone, or it was never finished.
@@ -141,36 +125,28 @@ fn is_abandoned(
     let ownerless = match link.alias.as_deref() {
         None => addresses.is_empty(),
         Some(alias) if alias == ours => true,
-        Some(alias) => alias
-            .strip_prefix(ALIAS_PREFIX)
-            .is_some_and(|owner| !PathBuf::from(owner).exists()),
+        Some(alias) => alias.strip_prefix(ALIAS_PREFIX).is_some_and(|owner| !PathBuf::from(owner).exists()),
     };
     if !ownerless {
         return Ok(false);
     }
-    let links = host
-        .links()
-        .map_err(Error::kernel("list the host's links", "CONFIG_NET"))?;
+    let links = host.links().map_err(Error::kernel("list the host's links", "CONFIG_NET"))?;
     Ok(!links.iter().any(|port| port.master == Some(link.index)))
 }
 
 fn find(host: &mut Rtnetlink, name: &str) -> Result<Option<Link>, Error> {
-    host.link(name)
-        .map_err(Error::kernel(format!("look up the link {name}"), "CONFIG_NET"))
+    host.link(name).map_err(Error::kernel(format!("look up the link {name}"), "CONFIG_NET"))
 }
 
 fn addresses_of(host: &mut Rtnetlink, link: &Link) -> Result<Vec<LinkAddress>, Error> {
-    let all = host
-        .addresses()
-        .map_err(Error::kernel("list the host's addresses", "CONFIG_INET"))?;
+    let all = host.addresses().map_err(Error::kernel("list the host's addresses", "CONFIG_INET"))?;
     Ok(all.into_iter().filter(|at| at.link == link.index).collect())
 }
 
 fn remove_link(host: &mut Rtnetlink, name: &str) -> Result<(), Error> {
-    host.delete_link(name).map(drop).map_err(Error::kernel(
-        format!("remove the bridge {name}"),
-        "CONFIG_BRIDGE",
-    ))
+    host.delete_link(name)
+        .map(drop)
+        .map_err(Error::kernel(format!("remove the bridge {name}"), "CONFIG_BRIDGE"))
 }
 
 fn is_gateway(at: LinkAddress, config: &Config) -> bool {
@@ -202,11 +178,7 @@ mod tests {
     #[test]
     fn networks_overlap_when_the_shorter_prefix_is_equal() {
         let range: Cidr = "10.87.0.0/16".parse().unwrap();
-        let at = |address: [u8; 4], prefix| LinkAddress {
-            link: 1,
-            address: address.into(),
-            prefix,
-        };
+        let at = |address: [u8; 4], prefix| LinkAddress { link: 1, address: address.into(), prefix };
         assert!(overlaps(range, at([10, 87, 4, 1], 24)));
         assert!(overlaps(range, at([10, 1, 0, 1], 8)));
         assert!(overlaps(range, at([1, 1, 1, 1], 0)));

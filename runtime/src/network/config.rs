@@ -53,14 +53,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             bridge: BridgeName("hull0".to_owned()),
-            pod_cidr: Cidr {
-                network: Ipv4Addr::new(10, 87, 0, 0),
-                prefix: 16,
-            },
-            service_cidr: Cidr {
-                network: Ipv4Addr::new(10, 96, 0, 0),
-                prefix: 16,
-            },
+            pod_cidr: Cidr { network: Ipv4Addr::new(10, 87, 0, 0), prefix: 16 },
+            service_cidr: Cidr { network: Ipv4Addr::new(10, 96, 0, 0), prefix: 16 },
             mode: Mode::Bridge,
         }
     }
@@ -78,10 +72,7 @@ impl TryFrom<Fields> for Config {
             mode: fields.mode.unwrap_or(default.mode),
         };
         if config.pod_cidr.overlaps(config.service_cidr) {
-            return Err(ConfigError::Overlap {
-                pods: config.pod_cidr,
-                services: config.service_cidr,
-            });
+            return Err(ConfigError::Overlap { pods: config.pod_cidr, services: config.service_cidr });
         }
         if config.service_cidr.prefix > 28 {
             return Err(ConfigError::NoRoomForDns(config.service_cidr));
@@ -108,10 +99,9 @@ impl Config {
     /// # Errors
     /// When the file cannot be read or parsed, or the ranges do not go together.
     pub fn load(layout: &Layout, flags: Flags) -> Result<Self, Error> {
-        let path = layout.root().map_or_else(
-            || "/etc/hull/network.json".into(),
-            |root| root.join("etc/network.json"),
-        );
+        let path = layout
+            .root()
+            .map_or_else(|| "/etc/hull/network.json".into(), |root| root.join("etc/network.json"));
         let written = Self::written(path)?;
         let fields = Fields {
             bridge: flags.bridge.or(written.bridge),
@@ -126,11 +116,7 @@ impl Config {
         match std::fs::read(&path) {
             Ok(text) => serde_json::from_slice(&text).map_err(|source| Error::ConfigFile { path, source }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Fields::default()),
-            Err(source) => Err(Error::File {
-                operation: "read",
-                path,
-                source,
-            }),
+            Err(source) => Err(Error::File { operation: "read", path, source }),
         }
     }
 
@@ -233,14 +219,8 @@ impl TryFrom<String> for BridgeName {
     fn try_from(name: String) -> Result<Self, ConfigError> {
         let fits = (1..=15).contains(&name.len()) && name != "." && name != "..";
         // Narrower than dev_valid_name() of the kernel: `%` is a pattern there, and nobody needs the rest.
-        let plain = name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-        if fits && plain {
-            Ok(Self(name))
-        } else {
-            Err(ConfigError::BridgeName(name))
-        }
+        let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        if fits && plain { Ok(Self(name)) } else { Err(ConfigError::BridgeName(name)) }
     }
 }
 
@@ -335,10 +315,7 @@ impl FromStr for Cidr {
     type Err = ConfigError;
 
     fn from_str(text: &str) -> Result<Self, ConfigError> {
-        let fail = |why| ConfigError::Cidr {
-            text: text.to_owned(),
-            why,
-        };
+        let fail = |why| ConfigError::Cidr { text: text.to_owned(), why };
         let (network, prefix) = text.split_once('/').ok_or_else(|| fail("it has no /PREFIX"))?;
         if network.contains(':') {
             return Err(fail("IPv6 is not supported"));
@@ -408,13 +385,7 @@ mod tests {
             ("10.0.0.0/31", "its prefix is not from 8 to 29"),
             ("10.0.0/24", "it is no IPv4 address"),
         ] {
-            assert_eq!(
-                text.parse::<Cidr>(),
-                Err(ConfigError::Cidr {
-                    text: text.to_owned(),
-                    why
-                })
-            );
+            assert_eq!(text.parse::<Cidr>(), Err(ConfigError::Cidr { text: text.to_owned(), why }));
         }
     }
 
@@ -430,20 +401,11 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let layout = Layout::new(Some(root.path().to_owned()));
         std::fs::create_dir(root.path().join("etc")).unwrap();
-        std::fs::write(
-            root.path().join("etc/network.json"),
-            r#"{"bridge":"b1","podCidr":"10.3.0.0/24"}"#,
-        )
-        .unwrap();
-        let flags = Flags {
-            bridge: Some("b2".parse().unwrap()),
-            ..Flags::default()
-        };
+        std::fs::write(root.path().join("etc/network.json"), r#"{"bridge":"b1","podCidr":"10.3.0.0/24"}"#)
+            .unwrap();
+        let flags = Flags { bridge: Some("b2".parse().unwrap()), ..Flags::default() };
         let config = Config::load(&layout, flags).unwrap();
-        assert_eq!(
-            (config.bridge().as_str(), config.gateway()),
-            ("b2", Ipv4Addr::new(10, 3, 0, 1))
-        );
+        assert_eq!((config.bridge().as_str(), config.gateway()), ("b2", Ipv4Addr::new(10, 3, 0, 1)));
         assert_eq!(config.dns(), Ipv4Addr::new(10, 96, 0, 10));
         let again: Config = serde_json::from_value(serde_json::to_value(&config).unwrap()).unwrap();
         assert_eq!(again, config);

@@ -133,11 +133,7 @@ impl Error {
     /// For `map_err` of a file operation.
     pub(super) fn file(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::File {
-            operation,
-            path,
-            source,
-        }
+        move |source| Self::File { operation, path, source }
     }
 
     /// For `map_err` of a netlink request that stands or falls with one option of the kernel.
@@ -155,11 +151,7 @@ impl Error {
                 _ => false,
             };
             if lacks {
-                Self::KernelLacks {
-                    operation,
-                    feature,
-                    source,
-                }
+                Self::KernelLacks { operation, feature, source }
             } else {
                 Self::Kernel { operation, source }
             }

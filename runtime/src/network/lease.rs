@@ -77,18 +77,10 @@ impl Leases {
             fs::create_dir_all(path).map_err(Error::file("make", path))?;
         }
         let path = dir.join("lock");
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path);
+        let lock = File::options().create(true).truncate(false).write(true).open(&path);
         let lock = lock.map_err(Error::file("open", &path))?;
         lock.lock().map_err(Error::file("lock", &path))?;
-        Ok(Self {
-            addresses,
-            owners,
-            _lock: lock,
-        })
+        Ok(Self { addresses, owners, _lock: lock })
     }
 
     /// The address of `owner`: the one it has, else a free one. The search starts at a place that the owner's
@@ -101,10 +93,7 @@ impl Leases {
     ) -> Result<Claim, Error> {
         let mut reclaimed = Vec::new();
         if let Some(address) = self.address_of(owner)? {
-            if pool.may_give(address)
-                && self
-                    .try_claim(address, owner)?
-                    .is_none_or(|holder| holder == owner)
+            if pool.may_give(address) && self.try_claim(address, owner)?.is_none_or(|holder| holder == owner)
             {
                 return Ok(Claim { address, reclaimed });
             }
@@ -130,26 +119,17 @@ impl Leases {
             self.point(owner, address)?;
             return Ok(Claim { address, reclaimed });
         }
-        Err(Error::RangeFull {
-            range: pool.range,
-            flag: pool.flag,
-        })
+        Err(Error::RangeFull { range: pool.range, flag: pool.flag })
     }
 
     /// Gives `owner` just this address, in place of any other it has.
     pub(super) fn claim_exact(&self, pool: Pool, owner: &str, address: Ipv4Addr) -> Result<(), Error> {
         if !pool.may_give(address) {
-            return Err(Error::AddressOutside {
-                address,
-                range: pool.range,
-            });
+            return Err(Error::AddressOutside { address, range: pool.range });
         }
         match self.try_claim(address, owner)? {
             Some(holder) if holder != owner => {
-                return Err(Error::AddressTaken {
-                    address,
-                    owner: holder,
-                });
+                return Err(Error::AddressTaken { address, owner: holder });
             }
             Some(_) | None => {}
         }
@@ -199,9 +179,7 @@ impl Leases {
                 Err(error) => return Some(Err(error)),
             };
             let address = entry.file_name().to_str()?.parse().ok()?;
-            read_link(&entry.path())
-                .transpose()
-                .map(|holder| Ok((address, holder?)))
+            read_link(&entry.path()).transpose().map(|holder| Ok((address, holder?)))
         }))
     }
 
@@ -217,11 +195,7 @@ impl Leases {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 Ok(Some(read_link(&path)?.unwrap_or_default()))
             }
-            Err(source) => Err(Error::File {
-                operation: "make",
-                path,
-                source,
-            }),
+            Err(source) => Err(Error::File { operation: "make", path, source }),
         }
     }
 
@@ -234,11 +208,7 @@ impl Leases {
     fn free(&self, address: Ipv4Addr, owner: &str) -> Result<(), Error> {
         remove(&self.owner_path(owner))?;
         let path = self.addresses.join(address.to_string());
-        if read_link(&path)?.is_some_and(|holder| holder == owner) {
-            remove(&path)
-        } else {
-            Ok(())
-        }
+        if read_link(&path)?.is_some_and(|holder| holder == owner) { remove(&path) } else { Ok(()) }
     }
 
     /// `/` parts namespace and name of a Service; neither holds a `_`.
@@ -260,19 +230,10 @@ pub(super) struct Sweep {
 fn read_link(path: &Path) -> Result<Option<String>, Error> {
     match fs::read_link(path) {
         Ok(text) => Ok(text.into_os_string().into_string().ok()),
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::InvalidInput
-            ) =>
-        {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => {
             Ok(None)
         }
-        Err(source) => Err(Error::File {
-            operation: "read",
-            path: path.to_owned(),
-            source,
-        }),
+        Err(source) => Err(Error::File { operation: "read", path: path.to_owned(), source }),
     }
 }
 
@@ -285,9 +246,9 @@ fn remove(path: &Path) -> Result<(), Error> {
 
 /// The 64-bit FNV-1a hash: short, even enough, and the same in every version of hull.
 pub(super) fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -298,11 +259,7 @@ mod tests {
 
     fn pool(range: &str) -> Pool {
         let range: Cidr = range.parse().unwrap();
-        Pool {
-            range,
-            reserved: range.nth(1),
-            flag: "--pod-cidr",
-        }
+        Pool { range, reserved: range.nth(1), flag: "--pod-cidr" }
     }
 
     fn all(leases: &Leases) -> Vec<(Ipv4Addr, String)> {
@@ -323,13 +280,7 @@ mod tests {
         assert_eq!(leases.claim(pool("10.3.0.0/24"), "a", |_| true).unwrap(), first);
         leases.release("a").unwrap();
         leases.release("a").unwrap();
-        assert_eq!(
-            leases.sweep(|_| true).unwrap(),
-            Sweep {
-                gone: vec![],
-                in_use: false
-            }
-        );
+        assert_eq!(leases.sweep(|_| true).unwrap(), Sweep { gone: vec![], in_use: false });
     }
 
     #[test]
@@ -337,17 +288,10 @@ mod tests {
         let (_root, layout) = layout();
         let leases = Leases::pods(&layout).unwrap();
         let given: BTreeSet<Ipv4Addr> = (0..5)
-            .map(|n| {
-                leases
-                    .claim(pool("10.3.0.0/29"), &format!("p{n}"), |_| true)
-                    .unwrap()
-                    .address
-            })
+            .map(|n| leases.claim(pool("10.3.0.0/29"), &format!("p{n}"), |_| true).unwrap().address)
             .collect();
         assert_eq!(given, (2..7).map(|n| Ipv4Addr::new(10, 3, 0, n)).collect());
-        let error = leases
-            .claim(pool("10.3.0.0/29"), "one-more", |_| true)
-            .unwrap_err();
+        let error = leases.claim(pool("10.3.0.0/29"), "one-more", |_| true).unwrap_err();
         assert!(matches!(error, Error::RangeFull { .. }));
     }
 
@@ -356,13 +300,9 @@ mod tests {
         let (_root, layout) = layout();
         let leases = Leases::pods(&layout).unwrap();
         for n in 0..5 {
-            leases
-                .claim(pool("10.3.0.0/29"), &format!("p{n}"), |_| true)
-                .unwrap();
+            leases.claim(pool("10.3.0.0/29"), &format!("p{n}"), |_| true).unwrap();
         }
-        let claim = leases
-            .claim(pool("10.3.0.0/29"), "new", |owner| owner != "p3")
-            .unwrap();
+        let claim = leases.claim(pool("10.3.0.0/29"), "new", |owner| owner != "p3").unwrap();
         assert_eq!(claim.reclaimed, ["p3"]);
         assert_eq!(leases.address_of("p3").unwrap(), None);
         assert_eq!(leases.address_of("new").unwrap(), Some(claim.address));
@@ -395,17 +335,12 @@ mod tests {
         let leases = Leases::services(&layout).unwrap();
         let wanted = Ipv4Addr::new(10, 3, 0, 77);
         leases.claim(pool("10.3.0.0/24"), "default/a", |_| true).unwrap();
-        leases
-            .claim_exact(pool("10.3.0.0/24"), "default/a", wanted)
-            .unwrap();
+        leases.claim_exact(pool("10.3.0.0/24"), "default/a", wanted).unwrap();
         assert_eq!(all(&leases), [(wanted, "default/a".to_owned())]);
-        let taken = leases
-            .claim_exact(pool("10.3.0.0/24"), "default/b", wanted)
-            .unwrap_err();
+        let taken = leases.claim_exact(pool("10.3.0.0/24"), "default/b", wanted).unwrap_err();
         assert!(matches!(taken, Error::AddressTaken { owner, .. } if owner == "default/a"));
-        let gateway = leases
-            .claim_exact(pool("10.3.0.0/24"), "default/b", Ipv4Addr::new(10, 3, 0, 1))
-            .unwrap_err();
+        let gateway =
+            leases.claim_exact(pool("10.3.0.0/24"), "default/b", Ipv4Addr::new(10, 3, 0, 1)).unwrap_err();
         assert!(matches!(gateway, Error::AddressOutside { .. }));
     }
 
@@ -414,10 +349,7 @@ mod tests {
         let (_root, layout) = layout();
         let claim = |n| {
             let leases = Leases::pods(&layout).unwrap();
-            leases
-                .claim(pool("10.3.0.0/26"), &format!("p{n}"), |_| true)
-                .unwrap()
-                .address
+            leases.claim(pool("10.3.0.0/26"), &format!("p{n}"), |_| true).unwrap().address
         };
         let given: BTreeSet<Ipv4Addr> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..50).map(|n| scope.spawn(move || claim(n))).collect();

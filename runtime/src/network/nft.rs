@@ -63,11 +63,7 @@ pub(super) fn ensure(config: &Config) -> Result<(), Error> {
     batch.push(NEW_TABLE, F_CREATE, &Attributes::new().text(1, TABLE));
     batch.push(NEW_CHAIN, F_CREATE, &chain_attributes(&chain));
     batch.push(DEL_RULE, 0, &Attributes::new().text(1, TABLE).text(2, &chain));
-    batch.push(
-        NEW_RULE,
-        F_CREATE | F_APPEND,
-        &rule_attributes(&chain, config.pod_cidr()),
-    );
+    batch.push(NEW_RULE, F_CREATE | F_APPEND, &rule_attributes(&chain, config.pod_cidr()));
     let write = Error::kernel(
         format!("masquerade behind the bridge {bridge} by nftables"),
         "CONFIG_NF_TABLES, CONFIG_NF_NAT, CONFIG_NFT_MASQ",
@@ -79,11 +75,7 @@ pub(super) fn ensure(config: &Config) -> Result<(), Error> {
 pub(super) fn remove(config: &Config) -> Result<(), Error> {
     let named = Attributes::new().text(1, TABLE);
     let mut chain = Batch::new();
-    chain.push(
-        DEL_CHAIN,
-        0,
-        &Attributes::new().text(1, TABLE).text(3, &chain_of(config)),
-    );
+    chain.push(DEL_CHAIN, 0, &Attributes::new().text(1, TABLE).text(3, &chain_of(config)));
     let mut table = Batch::new();
     table.push(DEL_TABLE, F_EMPTY_ONLY, &named);
     for batch in [chain, table] {
@@ -123,11 +115,7 @@ fn chain_attributes(chain: &str) -> Attributes {
     const POSTROUTING: u32 = 4;
     const SRCNAT: u32 = 100;
     let hook = Attributes::new().number(1, POSTROUTING).number(2, SRCNAT);
-    Attributes::new()
-        .text(1, TABLE)
-        .text(3, chain)
-        .nested(4, &hook)
-        .text(7, "nat")
+    Attributes::new().text(1, TABLE).text(3, chain).nested(4, &hook).text(7, "nat")
 }
 
 fn rule_attributes(chain: &str, range: Cidr) -> Attributes {
@@ -148,21 +136,13 @@ fn rule_attributes(chain: &str, range: Cidr) -> Attributes {
     let mut userdata = vec![0, u8::try_from(text.len() + 1).unwrap_or(u8::MAX)];
     userdata.extend_from_slice(text.as_bytes());
     userdata.push(0);
-    Attributes::new()
-        .text(1, TABLE)
-        .text(2, chain)
-        .nested(4, &expressions)
-        .bytes(7, &userdata)
+    Attributes::new().text(1, TABLE).text(2, chain).nested(4, &expressions).bytes(7, &userdata)
 }
 
 /// Four bytes of the network header into register 1.
 fn load_address(offset: u32) -> Attributes {
     const NETWORK_HEADER: u32 = 1;
-    Attributes::new()
-        .number(1, 1)
-        .number(2, NETWORK_HEADER)
-        .number(3, offset)
-        .number(4, 4)
+    Attributes::new().number(1, 1).number(2, NETWORK_HEADER).number(3, offset).number(4, 4)
 }
 
 /// Register 1 cut down to its network.
@@ -178,10 +158,7 @@ fn mask(range: Cidr) -> Attributes {
 
 fn compare(operator: u32, range: Cidr) -> Attributes {
     let network = Attributes::new().bytes(1, &range.network().octets());
-    Attributes::new()
-        .number(1, 1)
-        .number(2, operator)
-        .nested(3, &network)
+    Attributes::new().number(1, 1).number(2, operator).nested(3, &network)
 }
 
 /// Netlink attributes, one after the other.
@@ -230,10 +207,7 @@ struct Batch {
 
 impl Batch {
     fn new() -> Self {
-        let mut batch = Self {
-            bytes: Vec::new(),
-            sequence: 0,
-        };
+        let mut batch = Self { bytes: Vec::new(), sequence: 0 };
         batch.message(BATCH_BEGIN, F_REQUEST, SUBSYSTEM, &Attributes::new());
         batch
     }
@@ -244,19 +218,9 @@ impl Batch {
 
     fn message(&mut self, kind: u16, flags: u16, resource: u16, attributes: &Attributes) {
         self.sequence += 1;
-        let family = if kind == BATCH_BEGIN || kind == BATCH_END {
-            0
-        } else {
-            FAMILY_IPV4
-        };
+        let family = if kind == BATCH_BEGIN || kind == BATCH_END { 0 } else { FAMILY_IPV4 };
         self.bytes.extend_from_slice(&message(
-            Header {
-                kind,
-                flags,
-                sequence: self.sequence,
-                family,
-                resource,
-            },
+            Header { kind, flags, sequence: self.sequence, family, resource },
             attributes,
         ));
     }
@@ -306,13 +270,8 @@ fn message(header: Header, attributes: &Attributes) -> Vec<u8> {
 fn has_rule(chain: &str, comment: &str) -> io::Result<bool> {
     let socket = rtnetlink::open(NETLINK_NETFILTER)?;
     let wanted = Attributes::new().text(1, TABLE).text(2, chain);
-    let header = Header {
-        kind: GET_RULE,
-        flags: F_REQUEST | F_DUMP,
-        sequence: 1,
-        family: FAMILY_IPV4,
-        resource: 0,
-    };
+    let header =
+        Header { kind: GET_RULE, flags: F_REQUEST | F_DUMP, sequence: 1, family: FAMILY_IPV4, resource: 0 };
     socket.send(&message(header, &wanted), 0)?;
     match dump_contains(&socket, comment.as_bytes()) {
         Err(error) if is_one_of(&error, &[Errno::NOENT]) => Ok(false),
@@ -373,13 +332,8 @@ fn answers(datagram: &[u8]) -> impl Iterator<Item = Answer<'_>> {
 pub(super) fn has_table() -> io::Result<bool> {
     const GET_TABLE: u16 = SUBSYSTEM << 8 | 1;
     let socket = rtnetlink::open(NETLINK_NETFILTER)?;
-    let header = Header {
-        kind: GET_TABLE,
-        flags: F_REQUEST | F_DUMP,
-        sequence: 1,
-        family: FAMILY_IPV4,
-        resource: 0,
-    };
+    let header =
+        Header { kind: GET_TABLE, flags: F_REQUEST | F_DUMP, sequence: 1, family: FAMILY_IPV4, resource: 0 };
     socket.send(&message(header, &Attributes::new()), 0)?;
     dump_contains(&socket, b"hull\0")
 }
@@ -393,29 +347,15 @@ mod tests {
         let inner = Attributes::new().text(1, "ab");
         let outer = Attributes::new().nested(2, &inner).number(3, 7);
         assert_eq!(inner.0, [7, 0, 1, 0, b'a', b'b', 0, 0]);
-        assert_eq!(
-            outer.0,
-            [
-                12, 0, 2, 0x80, 7, 0, 1, 0, b'a', b'b', 0, 0, 8, 0, 3, 0, 0, 0, 0, 7
-            ]
-        );
+        assert_eq!(outer.0, [12, 0, 2, 0x80, 7, 0, 1, 0, b'a', b'b', 0, 0, 8, 0, 3, 0, 0, 0, 0, 7]);
     }
 
     #[test]
     fn an_answer_that_is_cut_off_is_left_out() {
-        let header = Header {
-            kind: NLMSG_DONE,
-            flags: 0,
-            sequence: 9,
-            family: 0,
-            resource: 0,
-        };
+        let header = Header { kind: NLMSG_DONE, flags: 0, sequence: 9, family: 0, resource: 0 };
         let whole = message(header, &Attributes::new());
         let mut bytes = whole.clone();
         bytes.extend_from_slice(&whole[..10]);
-        assert_eq!(
-            answers(&bytes).map(|answer| answer.sequence).collect::<Vec<_>>(),
-            [9]
-        );
+        assert_eq!(answers(&bytes).map(|answer| answer.sequence).collect::<Vec<_>>(), [9]);
     }
 }

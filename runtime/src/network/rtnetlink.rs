@@ -82,10 +82,7 @@ pub(super) struct Rtnetlink {
 impl Rtnetlink {
     /// For the caller's namespace.
     pub(super) fn open() -> io::Result<Self> {
-        Ok(Self {
-            socket: open(NETLINK_ROUTE)?,
-            sequence: 0,
-        })
+        Ok(Self { socket: open(NETLINK_ROUTE)?, sequence: 0 })
     }
 
     /// For another namespace. A thread enters it, opens the socket and ends, so that the caller stays where
@@ -96,9 +93,8 @@ impl Rtnetlink {
             Self::open()
         };
         std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new()
-                .name("netns".to_owned())
-                .spawn_scoped(scope, enter_and_open)?;
+            let thread =
+                std::thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, enter_and_open)?;
             thread
                 .join()
                 .unwrap_or_else(|_| Err(io::Error::other("the thread that enters the namespace died")))
@@ -168,9 +164,7 @@ impl Rtnetlink {
         let mut message = LinkMessage::default();
         message.header.index = link;
         set_up(&mut message);
-        message
-            .attributes
-            .extend(alias.map(|alias| LinkAttribute::IfAlias(alias.to_owned())));
+        message.attributes.extend(alias.map(|alias| LinkAttribute::IfAlias(alias.to_owned())));
         self.tell(RouteNetlinkMessage::SetLink(message), 0)
     }
 
@@ -200,23 +194,15 @@ impl Rtnetlink {
             let broadcast = Ipv4Addr::from_bits(address.to_bits() | host_bits);
             message.attributes.push(AddressAttribute::Broadcast(broadcast));
         }
-        self.tell(
-            RouteNetlinkMessage::NewAddress(message),
-            NLM_F_CREATE | NLM_F_REPLACE,
-        )
+        self.tell(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)
     }
 
     /// Sets the default route.
     pub(super) fn add_default_route(&mut self, link: u32, gateway: Ipv4Addr) -> io::Result<()> {
         let mut message = route(RouteType::Unicast);
-        message.attributes = vec![
-            RouteAttribute::Gateway(RouteAddress::Inet(gateway)),
-            RouteAttribute::Oif(link),
-        ];
-        self.tell(
-            RouteNetlinkMessage::NewRoute(message),
-            NLM_F_CREATE | NLM_F_REPLACE,
-        )
+        message.attributes =
+            vec![RouteAttribute::Gateway(RouteAddress::Inet(gateway)), RouteAttribute::Oif(link)];
+        self.tell(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)
     }
 
     /// Makes connections to a range fail at once, but for addresses that are the namespace's own.
@@ -224,10 +210,7 @@ impl Rtnetlink {
         let mut message = route(RouteType::Unreachable);
         message.header.destination_prefix_length = prefix;
         message.attributes = vec![RouteAttribute::Destination(RouteAddress::Inet(network))];
-        self.tell(
-            RouteNetlinkMessage::NewRoute(message),
-            NLM_F_CREATE | NLM_F_REPLACE,
-        )
+        self.tell(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)
     }
 
     fn tell(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
@@ -349,9 +332,5 @@ fn as_address(message: RouteNetlinkMessage) -> Option<LinkAddress> {
         AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
         _ => None,
     });
-    Some(LinkAddress {
-        link: message.header.index,
-        address: local?,
-        prefix: message.header.prefix_len,
-    })
+    Some(LinkAddress { link: message.header.index, address: local?, prefix: message.header.prefix_len })
 }

@@ -53,9 +53,7 @@ pub fn task_netns() -> Result<OwnedFd, Error> {
 /// Opens what a descriptor stands for anew, since taking over a bare number would need `unsafe`.
 pub(super) fn reopen(number: i32) -> Result<OwnedFd, Error> {
     let path = format!("/proc/self/fd/{number}");
-    fs::File::open(&path)
-        .map(OwnedFd::from)
-        .map_err(Error::file("open", path))
+    fs::File::open(&path).map(OwnedFd::from).map_err(Error::file("open", path))
 }
 
 /// Gives the pod behind `netns` its network. May be done again, in the same or in a new namespace; the
@@ -68,10 +66,8 @@ pub fn up(layout: &Layout, input: &Input, netns: OwnedFd) -> Result<Up, Error> {
     let config = &input.config;
     let leases = Leases::pods(layout)?;
     let claim = leases.claim(pods(config), &input.uid, |uid| is_alive(layout, uid))?;
-    let mut inside = Rtnetlink::open_in(netns.as_fd()).map_err(Error::kernel(
-        "enter the pod's network namespace",
-        "CONFIG_NET_NS",
-    ))?;
+    let mut inside = Rtnetlink::open_in(netns.as_fd())
+        .map_err(Error::kernel("enter the pod's network namespace", "CONFIG_NET_NS"))?;
     let gateway = match config.mode() {
         Mode::Loopback => {
             drop(leases);
@@ -130,9 +126,7 @@ pub fn down(layout: &Layout, input: &Input) -> Result<(), Error> {
 /// # Errors
 /// When no address is left, or the record cannot be changed.
 pub fn service_address(layout: &Layout, config: &Config, owner: &str) -> Result<Ipv4Addr, Error> {
-    Ok(Leases::services(layout)?
-        .claim(services(config), owner, |_| true)?
-        .address)
+    Ok(Leases::services(layout)?.claim(services(config), owner, |_| true)?.address)
 }
 
 /// Gives the Service `owner` the address that its `clusterIP` asks for.
@@ -157,19 +151,11 @@ pub fn release_service(layout: &Layout, owner: &str) -> Result<(), Error> {
 }
 
 fn pods(config: &Config) -> Pool {
-    Pool {
-        range: config.pod_cidr(),
-        reserved: config.gateway(),
-        flag: "--pod-cidr",
-    }
+    Pool { range: config.pod_cidr(), reserved: config.gateway(), flag: "--pod-cidr" }
 }
 
 fn services(config: &Config) -> Pool {
-    Pool {
-        range: config.service_cidr(),
-        reserved: config.dns(),
-        flag: "--service-cidr",
-    }
+    Pool { range: config.service_cidr(), reserved: config.dns(), flag: "--service-cidr" }
 }
 
 /// A pod is there for as long as its directory is.
@@ -199,10 +185,9 @@ fn veth_name(uid: &str) -> String {
 
 fn remove_veth(host: &mut Rtnetlink, uid: &str) -> Result<(), Error> {
     let name = veth_name(uid);
-    host.delete_link(&name).map(drop).map_err(Error::kernel(
-        format!("remove the veth pair {name}"),
-        "CONFIG_VETH",
-    ))
+    host.delete_link(&name)
+        .map(drop)
+        .map_err(Error::kernel(format!("remove the veth pair {name}"), "CONFIG_VETH"))
 }
 
 fn connect(
@@ -214,15 +199,8 @@ fn connect(
 ) -> Result<(), Error> {
     let name = veth_name(&input.uid);
     let peer_netns = netns.as_fd();
-    let veth = Veth {
-        name: &name,
-        bridge,
-        peer_netns,
-        peer_name: POD_LINK,
-        peer_mac: bridge::mac_of(ip),
-    };
-    host.add_veth(veth)
-        .map_err(Error::kernel(format!("make the veth pair {name}"), "CONFIG_VETH"))
+    let veth = Veth { name: &name, bridge, peer_netns, peer_name: POD_LINK, peer_mac: bridge::mac_of(ip) };
+    host.add_veth(veth).map_err(Error::kernel(format!("make the veth pair {name}"), "CONFIG_VETH"))
 }
 
 /// Loopback, addresses and routes inside the pod.
@@ -230,22 +208,14 @@ fn configure(inside: &mut Rtnetlink, config: &Config, ip: Ipv4Addr) -> Result<()
     let doing = |step: &str| Error::kernel(format!("{step} in the pod's network namespace"), "CONFIG_INET");
     let lo = find(inside, "lo")?;
     inside.set_up(lo, None).map_err(doing("set up lo"))?;
-    inside
-        .add_address(lo, config.dns(), 32)
-        .map_err(doing("give lo the resolver's address"))?;
+    inside.add_address(lo, config.dns(), 32).map_err(doing("give lo the resolver's address"))?;
     if config.mode() == Mode::Loopback {
-        return inside
-            .add_address(lo, ip, 32)
-            .map_err(doing("give lo the pod's address"));
+        return inside.add_address(lo, ip, 32).map_err(doing("give lo the pod's address"));
     }
     let eth0 = find(inside, POD_LINK)?;
     inside.set_up(eth0, None).map_err(doing("set up eth0"))?;
-    inside
-        .add_address(eth0, ip, config.pod_cidr().prefix())
-        .map_err(doing("give eth0 its address"))?;
-    inside
-        .add_default_route(eth0, config.gateway())
-        .map_err(doing("set the default route"))?;
+    inside.add_address(eth0, ip, config.pod_cidr().prefix()).map_err(doing("give eth0 its address"))?;
+    inside.add_default_route(eth0, config.gateway()).map_err(doing("set the default route"))?;
     // Addresses of Services mean nothing to the world outside.
     let services = config.service_cidr();
     let unreachable = inside.add_unreachable_route(services.network(), services.prefix());
@@ -253,13 +223,7 @@ fn configure(inside: &mut Rtnetlink, config: &Config, ip: Ipv4Addr) -> Result<()
 }
 
 fn find(inside: &mut Rtnetlink, name: &str) -> Result<u32, Error> {
-    let finding = || {
-        Error::kernel(
-            format!("find {name} in the pod's network namespace"),
-            "CONFIG_NET_NS",
-        )
-    };
+    let finding = || Error::kernel(format!("find {name} in the pod's network namespace"), "CONFIG_NET_NS");
     let link = inside.link(name).map_err(finding())?;
-    link.map(|link| link.index)
-        .ok_or_else(|| finding()(std::io::ErrorKind::NotFound.into()))
+    link.map(|link| link.index).ok_or_else(|| finding()(std::io::ErrorKind::NotFound.into()))
 }

@@ -19,10 +19,7 @@ use crate::dns;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Moves the calling thread into a new network namespace.
-#[expect(
-    deprecated,
-    reason = "its danger is shared descriptor tables; a network namespace touches none"
-)]
+#[expect(deprecated, reason = "its danger is shared descriptor tables; a network namespace touches none")]
 fn leave() -> rustix::io::Result<()> {
     rustix::thread::unshare(UnshareFlags::NEWNET)
 }
@@ -74,10 +71,7 @@ impl Host {
 }
 
 fn input(uid: &str, config: Config) -> Input {
-    Input {
-        uid: uid.to_owned(),
-        config,
-    }
+    Input { uid: uid.to_owned(), config }
 }
 
 fn config(json: &str) -> Config {
@@ -87,11 +81,7 @@ fn config(json: &str) -> Config {
 /// What of a namespace a leftover would be seen in.
 fn view() -> (Vec<Link>, Vec<LinkAddress>, bool) {
     let mut here = Rtnetlink::open().unwrap();
-    (
-        here.links().unwrap(),
-        here.addresses().unwrap(),
-        nft::has_table().unwrap(),
-    )
+    (here.links().unwrap(), here.addresses().unwrap(), nft::has_table().unwrap())
 }
 
 fn new_netns() -> OwnedFd {
@@ -212,10 +202,7 @@ fn resolve_in_pod(at: SocketAddr, upstream: dns::Upstream, of_host: std::net::Ud
         let client = UdpSocket::bind("0.0.0.0:0").await.unwrap();
         client.connect(at).await.unwrap();
         let mut buffer = [0; 512];
-        client
-            .send(&query("mysvc.default.svc.cluster.local"))
-            .await
-            .unwrap();
+        client.send(&query("mysvc.default.svc.cluster.local")).await.unwrap();
         let length = client.recv(&mut buffer).await.unwrap();
         assert!(buffer[..length].ends_with(&[10, 96, 1, 2]));
         client.send(&query("example.com")).await.unwrap();
@@ -225,10 +212,7 @@ fn resolve_in_pod(at: SocketAddr, upstream: dns::Upstream, of_host: std::net::Ud
         of_host.send_to(&buffer[..length], from).await.unwrap();
         assert_eq!(client.recv(&mut buffer).await.unwrap(), length);
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let listeners = dns::Listeners::bind(at).await.unwrap();
         tokio::select! {
@@ -287,12 +271,7 @@ fn down_cleans_after_an_up_cut_off_at_any_step() {
         let mut here = Rtnetlink::open().unwrap();
         let steps: [&mut dyn FnMut(); 4] = [
             &mut || drop(leases().claim(pool, "a", |_| true).unwrap()),
-            &mut || {
-                Rtnetlink::open()
-                    .unwrap()
-                    .add_bridge("hull0", [2, 0, 0, 0, 0, 9])
-                    .unwrap()
-            },
+            &mut || Rtnetlink::open().unwrap().add_bridge("hull0", [2, 0, 0, 0, 0, 9]).unwrap(),
             &mut || {
                 assert!(bridge::ensure(&mut here, &Config::default(), &host.layout.network()).unwrap() > 0)
             },
@@ -330,34 +309,20 @@ fn a_second_hull_on_the_same_bridge_is_told_to_choose_another() {
         let (a, b) = (new_netns(), new_netns());
         first.up("a", &a).unwrap();
         let root = tempfile::tempdir().unwrap();
-        let second = Host {
-            layout: Layout::new(Some(root.path().to_owned())),
-            _root: root,
-        };
+        let second = Host { layout: Layout::new(Some(root.path().to_owned())), _root: root };
         let error = second.up("b", &b).unwrap_err();
         assert!(
             matches!(&error, Error::BridgeTaken { .. }) && error.hint().unwrap().contains("--bridge"),
             "{error}"
         );
         second.down("b");
-        let error = second
-            .up_with("b", &b, config(r#"{"bridge":"hull1"}"#))
-            .unwrap_err();
-        assert!(
-            matches!(&error, Error::RangeTaken { link, .. } if link == "hull0"),
-            "{error}"
-        );
-        second
-            .up_with("b", &b, config(r#"{"bridge":"hull1","podCidr":"10.86.0.0/24"}"#))
-            .unwrap();
+        let error = second.up_with("b", &b, config(r#"{"bridge":"hull1"}"#)).unwrap_err();
+        assert!(matches!(&error, Error::RangeTaken { link, .. } if link == "hull0"), "{error}");
+        second.up_with("b", &b, config(r#"{"bridge":"hull1","podCidr":"10.86.0.0/24"}"#)).unwrap();
         // The table is shared: the first to leave takes its chain alone.
         first.down("a");
         assert!(nft::has_table().unwrap());
-        down(
-            &second.layout,
-            &input("b", config(r#"{"bridge":"hull1","podCidr":"10.86.0.0/24"}"#)),
-        )
-        .unwrap();
+        down(&second.layout, &input("b", config(r#"{"bridge":"hull1","podCidr":"10.86.0.0/24"}"#))).unwrap();
         assert!(!nft::has_table().unwrap());
     });
 }
@@ -443,28 +408,18 @@ fn a_task_killed_at_any_moment_is_cleaned_up() {
         fs::create_dir_all(host.layout.pod("a").dir()).unwrap();
         for steps in 1..=12 {
             let mut child = Command::new(std::env::current_exe().unwrap())
-                .args([
-                    "--exact",
-                    "network::tests::a_process_that_makes_and_removes_networks",
-                    "--nocapture",
-                ])
+                .args(["--exact", "network::tests::a_process_that_makes_and_removes_networks", "--nocapture"])
                 .env("HULL_TEST_NETWORK_ROOT", host.layout.root().unwrap())
                 .stdout(Stdio::piped())
                 .spawn()
                 .unwrap();
-            let lines = BufReader::new(child.stdout.take().unwrap())
-                .lines()
-                .map(Result::unwrap);
+            let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
             assert_eq!(lines.filter(|line| line == "step").take(steps).count(), steps);
             // Now it is somewhere in its next step.
             child.kill().unwrap();
             child.wait().unwrap();
             host.down("a");
-            assert_eq!(
-                (view(), host.leases()),
-                (before.clone(), 0),
-                "after {steps} steps"
-            );
+            assert_eq!((view(), host.leases()), (before.clone(), 0), "after {steps} steps");
         }
     });
 }

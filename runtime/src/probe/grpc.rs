@@ -201,7 +201,8 @@ mod tests {
                 assert_eq!(&asked[..], b"\0\0\0\0\x05\x0a\x03app");
                 let mut trailers = HeaderMap::new();
                 trailers.insert("grpc-status", grpc_status.parse().unwrap());
-                let body = Full::new(Bytes::from_static(answer)).with_trailers(std::future::ready(Some(Ok(trailers))));
+                let body = Full::new(Bytes::from_static(answer))
+                    .with_trailers(std::future::ready(Some(Ok(trailers))));
                 Ok::<_, std::convert::Infallible>(Response::new(body))
             });
             let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())

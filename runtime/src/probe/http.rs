@@ -60,7 +60,9 @@ pub fn judge(got: Got) -> Outcome {
         Got::Response { status: 300..=399, body } => {
             Outcome::Warning(format!("Probe terminated redirects, Response body: {body}"))
         }
-        Got::Response { status, .. } => Outcome::Failure(format!("HTTP probe failed with statuscode: {status}")),
+        Got::Response { status, .. } => {
+            Outcome::Failure(format!("HTTP probe failed with statuscode: {status}"))
+        }
         Got::Failed(text) => Outcome::Failure(text),
         Got::Error(text) => Outcome::Error(text),
     }
@@ -161,7 +163,9 @@ fn build(request: &Get, target: &Target) -> Result<Request<Empty<Bytes>>, String
     let uri: Uri = path.parse().map_err(|error| format!("parse {path:?}: {error}"))?;
     let mut message = Request::builder().method(Method::GET).uri(uri);
     let headers = message.headers_mut().ok_or("the request cannot be built")?;
-    let named = |wanted: &HeaderName| request.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(wanted.as_str()));
+    let named = |wanted: &HeaderName| {
+        request.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(wanted.as_str()))
+    };
     for (name, value) in &request.headers {
         let name: HeaderName = name.parse().map_err(|error| format!("header {name:?}: {error}"))?;
         let value = HeaderValue::from_str(value).map_err(|error| format!("header {name}: {error}"))?;
@@ -249,7 +253,11 @@ mod tests {
             host: "127.0.0.1".into(),
             port,
             path: "/index1.html?a=b".into(),
-            headers: vec![("X-Twice".into(), "1".into()), ("X-Twice".into(), "2".into()), ("Accept".into(), String::new())],
+            headers: vec![
+                ("X-Twice".into(), "1".into()),
+                ("X-Twice".into(), "2".into()),
+                ("Accept".into(), String::new()),
+            ],
             agent: "kube-probe/1.36",
             limit: Duration::from_secs(2),
         }
@@ -262,7 +270,9 @@ mod tests {
         assert_eq!(judge(got), Outcome::Failure("HTTP probe failed with statuscode: 404".into()));
         let asked = asked.await.unwrap().remove(0).to_lowercase();
         assert!(asked.starts_with("get /index1.html?a=b http/1.1\r\n"), "{asked}");
-        assert!(asked.contains("x-twice: 1\r\nx-twice: 2\r\n") && asked.contains("user-agent: kube-probe/1.36"));
+        assert!(
+            asked.contains("x-twice: 1\r\nx-twice: 2\r\n") && asked.contains("user-agent: kube-probe/1.36")
+        );
         assert!(!asked.contains("accept:"), "{asked}");
     }
 
@@ -274,8 +284,10 @@ mod tests {
         ])
         .await;
         assert_eq!(judge(get(&request(port)).await), Outcome::Success);
-        let (port, _) =
-            server(vec!["HTTP/1.1 302 Found\r\nlocation: http://example.invalid/\r\ncontent-length: 2\r\n\r\nhi"]).await;
+        let (port, _) = server(vec![
+            "HTTP/1.1 302 Found\r\nlocation: http://example.invalid/\r\ncontent-length: 2\r\n\r\nhi",
+        ])
+        .await;
         assert_eq!(
             judge(get(&request(port)).await),
             Outcome::Warning("Probe terminated redirects, Response body: hi".into())
@@ -288,7 +300,10 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let quick = Get { limit: Duration::from_millis(100), ..request(port) };
         let Got::Failed(text) = get(&quick).await else { panic!("no failure") };
-        assert!(text.ends_with("context deadline exceeded (Client.Timeout exceeded while awaiting headers)"), "{text}");
+        assert!(
+            text.ends_with("context deadline exceeded (Client.Timeout exceeded while awaiting headers)"),
+            "{text}"
+        );
         let (port, _) = server(vec![""]).await;
         let Got::Failed(text) = get(&request(port)).await else { panic!("no failure") };
         assert!(text.ends_with(": EOF"), "{text}");

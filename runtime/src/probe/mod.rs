@@ -36,7 +36,9 @@ pub fn resolve_port(port: &Port, container: &Container) -> Result<u16, String> {
 pub fn judge_exec(command: &[String], ran: &Ran, timeout_seconds: u32) -> Outcome {
     if ran.timed_out {
         let command = command.join(" ");
-        return Outcome::Failure(format!("command timed out: {command:?} timed out after {timeout_seconds}s"));
+        return Outcome::Failure(format!(
+            "command timed out: {command:?} timed out after {timeout_seconds}s"
+        ));
     }
     match ran.code {
         0 => Outcome::Success,

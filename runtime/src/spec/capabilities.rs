@@ -79,12 +79,7 @@ pub(crate) type Set = BTreeSet<&'static str>;
 
 /// The capabilities behind a mask as in `/proc/self/status`.
 pub(crate) fn from_mask(mask: u64) -> Set {
-    NAMES
-        .iter()
-        .enumerate()
-        .filter(|(bit, _)| mask >> bit & 1 == 1)
-        .map(|(_, name)| *name)
-        .collect()
+    NAMES.iter().enumerate().filter(|(bit, _)| mask >> bit & 1 == 1).map(|(_, name)| *name).collect()
 }
 
 /// The capabilities of a container.
@@ -94,10 +89,7 @@ pub(crate) fn of(security: &Security, host: &Host) -> Result<Set, Error> {
         return Ok(available);
     }
     let is_all = |name: &String| name.eq_ignore_ascii_case("ALL");
-    let mut set: Set = DEFAULT
-        .into_iter()
-        .filter(|name| available.contains(name))
-        .collect();
+    let mut set: Set = DEFAULT.into_iter().filter(|name| available.contains(name)).collect();
     // ALL comes first, in both lists, so that single names refine it.
     if security.add_capabilities.iter().any(is_all) {
         set = available.clone();
@@ -126,10 +118,7 @@ fn find(name: &str) -> Option<&'static str> {
 
 /// The set as the spec wants it: bounding, permitted, effective; never inheritable or ambient.
 pub(crate) fn to_oci(set: &Set) -> LinuxCapabilities {
-    let all: Capabilities = set
-        .iter()
-        .filter_map(|name| Capability::from_str(name).ok())
-        .collect();
+    let all: Capabilities = set.iter().filter_map(|name| Capability::from_str(name).ok()).collect();
     let mut capabilities = LinuxCapabilities::default();
     capabilities
         .set_bounding(Some(all.clone()))
@@ -163,17 +152,10 @@ mod tests {
     fn names_are_added_and_dropped_after_all() {
         assert_eq!(capabilities(&[], &[]).unwrap().len(), 14);
         assert_eq!(capabilities(&[], &["ALL"]).unwrap(), [""; 0]);
-        assert_eq!(
-            capabilities(&["net_bind_service"], &["ALL"]).unwrap(),
-            ["NET_BIND_SERVICE"]
-        );
+        assert_eq!(capabilities(&["net_bind_service"], &["ALL"]).unwrap(), ["NET_BIND_SERVICE"]);
         assert!(!capabilities(&["ALL"], &["KILL"]).unwrap().contains(&"KILL"));
         assert!(!capabilities(&["CHOWN"], &["CHOWN"]).unwrap().contains(&"CHOWN"));
-        assert!(
-            capabilities(&["CAP_NET_ADMIN"], &[])
-                .unwrap()
-                .contains(&"NET_ADMIN")
-        );
+        assert!(capabilities(&["CAP_NET_ADMIN"], &[]).unwrap().contains(&"NET_ADMIN"));
     }
 
     #[test]
@@ -181,18 +163,12 @@ mod tests {
         let error = capabilities(&["SYS_RESOURCE"], &[]).unwrap_err();
         assert_eq!(error, Error::UngrantableCapability("SYS_RESOURCE".to_owned()));
         assert!(!error.is_config());
-        assert_eq!(
-            capabilities(&["FLY"], &[]).unwrap_err(),
-            Error::UnknownCapability("FLY".to_owned())
-        );
+        assert_eq!(capabilities(&["FLY"], &[]).unwrap_err(), Error::UnknownCapability("FLY".to_owned()));
     }
 
     #[test]
     fn of_the_default_set_a_poor_host_gives_what_it_has() {
-        let host = Host {
-            capabilities: 0b11,
-            ..fixture::host()
-        };
+        let host = Host { capabilities: 0b11, ..fixture::host() };
         let set = of(&fixture::container("app").security, &host).unwrap();
         assert_eq!(set.into_iter().collect::<Vec<_>>(), ["CHOWN", "DAC_OVERRIDE"]);
     }

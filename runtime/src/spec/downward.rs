@@ -48,10 +48,7 @@ pub fn field(field: &FieldRef, facts: &Facts<'_>) -> String {
 
 /// `key="escaped value"` lines, sorted by key.
 fn map(map: &BTreeMap<String, String>) -> String {
-    map.iter()
-        .map(|(key, value)| format!("{key}={}", go_quote(value)))
-        .collect::<Vec<_>>()
-        .join("\n")
+    map.iter().map(|(key, value)| format!("{key}={}", go_quote(value))).collect::<Vec<_>>().join("\n")
 }
 
 /// Quotes as Go's `%q`.
@@ -97,16 +94,10 @@ pub fn resource(
         Some(name) => pod.spec.container(name),
         None => own,
     };
-    let named = reference
-        .container
-        .as_ref()
-        .map(ToString::to_string)
-        .unwrap_or_default();
+    let named = reference.container.as_ref().map(ToString::to_string).unwrap_or_default();
     let container = container.ok_or(Error::ContainerMissing(named))?;
     let divisor = reference.divisor_milli.max(1);
-    Ok(milli(reference.resource, container, host)
-        .div_ceil(divisor)
-        .to_string())
+    Ok(milli(reference.resource, container, host).div_ceil(divisor).to_string())
 }
 
 /// A resource in milli units. What is unlimited is limited by what the host has.
@@ -114,21 +105,16 @@ fn milli(resource: ResourceField, container: &Container, host: &Host) -> u128 {
     let resources = &container.resources;
     let bytes = |bytes: u64| u128::from(bytes) * 1000;
     match resource {
-        ResourceField::CpuLimit => resources
-            .cpu_limit
-            .map_or(u128::from(host.cpus) * 1000, u128::from),
+        ResourceField::CpuLimit => resources.cpu_limit.map_or(u128::from(host.cpus) * 1000, u128::from),
         ResourceField::CpuRequest => resources.cpu_request.or(resources.cpu_limit).unwrap_or(0).into(),
         ResourceField::MemoryLimit => bytes(resources.memory_limit.unwrap_or(host.memory_bytes)),
         ResourceField::MemoryRequest => {
             bytes(resources.memory_request.or(resources.memory_limit).unwrap_or(0))
         }
         ResourceField::EphemeralLimit => bytes(resources.ephemeral_limit.unwrap_or(host.ephemeral_bytes)),
-        ResourceField::EphemeralRequest => bytes(
-            resources
-                .ephemeral_request
-                .or(resources.ephemeral_limit)
-                .unwrap_or(0),
-        ),
+        ResourceField::EphemeralRequest => {
+            bytes(resources.ephemeral_request.or(resources.ephemeral_limit).unwrap_or(0))
+        }
     }
 }
 
@@ -162,11 +148,7 @@ mod tests {
             (ResourceField::CpuLimit, 0, "250"),
         ];
         for (resource, divisor_milli, expected) in cases {
-            let reference = ResourceRef {
-                container: None,
-                resource,
-                divisor_milli,
-            };
+            let reference = ResourceRef { container: None, resource, divisor_milli };
             let value = super::resource(&reference, &pod, Some(&container), &host).unwrap();
             assert_eq!(value, expected, "{resource:?} / {divisor_milli}");
         }
@@ -176,35 +158,18 @@ mod tests {
     fn an_unset_limit_is_what_the_host_has() {
         let container = fixture::container("app");
         let pod = fixture::pod(vec![container.clone()]);
-        let reference = ResourceRef {
-            container: None,
-            resource: ResourceField::CpuLimit,
-            divisor_milli: 1000,
-        };
-        assert_eq!(
-            resource(&reference, &pod, Some(&container), &fixture::host()).unwrap(),
-            "2"
-        );
+        let reference =
+            ResourceRef { container: None, resource: ResourceField::CpuLimit, divisor_milli: 1000 };
+        assert_eq!(resource(&reference, &pod, Some(&container), &fixture::host()).unwrap(), "2");
     }
 
     #[test]
     fn whole_labels_are_sorted_and_quoted() {
         let mut pod = fixture::pod(vec![fixture::container("app")]);
-        pod.meta.labels = [
-            ("b".to_owned(), "say \"hi\"\n\u{1}".to_owned()),
-            ("a".to_owned(), "1".to_owned()),
-        ]
-        .into();
-        let facts = Facts {
-            pod: &pod,
-            node_name: "node",
-            ips: &[],
-            host_ips: &[],
-        };
-        assert_eq!(
-            field(&FieldRef::Labels, &facts),
-            "a=\"1\"\nb=\"say \\\"hi\\\"\\n\\x01\""
-        );
+        pod.meta.labels =
+            [("b".to_owned(), "say \"hi\"\n\u{1}".to_owned()), ("a".to_owned(), "1".to_owned())].into();
+        let facts = Facts { pod: &pod, node_name: "node", ips: &[], host_ips: &[] };
+        assert_eq!(field(&FieldRef::Labels, &facts), "a=\"1\"\nb=\"say \\\"hi\\\"\\n\\x01\"");
         assert_eq!(field(&FieldRef::Label("none".to_owned()), &facts), "");
     }
 
@@ -212,12 +177,7 @@ mod tests {
     fn plural_addresses_are_joined_by_commas() {
         let pod = fixture::pod(vec![fixture::container("app")]);
         let ips: Vec<IpAddr> = vec!["10.88.0.5".parse().unwrap(), "fd00::5".parse().unwrap()];
-        let facts = Facts {
-            pod: &pod,
-            node_name: "node",
-            ips: &ips,
-            host_ips: &[],
-        };
+        let facts = Facts { pod: &pod, node_name: "node", ips: &ips, host_ips: &[] };
         assert_eq!(field(&FieldRef::PodIps, &facts), "10.88.0.5,fd00::5");
         assert_eq!(field(&FieldRef::PodIp, &facts), "10.88.0.5");
         assert_eq!(field(&FieldRef::HostIp, &facts), "");

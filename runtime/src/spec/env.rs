@@ -35,10 +35,7 @@ impl Variables {
     }
 
     fn into_strings(self) -> Vec<String> {
-        self.list
-            .into_iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect()
+        self.list.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
     }
 }
 
@@ -71,19 +68,14 @@ pub(crate) fn expand(text: &str, mut lookup: impl FnMut(&str) -> Option<String>)
 #[must_use]
 pub fn expand_probe(command: &[String], container: &Container) -> Vec<String> {
     let lookup = |name: &str| {
-        container
-            .env
-            .iter()
-            .rev()
-            .find(|var| var.name == name)
-            .map(|var| match &var.value {
-                EnvValue::Literal(value) => value.clone(),
-                EnvValue::Field(_)
-                | EnvValue::Resource(_)
-                | EnvValue::ConfigMap(_)
-                | EnvValue::Secret(_)
-                | EnvValue::File { .. } => String::new(),
-            })
+        container.env.iter().rev().find(|var| var.name == name).map(|var| match &var.value {
+            EnvValue::Literal(value) => value.clone(),
+            EnvValue::Field(_)
+            | EnvValue::Resource(_)
+            | EnvValue::ConfigMap(_)
+            | EnvValue::Secret(_)
+            | EnvValue::File { .. } => String::new(),
+        })
     };
     command.iter().map(|text| expand(text, lookup)).collect()
 }
@@ -120,14 +112,8 @@ pub(crate) fn pod_variables(input: &Input<'_>) -> Result<Variables, Error> {
             variables.set(&name, value);
         }
     }
-    match variables
-        .list
-        .iter()
-        .find(|(name, value)| name.contains('\0') || value.contains('\0'))
-    {
-        Some((name, _)) => Err(Error::Nul {
-            what: format!("environment variable {name:?}"),
-        }),
+    match variables.list.iter().find(|(name, value)| name.contains('\0') || value.contains('\0')) {
+        Some((name, _)) => Err(Error::Nul { what: format!("environment variable {name:?}") }),
         None => Ok(variables),
     }
 }
@@ -136,10 +122,7 @@ pub(crate) fn pod_variables(input: &Input<'_>) -> Result<Variables, Error> {
 pub(crate) fn process_environment(input: &Input<'_>, pod: &Variables, home: Option<&str>) -> Vec<String> {
     let mut all = Variables::default();
     all.set("PATH", DEFAULT_PATH.to_owned());
-    all.set(
-        "HOSTNAME",
-        kernel_hostname(input.pod).unwrap_or_else(|| input.node_name.to_owned()),
-    );
+    all.set("HOSTNAME", kernel_hostname(input.pod).unwrap_or_else(|| input.node_name.to_owned()));
     if input.container.tty {
         all.set("TERM", "xterm".to_owned());
     }
@@ -177,10 +160,7 @@ fn value(
 ) -> Result<Option<String>, Error> {
     match &var.value {
         EnvValue::Literal(literal) => Ok(Some(expand(literal, |name| {
-            so_far
-                .value(name)
-                .map(str::to_owned)
-                .or_else(|| services.get(name).cloned())
+            so_far.value(name).map(str::to_owned).or_else(|| services.get(name).cloned())
         }))),
         EnvValue::Field(field) => Ok(Some(downward::field(field, &facts(input)))),
         EnvValue::Resource(reference) => {
@@ -188,27 +168,14 @@ fn value(
         }
         EnvValue::ConfigMap(reference) => key(ObjectKind::ConfigMap, reference, input),
         EnvValue::Secret(reference) => key(ObjectKind::Secret, reference, input),
-        EnvValue::File {
-            volume,
-            path,
-            key,
-            optional,
-        } => file_key(
-            input.env_files.get(&(volume.clone(), path.clone())),
-            path,
-            key,
-            *optional,
-        ),
+        EnvValue::File { volume, path, key, optional } => {
+            file_key(input.env_files.get(&(volume.clone(), path.clone())), path, key, *optional)
+        }
     }
 }
 
 fn facts<'a>(input: &Input<'a>) -> downward::Facts<'a> {
-    downward::Facts {
-        pod: input.pod,
-        node_name: input.node_name,
-        ips: input.ips,
-        host_ips: input.host_ips,
-    }
+    downward::Facts { pod: input.pod, node_name: input.node_name, ips: input.ips, host_ips: input.host_ips }
 }
 
 /// The keys of an object, or none if it is optional and missing.
@@ -219,10 +186,9 @@ fn object<'a>(
     sources: &'a Sources,
 ) -> Result<Option<&'a BTreeMap<String, Vec<u8>>>, Error> {
     match sources.object(kind, name) {
-        None if !optional => Err(Error::ObjectMissing {
-            kind: sources::lower_kind(kind),
-            name: name.to_owned(),
-        }),
+        None if !optional => {
+            Err(Error::ObjectMissing { kind: sources::lower_kind(kind), name: name.to_owned() })
+        }
         found => Ok(found),
     }
 }
@@ -245,14 +211,12 @@ fn key(kind: ObjectKind, reference: &KeyRef, input: &Input<'_>) -> Result<Option
 }
 
 fn text(value: &[u8], kind: ObjectKind, name: &str, key: &str, input: &Input<'_>) -> Result<String, Error> {
-    std::str::from_utf8(value)
-        .map(str::to_owned)
-        .map_err(|_| Error::NotText {
-            key: key.to_owned(),
-            kind: sources::api_kind(kind),
-            namespace: input.pod.meta.namespace.clone(),
-            name: name.to_owned(),
-        })
+    std::str::from_utf8(value).map(str::to_owned).map_err(|_| Error::NotText {
+        key: key.to_owned(),
+        kind: sources::api_kind(kind),
+        namespace: input.pod.meta.namespace.clone(),
+        name: name.to_owned(),
+    })
 }
 
 fn file_key(text: Option<&String>, path: &str, key: &str, optional: bool) -> Result<Option<String>, Error> {
@@ -260,10 +224,7 @@ fn file_key(text: Option<&String>, path: &str, key: &str, optional: bool) -> Res
         return if optional { Ok(None) } else { Err(Error::EnvFile) };
     };
     match env_file_value(text, key).ok_or(Error::EnvFile)? {
-        None if !optional => Err(Error::EnvFileKey {
-            key: key.to_owned(),
-            path: path.to_owned(),
-        }),
+        None if !optional => Err(Error::EnvFileKey { key: key.to_owned(), path: path.to_owned() }),
         found => Ok(found),
     }
 }

@@ -6,19 +6,12 @@ use crate::spec::fixture::{Case, container, literal};
 use crate::spec::{ServicePort, plan};
 
 fn config_map(case: &mut Case, name: &str, keys: &[(&str, &str)]) {
-    let keys = keys
-        .iter()
-        .map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec()))
-        .collect();
+    let keys = keys.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec())).collect();
     case.sources.config_maps.insert(name.to_owned(), keys);
 }
 
 fn key_ref(key: &str, optional: bool) -> EnvValue {
-    EnvValue::ConfigMap(KeyRef {
-        name: "cm".to_owned(),
-        key: key.to_owned(),
-        optional,
-    })
+    EnvValue::ConfigMap(KeyRef { name: "cm".to_owned(), key: key.to_owned(), optional })
 }
 
 fn environment(case: &Case) -> Vec<String> {
@@ -50,11 +43,7 @@ fn expansion_follows_the_table() {
 fn a_literal_sees_earlier_variables_alone() {
     // Test vector 28.
     let mut app = container("app");
-    app.env = vec![
-        literal("A", "$(B)"),
-        literal("B", "1"),
-        literal("C", "$(B)-$$(B)-$(X)"),
-    ];
+    app.env = vec![literal("A", "$(B)"), literal("B", "1"), literal("C", "$(B)-$$(B)-$(X)")];
     let env = environment(&Case::new(app));
     for expected in ["A=$(B)", "B=1", "C=1-$(B)-$(X)"] {
         assert!(env.contains(&expected.to_owned()), "{env:?}");
@@ -65,33 +54,21 @@ fn a_literal_sees_earlier_variables_alone() {
 fn arguments_see_variables_of_a_config_map() {
     // Test vector 29.
     let mut app = container("app");
-    app.env = vec![EnvVar {
-        name: "A".to_owned(),
-        value: key_ref("k", false),
-    }];
+    app.env = vec![EnvVar { name: "A".to_owned(), value: key_ref("k", false) }];
     app.args = vec!["$(A)".to_owned(), "$(PATH)".to_owned()];
     let mut case = Case::new(app);
     config_map(&mut case, "cm", &[("k", "v")]);
     let plan = plan(&case.input()).unwrap();
     let args = plan.spec.process().as_ref().unwrap().args().as_deref().unwrap();
-    assert_eq!(
-        args,
-        ["v", "$(PATH)"],
-        "variables of the image and the runtime are not expanded"
-    );
+    assert_eq!(args, ["v", "$(PATH)"], "variables of the image and the runtime are not expanded");
 }
 
 #[test]
 fn an_exec_probe_sees_literals_alone() {
     // Test vector 30.
     let mut app = container("app");
-    app.env = vec![
-        EnvVar {
-            name: "P".to_owned(),
-            value: EnvValue::Field(FieldRef::Name),
-        },
-        literal("L", "$(P)"),
-    ];
+    app.env =
+        vec![EnvVar { name: "P".to_owned(), value: EnvValue::Field(FieldRef::Name) }, literal("L", "$(P)")];
     let command = ["echo", "$(P)", "$(L)", "$(N)"].map(str::to_owned);
     assert_eq!(expand_probe(&command, &app), ["echo", "", "$(P)", "$(N)"]);
 }
@@ -106,24 +83,12 @@ fn the_order_of_the_environment_is_fixed() {
         name: "cm".to_owned(),
         optional: false,
     }];
-    app.env = vec![
-        literal("Z", "1"),
-        literal("IMAGE", "pod"),
-        literal("CM_a", "$(CM_a)!"),
-    ];
+    app.env = vec![literal("Z", "1"), literal("IMAGE", "pod"), literal("CM_a", "$(CM_a)!")];
     let mut case = Case::new(app);
     config_map(&mut case, "cm", &[("a", "x"), ("b", "y")]);
     case.image.env = vec!["IMAGE=image".to_owned(), "PATH=/bin".to_owned()];
-    let expected = [
-        "PATH=/bin",
-        "HOSTNAME=web",
-        "TERM=xterm",
-        "IMAGE=pod",
-        "CM_a=x!",
-        "CM_b=y",
-        "Z=1",
-        "HOME=/root",
-    ];
+    let expected =
+        ["PATH=/bin", "HOSTNAME=web", "TERM=xterm", "IMAGE=pod", "CM_a=x!", "CM_b=y", "Z=1", "HOME=/root"];
     assert_eq!(environment(&case), expected);
 }
 
@@ -143,10 +108,7 @@ fn home_is_that_of_the_user_in_the_image() {
 fn missing_objects_and_keys_are_named_unless_optional() {
     let with = |value: EnvValue| {
         let mut app = container("app");
-        app.env = vec![EnvVar {
-            name: "A".to_owned(),
-            value,
-        }];
+        app.env = vec![EnvVar { name: "A".to_owned(), value }];
         Case::new(app)
     };
     let error = plan(&with(key_ref("k", false)).input()).unwrap_err();
@@ -156,16 +118,9 @@ fn missing_objects_and_keys_are_named_unless_optional() {
     config_map(&mut case, "cm", &[]);
     let error = plan(&case.input()).unwrap_err();
     assert_eq!(error.to_string(), "couldn't find key k in ConfigMap default/cm");
-    let secret = KeyRef {
-        name: "s".to_owned(),
-        key: "k".to_owned(),
-        optional: false,
-    };
+    let secret = KeyRef { name: "s".to_owned(), key: "k".to_owned(), optional: false };
     let mut case = with(EnvValue::Secret(secret));
-    assert_eq!(
-        plan(&case.input()).unwrap_err().to_string(),
-        "secret \"s\" not found"
-    );
+    assert_eq!(plan(&case.input()).unwrap_err().to_string(), "secret \"s\" not found");
     case.sources.secrets.insert("s".to_owned(), BTreeMap::new());
     let error = plan(&case.input()).unwrap_err();
     assert_eq!(error.to_string(), "couldn't find key k in Secret default/s");
@@ -242,21 +197,14 @@ fn a_missing_file_of_variables_is_an_error_unless_optional() {
         key: "K".to_owned(),
         optional,
     };
-    app.env = vec![EnvVar {
-        name: "A".to_owned(),
-        value: value(false),
-    }];
+    app.env = vec![EnvVar { name: "A".to_owned(), value: value(false) }];
     assert_eq!(files(&app), [("v".to_owned(), "env".to_owned())]);
     let mut case = Case::new(app.clone());
     assert_eq!(plan(&case.input()).unwrap_err(), Error::EnvFile);
-    case.env_files
-        .insert(("v".to_owned(), "env".to_owned()), "X='1'".to_owned());
+    case.env_files.insert(("v".to_owned(), "env".to_owned()), "X='1'".to_owned());
     let error = plan(&case.input()).unwrap_err().to_string();
     assert_eq!(error, "environment variable key \"K\" not found in file \"env\"");
-    app.env = vec![EnvVar {
-        name: "A".to_owned(),
-        value: value(true),
-    }];
+    app.env = vec![EnvVar { name: "A".to_owned(), value: value(true) }];
     assert!(plan(&Case::new(app).input()).is_ok());
 }
 

@@ -90,10 +90,7 @@ pub fn resolv_conf(pod: &Pod, cluster_dns: Option<IpAddr>, host_file: &str) -> R
     };
     merge(&mut resolver, pod);
     limit(&mut resolver, &mut warnings);
-    ResolvConf {
-        text: render(&resolver),
-        warnings,
-    }
+    ResolvConf { text: render(&resolver), warnings }
 }
 
 fn missing_cluster_dns(pod: &Pod) -> String {
@@ -129,14 +126,7 @@ fn parse(text: &str) -> Resolver {
             Some("nameserver") => resolver.nameservers.extend(words.next().map(str::to_owned)),
             Some("search" | "domain") => {
                 resolver.searches = words
-                    .map(|name| {
-                        if name == "." {
-                            name
-                        } else {
-                            name.trim_end_matches('.')
-                        }
-                        .to_owned()
-                    })
+                    .map(|name| if name == "." { name } else { name.trim_end_matches('.') }.to_owned())
                     .collect();
             }
             Some("options") => {
@@ -172,9 +162,7 @@ fn merge(resolver: &mut Resolver, pod: &Pod) {
 
 fn unique(list: Vec<String>) -> Vec<String> {
     let mut seen = std::collections::BTreeSet::new();
-    list.into_iter()
-        .filter(|text| seen.insert(text.clone()))
-        .collect()
+    list.into_iter().filter(|text| seen.insert(text.clone())).collect()
 }
 
 /// Cuts what resolvers do not take.

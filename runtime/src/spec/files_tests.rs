@@ -18,10 +18,7 @@ fn hosts_names_the_pod_at_each_of_its_addresses() {
     let ips = [ip("10.244.0.5"), ip("fd00::5")];
     let head = "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
                 fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n";
-    assert_eq!(
-        hosts(&pod, &ips, ""),
-        format!("{head}10.244.0.5\tweb\nfd00::5\tweb\n")
-    );
+    assert_eq!(hosts(&pod, &ips, ""), format!("{head}10.244.0.5\tweb\nfd00::5\tweb\n"));
     pod.spec.subdomain = Some("sub".to_owned());
     pod.spec.host_aliases = vec![HostAlias {
         ip: ip("10.1.2.3"),
@@ -44,10 +41,7 @@ fn the_hostname_is_short_unless_the_full_one_is_asked_for() {
     pod.spec.hostname_as_fqdn = true;
     assert_eq!(kernel_hostname(&pod).as_deref(), Some("web"));
     pod.spec.subdomain = Some("sub".to_owned());
-    assert_eq!(
-        kernel_hostname(&pod).as_deref(),
-        Some("web.sub.default.svc.cluster.local")
-    );
+    assert_eq!(kernel_hostname(&pod).as_deref(), Some("web.sub.default.svc.cluster.local"));
     pod.spec.hostname_as_fqdn = false;
     assert_eq!(kernel_hostname(&pod).as_deref(), Some("web"));
     pod.spec.host_network = true;
@@ -71,11 +65,7 @@ fn each_policy_has_its_base() {
         pod.spec.dns_policy = policy;
         pod.spec.host_network = host_network;
         let made = resolv_conf(&pod, Some(ip("10.96.0.10")), HOST);
-        assert_eq!(
-            (made.text.as_str(), made.warnings.len()),
-            (expected, 0),
-            "{policy:?} {host_network}"
-        );
+        assert_eq!((made.text.as_str(), made.warnings.len()), (expected, 0), "{policy:?} {host_network}");
     }
 }
 
@@ -93,10 +83,8 @@ fn the_pods_own_settings_are_merged_in() {
     let mut pod = web();
     pod.spec.dns_config.nameservers = vec![ip("1.1.1.1"), ip("10.96.0.10")];
     pod.spec.dns_config.searches = vec!["mine".to_owned(), "lan".to_owned()];
-    pod.spec.dns_config.options = vec![
-        ("ndots".to_owned(), Some("1".to_owned())),
-        ("edns0".to_owned(), None),
-    ];
+    pod.spec.dns_config.options =
+        vec![("ndots".to_owned(), Some("1".to_owned())), ("edns0".to_owned(), None)];
     let made = resolv_conf(&pod, Some(ip("10.96.0.10")), HOST);
     let expected = "search default.svc.cluster.local svc.cluster.local cluster.local corp.example lan mine\n\
                     nameserver 10.96.0.10\nnameserver 1.1.1.1\noptions ndots:1 edns0\n";
@@ -113,11 +101,7 @@ fn what_is_too_much_is_left_out_and_said() {
     assert_eq!(made.text.matches("nameserver").count(), 3);
     assert!(made.text.starts_with("search s0 ") && made.text.contains(" s31\n"));
     assert_eq!(made.warnings.len(), 2);
-    assert!(
-        made.warnings[1]
-            .1
-            .ends_with("the applied nameserver line is: 10.0.0.1 10.0.0.2 10.0.0.3")
-    );
+    assert!(made.warnings[1].1.ends_with("the applied nameserver line is: 10.0.0.1 10.0.0.2 10.0.0.3"));
     pod.spec.dns_config.searches = vec!["x".repeat(254), "y".repeat(253)];
     let made = resolv_conf(&pod, None, HOST);
     assert!(!made.text.contains('x') && made.text.contains("yyy"));

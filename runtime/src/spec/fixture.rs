@@ -105,10 +105,7 @@ pub(crate) fn host() -> Host {
 }
 
 pub(crate) fn literal(name: &str, value: &str) -> EnvVar {
-    EnvVar {
-        name: name.to_owned(),
-        value: EnvValue::Literal(value.to_owned()),
-    }
+    EnvVar { name: name.to_owned(), value: EnvValue::Literal(value.to_owned()) }
 }
 
 pub(crate) fn layout() -> PodLayout {
@@ -135,15 +132,9 @@ impl Case {
     /// A pod of one container, `app`.
     pub(crate) fn new(container: Container) -> Self {
         Self {
-            instance: InstanceId {
-                container: container.name.to_string(),
-                attempt: 0,
-            },
+            instance: InstanceId { container: container.name.to_string(), attempt: 0 },
             pod: pod(vec![container]),
-            image: ImageConfig {
-                cmd: vec!["sh".to_owned()],
-                ..ImageConfig::default()
-            },
+            image: ImageConfig { cmd: vec!["sh".to_owned()], ..ImageConfig::default() },
             ips: vec![IpAddr::from([10, 88, 0, 5])],
             host_ips: vec![IpAddr::from([192, 168, 7, 2])],
             sources: Sources::default(),

@@ -42,12 +42,7 @@ fn check(name: &str, case: &Case) {
         std::fs::write(&path, &made).unwrap();
     }
     let golden = std::fs::read_to_string(&path).unwrap();
-    assert_eq!(
-        made,
-        golden,
-        "run again with HULL_BLESS=1 if the change of {} is meant",
-        path.display()
-    );
+    assert_eq!(made, golden, "run again with HULL_BLESS=1 if the change of {} is meant", path.display());
 }
 
 #[test]
@@ -111,10 +106,7 @@ fn volumes_on_a_host_with_cgroup_v2() {
     let app = Container {
         mounts: vec![
             mount("data", "/var/lib/data"),
-            VolumeMount {
-                sub_path: SubPath::Path("logs".to_owned()),
-                ..mount("data", "/logs")
-            },
+            VolumeMount { sub_path: SubPath::Path("logs".to_owned()), ..mount("data", "/logs") },
             mount("memory", "/dev/shm"),
             VolumeMount {
                 propagation: Propagation::HostToContainer,
@@ -125,25 +117,10 @@ fn volumes_on_a_host_with_cgroup_v2() {
         ..container("app")
     };
     let mut case = Case::new(app);
-    let volume = |name: &str, source| Volume {
-        name: name.to_owned(),
-        source,
-    };
+    let volume = |name: &str, source| Volume { name: name.to_owned(), source };
     case.pod.spec.volumes = vec![
-        volume(
-            "data",
-            VolumeSource::EmptyDir {
-                memory: false,
-                size_limit: None,
-            },
-        ),
-        volume(
-            "memory",
-            VolumeSource::EmptyDir {
-                memory: true,
-                size_limit: Some(1 << 20),
-            },
-        ),
+        volume("data", VolumeSource::EmptyDir { memory: false, size_limit: None }),
+        volume("memory", VolumeSource::EmptyDir { memory: true, size_limit: Some(1 << 20) }),
         volume(
             "host",
             VolumeSource::HostPath {
@@ -162,10 +139,7 @@ fn a_profile_of_ones_own() {
     let mut app = container("app");
     app.security.seccomp = Seccomp::Localhost("mine.json".to_owned());
     let mut case = Case::new(app);
-    assert_eq!(
-        super::linux::localhost_profile(&case.pod.spec.containers[0]),
-        Some("mine.json")
-    );
+    assert_eq!(super::linux::localhost_profile(&case.pod.spec.containers[0]), Some("mine.json"));
     let error = plan(&case.input()).unwrap_err();
     assert!(!error.is_config() && error.to_string().contains("mine.json"));
     case.profile = Some("{".to_owned());
@@ -179,8 +153,5 @@ fn nothing_to_run_is_an_error_of_creation() {
     let mut case = Case::new(container("app"));
     case.image.cmd.clear();
     let error = plan(&case.input()).unwrap_err();
-    assert_eq!(
-        (error.to_string().as_str(), error.is_config()),
-        ("no command specified", false)
-    );
+    assert_eq!((error.to_string().as_str(), error.is_config()), ("no command specified", false));
 }

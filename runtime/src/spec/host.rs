@@ -48,16 +48,7 @@ const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 /// `CGROUP2_SUPER_MAGIC` of statfs(2).
 const CGROUP2_MAGIC: u64 = 0x6367_7270;
 /// What of `/dev` is made anew in each container, or is no place for devices.
-const NOT_DEVICES: [&str; 8] = [
-    "pts",
-    "shm",
-    "fd",
-    "mqueue",
-    ".lxc",
-    ".lxd-mounts",
-    ".udev",
-    "console",
-];
+const NOT_DEVICES: [&str; 8] = ["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev", "console"];
 
 impl Host {
     /// Looks at the machine. The capabilities are those of the calling process: call it before dropping any.
@@ -77,11 +68,7 @@ impl Host {
                 .map_or(1, |count| u32::try_from(count.get()).unwrap_or(1)),
             capabilities: bounding_set(&status),
             cgroup,
-            cgroup_hierarchies: if cgroup == CgroupMode::V1 {
-                names(CGROUP_ROOT)
-            } else {
-                Vec::new()
-            },
+            cgroup_hierarchies: if cgroup == CgroupMode::V1 { names(CGROUP_ROOT) } else { Vec::new() },
             swap_limits: swap_limits(cgroup),
             pids_limit: Some(DEFAULT_PIDS_LIMIT),
             oom_score_adj: adjustment.trim().parse().unwrap_or(0),
@@ -93,8 +80,7 @@ impl Host {
 /// The `CapBnd` line of `/proc/self/status`.
 fn bounding_set(status: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
-    line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .unwrap_or(0)
+    line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
 /// The `MemTotal` line of `/proc/meminfo`, in bytes.
@@ -114,9 +100,7 @@ fn cgroup_mode() -> CgroupMode {
 /// Names in a directory, sorted; none if it cannot be read.
 fn names(path: &str) -> Vec<String> {
     let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.sort();
     names
 }
@@ -176,10 +160,7 @@ mod tests {
 
     #[test]
     fn proc_files_are_understood() {
-        assert_eq!(
-            bounding_set("Name:\tx\nCapBnd:\t000001fffeffffff\n"),
-            0x1ff_feff_ffff
-        );
+        assert_eq!(bounding_set("Name:\tx\nCapBnd:\t000001fffeffffff\n"), 0x1ff_feff_ffff);
         assert_eq!(memory_total("MemTotal:       2048 kB\nMemFree: 1 kB\n"), 2 << 20);
         assert_eq!((bounding_set(""), memory_total("MemTotal: x")), (0, 0));
     }
@@ -188,10 +169,6 @@ mod tests {
     fn this_machine_can_be_looked_at() {
         let host = Host::observe().unwrap();
         assert!(host.memory_bytes > 0 && host.cpus > 0);
-        assert!(
-            host.devices
-                .iter()
-                .any(|device| device.path() == Path::new("/dev/null"))
-        );
+        assert!(host.devices.iter().any(|device| device.path() == Path::new("/dev/null")));
     }
 }

@@ -21,13 +21,7 @@ const MASKED: [&str; 12] = [
     "/sys/firmware",
 ];
 
-const READ_ONLY: [&str; 5] = [
-    "/proc/bus",
-    "/proc/fs",
-    "/proc/irq",
-    "/proc/sys",
-    "/proc/sysrq-trigger",
-];
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Makes the object for one container.
 pub(crate) fn plan(
@@ -59,10 +53,7 @@ fn namespaces(pod: &Pod, container: &Container, host: &Host) -> Vec<LinuxNamespa
         (LinuxNamespaceType::Uts, !spec.host_network),
         (LinuxNamespaceType::Pid, !spec.host_pid),
         (LinuxNamespaceType::Mount, true),
-        (
-            LinuxNamespaceType::Cgroup,
-            host.cgroup == CgroupMode::V2 && !container.security.privileged,
-        ),
+        (LinuxNamespaceType::Cgroup, host.cgroup == CgroupMode::V2 && !container.security.privileged),
     ];
     listed
         .into_iter()
@@ -84,26 +75,15 @@ fn masked(container: &Container, host: &Host) -> Vec<String> {
         return Vec::new();
     }
     let throttle = |cpu| format!("/sys/devices/system/cpu/cpu{cpu}/thermal_throttle");
-    MASKED
-        .iter()
-        .map(|path| (*path).to_owned())
-        .chain((0..host.cpus).map(throttle))
-        .collect()
+    MASKED.iter().map(|path| (*path).to_owned()).chain((0..host.cpus).map(throttle)).collect()
 }
 
 /// Read-only paths. On cgroup v1 each hierarchy is one: a runtime may mount them writable below a read-only
 /// `/sys/fs/cgroup`, and a container could then raise its own limits.
 fn read_only(container: &Container, host: &Host) -> Vec<String> {
-    let proc = READ_ONLY
-        .iter()
-        .filter(|_| !open_proc(container))
-        .map(|path| (*path).to_owned());
-    let cgroups = host
-        .cgroup_hierarchies
-        .iter()
-        .map(|name| format!("/sys/fs/cgroup/{name}"));
-    proc.chain(cgroups.filter(|_| !container.security.privileged))
-        .collect()
+    let proc = READ_ONLY.iter().filter(|_| !open_proc(container)).map(|path| (*path).to_owned());
+    let cgroups = host.cgroup_hierarchies.iter().map(|name| format!("/sys/fs/cgroup/{name}"));
+    proc.chain(cgroups.filter(|_| !container.security.privileged)).collect()
 }
 
 /// The name of the `Localhost` profile that a container asks for; its text is to be [`Input::seccomp_profile`].
@@ -123,13 +103,9 @@ fn filter(input: &Input<'_>, capabilities: &capabilities::Set) -> Result<Option<
         Seccomp::Unconfined => Ok(None),
         Seccomp::RuntimeDefault => Ok(Some(seccomp::runtime_default(capabilities))),
         Seccomp::Localhost(path) => {
-            let text = input
-                .seccomp_profile
-                .ok_or_else(|| Error::SeccompMissing(path.clone()))?;
-            let profile = serde_json::from_str(text).map_err(|error| Error::SeccompInvalid {
-                path: path.clone(),
-                message: error.to_string(),
-            })?;
+            let text = input.seccomp_profile.ok_or_else(|| Error::SeccompMissing(path.clone()))?;
+            let profile = serde_json::from_str(text)
+                .map_err(|error| Error::SeccompInvalid { path: path.clone(), message: error.to_string() })?;
             Ok(Some(profile))
         }
     }
@@ -142,20 +118,14 @@ mod tests {
 
     fn kinds(pod: &Pod, host: &Host) -> String {
         let list = namespaces(pod, &pod.spec.containers[0], host);
-        list.iter()
-            .map(|namespace| namespace.typ().to_string())
-            .collect::<Vec<_>>()
-            .join(" ")
+        list.iter().map(|namespace| namespace.typ().to_string()).collect::<Vec<_>>().join(" ")
     }
 
     #[test]
     fn host_modes_leave_namespaces_out() {
         let mut pod = fixture::pod(vec![fixture::container("app")]);
         let v1 = fixture::host();
-        let v2 = Host {
-            cgroup: CgroupMode::V2,
-            ..fixture::host()
-        };
+        let v2 = Host { cgroup: CgroupMode::V2, ..fixture::host() };
         assert_eq!(kinds(&pod, &v1), "net ipc uts pid mnt");
         assert_eq!(kinds(&pod, &v2), "net ipc uts pid mnt cgroup");
         pod.spec.host_network = true;
@@ -175,10 +145,7 @@ mod tests {
         assert!(read_only(&container, &host).contains(&"/sys/fs/cgroup/memory".to_owned()));
         container.security.unmasked_proc = true;
         assert!(masked(&container, &host).is_empty());
-        assert_eq!(
-            read_only(&container, &host),
-            ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/memory"]
-        );
+        assert_eq!(read_only(&container, &host), ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/memory"]);
         container.security.privileged = true;
         assert!(read_only(&container, &host).is_empty());
     }

@@ -38,10 +38,10 @@ use hull_shim::layout::PodLayout;
 use hull_shim::wire::InstanceId;
 use oci_spec::runtime::{Process, Root, Spec};
 
+pub use crate::image::ImageConfig;
 pub use error::Error;
 pub use files::{ResolvConf, hosts, kernel_hostname, resolv_conf};
 pub use host::{CgroupMode, Host};
-pub use crate::image::ImageConfig;
 pub use resources::{pod_resources, qos};
 pub use sandbox::sandbox_config;
 pub use sources::{ServiceFacts, ServicePort, Sources};
@@ -133,8 +133,7 @@ pub fn plan(input: &Input<'_>) -> Result<Plan, Error> {
         // Written out as false it makes libcontainer refuse a seccomp filter.
         .set_no_new_privileges((!input.container.security.allow_privilege_escalation).then_some(true));
     let mut root = Root::default();
-    root.set_path(PathBuf::from("rootfs"))
-        .set_readonly(Some(input.container.security.read_only_root));
+    root.set_path(PathBuf::from("rootfs")).set_readonly(Some(input.container.security.read_only_root));
     let mut spec = Spec::default();
     spec.set_version("1.0.2".to_owned())
         .set_hostname(None)

@@ -28,9 +28,7 @@ pub(crate) struct Mounts {
 /// The file behind `terminationMessagePath`.
 #[must_use]
 pub fn termination_log(layout: &PodLayout, instance: &InstanceId) -> PathBuf {
-    layout
-        .instance(&instance.container, instance.attempt)
-        .join("termination-log")
+    layout.instance(&instance.container, instance.attempt).join("termination-log")
 }
 
 /// Plans all mounts.
@@ -49,18 +47,11 @@ pub(crate) fn plan(input: &Input<'_>, variables: &Variables) -> Result<Mounts, E
     let mut mounts: Vec<Mount> = defaults(input)
         .into_iter()
         .chain(files(input))
-        .filter(|default| {
-            !own.iter()
-                .any(|mount| replaces(mount.destination(), default.destination()))
-        })
+        .filter(|default| !own.iter().any(|mount| replaces(mount.destination(), default.destination())))
         .collect();
     mounts.extend(own);
     mounts.sort_by_key(|mount| mount.destination().components().count());
-    Ok(Mounts {
-        mounts,
-        root_propagation: root_propagation(&input.container.mounts),
-        sub_paths,
-    })
+    Ok(Mounts { mounts, root_propagation: root_propagation(&input.container.mounts), sub_paths })
 }
 
 /// Where a directory of the container is made: below the rootfs, or below the source of the writable volume that is
@@ -82,10 +73,7 @@ pub(crate) fn place_of(mounts: &Mounts, directory: &str) -> Option<(PathBuf, Str
 
 /// Whether a mount of the manifest at `own` makes the default one superfluous.
 fn replaces(own: &Path, default: &Path) -> bool {
-    own == default
-        || ["/dev", "/sys"]
-            .iter()
-            .any(|top| own == Path::new(top) && default.starts_with(top))
+    own == default || ["/dev", "/sys"].iter().any(|top| own == Path::new(top) && default.starts_with(top))
 }
 
 fn root_propagation(mounts: &[VolumeMount]) -> Option<&'static str> {
@@ -128,67 +116,31 @@ fn clean(path: &str) -> PathBuf {
 
 /// The file systems that every container has.
 fn defaults(input: &Input<'_>) -> Vec<Mount> {
-    let access = if input.container.security.privileged {
-        "rw"
-    } else {
-        "ro"
-    };
+    let access = if input.container.security.privileged { "rw" } else { "ro" };
     let fresh = |destination, kind, options: &[&str]| mount(destination, kind, Path::new(kind), options);
-    let shm = if input.pod.spec.host_ipc {
-        PathBuf::from("/dev/shm")
-    } else {
-        input.layout.shm()
-    };
+    let shm = if input.pod.spec.host_ipc { PathBuf::from("/dev/shm") } else { input.layout.shm() };
     vec![
         fresh("/proc", "proc", &["nosuid", "noexec", "nodev"]),
-        fresh(
-            "/dev",
-            "tmpfs",
-            &["nosuid", "strictatime", "mode=755", "size=65536k"],
-        ),
+        fresh("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
         fresh("/sys", "sysfs", &["nosuid", "noexec", "nodev", access]),
         fresh(
             "/dev/pts",
             "devpts",
-            &[
-                "nosuid",
-                "noexec",
-                "newinstance",
-                "ptmxmode=0666",
-                "mode=0620",
-                "gid=5",
-            ],
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
         ),
-        bind(
-            &shm,
-            "/dev/shm",
-            &["rbind", "rprivate", "nosuid", "noexec", "nodev", "rw"],
-        ),
+        bind(&shm, "/dev/shm", &["rbind", "rprivate", "nosuid", "noexec", "nodev", "rw"]),
         fresh("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-        fresh(
-            "/sys/fs/cgroup",
-            "cgroup",
-            &["nosuid", "noexec", "nodev", "relatime", access],
-        ),
+        fresh("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", access]),
     ]
 }
 
 /// The files that the sandbox gives each container.
 fn files(input: &Input<'_>) -> Vec<Mount> {
-    let access = if input.container.security.read_only_root {
-        "ro"
-    } else {
-        "rw"
-    };
+    let access = if input.container.security.read_only_root { "ro" } else { "rw" };
     let options = ["rbind", "rprivate", access];
     let known_ip = input.pod.spec.host_network || !input.ips.is_empty();
-    let hosts = known_ip.then(|| {
-        bind(
-            &input.layout.etc().join("hosts"),
-            "/etc/hosts",
-            &["rbind", "rprivate", "rw"],
-        )
-    });
+    let hosts =
+        known_ip.then(|| bind(&input.layout.etc().join("hosts"), "/etc/hosts", &["rbind", "rprivate", "rw"]));
     let others = ["hostname", "resolv.conf"];
     hosts
         .into_iter()
@@ -203,12 +155,7 @@ fn volume_mount(
     index: usize,
     wanted: &VolumeMount,
 ) -> Result<(Mount, Option<Step>), Error> {
-    let found = input
-        .pod
-        .spec
-        .volumes
-        .iter()
-        .find(|volume| volume.name == wanted.name);
+    let found = input.pod.spec.volumes.iter().find(|volume| volume.name == wanted.name);
     let found = found.ok_or_else(|| Error::VolumeMissing {
         volume: wanted.name.clone(),
         container: input.container.name.to_string(),

@@ -3,17 +3,11 @@ use crate::manifest::pod::{Container, ObjectSource, Volume};
 use crate::spec::fixture::{Case, container, literal};
 
 fn volume(name: &str, source: VolumeSource) -> Volume {
-    Volume {
-        name: name.to_owned(),
-        source,
-    }
+    Volume { name: name.to_owned(), source }
 }
 
 fn scratch() -> VolumeSource {
-    VolumeSource::EmptyDir {
-        memory: false,
-        size_limit: None,
-    }
+    VolumeSource::EmptyDir { memory: false, size_limit: None }
 }
 
 fn at(name: &str, path: &str) -> VolumeMount {
@@ -28,10 +22,7 @@ fn at(name: &str, path: &str) -> VolumeMount {
 }
 
 fn case(mounts: Vec<VolumeMount>) -> Case {
-    let mut case = Case::new(Container {
-        mounts,
-        ..container("app")
-    });
+    let mut case = Case::new(Container { mounts, ..container("app") });
     case.pod.spec.volumes = vec![volume("data", scratch())];
     case
 }
@@ -42,10 +33,7 @@ fn mounts(case: &Case) -> Mounts {
 }
 
 fn find<'a>(mounts: &'a Mounts, path: &str) -> Option<&'a Mount> {
-    mounts
-        .mounts
-        .iter()
-        .find(|mount| mount.destination() == Path::new(path))
+    mounts.mounts.iter().find(|mount| mount.destination() == Path::new(path))
 }
 
 fn show(mount: &Mount) -> String {
@@ -56,11 +44,7 @@ fn show(mount: &Mount) -> String {
 #[test]
 fn a_mount_never_hides_one_that_came_before() {
     let list = mounts(&case(vec![at("data", "/a/b/c"), at("data", "/a")]));
-    let depths: Vec<_> = list
-        .mounts
-        .iter()
-        .map(|mount| mount.destination().components().count())
-        .collect();
+    let depths: Vec<_> = list.mounts.iter().map(|mount| mount.destination().components().count()).collect();
     assert!(depths.is_sorted());
 }
 
@@ -70,13 +54,7 @@ fn a_volume_replaces_the_default_at_its_place() {
     let source = "/h/run/pods/9d1e/volumes/data rbind,rprivate,rw";
     assert_eq!(show(find(&list, "/dev/shm").unwrap()), source);
     assert_eq!(show(find(&list, "/etc/hosts").unwrap()), source);
-    assert_eq!(
-        list.mounts
-            .iter()
-            .filter(|mount| mount.destination() == Path::new("/dev/shm"))
-            .count(),
-        1
-    );
+    assert_eq!(list.mounts.iter().filter(|mount| mount.destination() == Path::new("/dev/shm")).count(), 1);
     let list = mounts(&case(vec![at("data", "/dev")]));
     assert!(find(&list, "/dev/pts").is_none() && find(&list, "/dev/termination-log").is_some());
 }
@@ -93,23 +71,10 @@ fn hosts_is_left_to_the_image_while_no_address_is_known() {
 
 #[test]
 fn written_volumes_and_read_only_mounts_are_read_only() {
-    let mut case = case(vec![
-        at("cm", "/cm"),
-        VolumeMount {
-            read_only: true,
-            ..at("data", "/data")
-        },
-    ]);
-    let object = ObjectSource {
-        name: "cm".to_owned(),
-        items: Vec::new(),
-        default_mode: 0o644,
-        optional: false,
-    };
-    case.pod
-        .spec
-        .volumes
-        .push(volume("cm", VolumeSource::ConfigMap(object)));
+    let mut case = case(vec![at("cm", "/cm"), VolumeMount { read_only: true, ..at("data", "/data") }]);
+    let object =
+        ObjectSource { name: "cm".to_owned(), items: Vec::new(), default_mode: 0o644, optional: false };
+    case.pod.spec.volumes.push(volume("cm", VolumeSource::ConfigMap(object)));
     let list = mounts(&case);
     for path in ["/cm", "/data"] {
         assert!(show(find(&list, path).unwrap()).ends_with(" rbind,rprivate,ro"));
@@ -118,12 +83,7 @@ fn written_volumes_and_read_only_mounts_are_read_only() {
 
 #[test]
 fn propagation_reaches_the_root() {
-    let with = |propagation| {
-        mounts(&case(vec![VolumeMount {
-            propagation,
-            ..at("data", "/d")
-        }]))
-    };
+    let with = |propagation| mounts(&case(vec![VolumeMount { propagation, ..at("data", "/d") }]));
     let slave = with(Propagation::HostToContainer);
     assert_eq!(slave.root_propagation, Some("slave"));
     assert!(show(find(&slave, "/d").unwrap()).contains("rslave"));
@@ -133,35 +93,19 @@ fn propagation_reaches_the_root() {
 
 #[test]
 fn recursive_read_only_must_be_read_only_and_private() {
-    let wanted = VolumeMount {
-        read_only: true,
-        recursive_read_only: true,
-        ..at("data", "/d")
-    };
+    let wanted = VolumeMount { read_only: true, recursive_read_only: true, ..at("data", "/d") };
     assert!(show(find(&mounts(&case(vec![wanted.clone()])), "/d").unwrap()).ends_with("ro,rro"));
     for wrong in [
-        VolumeMount {
-            read_only: false,
-            ..wanted.clone()
-        },
-        VolumeMount {
-            propagation: Propagation::HostToContainer,
-            ..wanted
-        },
+        VolumeMount { read_only: false, ..wanted.clone() },
+        VolumeMount { propagation: Propagation::HostToContainer, ..wanted },
     ] {
-        assert_eq!(
-            options(&wrong, wrong.read_only),
-            Err(Error::RecursiveReadOnly("data".to_owned()))
-        );
+        assert_eq!(options(&wrong, wrong.read_only), Err(Error::RecursiveReadOnly("data".to_owned())));
     }
 }
 
 #[test]
 fn a_part_of_a_volume_is_bound_first() {
-    let wanted = VolumeMount {
-        sub_path: SubPath::Expression("logs/$(POD)".to_owned()),
-        ..at("data", "/d")
-    };
+    let wanted = VolumeMount { sub_path: SubPath::Expression("logs/$(POD)".to_owned()), ..at("data", "/d") };
     let mut case = case(vec![wanted]);
     case.pod.spec.containers[0].env = vec![literal("POD", "web")];
     let list = mounts(&case);
@@ -177,51 +121,29 @@ fn a_part_must_be_known_and_stay_inside() {
     let variables = Variables::default();
     let with = |sub_path| sub_path_of(sub_path, &variables);
     assert_eq!(
-        with(SubPath::Expression("a/$(A)".to_owned()))
-            .unwrap_err()
-            .to_string(),
+        with(SubPath::Expression("a/$(A)".to_owned())).unwrap_err().to_string(),
         "missing value for \"A\""
     );
     for path in ["../x", "/x", "a/../../x"] {
-        assert_eq!(
-            with(SubPath::Path(path.to_owned())),
-            Err(Error::SubPath(path.to_owned()))
-        );
+        assert_eq!(with(SubPath::Path(path.to_owned())), Err(Error::SubPath(path.to_owned())));
     }
-    assert_eq!(
-        with(SubPath::Path("a/b..c".to_owned())),
-        Ok(Some("a/b..c".to_owned()))
-    );
+    assert_eq!(with(SubPath::Path("a/b..c".to_owned())), Ok(Some("a/b..c".to_owned())));
 }
 
 fn sub_path_of(sub_path: SubPath, variables: &Variables) -> Result<Option<String>, Error> {
-    super::sub_path(
-        &VolumeMount {
-            sub_path,
-            ..at("data", "/d")
-        },
-        variables,
-    )
+    super::sub_path(&VolumeMount { sub_path, ..at("data", "/d") }, variables)
 }
 
 #[test]
 fn an_unknown_volume_is_named() {
     let case = case(vec![at("ghost", "/d")]);
     let error = plan(&case.input(), &Variables::default()).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "cannot find volume \"ghost\" to mount into container \"app\""
-    );
+    assert_eq!(error.to_string(), "cannot find volume \"ghost\" to mount into container \"app\"");
 }
 
 #[test]
 fn paths_are_cleaned() {
-    for (path, expected) in [
-        ("/a//b/", "/a/b"),
-        ("a/./b", "/a/b"),
-        ("/a/../../b", "/b"),
-        ("/", "/"),
-    ] {
+    for (path, expected) in [("/a//b/", "/a/b"), ("a/./b", "/a/b"), ("/a/../../b", "/b"), ("/", "/")] {
         assert_eq!(clean(path), Path::new(expected));
     }
 }
@@ -230,17 +152,11 @@ fn paths_are_cleaned() {
 fn a_directory_is_made_where_it_will_be_seen() {
     let list = mounts(&case(vec![
         at("data", "/data"),
-        VolumeMount {
-            read_only: true,
-            ..at("data", "/data/fixed")
-        },
+        VolumeMount { read_only: true, ..at("data", "/data/fixed") },
     ]));
     let place = |path| place_of(&list, path).map(|(root, path)| format!("{} {path}", root.display()));
     assert_eq!(place("/srv/www").as_deref(), Some("rootfs /srv/www"));
-    assert_eq!(
-        place("/data/a/b").as_deref(),
-        Some("/h/run/pods/9d1e/volumes/data a/b")
-    );
+    assert_eq!(place("/data/a/b").as_deref(), Some("/h/run/pods/9d1e/volumes/data a/b"));
     assert_eq!(place("/data").as_deref(), Some("/h/run/pods/9d1e/volumes/data "));
     assert_eq!(place("/data/fixed/x"), None);
     assert_eq!(place("/proc/x"), None);

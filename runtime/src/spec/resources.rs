@@ -21,35 +21,18 @@ pub fn qos(pod: &Pod) -> &'static str {
         some(limit).is_some_and(|limit| some(request).is_none_or(|request| request == limit))
     };
     let any = |resources: &Resources| {
-        [
-            resources.cpu_request,
-            resources.cpu_limit,
-            resources.memory_request,
-            resources.memory_limit,
-        ]
-        .into_iter()
-        .any(|value| some(value).is_some())
+        [resources.cpu_request, resources.cpu_limit, resources.memory_request, resources.memory_limit]
+            .into_iter()
+            .any(|value| some(value).is_some())
     };
     let full = |resources: &Resources| {
         equal(resources.cpu_request, resources.cpu_limit)
             && equal(resources.memory_request, resources.memory_limit)
     };
-    if !pod
-        .spec
-        .all_containers()
-        .any(|container| any(&container.resources))
-    {
+    if !pod.spec.all_containers().any(|container| any(&container.resources)) {
         return BEST_EFFORT;
     }
-    if pod
-        .spec
-        .all_containers()
-        .all(|container| full(&container.resources))
-    {
-        GUARANTEED
-    } else {
-        BURSTABLE
-    }
+    if pod.spec.all_containers().all(|container| full(&container.resources)) { GUARANTEED } else { BURSTABLE }
 }
 
 /// `cpu.shares` for a request in milli-CPUs.
@@ -59,9 +42,7 @@ fn shares(milli: u64) -> u64 {
 
 /// `cpu.cfs_quota_us` for a limit in milli-CPUs.
 fn quota(milli: u64) -> i64 {
-    i64::try_from(milli.saturating_mul(PERIOD / 1000))
-        .unwrap_or(i64::MAX)
-        .max(1000)
+    i64::try_from(milli.saturating_mul(PERIOD / 1000)).unwrap_or(i64::MAX).max(1000)
 }
 
 fn signed(bytes: u64) -> i64 {
@@ -85,11 +66,7 @@ pub fn pod_resources(pod: &Pod) -> wire::Resources {
     let requests = effective(pod, |resources| Some(cpu_request(resources))).unwrap_or(0);
     let cpu = limit(|resources| resources.cpu_limit);
     wire::Resources {
-        cpu_shares: Some(if qos(pod) == BEST_EFFORT {
-            2
-        } else {
-            shares(requests)
-        }),
+        cpu_shares: Some(if qos(pod) == BEST_EFFORT { 2 } else { shares(requests) }),
         cpu_quota: cpu.map(quota),
         cpu_period: cpu.map(|_| PERIOD),
         memory_limit: limit(|resources| resources.memory_limit).map(signed),
@@ -145,8 +122,7 @@ pub fn oom_score_adj(pod: &Pod, container: &Container, host_memory: u64) -> i32 
 pub(crate) fn of(input: &Input<'_>) -> LinuxResources {
     let resources = &input.container.resources;
     let mut out = LinuxResources::default();
-    out.set_devices(Some(vec![device_rule(input.container)]))
-        .set_cpu(Some(cpu(resources)));
+    out.set_devices(Some(vec![device_rule(input.container)])).set_cpu(Some(cpu(resources)));
     out.set_memory(memory(resources, input.host));
     let mut pids = LinuxPids::default();
     if let Some(limit) = input.host.pids_limit {
@@ -155,10 +131,7 @@ pub(crate) fn of(input: &Input<'_>) -> LinuxResources {
     }
     if input.host.cgroup == CgroupMode::V2 {
         // The kernel takes the whole container rather than one process of it.
-        out.set_unified(Some(HashMap::from([(
-            "memory.oom.group".to_owned(),
-            "1".to_owned(),
-        )])));
+        out.set_unified(Some(HashMap::from([("memory.oom.group".to_owned(), "1".to_owned())])));
     }
     out
 }
@@ -166,8 +139,7 @@ pub(crate) fn of(input: &Input<'_>) -> LinuxResources {
 /// No device but the ones that every runtime allows besides; privileged containers may use all.
 fn device_rule(container: &Container) -> LinuxDeviceCgroup {
     let mut rule = LinuxDeviceCgroup::default();
-    rule.set_allow(container.security.privileged)
-        .set_access(Some("rwm".to_owned()));
+    rule.set_allow(container.security.privileged).set_access(Some("rwm".to_owned()));
     rule
 }
 

@@ -5,17 +5,9 @@ type Four = (Option<u64>, Option<u64>, Option<u64>, Option<u64>);
 
 /// cpu request, cpu limit, memory request, memory limit.
 fn with(name: &str, (cpu_request, cpu_limit, memory_request, memory_limit): Four) -> Container {
-    let resources = Resources {
-        cpu_request,
-        cpu_limit,
-        memory_request,
-        memory_limit,
-        ..Resources::default()
-    };
-    Container {
-        resources,
-        ..container(name)
-    }
+    let resources =
+        Resources { cpu_request, cpu_limit, memory_request, memory_limit, ..Resources::default() };
+    Container { resources, ..container(name) }
 }
 
 const NONE: Four = (None, None, None, None);
@@ -33,11 +25,8 @@ fn the_class_follows_requests_and_limits() {
         (&[(None, None, Some(1), None)], BURSTABLE),
     ];
     for (containers, expected) in cases {
-        let containers = containers
-            .iter()
-            .enumerate()
-            .map(|(i, four)| with(&format!("c{i}"), *four))
-            .collect();
+        let containers =
+            containers.iter().enumerate().map(|(i, four)| with(&format!("c{i}"), *four)).collect();
         assert_eq!(qos(&pod(containers)), expected);
     }
 }
@@ -55,10 +44,7 @@ fn weights_and_quotas_have_their_bounds() {
     for (milli, expected) in cases {
         assert_eq!(shares(milli), expected);
     }
-    assert_eq!(
-        (quota(1), quota(250), quota(2000), quota(u64::MAX)),
-        (1000, 25_000, 200_000, i64::MAX)
-    );
+    assert_eq!((quota(1), quota(250), quota(2000), quota(u64::MAX)), (1000, 25_000, 200_000, i64::MAX));
 }
 
 #[test]
@@ -73,35 +59,20 @@ fn the_pod_has_the_limits_that_all_its_containers_have() {
     };
     assert_eq!(pod_resources(&both), expected);
     let one = pod(vec![with("a", FULL), with("b", NONE)]);
-    let expected = wire::Resources {
-        cpu_shares: Some(512),
-        ..wire::Resources::default()
-    };
+    let expected = wire::Resources { cpu_shares: Some(512), ..wire::Resources::default() };
     assert_eq!(pod_resources(&one), expected);
     let none = pod(vec![with("a", NONE)]);
-    assert_eq!(
-        pod_resources(&none),
-        wire::Resources {
-            cpu_shares: Some(2),
-            ..wire::Resources::default()
-        }
-    );
+    assert_eq!(pod_resources(&none), wire::Resources { cpu_shares: Some(2), ..wire::Resources::default() });
 }
 
 #[test]
 fn an_init_container_raises_the_pods_limit_but_is_not_added() {
     let big = (Some(2000), Some(2000), Some(8 << 20), Some(8 << 20));
     let mut pod = pod(vec![with("app", FULL)]);
-    let sidecar = Container {
-        restart_policy: Some(RestartPolicy::Always),
-        ..with("side", FULL)
-    };
+    let sidecar = Container { restart_policy: Some(RestartPolicy::Always), ..with("side", FULL) };
     pod.spec.init_containers = vec![sidecar, with("init", big)];
     let resources = pod_resources(&pod);
-    assert_eq!(
-        (resources.cpu_quota, resources.memory_limit),
-        (Some(250_000), Some(9 << 20))
-    );
+    assert_eq!((resources.cpu_quota, resources.memory_limit), (Some(250_000), Some(9 << 20)));
 }
 
 #[test]
@@ -109,12 +80,7 @@ fn the_kernels_choice_follows_the_class() {
     let gib = 1 << 30;
     let score = |four: Four, others: &[Four]| {
         let mut containers = vec![with("app", four)];
-        containers.extend(
-            others
-                .iter()
-                .enumerate()
-                .map(|(i, four)| with(&format!("c{i}"), *four)),
-        );
+        containers.extend(others.iter().enumerate().map(|(i, four)| with(&format!("c{i}"), *four)));
         let pod = pod(containers);
         oom_score_adj(&pod, &pod.spec.containers[0], 8 * gib)
     };
@@ -129,10 +95,7 @@ fn the_kernels_choice_follows_the_class() {
 #[test]
 fn a_sidecar_is_not_killed_before_its_main_container() {
     let mut pod = pod(vec![with("app", (None, None, Some(1 << 30), None))]);
-    let sidecar = Container {
-        restart_policy: Some(RestartPolicy::Always),
-        ..with("side", NONE)
-    };
+    let sidecar = Container { restart_policy: Some(RestartPolicy::Always), ..with("side", NONE) };
     pod.spec.init_containers = vec![sidecar, with("init", NONE)];
     assert_eq!(oom_score_adj(&pod, &pod.spec.init_containers[0], 8 << 30), 875);
     assert_eq!(oom_score_adj(&pod, &pod.spec.init_containers[1], 8 << 30), 999);

@@ -55,27 +55,15 @@ pub fn make_dir(root: &Path, path: &str) -> io::Result<()> {
             Err(error) => return Err(error.into()),
         }
     }
-    open_in(root.as_fd(), &prefix, flags)
-        .map(drop)
-        .map_err(io::Error::from)
+    open_in(root.as_fd(), &prefix, flags).map(drop).map_err(io::Error::from)
 }
 
 fn open_root(root: &Path) -> Result<OwnedFd, Errno> {
-    rustix::fs::open(
-        root,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
+    rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
 fn open_in(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-    rustix::fs::openat2(
-        root,
-        path,
-        flags,
-        Mode::empty(),
-        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-    )
+    rustix::fs::openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
 }
 
 #[cfg(test)]

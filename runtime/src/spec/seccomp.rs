@@ -112,19 +112,11 @@ pub(crate) fn runtime_default(capabilities: &Set) -> LinuxSeccomp {
     let allow = LinuxSeccompAction::ScmpActAllow;
     let mut rules = vec![
         rule(ALLOWED, allow, Vec::new()),
-        rule(
-            &["process_vm_readv", "process_vm_writev", "ptrace"],
-            allow,
-            Vec::new(),
-        ),
+        rule(&["process_vm_readv", "process_vm_writev", "ptrace"], allow, Vec::new()),
     ];
     rules.extend(sockets());
     rules.extend(PERSONALITIES.map(|value| {
-        rule(
-            &["personality"],
-            allow,
-            vec![argument(0, LinuxSeccompOperator::ScmpCmpEq, value, None)],
-        )
+        rule(&["personality"], allow, vec![argument(0, LinuxSeccompOperator::ScmpCmpEq, value, None)])
     }));
     rules.extend(of_architecture());
     for (capability, names) in BY_CAPABILITY {
@@ -133,12 +125,7 @@ pub(crate) fn runtime_default(capabilities: &Set) -> LinuxSeccomp {
         }
     }
     if !capabilities.contains("SYS_ADMIN") {
-        let no_namespaces = argument(
-            0,
-            LinuxSeccompOperator::ScmpCmpMaskedEq,
-            CLONE_NAMESPACES,
-            Some(0),
-        );
+        let no_namespaces = argument(0, LinuxSeccompOperator::ScmpCmpMaskedEq, CLONE_NAMESPACES, Some(0));
         rules.push(rule(&["clone"], allow, vec![no_namespaces]));
         let mut clone3 = rule(&["clone3"], LinuxSeccompAction::ScmpActErrno, Vec::new());
         clone3.set_errno_ret(Some(ENOSYS));
@@ -161,11 +148,7 @@ fn sockets() -> [LinuxSyscall; 3] {
         (LinuxSeccompOperator::ScmpCmpGt, AF_VSOCK),
     ]
     .map(|(operator, family)| {
-        rule(
-            &["socket"],
-            LinuxSeccompAction::ScmpActAllow,
-            vec![argument(0, operator, family, None)],
-        )
+        rule(&["socket"], LinuxSeccompAction::ScmpActAllow, vec![argument(0, operator, family, None)])
     })
 }
 
@@ -201,8 +184,7 @@ fn architectures() -> Option<Vec<Arch>> {
 
 fn rule(names: &[&str], action: LinuxSeccompAction, args: Vec<LinuxSeccompArg>) -> LinuxSyscall {
     let mut rule = LinuxSyscall::default();
-    rule.set_names(names.iter().map(|name| (*name).to_owned()).collect())
-        .set_action(action);
+    rule.set_names(names.iter().map(|name| (*name).to_owned()).collect()).set_action(action);
     rule.set_args((!args.is_empty()).then_some(args));
     rule
 }
@@ -222,9 +204,7 @@ mod tests {
 
     fn names(profile: &LinuxSeccomp, action: LinuxSeccompAction) -> Vec<&str> {
         let rules = profile.syscalls().as_deref().unwrap();
-        let of = rules
-            .iter()
-            .filter(|rule| rule.action() == action && rule.args().is_none());
+        let of = rules.iter().filter(|rule| rule.action() == action && rule.args().is_none());
         of.flat_map(|rule| rule.names()).map(String::as_str).collect()
     }
 
@@ -232,9 +212,7 @@ mod tests {
     fn namespaces_are_refused_without_the_capability() {
         let profile = runtime_default(&Set::new());
         let allowed = names(&profile, LinuxSeccompAction::ScmpActAllow);
-        for name in [
-            "clone", "clone3", "unshare", "mount", "bpf", "reboot", "chroot", "keyctl",
-        ] {
+        for name in ["clone", "clone3", "unshare", "mount", "bpf", "reboot", "chroot", "keyctl"] {
             assert!(!allowed.contains(&name), "{name}");
         }
         assert_eq!(names(&profile, LinuxSeccompAction::ScmpActErrno), ["clone3"]);
@@ -253,10 +231,7 @@ mod tests {
     #[test]
     fn every_capability_of_the_table_exists() {
         for (capability, _) in BY_CAPABILITY {
-            assert!(
-                super::super::capabilities::NAMES.contains(capability),
-                "{capability}"
-            );
+            assert!(super::super::capabilities::NAMES.contains(capability), "{capability}");
         }
     }
 }

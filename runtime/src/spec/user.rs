@@ -34,12 +34,7 @@ fn accounts(passwd: &str) -> impl Iterator<Item = Account<'_>> {
         let mut fields = line.trim().split(':');
         let name = fields.next()?;
         let (uid, gid) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
-        Some(Account {
-            name,
-            uid,
-            gid,
-            home: fields.nth(1).unwrap_or_default(),
-        })
+        Some(Account { name, uid, gid, home: fields.nth(1).unwrap_or_default() })
     })
 }
 
@@ -71,11 +66,7 @@ pub(crate) fn verify_non_root(input: &Input<'_>) -> Result<(), Error> {
         (None, user) => match user.parse::<u32>() {
             Ok(0) => Err(Error::ImageRunsAsRoot { pod, container }),
             Ok(_) => Ok(()),
-            Err(_) => Err(Error::ImageUserUnverifiable {
-                user: user.to_owned(),
-                pod,
-                container,
-            }),
+            Err(_) => Err(Error::ImageUserUnverifiable { user: user.to_owned(), pod, container }),
         },
     }
 }
@@ -92,12 +83,8 @@ pub(crate) fn identity(input: &Input<'_>) -> Result<Identity, Error> {
         None => image_user(input).to_owned(),
     };
     let (uid, account) = find_user(&wanted, input.passwd)?;
-    let image_group = input
-        .image
-        .user
-        .split_once(':')
-        .map(|(_, group)| group)
-        .filter(|group| !group.is_empty());
+    let image_group =
+        input.image.user.split_once(':').map(|(_, group)| group).filter(|group| !group.is_empty());
     let gid = match (security.run_as_group, security.run_as_user, image_group) {
         (Some(gid), _, _) => in_range(gid)?,
         (None, None, Some(group)) => find_group(group, input.group)?,
@@ -108,9 +95,7 @@ pub(crate) fn identity(input: &Input<'_>) -> Result<Identity, Error> {
     user.set_additional_gids(Some(supplementary(input, gid, account)));
     Ok(Identity {
         user,
-        home: account
-            .map(|account| account.home.to_owned())
-            .filter(|home| !home.is_empty()),
+        home: account.map(|account| account.home.to_owned()).filter(|home| !home.is_empty()),
     })
 }
 
@@ -135,11 +120,7 @@ fn find_group(wanted: &str, group: &str) -> Result<u32, Error> {
 }
 
 fn in_range(id: u32) -> Result<u32, Error> {
-    if i32::try_from(id).is_ok() {
-        Ok(id)
-    } else {
-        Err(Error::IdRange(id.to_string()))
-    }
+    if i32::try_from(id).is_ok() { Ok(id) } else { Err(Error::IdRange(id.to_string())) }
 }
 
 /// Primary group, the pod's own, and (unless `Strict`) those that the image gives the user.
@@ -150,11 +131,7 @@ fn supplementary(input: &Input<'_>, gid: u32, account: Option<Account<'_>>) -> V
     gids.extend(security.fs_group);
     if let Some(account) = account.filter(|_| !security.strict_groups) {
         let member = |members: &str| members.split(',').any(|name| name.trim() == account.name);
-        gids.extend(
-            groups(input.group)
-                .filter(|(_, _, members)| member(members))
-                .map(|(_, gid, _)| gid),
-        );
+        gids.extend(groups(input.group).filter(|(_, _, members)| member(members)).map(|(_, gid, _)| gid));
     }
     let mut seen = std::collections::BTreeSet::new();
     gids.retain(|gid| seen.insert(*gid));

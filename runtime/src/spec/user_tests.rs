@@ -45,25 +45,13 @@ fn groups_of_the_pod_come_before_those_of_the_image() {
 fn names_that_the_image_lacks_are_errors() {
     let mut case = Case::new(container("app"));
     case.image.user = "ghost".to_owned();
-    assert_eq!(
-        identity(&case.input()),
-        Err(Error::UserMissing("ghost".to_owned()))
-    );
+    assert_eq!(identity(&case.input()), Err(Error::UserMissing("ghost".to_owned())));
     case.image.user = "web:ghosts".to_owned();
-    assert_eq!(
-        identity(&case.input()),
-        Err(Error::GroupMissing("ghosts".to_owned()))
-    );
+    assert_eq!(identity(&case.input()), Err(Error::GroupMissing("ghosts".to_owned())));
     case.image.user = "4294967295".to_owned();
-    assert_eq!(
-        identity(&case.input()),
-        Err(Error::IdRange("4294967295".to_owned()))
-    );
+    assert_eq!(identity(&case.input()), Err(Error::IdRange("4294967295".to_owned())));
     case.image.user = "99999999999".to_owned();
-    assert_eq!(
-        identity(&case.input()),
-        Err(Error::IdRange("99999999999".to_owned()))
-    );
+    assert_eq!(identity(&case.input()), Err(Error::IdRange("99999999999".to_owned())));
     case.passwd = "broken\n:::\nx:y:z:w\n".to_owned();
     case.image.user = "x".to_owned();
     assert_eq!(identity(&case.input()), Err(Error::UserMissing("x".to_owned())));
@@ -96,11 +84,7 @@ fn run_as_non_root_is_checked_in_the_words_of_the_kubelet() {
         let result = verify_non_root(&case.input());
         assert!(result.as_ref().err().is_none_or(Error::is_config));
         let text = result.err().map(|error| error.to_string());
-        assert_eq!(
-            text,
-            expected.map(|text| format!("{text} {suffix}")),
-            "{user:?} {image}"
-        );
+        assert_eq!(text, expected.map(|text| format!("{text} {suffix}")), "{user:?} {image}");
     }
 }
 

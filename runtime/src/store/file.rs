@@ -38,16 +38,13 @@ impl FileError {
 pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.tmp"));
-    let written = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(mode)
-        .open(&temporary)
-        .and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()
-        });
+    let written =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary).and_then(
+            |mut file| {
+                file.write_all(bytes)?;
+                file.sync_all()
+            },
+        );
     written.map_err(|error| FileError::new("write", &temporary, error))?;
     fs::rename(&temporary, path).map_err(|error| FileError::new("replace", path, error))?;
     sync_parent(path)

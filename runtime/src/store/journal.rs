@@ -35,8 +35,7 @@ impl Journal {
             .open(path)
             .and_then(|file| file.set_len(whole as u64).map(|()| file))
             .map_err(|error| FileError::new("open", path, error))?;
-        let mut journal =
-            Self { path: path.to_owned(), file, rows: Vec::new(), index: HashMap::new() };
+        let mut journal = Self { path: path.to_owned(), file, rows: Vec::new(), index: HashMap::new() };
         for event in text[..whole].lines().filter_map(|line| serde_json::from_str(line).ok()) {
             journal.keep(Arc::new(event));
         }

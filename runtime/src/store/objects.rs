@@ -148,9 +148,7 @@ impl Objects {
     /// The store below `layout`; directories are made when something is written.
     #[must_use]
     pub fn open(layout: &Layout) -> Self {
-        Self {
-            layout: layout.clone(),
-        }
+        Self { layout: layout.clone() }
     }
 
     /// Stores a ConfigMap that `manifest::accept_config_map` gave out.
@@ -252,14 +250,8 @@ impl Objects {
         let maps = self.list_config_maps(namespace)?;
         let secrets = self.list_secrets(namespace)?;
         Ok(Sources {
-            config_maps: maps
-                .iter()
-                .map(|map| (name(&map.metadata), map.values()))
-                .collect(),
-            secrets: secrets
-                .iter()
-                .map(|secret| (name(&secret.metadata), secret.values()))
-                .collect(),
+            config_maps: maps.iter().map(|map| (name(&map.metadata), map.values())).collect(),
+            secrets: secrets.iter().map(|secret| (name(&secret.metadata), secret.values())).collect(),
             services: self.list_services(namespace)?.iter().map(service::facts).collect(),
         })
     }
@@ -270,11 +262,7 @@ impl Objects {
         let path = self.path(T::KIND, &namespace, &name)?;
         let old = read::<T>(&path)?;
         if let Some(detail) = old.as_ref().and_then(|old| fixed(old, &object)) {
-            return Err(Error::Fixed {
-                kind: T::NAME,
-                name,
-                detail,
-            });
+            return Err(Error::Fixed { kind: T::NAME, name, detail });
         }
         self.put(object, old, &path)
     }
@@ -317,12 +305,7 @@ impl Objects {
         let directory = self.layout.run().join("objects");
         make_directory(&directory, 0o755)?;
         let path = directory.join(".lock");
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path);
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
         let lock = lock.map_err(io_error("open", &path))?;
         rustix::fs::flock(&lock, FlockOperation::LockExclusive)
             .map_err(|errno| io_error("lock", &path)(errno.into()))?;
@@ -361,10 +344,7 @@ stored! { Service ConfigMap Secret }
 
 fn identity(object: &impl Object) -> (String, String) {
     let meta = object.meta();
-    (
-        meta.namespace.clone().unwrap_or_else(|| "default".into()),
-        meta.name.clone().unwrap_or_default(),
-    )
+    (meta.namespace.clone().unwrap_or_else(|| "default".into()), meta.name.clone().unwrap_or_default())
 }
 
 /// What an immutable object does not allow.
@@ -399,16 +379,14 @@ where
     if service.is_headless() {
         service.spec.cluster_ips = vec!["None".into()];
         return match had {
-            Some(_) => Err(fixed(
-                "spec.clusterIPs[0]: Invalid value: [\"None\"]: may not change once set".into(),
-            )),
+            Some(_) => {
+                Err(fixed("spec.clusterIPs[0]: Invalid value: [\"None\"]: may not change once set".into()))
+            }
             None => Ok(()),
         };
     }
     if old.is_some_and(Service::is_headless) {
-        return Err(fixed(
-            "spec.clusterIPs[0]: Invalid value: [\"\"]: may not change once set".into(),
-        ));
+        return Err(fixed("spec.clusterIPs[0]: Invalid value: [\"\"]: may not change once set".into()));
     }
     let address = match (service.address(), had) {
         (Some(asked), Some(had)) if asked != had => {
@@ -420,10 +398,9 @@ where
             return Err(fixed(format!("spec.clusterIP: {why}")));
         }
         (_, Some(had)) => had,
-        (None, None) => lease(key).map_err(|source| Error::Address {
-            service: key.to_owned(),
-            source: source.into(),
-        })?,
+        (None, None) => {
+            lease(key).map_err(|source| Error::Address { service: key.to_owned(), source: source.into() })?
+        }
     };
     service.spec.cluster_ip = Some(address.to_string());
     service.spec.cluster_ips = vec![address.to_string()];

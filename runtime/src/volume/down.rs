@@ -24,17 +24,13 @@ pub struct DownInput {
 /// Everything that [`super::up()`] made for a pod.
 #[must_use]
 pub fn all(layout: &PodLayout) -> DownInput {
-    DownInput {
-        directories: vec![layout.sub_paths(), layout.volumes()],
-    }
+    DownInput { directories: vec![layout.sub_paths(), layout.volumes()] }
 }
 
 /// What it made for one instance: the parts of volumes that it mounted.
 #[must_use]
 pub fn of_instance(layout: &PodLayout, instance: &InstanceId) -> DownInput {
-    DownInput {
-        directories: vec![layout.sub_paths().join(instance.to_string())],
-    }
+    DownInput { directories: vec![layout.sub_paths().join(instance.to_string())] }
 }
 
 /// Unmounts and removes; what is gone already is no error.
@@ -43,9 +39,7 @@ pub fn of_instance(layout: &PodLayout, instance: &InstanceId) -> DownInput {
 /// What could not be unmounted or removed.
 pub fn down(input: &DownInput) -> Result<(), Error> {
     input.directories.iter().try_for_each(|directory| {
-        unmount(directory)
-            .and_then(|()| remove::tree(directory))
-            .map_err(|error| Error::new("", error))
+        unmount(directory).and_then(|()| remove::tree(directory)).map_err(|error| Error::new("", error))
     })
 }
 
@@ -66,19 +60,13 @@ fn unmount(directory: &Path) -> Result<(), Failed> {
             }
         }
     }
-    Err(failed("unmount everything below", directory)(
-        rustix::io::Errno::BUSY,
-    ))
+    Err(failed("unmount everything below", directory)(rustix::io::Errno::BUSY))
 }
 
 /// The mount points of a mount table at or below a directory, in its order.
 fn below(table: &[u8], directory: &Path) -> Vec<PathBuf> {
     let point = |line: &[u8]| line.split(|byte| *byte == b' ').nth(4).map(unescape);
-    table
-        .split(|byte| *byte == b'\n')
-        .filter_map(point)
-        .filter(|path| path.starts_with(directory))
-        .collect()
+    table.split(|byte| *byte == b'\n').filter_map(point).filter(|path| path.starts_with(directory)).collect()
 }
 
 /// Space, tab, newline and backslash are written as `\` and three octal digits.

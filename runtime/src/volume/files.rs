@@ -36,10 +36,7 @@ pub(super) fn write(volume: &Path, files: &[File], group: Option<u32>, now: Time
             name
         }
     };
-    let shown: BTreeSet<&str> = files
-        .iter()
-        .filter_map(|file| file.path.split('/').next())
-        .collect();
+    let shown: BTreeSet<&str> = files.iter().filter_map(|file| file.path.split('/').next()).collect();
     for name in &shown {
         link(volume, name)?;
     }
@@ -48,11 +45,7 @@ pub(super) fn write(volume: &Path, files: &[File], group: Option<u32>, now: Time
 
 /// The data directory that is shown now.
 fn current(volume: &Path) -> Option<String> {
-    let name = std::fs::read_link(volume.join(DATA))
-        .ok()?
-        .into_os_string()
-        .into_string()
-        .ok()?;
+    let name = std::fs::read_link(volume.join(DATA)).ok()?.into_os_string().into_string().ok()?;
     (name.starts_with("..") && !name.contains('/')).then_some(name)
 }
 
@@ -65,12 +58,7 @@ fn mode_of(file: &File, grouped: bool) -> u32 {
 fn holds(directory: &Path, files: &[File], grouped: bool) -> bool {
     let wanted: BTreeMap<PathBuf, (u32, &[u8])> = files
         .iter()
-        .map(|file| {
-            (
-                PathBuf::from(&file.path),
-                (mode_of(file, grouped), file.content.as_bytes()),
-            )
-        })
+        .map(|file| (PathBuf::from(&file.path), (mode_of(file, grouped), file.content.as_bytes())))
         .collect();
     let Ok(found) = walk(directory) else { return false };
     found.len() == wanted.len()
@@ -92,11 +80,7 @@ fn walk(root: &Path) -> io::Result<Vec<PathBuf>> {
         for entry in std::fs::read_dir(root.join(&directory))? {
             let entry = entry?;
             let path = directory.join(entry.file_name());
-            if entry.file_type()?.is_dir() {
-                open.push(path)
-            } else {
-                found.push(path)
-            }
+            if entry.file_type()?.is_dir() { open.push(path) } else { found.push(path) }
         }
     }
     Ok(found)
@@ -121,8 +105,7 @@ fn write_version(
             .mode(0o600)
             .open(&path)
             .map_err(failed("create", &path))?;
-        made.write_all(file.content.as_bytes())
-            .map_err(failed("write", &path))?;
+        made.write_all(file.content.as_bytes()).map_err(failed("write", &path))?;
         settle(&path, mode_of(file, group.is_some()), group)?;
     }
     Ok(name)
@@ -138,9 +121,7 @@ fn new_version(volume: &Path, now: Timestamp) -> Result<(String, PathBuf), Faile
         match DirBuilder::new().mode(0o755).create(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
             made => {
-                return made
-                    .map(|()| (name, path.clone()))
-                    .map_err(failed("mkdir", &path));
+                return made.map(|()| (name, path.clone())).map_err(failed("mkdir", &path));
             }
         }
     }

@@ -38,10 +38,7 @@ pub struct Error {
 
 impl Error {
     fn new(volume: &str, message: impl ToString) -> Self {
-        Self {
-            volume: volume.to_owned(),
-            message: message.to_string(),
-        }
+        Self { volume: volume.to_owned(), message: message.to_string() }
     }
 }
 
@@ -60,9 +57,5 @@ pub(crate) fn failed<E: Into<std::io::Error>>(
     path: impl AsRef<std::path::Path>,
 ) -> impl FnOnce(E) -> Failed {
     let path = path.as_ref().display().to_string();
-    move |cause| Failed {
-        operation,
-        path,
-        cause: cause.into(),
-    }
+    move |cause| Failed { operation, path, cause: cause.into() }
 }

@@ -22,22 +22,12 @@ const STICKY: u32 = 0o1777;
 /// # Errors
 /// The first volume whose objects, keys or fields do not exist.
 pub fn plan(pod: &Pod, layout: &PodLayout, sources: &Sources, host: &Host) -> Result<Vec<Step>, Error> {
-    let planner = Planner {
-        pod,
-        layout,
-        sources,
-        host,
-    };
+    let planner = Planner { pod, layout, sources, host };
     let mut steps = Vec::new();
     for volume in &pod.spec.volumes {
-        let actions = planner.volume(volume).map_err(|message| Error {
-            volume: volume.name.clone(),
-            message,
-        })?;
-        steps.extend(actions.into_iter().map(|action| Step {
-            volume: volume.name.clone(),
-            action,
-        }));
+        let actions =
+            planner.volume(volume).map_err(|message| Error { volume: volume.name.clone(), message })?;
+        steps.extend(actions.into_iter().map(|action| Step { volume: volume.name.clone(), action }));
     }
     Ok(steps)
 }
@@ -57,37 +47,17 @@ impl Planner<'_> {
     fn volume(self, volume: &Volume) -> Result<Vec<Action>, String> {
         let path = directory(volume, self.layout);
         let group = self.pod.spec.security.fs_group;
-        let plain = Action::Directory {
-            path: path.clone(),
-            mode: OPEN,
-            group,
-        };
-        let memory = |size| Action::Tmpfs {
-            path: path.clone(),
-            size,
-            mode: STICKY,
-            group,
-        };
+        let plain = Action::Directory { path: path.clone(), mode: OPEN, group };
+        let memory = |size| Action::Tmpfs { path: path.clone(), size, mode: STICKY, group };
         let mut files = Files::new();
         let first = match &volume.source {
             VolumeSource::EmptyDir { memory: false, .. } => return Ok(vec![plain]),
-            VolumeSource::EmptyDir {
-                memory: true,
-                size_limit,
-            } => {
+            VolumeSource::EmptyDir { memory: true, size_limit } => {
                 let size = self.memory_size(*size_limit);
-                return Ok(vec![Action::Tmpfs {
-                    path,
-                    size,
-                    mode: OPEN,
-                    group,
-                }]);
+                return Ok(vec![Action::Tmpfs { path, size, mode: OPEN, group }]);
             }
             VolumeSource::HostPath { kind, .. } => {
-                return Ok(vec![Action::HostPath {
-                    path,
-                    kind: (*kind).into(),
-                }]);
+                return Ok(vec![Action::HostPath { path, kind: (*kind).into() }]);
             }
             VolumeSource::ConfigMap(source) => {
                 self.object(ObjectKind::ConfigMap, source, None, &mut files)?;
@@ -101,34 +71,19 @@ impl Planner<'_> {
                 self.downward(items, *default_mode, &mut files)?;
                 memory(None)
             }
-            VolumeSource::Projected {
-                sources,
-                default_mode,
-            } => {
+            VolumeSource::Projected { sources, default_mode } => {
                 self.projected(sources, *default_mode, &mut files)?;
                 memory(None)
             }
         };
-        let files = files.into_iter().map(|(path, (mode, bytes))| File {
-            path,
-            mode,
-            content: Content::new(&bytes),
-        });
-        Ok(vec![
-            first,
-            Action::Files {
-                path,
-                files: files.collect(),
-                group,
-            },
-        ])
+        let files =
+            files.into_iter().map(|(path, (mode, bytes))| File { path, mode, content: Content::new(&bytes) });
+        Ok(vec![first, Action::Files { path, files: files.collect(), group }])
     }
 
     /// No larger than the pod may use at all.
     fn memory_size(self, limit: Option<u64>) -> Option<u64> {
-        let pod = pod_resources(self.pod)
-            .memory_limit
-            .and_then(|limit| u64::try_from(limit).ok());
+        let pod = pod_resources(self.pod).memory_limit.and_then(|limit| u64::try_from(limit).ok());
         match (limit.filter(|limit| *limit > 0), pod) {
             (Some(own), Some(pod)) => Some(own.min(pod)),
             (own, pod) => own.or(pod),
@@ -169,9 +124,7 @@ impl Planner<'_> {
             None => return Err(format!("{name} {:?} not found", source.name)),
         };
         if source.items.is_empty() {
-            return keys
-                .iter()
-                .try_for_each(|(key, bytes)| add(files, key, mode, bytes.clone()));
+            return keys.iter().try_for_each(|(key, bytes)| add(files, key, mode, bytes.clone()));
         }
         for KeyToPath { key, path, mode: own } in &source.items {
             match keys.get(key) {
@@ -192,12 +145,7 @@ impl Planner<'_> {
 
     fn downward(self, items: &[DownwardItem], mode: u32, files: &mut Files) -> Result<(), String> {
         // Addresses are no fields of volumes: they are not known yet.
-        let facts = Facts {
-            pod: self.pod,
-            node_name: "",
-            ips: &[],
-            host_ips: &[],
-        };
+        let facts = Facts { pod: self.pod, node_name: "", ips: &[], host_ips: &[] };
         for item in items {
             let text = match &item.value {
                 EnvValue::Field(reference) => field(reference, &facts),
@@ -242,10 +190,7 @@ mod tests {
 
     fn pod(source: VolumeSource) -> Pod {
         let mut pod = fixture::pod(vec![fixture::container("app")]);
-        pod.spec.volumes = vec![Volume {
-            name: "v".to_owned(),
-            source,
-        }];
+        pod.spec.volumes = vec![Volume { name: "v".to_owned(), source }];
         pod
     }
 
@@ -260,9 +205,7 @@ mod tests {
 
     fn show(pod: &Pod) -> Result<Vec<String>, String> {
         let steps = plan(pod, &fixture::layout(), &sources(), &fixture::host());
-        steps
-            .map(|steps| steps.iter().map(ToString::to_string).collect())
-            .map_err(|error| error.to_string())
+        steps.map(|steps| steps.iter().map(ToString::to_string).collect()).map_err(|error| error.to_string())
     }
 
     fn object(name: &str, items: &[(&str, &str, Option<u32>)], optional: bool) -> ObjectSource {
@@ -272,71 +215,38 @@ mod tests {
             mode: *mode,
         };
         let items = items.iter().map(item).collect();
-        ObjectSource {
-            name: name.to_owned(),
-            items,
-            default_mode: 0o644,
-            optional,
-        }
+        ObjectSource { name: name.to_owned(), items, default_mode: 0o644, optional }
     }
 
     const AT: &str = "/h/run/pods/9d1e/volumes/v";
 
     #[test]
     fn an_empty_directory_is_on_disk_or_in_memory() {
-        let disk = pod(VolumeSource::EmptyDir {
-            memory: false,
-            size_limit: None,
-        });
+        let disk = pod(VolumeSource::EmptyDir { memory: false, size_limit: None });
         assert_eq!(show(&disk).unwrap(), [format!("v: directory {AT} 0777")]);
-        let mut memory = pod(VolumeSource::EmptyDir {
-            memory: true,
-            size_limit: Some(2 << 20),
-        });
+        let mut memory = pod(VolumeSource::EmptyDir { memory: true, size_limit: Some(2 << 20) });
         memory.spec.security.fs_group = Some(5);
-        assert_eq!(
-            show(&memory).unwrap(),
-            [format!("v: tmpfs {AT} size=2097152 0777 group=5")]
-        );
+        assert_eq!(show(&memory).unwrap(), [format!("v: tmpfs {AT} size=2097152 0777 group=5")]);
         memory.spec.containers[0].resources.memory_limit = Some(1 << 20);
-        assert_eq!(
-            show(&memory).unwrap(),
-            [format!("v: tmpfs {AT} size=1048576 0777 group=5")]
-        );
+        assert_eq!(show(&memory).unwrap(), [format!("v: tmpfs {AT} size=1048576 0777 group=5")]);
     }
 
     #[test]
     fn a_path_of_the_host_is_checked_in_place() {
-        let pod = pod(VolumeSource::HostPath {
-            path: "/srv".to_owned(),
-            kind: HostPathKind::Socket,
-        });
+        let pod = pod(VolumeSource::HostPath { path: "/srv".to_owned(), kind: HostPathKind::Socket });
         assert_eq!(show(&pod).unwrap(), ["v: host path /srv Socket"]);
     }
 
     #[test]
     fn secrets_are_kept_in_memory() {
         let config = pod(VolumeSource::ConfigMap(object("cm", &[], false)));
-        let expected = [
-            format!("v: directory {AT} 0777"),
-            format!("v: files {AT}: a 0644 b 0644"),
-        ];
+        let expected = [format!("v: directory {AT} 0777"), format!("v: files {AT}: a 0644 b 0644")];
         assert_eq!(show(&config).unwrap(), expected);
-        let secret = pod(VolumeSource::Secret(object(
-            "s",
-            &[("b", "x/y", Some(0o400))],
-            false,
-        )));
-        let expected = [
-            format!("v: tmpfs {AT} size=default 1777"),
-            format!("v: files {AT}: x/y 0400"),
-        ];
+        let secret = pod(VolumeSource::Secret(object("s", &[("b", "x/y", Some(0o400))], false)));
+        let expected = [format!("v: tmpfs {AT} size=default 1777"), format!("v: files {AT}: x/y 0400")];
         assert_eq!(show(&secret).unwrap(), expected);
         let steps = plan(&secret, &fixture::layout(), &sources(), &fixture::host()).unwrap();
-        assert!(
-            format!("{steps:?}").contains("content: 1 bytes"),
-            "a secret is not shown"
-        );
+        assert!(format!("{steps:?}").contains("content: 1 bytes"), "a secret is not shown");
     }
 
     #[test]
@@ -344,57 +254,36 @@ mod tests {
         let prefix = "MountVolume.SetUp failed for volume \"v\" : ";
         let missing = [("c", "c", None)];
         let cases = [
-            (
-                VolumeSource::ConfigMap(object("no", &[], false)),
-                "configmap \"no\" not found",
-            ),
-            (
-                VolumeSource::Secret(object("no", &[], false)),
-                "secret \"no\" not found",
-            ),
+            (VolumeSource::ConfigMap(object("no", &[], false)), "configmap \"no\" not found"),
+            (VolumeSource::Secret(object("no", &[], false)), "secret \"no\" not found"),
             (
                 VolumeSource::ConfigMap(object("cm", &missing, false)),
                 "configmap references non-existent config key: c",
             ),
-            (
-                VolumeSource::Secret(object("s", &missing, false)),
-                "references non-existent secret key: c",
-            ),
+            (VolumeSource::Secret(object("s", &missing, false)), "references non-existent secret key: c"),
         ];
         for (source, expected) in cases {
             assert_eq!(show(&pod(source)).unwrap_err(), format!("{prefix}{expected}"));
         }
         for source in [object("no", &[], true), object("cm", &missing, true)] {
-            assert_eq!(
-                show(&pod(VolumeSource::ConfigMap(source))).unwrap()[1],
-                format!("v: files {AT}:")
-            );
+            assert_eq!(show(&pod(VolumeSource::ConfigMap(source))).unwrap()[1], format!("v: files {AT}:"));
         }
     }
 
     #[test]
     fn sources_are_projected_into_one_directory_without_clashes() {
-        let field = DownwardItem {
-            path: "meta/name".to_owned(),
-            value: EnvValue::Field(FieldRef::Name),
-            mode: None,
-        };
+        let field =
+            DownwardItem { path: "meta/name".to_owned(), value: EnvValue::Field(FieldRef::Name), mode: None };
         let with = |second| {
             let sources = vec![
                 ProjectedSource::ConfigMap(object("cm", &[("a", "a", None)], false)),
                 second,
                 ProjectedSource::DownwardApi(vec![field.clone()]),
             ];
-            pod(VolumeSource::Projected {
-                sources,
-                default_mode: 0o440,
-            })
+            pod(VolumeSource::Projected { sources, default_mode: 0o440 })
         };
         let good = with(ProjectedSource::Secret(object("s", &[("b", "b", None)], false)));
-        assert_eq!(
-            show(&good).unwrap()[1],
-            format!("v: files {AT}: a 0440 b 0440 meta/name 0440")
-        );
+        assert_eq!(show(&good).unwrap()[1], format!("v: files {AT}: a 0440 b 0440 meta/name 0440"));
         for path in ["a", "a/b", "meta", "../x", "/x", "x/../y"] {
             let bad = with(ProjectedSource::Secret(object("s", &[("b", path, None)], false)));
             assert!(show(&bad).is_err(), "{path}");

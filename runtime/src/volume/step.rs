@@ -152,10 +152,7 @@ impl Step {
     /// Binds a part of a volume.
     #[must_use]
     pub fn sub_path(volume: &str, root: PathBuf, path: String, target: PathBuf) -> Self {
-        Self {
-            volume: volume.to_owned(),
-            action: Action::SubPath { root, path, target },
-        }
+        Self { volume: volume.to_owned(), action: Action::SubPath { root, path, target } }
     }
 }
 
@@ -166,26 +163,14 @@ impl std::fmt::Display for Step {
             Action::Directory { path, mode, group } => {
                 write!(out, "directory {} {mode:04o}{}", path.display(), Group(*group))
             }
-            Action::Tmpfs {
-                path,
-                size,
-                mode,
-                group,
-            } => {
+            Action::Tmpfs { path, size, mode, group } => {
                 let size = size.map_or_else(|| "default".to_owned(), |size| size.to_string());
-                write!(
-                    out,
-                    "tmpfs {} size={size} {mode:04o}{}",
-                    path.display(),
-                    Group(*group)
-                )
+                write!(out, "tmpfs {} size={size} {mode:04o}{}", path.display(), Group(*group))
             }
             Action::HostPath { path, kind } => write!(out, "host path {} {kind:?}", path.display()),
             Action::Files { path, files, group } => {
                 write!(out, "files {}{}:", path.display(), Group(*group))?;
-                files
-                    .iter()
-                    .try_for_each(|file| write!(out, " {} {:04o}", file.path, file.mode))
+                files.iter().try_for_each(|file| write!(out, " {} {:04o}", file.path, file.mode))
             }
             Action::SubPath { root, path, target } => {
                 write!(out, "bind {} of {} to {}", path, root.display(), target.display())
@@ -218,8 +203,5 @@ pub fn directory(volume: &Volume, layout: &PodLayout) -> PathBuf {
 /// Where the `subPath` of one of an instance's mounts is bound.
 #[must_use]
 pub fn sub_path_target(layout: &PodLayout, instance: &InstanceId, index: usize) -> PathBuf {
-    layout
-        .sub_paths()
-        .join(instance.to_string())
-        .join(index.to_string())
+    layout.sub_paths().join(instance.to_string()).join(index.to_string())
 }

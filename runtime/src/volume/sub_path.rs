@@ -25,10 +25,7 @@ pub(super) fn bind(root: &Path, path: &str, target: &Path) -> Result<(), Failed>
     let root_fd = rustix::fs::open(root, flags, Mode::empty()).map_err(failed("open", root))?;
     let part = open_or_make(root_fd.as_fd(), path).map_err(failed("open subPath", root.join(path)))?;
     let found = rustix::fs::fstat(&part).map_err(failed("stat", root.join(path)))?;
-    place(
-        target,
-        FileType::from_raw_mode(found.st_mode) == FileType::Directory,
-    )?;
+    place(target, FileType::from_raw_mode(found.st_mode) == FileType::Directory)?;
     let clone = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH
@@ -88,11 +85,7 @@ fn make(parent: BorrowedFd<'_>, name: &str, mode: Mode) -> Result<(), Errno> {
 /// Makes the empty directory or file that the part is mounted on.
 fn place(target: &Path, directory: bool) -> Result<(), Failed> {
     if let Some(parent) = target.parent() {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(parent)
-            .map_err(failed("mkdir", parent))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed("mkdir", parent))?;
     }
     // What an earlier try of the same instance left.
     while std::fs::symlink_metadata(target).is_ok()
@@ -103,16 +96,9 @@ fn place(target: &Path, directory: bool) -> Result<(), Failed> {
     }
     super::remove::tree(target)?;
     if directory {
-        DirBuilder::new()
-            .mode(0o700)
-            .create(target)
-            .map_err(failed("mkdir", target))
+        DirBuilder::new().mode(0o700).create(target).map_err(failed("mkdir", target))
     } else {
-        let made = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(target);
+        let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(target);
         made.map(drop).map_err(failed("create", target))
     }
 }

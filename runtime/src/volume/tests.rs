@@ -19,10 +19,7 @@ fn in_mount_namespace(name: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
-    let usable = Command::new("unshare")
-        .args(["-m", "true"])
-        .output()
-        .is_ok_and(|out| out.status.success());
+    let usable = Command::new("unshare").args(["-m", "true"]).output().is_ok_and(|out| out.status.success());
     if !usable {
         eprintln!("skipped: a mount namespace cannot be made here (unshare -m)");
         return false;
@@ -46,26 +43,15 @@ fn layout(root: &tempfile::TempDir) -> PodLayout {
 }
 
 fn run(action: Action) -> Result<(), String> {
-    let steps = vec![Step {
-        volume: "v".to_owned(),
-        action,
-    }];
-    up(&TaskInput::Steps(UpInput {
-        now: Timestamp::UNIX_EPOCH,
-        steps,
-    }))
-    .map_err(|error| {
+    let steps = vec![Step { volume: "v".to_owned(), action }];
+    up(&TaskInput::Steps(UpInput { now: Timestamp::UNIX_EPOCH, steps })).map_err(|error| {
         assert_eq!(error.volume, "v");
         error.message
     })
 }
 
 fn file(path: &str, mode: u32, text: &str) -> File {
-    File {
-        path: path.to_owned(),
-        mode,
-        content: Content::new(text.as_bytes()),
-    }
+    File { path: path.to_owned(), mode, content: Content::new(text.as_bytes()) }
 }
 
 fn mode(path: &Path) -> u32 {
@@ -85,13 +71,7 @@ fn names(path: &Path) -> Vec<String> {
 fn a_directory_is_open_to_all_and_made_once() {
     let root = tempfile::tempdir().unwrap();
     let path = layout(&root).volumes().join("v");
-    let make = || {
-        run(Action::Directory {
-            path: path.clone(),
-            mode: 0o777,
-            group: None,
-        })
-    };
+    let make = || run(Action::Directory { path: path.clone(), mode: 0o777, group: None });
     make().unwrap();
     assert_eq!(mode(&path), 0o777);
     std::fs::write(path.join("kept"), "x").unwrap();
@@ -104,16 +84,8 @@ fn a_directory_is_open_to_all_and_made_once() {
 fn a_group_owns_what_is_made_in_its_directory() {
     let root = tempfile::tempdir().unwrap();
     let path = layout(&root).volumes().join("v");
-    run(Action::Directory {
-        path: path.clone(),
-        mode: 0o777,
-        group: Some(2000),
-    })
-    .unwrap();
-    assert_eq!(
-        (mode(&path), std::fs::metadata(&path).unwrap().gid()),
-        (0o2777, 2000)
-    );
+    run(Action::Directory { path: path.clone(), mode: 0o777, group: Some(2000) }).unwrap();
+    assert_eq!((mode(&path), std::fs::metadata(&path).unwrap().gid()), (0o2777, 2000));
     std::fs::write(path.join("new"), "").unwrap();
     assert_eq!(std::fs::metadata(path.join("new")).unwrap().gid(), 2000);
 }
@@ -123,12 +95,7 @@ fn a_half_made_directory_of_a_crash_is_finished() {
     let root = tempfile::tempdir().unwrap();
     let path = layout(&root).volumes().join("v");
     std::fs::create_dir_all(path.with_file_name(".v.new")).unwrap();
-    run(Action::Directory {
-        path: path.clone(),
-        mode: 0o777,
-        group: None,
-    })
-    .unwrap();
+    run(Action::Directory { path: path.clone(), mode: 0o777, group: None }).unwrap();
     assert_eq!(names(path.parent().unwrap()), ["v"]);
 }
 
@@ -171,49 +138,23 @@ fn paths_of_the_host_are_checked_in_the_words_of_the_kubelet() {
         let expected = format!("hostPath type check failed: {} is not a {wanted}", path.display());
         assert_eq!(run(Action::HostPath { path, kind }), Err(expected));
     }
-    let error = run(Action::HostPath {
-        path: at("file/below"),
-        kind: Check::DirectoryOrCreate,
-    })
-    .unwrap_err();
-    assert!(
-        error.starts_with("mkdir ") && error.contains("file/below: Not a directory"),
-        "{error}"
-    );
+    let error = run(Action::HostPath { path: at("file/below"), kind: Check::DirectoryOrCreate }).unwrap_err();
+    assert!(error.starts_with("mkdir ") && error.contains("file/below: Not a directory"), "{error}");
 }
 
 #[test]
 fn files_change_all_at_once() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().to_owned();
-    let write = |files: Vec<File>| {
-        run(Action::Files {
-            path: path.clone(),
-            files,
-            group: None,
-        })
-    };
-    write(vec![
-        file("a", 0o644, "1"),
-        file("x/y", 0o400, "2"),
-        file("x/z", 0o444, "3"),
-    ])
-    .unwrap();
+    let write = |files: Vec<File>| run(Action::Files { path: path.clone(), files, group: None });
+    write(vec![file("a", 0o644, "1"), file("x/y", 0o400, "2"), file("x/z", 0o444, "3")]).unwrap();
     assert_eq!(names(&path), ["..1970_01_01_00_00_00.0", "..data", "a", "x"]);
     assert_eq!(std::fs::read_link(path.join("a")).unwrap(), Path::new("..data/a"));
-    assert_eq!(
-        std::fs::read_link(path.join("..data")).unwrap(),
-        Path::new("..1970_01_01_00_00_00.0")
-    );
+    assert_eq!(std::fs::read_link(path.join("..data")).unwrap(), Path::new("..1970_01_01_00_00_00.0"));
     assert_eq!(std::fs::read_to_string(path.join("x/y")).unwrap(), "2");
     assert_eq!((mode(&path.join("a")), mode(&path.join("x/y"))), (0o644, 0o400));
     // The same again changes nothing; something else replaces all.
-    write(vec![
-        file("a", 0o644, "1"),
-        file("x/y", 0o400, "2"),
-        file("x/z", 0o444, "3"),
-    ])
-    .unwrap();
+    write(vec![file("a", 0o644, "1"), file("x/y", 0o400, "2"), file("x/z", 0o444, "3")]).unwrap();
     assert_eq!(names(&path)[0], "..1970_01_01_00_00_00.0");
     write(vec![file("a", 0o600, "1"), file("b", 0o644, "4")]).unwrap();
     assert_eq!(names(&path), ["..1970_01_01_00_00_00.1", "..data", "a", "b"]);
@@ -227,12 +168,7 @@ fn files_of_a_crash_are_cleaned_up() {
     std::fs::create_dir(path.join("..1970_01_01_00_00_00.0")).unwrap();
     std::fs::write(path.join("..1970_01_01_00_00_00.0/half"), "").unwrap();
     symlink("nowhere", path.join("..data_tmp")).unwrap();
-    run(Action::Files {
-        path: path.clone(),
-        files: vec![file("a", 0o644, "1")],
-        group: Some(7),
-    })
-    .unwrap();
+    run(Action::Files { path: path.clone(), files: vec![file("a", 0o644, "1")], group: Some(7) }).unwrap();
     assert_eq!(names(&path), ["..1970_01_01_00_00_00.1", "..data", "a"]);
     let made = std::fs::metadata(path.join("a")).unwrap();
     assert_eq!((made.gid(), made.mode() & 0o777), (7, 0o644));
@@ -242,16 +178,9 @@ fn files_of_a_crash_are_cleaned_up() {
 fn a_secret_is_readable_for_the_pods_group() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().to_owned();
-    run(Action::Files {
-        path: path.clone(),
-        files: vec![file("d/key", 0o400, "s")],
-        group: Some(7),
-    })
-    .unwrap();
-    assert_eq!(
-        (mode(&path.join("d/key")), mode(&path.join("d"))),
-        (0o440, 0o2775)
-    );
+    run(Action::Files { path: path.clone(), files: vec![file("d/key", 0o400, "s")], group: Some(7) })
+        .unwrap();
+    assert_eq!((mode(&path.join("d/key")), mode(&path.join("d"))), (0o440, 0o2775));
 }
 
 #[test]
@@ -270,21 +199,12 @@ fn removal_does_not_follow_links_and_knows_no_depth() {
         symlink(&outside, deep.join("link")).unwrap();
     }
     symlink(&outside, directory.join("link")).unwrap();
-    down(&DownInput {
-        directories: vec![directory.clone()],
-    })
-    .unwrap();
+    down(&DownInput { directories: vec![directory.clone()] }).unwrap();
     assert!(!directory.exists() && outside.join("precious").exists());
     // Repeated, and through a link in its place.
-    down(&DownInput {
-        directories: vec![directory.clone()],
-    })
-    .unwrap();
+    down(&DownInput { directories: vec![directory.clone()] }).unwrap();
     symlink(&outside, &directory).unwrap();
-    down(&DownInput {
-        directories: vec![directory.clone()],
-    })
-    .unwrap();
+    down(&DownInput { directories: vec![directory.clone()] }).unwrap();
     assert!(directory.symlink_metadata().is_err() && outside.join("precious").exists());
 }
 
@@ -299,18 +219,9 @@ fn large_inputs_go_by_file() {
             files: vec![file("k", 0o600, text)],
             group: None,
         };
-        UpInput {
-            now: Timestamp::UNIX_EPOCH,
-            steps: vec![Step {
-                volume: "v".to_owned(),
-                action,
-            }],
-        }
+        UpInput { now: Timestamp::UNIX_EPOCH, steps: vec![Step { volume: "v".to_owned(), action }] }
     };
-    assert!(matches!(
-        task_input(&layout, "volumes", steps("x")).unwrap(),
-        TaskInput::Steps(_)
-    ));
+    assert!(matches!(task_input(&layout, "volumes", steps("x")).unwrap(), TaskInput::Steps(_)));
     let text = "x".repeat(1 << 20);
     let input = task_input(&layout, "volumes", steps(&text)).unwrap();
     let json = serde_json::to_string(&input).unwrap();
@@ -318,10 +229,7 @@ fn large_inputs_go_by_file() {
     let path = layout.dir().join(".volumes.json");
     assert_eq!(mode(&path), 0o600);
     up(&serde_json::from_str(&json).unwrap()).unwrap();
-    assert_eq!(
-        std::fs::read_to_string(layout.volumes().join("v/k")).unwrap(),
-        text
-    );
+    assert_eq!(std::fs::read_to_string(layout.volumes().join("v/k")).unwrap(), text);
     assert!(!path.exists());
 }
 
@@ -333,21 +241,11 @@ fn a_tmpfs_has_its_size_and_is_mounted_once() {
     let root = tempfile::tempdir().unwrap();
     let layout = layout(&root);
     let path = layout.volumes().join("v");
-    let make = || {
-        run(Action::Tmpfs {
-            path: path.clone(),
-            size: Some(1 << 20),
-            mode: 0o777,
-            group: Some(9),
-        })
-    };
+    let make = || run(Action::Tmpfs { path: path.clone(), size: Some(1 << 20), mode: 0o777, group: Some(9) });
     make().unwrap();
     std::fs::write(path.join("kept"), "x").unwrap();
     make().unwrap();
-    assert_eq!(
-        (mode(&path), std::fs::metadata(&path).unwrap().gid()),
-        (0o2777, 9)
-    );
+    assert_eq!((mode(&path), std::fs::metadata(&path).unwrap().gid()), (0o2777, 9));
     let found = rustix::fs::statvfs(&path).unwrap();
     assert_eq!(found.f_blocks * found.f_frsize, 1 << 20);
     assert!(std::fs::write(path.join("big"), vec![0; 2 << 20]).is_err());
@@ -371,10 +269,7 @@ fn removal_refuses_to_cross_a_mount() {
     assert!(outside.join("precious").exists());
     // The task itself unmounts first.
     let tree = root.path().canonicalize().unwrap().join("tree");
-    down(&DownInput {
-        directories: vec![tree.clone()],
-    })
-    .unwrap();
+    down(&DownInput { directories: vec![tree.clone()] }).unwrap();
     assert!(!tree.exists() && outside.join("precious").exists());
 }
 
@@ -386,12 +281,7 @@ fn a_part_of_a_volume_stays_inside_it() {
     let root = tempfile::tempdir().unwrap();
     let layout = layout(&root);
     let volume = layout.volumes().join("v");
-    run(Action::Directory {
-        path: volume.clone(),
-        mode: 0o777,
-        group: None,
-    })
-    .unwrap();
+    run(Action::Directory { path: volume.clone(), mode: 0o777, group: None }).unwrap();
     let outside = root.path().join("outside");
     std::fs::create_dir(&outside).unwrap();
     std::fs::write(outside.join("precious"), "x").unwrap();
@@ -399,11 +289,7 @@ fn a_part_of_a_volume_stays_inside_it() {
     symlink("../../../../outside", volume.join("relative")).unwrap();
     let target = layout.sub_paths().join("app.0/0");
     let bind = |path: &str| {
-        run(Action::SubPath {
-            root: volume.clone(),
-            path: path.to_owned(),
-            target: target.clone(),
-        })
+        run(Action::SubPath { root: volume.clone(), path: path.to_owned(), target: target.clone() })
     };
     // A link that leaves the volume is read as one inside it, where there is nothing.
     for path in ["absolute", "relative"] {
@@ -422,10 +308,7 @@ fn a_part_of_a_volume_stays_inside_it() {
     std::fs::write(volume.join("file"), "2").unwrap();
     bind("file").unwrap();
     assert_eq!(std::fs::read_to_string(&target).unwrap(), "2");
-    let instance = hull_shim::wire::InstanceId {
-        container: "app".to_owned(),
-        attempt: 0,
-    };
+    let instance = hull_shim::wire::InstanceId { container: "app".to_owned(), attempt: 0 };
     down(&of_instance(&layout, &instance)).unwrap();
     assert!(names(&layout.sub_paths()).is_empty() && volume.join("file").exists());
     down(&all(&layout)).unwrap();

@@ -49,11 +49,7 @@ pub fn task_input(layout: &PodLayout, name: &str, input: UpInput) -> io::Result<
     }
     let path = layout.dir().join(format!(".{name}.json"));
     remove_file(&path)?;
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&path)?;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
     io::Write::write_all(&mut file, &text)?;
     Ok(TaskInput::File(path))
 }
@@ -73,25 +69,19 @@ pub fn up(input: &TaskInput) -> Result<(), Error> {
     match input {
         TaskInput::Steps(input) => carry_out(input),
         TaskInput::File(path) => {
-            let text = std::fs::read(path)
-                .map_err(failed("read", path))
-                .map_err(|error| Error::new("", error))?;
+            let text =
+                std::fs::read(path).map_err(failed("read", path)).map_err(|error| Error::new("", error))?;
             let input = serde_json::from_slice(&text)
                 .map_err(|error| Error::new("", format!("read {}: {error}", path.display())))?;
             carry_out(&input)?;
-            remove_file(path)
-                .map_err(failed("remove", path))
-                .map_err(|error| Error::new("", error))
+            remove_file(path).map_err(failed("remove", path)).map_err(|error| Error::new("", error))
         }
     }
 }
 
 fn carry_out(input: &UpInput) -> Result<(), Error> {
     input.steps.iter().try_for_each(|step| {
-        act(&step.action, input.now).map_err(|message| Error {
-            volume: step.volume.clone(),
-            message,
-        })
+        act(&step.action, input.now).map_err(|message| Error { volume: step.volume.clone(), message })
     })
 }
 
@@ -99,12 +89,7 @@ fn act(action: &Action, now: Timestamp) -> Result<(), String> {
     let text = |error: Failed| error.to_string();
     match action {
         Action::Directory { path, mode, group } => directory(path, *mode, *group).map_err(text),
-        Action::Tmpfs {
-            path,
-            size,
-            mode,
-            group,
-        } => tmpfs(path, *size, *mode, *group).map_err(text),
+        Action::Tmpfs { path, size, mode, group } => tmpfs(path, *size, *mode, *group).map_err(text),
         Action::HostPath { path, kind } => host_path(path, *kind),
         Action::Files { path, files, group } => files::write(path, files, *group, now).map_err(text),
         Action::SubPath { root, path, target } => sub_path::bind(root, path, target).map_err(text),
@@ -139,19 +124,12 @@ fn is_directory(path: &Path) -> bool {
 
 fn make_parent(path: &Path) -> Result<(), Failed> {
     let parent = path.parent().unwrap_or(Path::new("/"));
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(parent)
-        .map_err(failed("mkdir", parent))
+    DirBuilder::new().recursive(true).mode(0o755).create(parent).map_err(failed("mkdir", parent))
 }
 
 /// The name beside `path` under which it is prepared. No volume has a name with a dot.
 fn draft(path: &Path) -> PathBuf {
-    let name = path
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default();
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     path.with_file_name(format!(".{name}.new"))
 }
 
@@ -189,13 +167,7 @@ pub(super) fn is_mount_point(path: &Path) -> io::Result<bool> {
     };
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let parent = rustix::fs::open(parent, flags | OFlags::DIRECTORY, Mode::empty())?;
-    match rustix::fs::openat2(
-        parent,
-        name,
-        flags | OFlags::NOFOLLOW,
-        Mode::empty(),
-        ResolveFlags::NO_XDEV,
-    ) {
+    match rustix::fs::openat2(parent, name, flags | OFlags::NOFOLLOW, Mode::empty(), ResolveFlags::NO_XDEV) {
         Ok(_) => Ok(false),
         Err(rustix::io::Errno::XDEV) => Ok(true),
         Err(error) => Err(error.into()),
@@ -213,34 +185,21 @@ fn host_path(path: &Path, kind: Check) -> Result<(), String> {
         Check::DirectoryOrCreate | Check::Directory => (found.is_some_and(|kind| kind.is_dir()), "directory"),
         Check::FileOrCreate | Check::File => (found.is_some_and(|kind| kind.is_file()), "file"),
         Check::Socket => (found.is_some_and(|kind| kind.is_socket()), "socket file"),
-        Check::CharDevice => (
-            found.is_some_and(|kind| kind.is_char_device()),
-            "character device",
-        ),
+        Check::CharDevice => (found.is_some_and(|kind| kind.is_char_device()), "character device"),
         Check::BlockDevice => (found.is_some_and(|kind| kind.is_block_device()), "block device"),
     };
     let path = path.display();
-    if fits {
-        Ok(())
-    } else {
-        Err(format!("hostPath type check failed: {path} is not a {wanted}"))
-    }
+    if fits { Ok(()) } else { Err(format!("hostPath type check failed: {path} is not a {wanted}")) }
 }
 
 /// Without a type a missing path becomes a directory, as the runtimes behind the kubelet do it.
 fn make_host_path(path: &Path, kind: Check) -> Result<(), Failed> {
     match kind {
-        Check::Unset | Check::DirectoryOrCreate => DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(path)
-            .map_err(failed("mkdir", path)),
+        Check::Unset | Check::DirectoryOrCreate => {
+            DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(failed("mkdir", path))
+        }
         Check::FileOrCreate => {
-            let file = std::fs::OpenOptions::new()
-                .append(true)
-                .create(true)
-                .mode(0o644)
-                .open(path);
+            let file = std::fs::OpenOptions::new().append(true).create(true).mode(0o644).open(path);
             file.map(drop).map_err(failed("open", path))
         }
         Check::Directory | Check::File | Check::Socket | Check::CharDevice | Check::BlockDevice => Ok(()),

@@ -27,11 +27,7 @@ impl PodRef {
     /// The path of the pod in its API, with a subresource such as `/log`.
     #[must_use]
     pub fn path(&self, subresource: &str) -> String {
-        format!(
-            "{}/{}{subresource}",
-            self.collection("pods"),
-            query::encode(&self.name)
-        )
+        format!("{}/{}{subresource}", self.collection("pods"), query::encode(&self.name))
     }
 
     /// The path of a collection in the pod's namespace.
@@ -49,11 +45,9 @@ impl Client {
     pub fn find(&self, namespace: &str, name: &str) -> Result<Option<PodRef>> {
         let link = self.layout().name_link(namespace, name);
         match self.resolve(&link) {
-            Ok(uid) => Ok(uid.map(|uid| PodRef {
-                namespace: namespace.to_owned(),
-                name: name.to_owned(),
-                uid,
-            })),
+            Ok(uid) => {
+                Ok(uid.map(|uid| PodRef { namespace: namespace.to_owned(), name: name.to_owned(), uid }))
+            }
             Err(source) => Err(Error::Read { path: link, source }),
         }
     }
@@ -83,12 +77,7 @@ impl Client {
     /// The uid that a name link points to; none if there is no link or no such pod any more.
     fn resolve(&self, link: &Path) -> io::Result<Option<String>> {
         let target = match std::fs::read_link(link) {
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                ) =>
-            {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 return Ok(None);
             }
             other => other?,
@@ -112,10 +101,7 @@ fn entries(directory: &Path) -> Result<Vec<String>> {
     };
     match read() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        other => other.map_err(|source| Error::Read {
-            path: directory.to_owned(),
-            source,
-        }),
+        other => other.map_err(|source| Error::Read { path: directory.to_owned(), source }),
     }
 }
 
@@ -130,11 +116,8 @@ mod tests {
         let layout = Layout::new(Some(root.path().to_owned()));
         let client = Client::new(layout.clone());
         assert_eq!(client.list(None).unwrap(), []);
-        for (namespace, name, uid) in [
-            ("default", "web", "1"),
-            ("default", "db", "2"),
-            ("other", "web", "3"),
-        ] {
+        for (namespace, name, uid) in [("default", "web", "1"), ("default", "db", "2"), ("other", "web", "3")]
+        {
             std::fs::create_dir_all(layout.pod(uid).dir()).unwrap();
             let link = layout.name_link(namespace, name);
             std::fs::create_dir_all(link.parent().unwrap()).unwrap();

@@ -81,27 +81,15 @@ pub fn start(layout: &Layout, uid: &str) -> Result<Started, Error> {
         command.arg("--root").arg(root);
     }
     command.args(["pod", "--uid", uid, "--ready-fd", &ready.as_raw_fd().to_string()]);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .current_dir("/");
-    let child = command
-        .spawn()
-        .map_err(|source| Error::Execute { program, source })?;
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
+    let child = command.spawn().map_err(|source| Error::Execute { program, source })?;
     rustix::io::ioctl_fionbio(&report, true).map_err(|error| Error::Prepare(error.into()))?;
-    Ok(Started {
-        child,
-        report,
-        said: Vec::new(),
-    })
+    Ok(Started { child, report, said: Vec::new() })
 }
 
 /// A program installed beside this one, or else found in `PATH`.
 fn beside_this(name: &str) -> PathBuf {
-    let here = std::env::current_exe()
-        .ok()
-        .and_then(|path| Some(path.parent()?.join(name)));
+    let here = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.join(name)));
     here.filter(|path| path.is_file()).unwrap_or_else(|| name.into())
 }
 
@@ -145,13 +133,11 @@ impl Started {
         // Whoever held the pipe has closed it: everything is said.
         match self.said.split_first() {
             Some((b'1', _)) => Ok(()),
-            Some((b'0', reason)) => Err(Error::Refused {
-                message: String::from_utf8_lossy(reason).trim().to_owned(),
-            }),
+            Some((b'0', reason)) => {
+                Err(Error::Refused { message: String::from_utf8_lossy(reason).trim().to_owned() })
+            }
             _ if ended.is_none() => Ok(()),
-            _ => Err(Error::Ended {
-                log: layout.pod(uid).diagnostics(),
-            }),
+            _ => Err(Error::Ended { log: layout.pod(uid).diagnostics() }),
         }
     }
 }
@@ -189,8 +175,5 @@ fn shim_lives(layout: &Layout, uid: &str) -> bool {
     let Ok(file) = std::fs::File::open(layout.pod(uid).shim_lock()) else {
         return false;
     };
-    matches!(
-        flock(&file, FlockOperation::NonBlockingLockShared),
-        Err(rustix::io::Errno::WOULDBLOCK)
-    )
+    matches!(flock(&file, FlockOperation::NonBlockingLockShared), Err(rustix::io::Errno::WOULDBLOCK))
 }

@@ -19,10 +19,7 @@ pub struct Lines {
 
 impl Lines {
     pub(super) fn new(reply: Reply) -> Self {
-        Self {
-            reply,
-            buffer: Vec::new(),
-        }
+        Self { reply, buffer: Vec::new() }
     }
 
     /// The next document; none when the server ended the watch.
@@ -34,10 +31,9 @@ impl Lines {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
                 let value = serde_json::from_slice(&line);
-                return value.map(Some).map_err(|source| Error::NotJson {
-                    pod: self.reply.pod.clone(),
-                    source,
-                });
+                return value
+                    .map(Some)
+                    .map_err(|source| Error::NotJson { pod: self.reply.pod.clone(), source });
             }
             match self.reply.piece().await? {
                 Some(piece) => self.buffer.extend_from_slice(&piece),
@@ -83,10 +79,7 @@ impl Follower {
         let (sender, updates) = mpsc::channel(16);
         let mut tasks = JoinSet::new();
         tasks.spawn(discover(client.clone(), subject, sender));
-        Self {
-            updates,
-            _tasks: tasks,
-        }
+        Self { updates, _tasks: tasks }
     }
 
     /// Follows one pod, whose end ends this.
@@ -101,10 +94,7 @@ impl Follower {
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(follow(client.clone(), pod.clone(), subject, sender));
-        Self {
-            updates,
-            _tasks: tasks,
-        }
+        Self { updates, _tasks: tasks }
     }
 
     /// The next update; none when nothing more can come. Cancel-safe.
@@ -161,11 +151,7 @@ fn observe(watch: &Watch, client: &Client, subject: &Subject) {
         Some(namespace) => directories.push(names.join(namespace)),
         None => {
             let entries = std::fs::read_dir(&names).into_iter().flatten();
-            directories.extend(
-                entries
-                    .filter_map(std::result::Result::ok)
-                    .map(|entry| entry.path()),
-            );
+            directories.extend(entries.filter_map(std::result::Result::ok).map(|entry| entry.path()));
         }
     }
     for directory in directories {
@@ -214,13 +200,7 @@ struct Progress {
 impl Progress {
     /// The update as a reader is to see it; none if it brings nothing new.
     fn note(&mut self, mut update: Update) -> Option<Update> {
-        let text = |pointer| {
-            update
-                .object
-                .pointer(pointer)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-        };
+        let text = |pointer| update.object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         let version = text("/metadata/resourceVersion").parse().unwrap_or(0);
         let known = self.versions.insert(text("/metadata/name").to_owned(), version);
         if update.kind == "DELETED" {
@@ -250,10 +230,7 @@ async fn follow_once(
     while let Some(mut line) = lines.next().await? {
         let kind = line["type"].as_str().unwrap_or_default().to_owned();
         let gone = kind == "DELETED" && subject.resource == "pods";
-        let update = progress.note(Update {
-            kind,
-            object: line["object"].take(),
-        });
+        let update = progress.note(Update { kind, object: line["object"].take() });
         if let Some(update) = update
             && sender.send(Ok(update)).await.is_err()
         {

@@ -23,11 +23,7 @@ fn parse(line: &[u8]) -> Option<Line<'_>> {
         b"F" => false,
         _ => return None,
     };
-    matches!(stream, b"stdout" | b"stderr").then_some(Line {
-        time,
-        partial,
-        content,
-    })
+    matches!(stream, b"stdout" | b"stderr").then_some(Line { time, partial, content })
 }
 
 /// Turns log lines into what a reader sees.
@@ -42,12 +38,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(since: Option<Timestamp>, timestamps: bool, limit: Option<u64>) -> Self {
-        Self {
-            since,
-            timestamps,
-            remaining: limit,
-            at_line_start: true,
-        }
+        Self { since, timestamps, remaining: limit, at_line_start: true }
     }
 
     /// Converts complete lines; the second value is false once the byte limit is reached.

@@ -21,10 +21,7 @@ impl Reader {
     pub(super) fn open(path: &Path, tail: Option<usize>) -> io::Result<Self> {
         let mut file = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Self {
-                    file: None,
-                    rest: Vec::new(),
-                });
+                return Ok(Self { file: None, rest: Vec::new() });
             }
             other => other?,
         };
@@ -32,10 +29,7 @@ impl Reader {
             let start = start_of_last(&mut file, lines)?;
             file.seek(SeekFrom::Start(start))?;
         }
-        Ok(Self {
-            file: Some(file),
-            rest: Vec::new(),
-        })
+        Ok(Self { file: Some(file), rest: Vec::new() })
     }
 
     /// The next complete lines; none at the end of what is written.
@@ -122,11 +116,7 @@ mod tests {
         std::fs::write(&path, lines.concat()).unwrap();
         for tail in [0, 1, 5, 9_999, 10_000, 20_000] {
             let text = all(&mut Reader::open(&path, Some(tail)).unwrap());
-            assert_eq!(
-                text,
-                lines[lines.len().saturating_sub(tail)..].concat(),
-                "{tail} lines"
-            );
+            assert_eq!(text, lines[lines.len().saturating_sub(tail)..].concat(), "{tail} lines");
         }
         assert_eq!(all(&mut Reader::open(&path, None).unwrap()), lines.concat());
     }

@@ -32,19 +32,11 @@ impl<'a> Reader<'a> {
             self.blanks();
             if self.word("end") {
                 self.close()?;
-                return if in_range {
-                    Ok(parts)
-                } else {
-                    Err("not in range, nothing to end".to_owned())
-                };
+                return if in_range { Ok(parts) } else { Err("not in range, nothing to end".to_owned()) };
             }
             parts.push(self.expression()?);
         }
-        if in_range {
-            Err("unexpected end of input in a range".to_owned())
-        } else {
-            Ok(parts)
-        }
+        if in_range { Err("unexpected end of input in a range".to_owned()) } else { Ok(parts) }
     }
 
     /// What stands in braces, with the closing one.
@@ -97,11 +89,7 @@ impl<'a> Reader<'a> {
         }
         loop {
             if self.take("..") {
-                steps.push(if self.take("*") {
-                    Step::Deep(None)
-                } else {
-                    Step::Deep(Some(self.name()?))
-                });
+                steps.push(if self.take("*") { Step::Deep(None) } else { Step::Deep(Some(self.name()?)) });
             } else if self.take(".*") {
                 steps.push(Step::All);
             } else if self.take(".") {
@@ -131,11 +119,7 @@ impl<'a> Reader<'a> {
             }
         };
         self.rest = &self.rest[end..];
-        if name.is_empty() {
-            Err(format!("a name is missing before {:?}", self.rest))
-        } else {
-            Ok(name)
-        }
+        if name.is_empty() { Err(format!("a name is missing before {:?}", self.rest)) } else { Ok(name) }
     }
 
     /// What stands in brackets, with the closing one.
@@ -156,11 +140,7 @@ impl<'a> Reader<'a> {
             self.position()?
         };
         self.blanks();
-        if self.take("]") {
-            Ok(step)
-        } else {
-            Err("unterminated array".to_owned())
-        }
+        if self.take("]") { Ok(step) } else { Err("unterminated array".to_owned()) }
     }
 
     fn position(&mut self) -> Result<Step> {
@@ -177,16 +157,11 @@ impl<'a> Reader<'a> {
         if text.is_empty() {
             return Ok(None);
         }
-        text.parse()
-            .map(Some)
-            .map_err(|_| format!("invalid array index {text:?}"))
+        text.parse().map(Some).map_err(|_| format!("invalid array index {text:?}"))
     }
 
     fn digits(&mut self) -> &'a str {
-        let end = self
-            .rest
-            .find(|c: char| !c.is_ascii_digit() && c != '-')
-            .unwrap_or(self.rest.len());
+        let end = self.rest.find(|c: char| !c.is_ascii_digit() && c != '-').unwrap_or(self.rest.len());
         let (digits, rest) = self.rest.split_at(end);
         self.rest = rest;
         digits
@@ -201,10 +176,7 @@ impl<'a> Reader<'a> {
         }
         let comparison = self.comparison()?;
         self.blanks();
-        Ok(Filter {
-            left,
-            test: Some((comparison, self.operand()?)),
-        })
+        Ok(Filter { left, test: Some((comparison, self.operand()?)) })
     }
 
     fn comparison(&mut self) -> Result<Comparison> {
@@ -233,9 +205,7 @@ impl<'a> Reader<'a> {
         let (literal, rest) = self.rest.split_at(end);
         self.rest = rest;
         let value = serde_json::from_str(literal);
-        value
-            .map(Operand::Literal)
-            .map_err(|_| format!("unrecognized literal {literal:?}"))
+        value.map(Operand::Literal).map_err(|_| format!("unrecognized literal {literal:?}"))
     }
 
     fn quoted(&mut self) -> Result<String> {

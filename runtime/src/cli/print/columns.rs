@@ -62,11 +62,7 @@ impl Aligner<'_> {
     }
 
     fn width(&mut self, column: usize, run: &[Vec<&str>]) -> usize {
-        let widest = run
-            .iter()
-            .map(|line| line[column].chars().count())
-            .max()
-            .unwrap_or(0);
+        let widest = run.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
         let width = self.style.least.max(widest + self.style.padding);
         if !self.remember {
             return width;
@@ -116,19 +112,13 @@ mod tests {
     #[test]
     fn an_inner_column_needs_the_outer_one() {
         let text = "a\tb\tc\nlonger\td\ne\tmuch longer\tf\n";
-        assert_eq!(
-            align(text, DESCRIBE, None),
-            "a       b  c\nlonger  d\ne       much longer  f\n"
-        );
+        assert_eq!(align(text, DESCRIBE, None), "a       b  c\nlonger  d\ne       much longer  f\n");
     }
 
     #[test]
     fn a_watch_remembers_widths() {
         let mut widths = Vec::new();
-        assert_eq!(
-            align("a-long-name\tx\n", TABLE, Some(&mut widths)),
-            "a-long-name   x\n"
-        );
+        assert_eq!(align("a-long-name\tx\n", TABLE, Some(&mut widths)), "a-long-name   x\n");
         assert_eq!(align("b\tx\n", TABLE, Some(&mut widths)), "b             x\n");
     }
 }

@@ -42,10 +42,7 @@ pub fn get_row(event: &Value, wide: bool, now: Timestamp) -> Row {
     let last = age::since(field::time(event, "/lastTimestamp"), now);
     let mut row = vec![last, text("/type"), text("/reason"), object];
     if wide {
-        let source = match (
-            field::text(event, "/source/component"),
-            field::text(event, "/source/host"),
-        ) {
+        let source = match (field::text(event, "/source/component"), field::text(event, "/source/host")) {
             (component, "") => component.to_owned(),
             (component, host) => format!("{component}, {host}"),
         };
@@ -75,18 +72,8 @@ pub fn header() -> Vec<&'static str> {
 #[must_use]
 pub fn row(event: &Value, now: Timestamp) -> Row {
     let text = |pointer| field::text(event, pointer).to_owned();
-    let object = format!(
-        "{}/{}",
-        text("/involvedObject/kind"),
-        text("/involvedObject/name")
-    );
-    vec![
-        seen(event, now),
-        text("/type"),
-        text("/reason"),
-        object,
-        text("/message").trim().to_owned(),
-    ]
+    let object = format!("{}/{}", text("/involvedObject/kind"), text("/involvedObject/name"));
+    vec![seen(event, now), text("/type"), text("/reason"), object, text("/message").trim().to_owned()]
 }
 
 /// How old an event is, with its count.
@@ -120,13 +107,7 @@ mod tests {
         let now = "2024-01-02T03:05:30Z".parse().unwrap();
         assert_eq!(
             row(&event(), now),
-            [
-                "5s (x6 over 90s)",
-                "Warning",
-                "BackOff",
-                "Pod/web",
-                "Back-off restarting"
-            ]
+            ["5s (x6 over 90s)", "Warning", "BackOff", "Pod/web", "Back-off restarting"]
         );
         assert_eq!(
             get_row(&event(), false, now),
@@ -136,14 +117,7 @@ mod tests {
         assert_eq!(wide.len(), get_header(true).len());
         assert_eq!(
             wide[4..],
-            [
-                "spec.containers{app}",
-                "kubelet, node1",
-                "Back-off restarting",
-                "90s",
-                "6",
-                "web.17"
-            ]
+            ["spec.containers{app}", "kubelet, node1", "Back-off restarting", "90s", "6", "web.17"]
         );
     }
 }

@@ -6,10 +6,7 @@ use serde_json::Value;
 /// The text at `pointer`; empty when there is none.
 #[must_use]
 pub fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object
-        .pointer(pointer)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// The text at `pointer`, or `<none>` when there is none or it is empty.
@@ -24,11 +21,7 @@ pub fn text_or_none<'a>(object: &'a Value, pointer: &str) -> &'a str {
 /// The list at `pointer`; empty when there is none.
 #[must_use]
 pub fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
-    object
-        .pointer(pointer)
-        .and_then(Value::as_array)
-        .map(Vec::as_slice)
-        .unwrap_or_default()
+    object.pointer(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
 /// The entries of the map of strings at `pointer`, sorted by key.
@@ -47,19 +40,13 @@ pub fn pairs<'a>(object: &'a Value, pointer: &str) -> Vec<(&'a str, &'a str)> {
 /// The number at `pointer`; 0 when there is none.
 #[must_use]
 pub fn number(object: &Value, pointer: &str) -> i64 {
-    object
-        .pointer(pointer)
-        .and_then(Value::as_i64)
-        .unwrap_or_default()
+    object.pointer(pointer).and_then(Value::as_i64).unwrap_or_default()
 }
 
 /// Whether the field at `pointer` is true.
 #[must_use]
 pub fn is_true(object: &Value, pointer: &str) -> bool {
-    object
-        .pointer(pointer)
-        .and_then(Value::as_bool)
-        .unwrap_or_default()
+    object.pointer(pointer).and_then(Value::as_bool).unwrap_or_default()
 }
 
 /// The field at `pointer`, unless it is missing or null.

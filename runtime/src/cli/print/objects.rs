@@ -33,15 +33,8 @@ pub fn service_row(service: &Value, wide: bool, now: Timestamp) -> Row {
     ];
     if wide {
         let pairs = field::pairs(service, "/spec/selector");
-        let selector: Vec<String> = pairs
-            .iter()
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect();
-        row.push(if selector.is_empty() {
-            "<none>".to_owned()
-        } else {
-            selector.join(",")
-        });
+        let selector: Vec<String> = pairs.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        row.push(if selector.is_empty() { "<none>".to_owned() } else { selector.join(",") });
     }
     row
 }
@@ -58,11 +51,7 @@ fn external_ip(service: &Value) -> String {
 
 fn ports(service: &Value) -> String {
     let ports: Vec<String> = field::list(service, "/spec/ports").iter().map(port).collect();
-    if ports.is_empty() {
-        "<none>".to_owned()
-    } else {
-        ports.join(",")
-    }
+    if ports.is_empty() { "<none>".to_owned() } else { ports.join(",") }
 }
 
 fn port(port: &Value) -> String {
@@ -104,19 +93,11 @@ pub fn secret_row(object: &Value, now: Timestamp) -> Row {
         kind => kind,
     };
     let keys = keys(object, "/data").max(keys(object, "/stringData"));
-    vec![
-        name(object),
-        kind.to_owned(),
-        keys.to_string(),
-        created(object, now),
-    ]
+    vec![name(object), kind.to_owned(), keys.to_string(), created(object, now)]
 }
 
 fn keys(object: &Value, pointer: &str) -> usize {
-    object
-        .pointer(pointer)
-        .and_then(Value::as_object)
-        .map_or(0, serde_json::Map::len)
+    object.pointer(pointer).and_then(Value::as_object).map_or(0, serde_json::Map::len)
 }
 
 fn name(object: &Value) -> String {
@@ -142,15 +123,7 @@ mod tests {
         let now = "2024-01-02T03:05:00Z".parse().unwrap();
         assert_eq!(
             service_row(&service, true, now),
-            [
-                "mysvc",
-                "ClusterIP",
-                "10.96.0.2",
-                "<none>",
-                "80/TCP,53:30053/UDP",
-                "60s",
-                "app=web"
-            ]
+            ["mysvc", "ClusterIP", "10.96.0.2", "<none>", "80/TCP,53:30053/UDP", "60s", "app=web"]
         );
     }
 

@@ -57,11 +57,7 @@ pub struct Summary {
 impl Summary {
     fn count(&mut self, status: &ContainerStatus) {
         self.restarts += status.restart_count;
-        let ended = status
-            .last_state
-            .terminated
-            .as_ref()
-            .and_then(|ended| ended.finished_at);
+        let ended = status.last_state.terminated.as_ref().and_then(|ended| ended.finished_at);
         self.last_restart = self.last_restart.max(ended);
     }
 }
@@ -98,9 +94,7 @@ pub fn summarize(pod: &Value) -> Summary {
 /// The status of an API object; empty if it has none.
 #[must_use]
 pub fn status(pod: &Value) -> PodStatus {
-    pod.get("status")
-        .and_then(|status| serde_json::from_value(status.clone()).ok())
-        .unwrap_or_default()
+    pod.get("status").and_then(|status| serde_json::from_value(status.clone()).ok()).unwrap_or_default()
 }
 
 /// The names of the sidecars: init containers that are always restarted.
@@ -113,10 +107,7 @@ fn sidecars(pod: &Value) -> Vec<&str> {
 }
 
 fn condition(status: &PodStatus, kind: &str) -> bool {
-    status
-        .conditions
-        .iter()
-        .any(|condition| condition.kind == kind && condition.status == "True")
+    status.conditions.iter().any(|condition| condition.kind == kind && condition.status == "True")
 }
 
 fn initial_word(status: &PodStatus) -> String {
@@ -163,11 +154,7 @@ fn walk_init(
 }
 
 fn waiting_word(container: &ContainerStatus, index: usize, total: usize) -> String {
-    let reason = container
-        .state
-        .waiting
-        .as_ref()
-        .and_then(|waiting| waiting.reason.as_deref());
+    let reason = container.state.waiting.as_ref().and_then(|waiting| waiting.reason.as_deref());
     match reason {
         Some(reason) if !reason.is_empty() && reason != "PodInitializing" => reason.to_owned(),
         _ => format!("{index}/{total}"),
@@ -188,11 +175,7 @@ fn walk_main(status: &PodStatus, summary: &mut Summary) {
     let mut error = None;
     for container in status.container_statuses.iter().rev() {
         summary.count(container);
-        let waiting = container
-            .state
-            .waiting
-            .as_ref()
-            .and_then(|waiting| waiting.reason.as_deref());
+        let waiting = container.state.waiting.as_ref().and_then(|waiting| waiting.reason.as_deref());
         if let Some(reason) = waiting.filter(|reason| !reason.is_empty()) {
             reason.clone_into(&mut summary.status);
         } else if let Some(ended) = &container.state.terminated {
@@ -231,10 +214,7 @@ fn readiness_gates(pod: &Value) -> String {
         return "<none>".to_owned();
     }
     let status = status(pod);
-    let met = gates
-        .iter()
-        .filter(|gate| condition(&status, field::text(gate, "/conditionType")))
-        .count();
+    let met = gates.iter().filter(|gate| condition(&status, field::text(gate, "/conditionType"))).count();
     format!("{met}/{}", gates.len())
 }
 
@@ -294,36 +274,16 @@ mod tests {
                 .collect()
         };
         for (phase, states, expected) in [
-            (
-                "Pending",
-                vec![waiting("ContainerCreating")],
-                "0/1 ContainerCreating",
-            ),
+            ("Pending", vec![waiting("ContainerCreating")], "0/1 ContainerCreating"),
             ("Running", vec![running()], "1/1 Running"),
             ("Running", vec![ended(Some("Error"), 1)], "0/1 Error"),
-            (
-                "Running",
-                vec![waiting("CrashLoopBackOff")],
-                "0/1 CrashLoopBackOff",
-            ),
+            ("Running", vec![waiting("CrashLoopBackOff")], "0/1 CrashLoopBackOff"),
             ("Succeeded", vec![ended(Some("Completed"), 0)], "0/1 Completed"),
             ("Failed", vec![ended(Some("OOMKilled"), 137)], "0/1 OOMKilled"),
             ("Failed", vec![ended(None, 3)], "0/1 ExitCode:3"),
-            (
-                "Running",
-                vec![ended(Some("Completed"), 0), running()],
-                "1/2 NotReady",
-            ),
-            (
-                "Failed",
-                vec![ended(Some("Completed"), 0), ended(Some("Error"), 3)],
-                "0/2 Error",
-            ),
-            (
-                "Running",
-                vec![waiting("ErrImagePull"), waiting("CrashLoopBackOff")],
-                "0/2 ErrImagePull",
-            ),
+            ("Running", vec![ended(Some("Completed"), 0), running()], "1/2 NotReady"),
+            ("Failed", vec![ended(Some("Completed"), 0), ended(Some("Error"), 3)], "0/2 Error"),
+            ("Running", vec![waiting("ErrImagePull"), waiting("CrashLoopBackOff")], "0/2 ErrImagePull"),
         ] {
             assert_eq!(word(&pod(phase, &[], &main(&states))), expected);
         }
@@ -336,27 +296,12 @@ mod tests {
         for (states, expected) in [
             (init(running(), waiting("PodInitializing")), "0/1 Init:0/2"),
             (init(ended(Some("Completed"), 0), running()), "0/1 Init:1/2"),
-            (
-                init(ended(Some("Error"), 1), waiting("PodInitializing")),
-                "0/1 Init:Error",
-            ),
-            (
-                init(ended(None, 2), waiting("PodInitializing")),
-                "0/1 Init:ExitCode:2",
-            ),
-            (
-                init(waiting("CrashLoopBackOff"), waiting("PodInitializing")),
-                "0/1 Init:CrashLoopBackOff",
-            ),
-            (
-                init(ended(Some("Completed"), 0), ended(Some("Completed"), 0)),
-                "0/1 PodInitializing",
-            ),
+            (init(ended(Some("Error"), 1), waiting("PodInitializing")), "0/1 Init:Error"),
+            (init(ended(None, 2), waiting("PodInitializing")), "0/1 Init:ExitCode:2"),
+            (init(waiting("CrashLoopBackOff"), waiting("PodInitializing")), "0/1 Init:CrashLoopBackOff"),
+            (init(ended(Some("Completed"), 0), ended(Some("Completed"), 0)), "0/1 PodInitializing"),
         ] {
-            assert_eq!(
-                word(&pod("Pending", &states, std::slice::from_ref(&creating))),
-                expected
-            );
+            assert_eq!(word(&pod("Pending", &states, std::slice::from_ref(&creating))), expected);
         }
     }
 
@@ -375,11 +320,7 @@ mod tests {
         let mut alive = pod("Running", &[], &[container("app", running(), true)]);
         alive["metadata"]["deletionTimestamp"] = json!("2024-01-02T03:05:30Z");
         assert_eq!(word(&alive), "1/1 Terminating");
-        let mut over = pod(
-            "Succeeded",
-            &[],
-            &[container("app", ended(Some("Completed"), 0), false)],
-        );
+        let mut over = pod("Succeeded", &[], &[container("app", ended(Some("Completed"), 0), false)]);
         over["metadata"]["deletionTimestamp"] = json!("2024-01-02T03:05:30Z");
         assert_eq!(word(&over), "0/1 Completed");
     }
@@ -400,17 +341,7 @@ mod tests {
         let row = row(&pod("Running", &[], &[app]), true, now());
         assert_eq!(
             row,
-            [
-                "web",
-                "1/1",
-                "Running",
-                "3 (5s ago)",
-                "60s",
-                "<none>",
-                "<none>",
-                "<none>",
-                "<none>"
-            ]
+            ["web", "1/1", "Running", "3 (5s ago)", "60s", "<none>", "<none>", "<none>", "<none>"]
         );
     }
 
@@ -418,18 +349,10 @@ mod tests {
     fn plain_init_restarts_disappear_after_initialization() {
         let mut init = container("i", ended(Some("Completed"), 0), true);
         init["restartCount"] = json!(2);
-        let initialized = pod(
-            "Running",
-            std::slice::from_ref(&init),
-            &[container("app", running(), true)],
-        );
+        let initialized = pod("Running", std::slice::from_ref(&init), &[container("app", running(), true)]);
         assert_eq!(summarize(&initialized).restarts, 0);
         init["state"] = waiting("CrashLoopBackOff");
-        let initializing = pod(
-            "Pending",
-            &[init],
-            &[container("app", waiting("PodInitializing"), false)],
-        );
+        let initializing = pod("Pending", &[init], &[container("app", waiting("PodInitializing"), false)]);
         assert_eq!(summarize(&initializing).restarts, 2);
     }
 }

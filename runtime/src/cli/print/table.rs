@@ -55,11 +55,7 @@ impl Table {
     /// A table with these column titles.
     #[must_use]
     pub fn new(header: Vec<&'static str>) -> Self {
-        Self {
-            header,
-            header_due: true,
-            ..Self::default()
-        }
+        Self { header, header_due: true, ..Self::default() }
     }
 
     /// Leaves out the header.
@@ -91,19 +87,12 @@ impl Table {
         }
         let header_lines = text.lines().count() - rows.len();
         let aligned = columns::align(&text, columns::TABLE, Some(&mut self.widths));
-        if self.color {
-            self.paint(&aligned, header_lines, rows)
-        } else {
-            aligned
-        }
+        if self.color { self.paint(&aligned, header_lines, rows) } else { aligned }
     }
 
     /// Colours after aligning, so that escape sequences have no say in widths.
     fn paint(&self, aligned: &str, header_lines: usize, rows: &[Row]) -> String {
-        let column = self
-            .header
-            .iter()
-            .position(|title| matches!(*title, "STATUS" | "TYPE"));
+        let column = self.header.iter().position(|title| matches!(*title, "STATUS" | "TYPE"));
         let mut text = String::new();
         for (number, line) in aligned.lines().enumerate() {
             let cell = column.and_then(|column| rows.get(number.checked_sub(header_lines)?)?.get(column));
@@ -131,9 +120,7 @@ impl Table {
 
 /// A cell is cut at its first line break; escape sequences are shown, not obeyed.
 fn one_line(cell: &str) -> String {
-    let cut = cell
-        .find(['\n', '\r', '\x0c'])
-        .map(|end| format!("{}...", &cell[..end]));
+    let cut = cell.find(['\n', '\r', '\x0c']).map(|end| format!("{}...", &cell[..end]));
     escape(cut.as_deref().unwrap_or(cell)).replace('\t', " ")
 }
 
@@ -154,10 +141,7 @@ mod tests {
     #[test]
     fn the_header_comes_once() {
         let mut table = Table::new(vec!["NAME", "STATUS"]);
-        assert_eq!(
-            table.render(&[row(&["web", "Pending"])]),
-            "NAME   STATUS\nweb    Pending\n"
-        );
+        assert_eq!(table.render(&[row(&["web", "Pending"])]), "NAME   STATUS\nweb    Pending\n");
         assert_eq!(table.render(&[row(&["web", "Running"])]), "web    Running\n");
     }
 

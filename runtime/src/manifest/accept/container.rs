@@ -42,12 +42,7 @@ pub(super) fn container(
     pod::Container {
         name: ContainerName::new(named(raw.name.as_ref(), &at.field("name"), names::label, errors)),
         image: image(raw, at, errors),
-        pull_policy: one_of(
-            raw.image_pull_policy.as_ref(),
-            &at.field("imagePullPolicy"),
-            &PULL,
-            errors,
-        ),
+        pull_policy: one_of(raw.image_pull_policy.as_ref(), &at.field("imagePullPolicy"), &PULL, errors),
         command: raw.command.clone(),
         args: raw.args.clone(),
         working_dir: given(raw.working_dir.as_ref()).map(str::to_owned),
@@ -108,10 +103,7 @@ fn plain_init(raw: &raw::Container, at: &At, errors: &mut Errors) {
         ("startupProbe", raw.startup_probe.is_some()),
     ];
     for (field, _) in fields.into_iter().filter(|(_, set)| *set) {
-        errors.forbidden(
-            &at.field(field),
-            "may not be set for init containers without restartPolicy=Always",
-        );
+        errors.forbidden(&at.field(field), "may not be set for init containers without restartPolicy=Always");
     }
 }
 
@@ -124,35 +116,22 @@ fn restart_rules(raw: &raw::Container, at: &At, errors: &mut Errors) -> Vec<pod:
     let at_rules = at.field("restartPolicyRules");
     let rules = &raw.restart_policy_rules;
     if !rules.is_empty() && raw.restart_policy.is_none() {
-        errors.required(
-            &at.field("restartPolicy"),
-            "must specify restartPolicy when restart rules are used",
-        );
+        errors.required(&at.field("restartPolicy"), "must specify restartPolicy when restart rules are used");
     }
     if rules.len() > RULES {
         errors.too_many(&at_rules, rules.len(), RULES);
     }
-    rules
-        .iter()
-        .enumerate()
-        .map(|(index, rule)| restart_rule(rule, &at_rules.index(index), errors))
-        .collect()
+    rules.iter().enumerate().map(|(index, rule)| restart_rule(rule, &at_rules.index(index), errors)).collect()
 }
 
 fn restart_rule(rule: &raw::RestartRule, at: &At, errors: &mut Errors) -> pod::RestartRule {
-    let actions = [
-        ("Restart", RestartAction::Restart),
-        ("RestartAllContainers", RestartAction::RestartAllContainers),
-    ];
+    let actions =
+        [("Restart", RestartAction::Restart), ("RestartAllContainers", RestartAction::RestartAllContainers)];
     let action = one_of(rule.action.as_ref(), &at.field("action"), &actions, errors);
     let at = at.field("exitCodes");
     let Some(codes) = &rule.exit_codes else {
         errors.required(&at, "must be specified");
-        return pod::RestartRule {
-            action,
-            negated: false,
-            codes: Vec::new(),
-        };
+        return pod::RestartRule { action, negated: false, codes: Vec::new() };
     };
     let operators = [("In", false), ("NotIn", true)];
     let negated = one_of(codes.operator.as_ref(), &at.field("operator"), &operators, errors);
@@ -162,11 +141,7 @@ fn restart_rule(rule: &raw::RestartRule, at: &At, errors: &mut Errors) -> pod::R
         found if found > CODES => errors.too_many(&at, found, CODES),
         _ => (),
     }
-    pod::RestartRule {
-        action,
-        negated,
-        codes: codes.values.clone(),
-    }
+    pod::RestartRule { action, negated, codes: codes.values.clone() }
 }
 
 /// Checked and kept for the echo: hull does not resize a running pod.
@@ -176,12 +151,7 @@ fn resize_policy(raw: &raw::Container, at: &At, scope: &Scope<'_>, errors: &mut 
     for (index, policy) in raw.resize_policy.iter().enumerate() {
         let at = at.index(index);
         let resources = [("cpu", "cpu"), ("memory", "memory")];
-        let resource = one_of(
-            policy.resource_name.as_ref(),
-            &at.field("resourceName"),
-            &resources,
-            errors,
-        );
+        let resource = one_of(policy.resource_name.as_ref(), &at.field("resourceName"), &resources, errors);
         let restarts = [("NotRequired", false), ("RestartContainer", true)];
         let at_restart = at.field("restartPolicy");
         let restarts = one_of(policy.restart_policy.as_ref(), &at_restart, &restarts, errors);

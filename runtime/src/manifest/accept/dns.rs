@@ -34,19 +34,14 @@ pub(super) fn config(raw: &raw::PodSpec, at: &At, errors: &mut Errors) -> DnsCon
     };
     let at_servers = at.field("nameservers");
     if alone && config.nameservers.is_empty() {
-        errors.required(
-            &at_servers,
-            "must provide at least one DNS nameserver when `dnsPolicy` is None",
-        );
+        errors.required(&at_servers, "must provide at least one DNS nameserver when `dnsPolicy` is None");
     }
     if config.nameservers.len() > NAMESERVERS {
         let detail = format!("must not have more than {NAMESERVERS} nameservers");
         errors.invalid(&at_servers, &serde_json::json!(config.nameservers), detail);
     }
     let servers = config.nameservers.iter().enumerate();
-    let nameservers = servers
-        .map(|(index, text)| ip(text, &at_servers.index(index), errors))
-        .collect();
+    let nameservers = servers.map(|(index, text)| ip(text, &at_servers.index(index), errors)).collect();
     searches(config, &at.field("searches"), errors);
     let mut options = Vec::new();
     for (index, option) in config.options.iter().enumerate() {
@@ -56,22 +51,14 @@ pub(super) fn config(raw: &raw::PodSpec, at: &At, errors: &mut Errors) -> DnsCon
         }
         options.push((name, option.value.clone()));
     }
-    DnsConfig {
-        nameservers,
-        searches: config.searches.clone(),
-        options,
-    }
+    DnsConfig { nameservers, searches: config.searches.clone(), options }
 }
 
 fn searches(config: &raw::PodDnsConfig, at: &At, errors: &mut Errors) {
     let searches = &config.searches;
     let shown = || serde_json::json!(searches);
     if searches.len() > SEARCHES {
-        errors.invalid(
-            at,
-            &shown(),
-            format!("must not have more than {SEARCHES} search paths"),
-        );
+        errors.invalid(at, &shown(), format!("must not have more than {SEARCHES} search paths"));
     }
     if searches.join(" ").len() > SEARCH_CHARS {
         let detail = format!(
@@ -84,9 +71,7 @@ fn searches(config: &raw::PodDnsConfig, at: &At, errors: &mut Errors) {
         let name = search.strip_suffix('.').unwrap_or(search).replace('_', "-");
         let name: Vec<_> = name.split('.').map(|label| label.trim_matches('-')).collect();
         let faults = names::subdomain(&name.join("."));
-        faults
-            .into_iter()
-            .for_each(|fault| errors.invalid(&at.index(index), search, fault));
+        faults.into_iter().for_each(|fault| errors.invalid(&at.index(index), search, fault));
     }
 }
 
@@ -103,14 +88,9 @@ pub(super) fn aliases(raw: &[raw::HostAlias], at: &At, errors: &mut Errors) -> V
         let ip = ip(text, &at_ip, errors);
         for (index, name) in alias.hostnames.iter().enumerate() {
             let at = at.field("hostnames").index(index);
-            names::subdomain(name)
-                .into_iter()
-                .for_each(|fault| errors.invalid(&at, name, fault));
+            names::subdomain(name).into_iter().for_each(|fault| errors.invalid(&at, name, fault));
         }
-        aliases.push(HostAlias {
-            ip,
-            hostnames: alias.hostnames.clone(),
-        });
+        aliases.push(HostAlias { ip, hostnames: alias.hostnames.clone() });
     }
     aliases
 }

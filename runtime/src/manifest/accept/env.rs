@@ -36,26 +36,13 @@ pub(super) fn variables(
 fn value_from(raw: &raw::EnvVarSource, at: &At, scope: &Scope<'_>, errors: &mut Errors) -> EnvValue {
     let mut values = Vec::new();
     if let Some(field) = &raw.field_ref {
-        values.push(EnvValue::Field(field_ref(
-            field,
-            &ENV_FIELDS,
-            &at.field("fieldRef"),
-            errors,
-        )));
+        values.push(EnvValue::Field(field_ref(field, &ENV_FIELDS, &at.field("fieldRef"), errors)));
     }
     if let Some(resource) = &raw.resource_field_ref {
-        values.push(EnvValue::Resource(resource_ref(
-            resource,
-            &at.field("resourceFieldRef"),
-            errors,
-        )));
+        values.push(EnvValue::Resource(resource_ref(resource, &at.field("resourceFieldRef"), errors)));
     }
     if let Some(key) = &raw.config_map_key_ref {
-        values.push(EnvValue::ConfigMap(key_ref(
-            key,
-            &at.field("configMapKeyRef"),
-            errors,
-        )));
+        values.push(EnvValue::ConfigMap(key_ref(key, &at.field("configMapKeyRef"), errors)));
     }
     if let Some(key) = &raw.secret_key_ref {
         values.push(EnvValue::Secret(key_ref(key, &at.field("secretKeyRef"), errors)));
@@ -89,23 +76,13 @@ fn file_ref(raw: &raw::FileKeySelector, at: &At, scope: &Scope<'_>, errors: &mut
         None if volume.is_empty() => (),
         None => errors.not_found(&at.field("volumeName"), volume),
         Some(found) if found.empty_dir.is_none() => {
-            errors.invalid(
-                &at.field("volumeName"),
-                volume,
-                "referenced volume must be of type emptyDir",
-            );
+            errors.invalid(&at.field("volumeName"), volume, "referenced volume must be of type emptyDir");
         }
         Some(_) => (),
     }
     EnvValue::File {
         volume: volume.to_owned(),
-        path: named(
-            raw.path.as_ref(),
-            &at.field("path"),
-            names::descending_path,
-            errors,
-        )
-        .to_owned(),
+        path: named(raw.path.as_ref(), &at.field("path"), names::descending_path, errors).to_owned(),
         key: named(raw.key.as_ref(), &at.field("key"), names::env, errors).to_owned(),
         optional: raw.optional == Some(true),
     }
@@ -117,9 +94,7 @@ pub(super) fn sources(raw: &[raw::EnvFromSource], at: &At, errors: &mut Errors) 
     for (index, raw) in raw.iter().enumerate() {
         let at = at.index(index);
         let prefix = raw.prefix.clone().unwrap_or_default();
-        names::env(&prefix)
-            .into_iter()
-            .for_each(|fault| errors.invalid(&at.field("prefix"), &prefix, fault));
+        names::env(&prefix).into_iter().for_each(|fault| errors.invalid(&at.field("prefix"), &prefix, fault));
         let (kind, field, object) = match (&raw.config_map_ref, &raw.secret_ref) {
             (Some(object), None) => (ObjectKind::ConfigMap, "configMapRef", object),
             (None, Some(object)) => (ObjectKind::Secret, "secretRef", object),
@@ -134,12 +109,7 @@ pub(super) fn sources(raw: &[raw::EnvFromSource], at: &At, errors: &mut Errors) 
         };
         let at = at.field(field).field("name");
         let name = named(object.name.as_ref(), &at, names::subdomain, errors).to_owned();
-        sources.push(pod::EnvFrom {
-            prefix,
-            kind,
-            name,
-            optional: object.optional == Some(true),
-        });
+        sources.push(pod::EnvFrom { prefix, kind, name, optional: object.optional == Some(true) });
     }
     sources
 }
@@ -204,16 +174,12 @@ pub(super) fn field_ref(
 fn subscript(name: &str, key: &str, at: &At, errors: &mut Errors) -> FieldRef {
     match name {
         "metadata.labels" => {
-            names::qualified(key)
-                .into_iter()
-                .for_each(|fault| errors.invalid(at, key, fault));
+            names::qualified(key).into_iter().for_each(|fault| errors.invalid(at, key, fault));
             FieldRef::Label(key.to_owned())
         }
         "metadata.annotations" => {
             let lower = key.to_lowercase();
-            names::qualified(&lower)
-                .into_iter()
-                .for_each(|fault| errors.invalid(at, key, fault));
+            names::qualified(&lower).into_iter().for_each(|fault| errors.invalid(at, key, fault));
             FieldRef::Annotation(key.to_owned())
         }
         other => {
@@ -233,9 +199,8 @@ const RESOURCES: [(&str, ResourceField); 6] = [
 ];
 
 const CPU_DIVISORS: [&str; 2] = ["1", "1m"];
-const BYTE_DIVISORS: [&str; 13] = [
-    "1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei",
-];
+const BYTE_DIVISORS: [&str; 13] =
+    ["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
 
 /// Reads a `resourceFieldRef`.
 pub(super) fn resource_ref(

@@ -59,13 +59,7 @@ fn probe(raw: &raw::Probe, at: &At, errors: &mut Errors) -> Probe {
     if let Some(grpc) = &raw.grpc {
         let at = at.field("grpc");
         let port = port_number(grpc.port.unwrap_or(0), &at.field("port"), errors);
-        found.push((
-            "grpc",
-            Handler::Grpc {
-                port,
-                service: grpc.service.clone().unwrap_or_default(),
-            },
-        ));
+        found.push(("grpc", Handler::Grpc { port, service: grpc.service.clone().unwrap_or_default() }));
     }
     let mut number = |field: Option<i32>, name: &str| natural(field.map(i64::from), &at.field(name), errors);
     let initial_delay_seconds = number(raw.initial_delay_seconds, "initialDelaySeconds");
@@ -75,11 +69,7 @@ fn probe(raw: &raw::Probe, at: &At, errors: &mut Errors) -> Probe {
     let failure_threshold = number(raw.failure_threshold, "failureThreshold");
     let grace_seconds = raw.termination_grace_period_seconds.map(|seconds| {
         if seconds <= 0 {
-            errors.invalid(
-                &at.field("terminationGracePeriodSeconds"),
-                seconds,
-                "must be greater than 0",
-            );
+            errors.invalid(&at.field("terminationGracePeriodSeconds"), seconds, "must be greater than 0");
         }
         u32::try_from(seconds.max(1)).unwrap_or(u32::MAX)
     });
@@ -114,12 +104,7 @@ fn hook(raw: &raw::LifecycleHandler, at: &At, scope: &Scope<'_>, errors: &mut Er
                 format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
             errors.invalid(&at.field("sleep"), seconds, detail);
         }
-        found.push((
-            "sleep",
-            Handler::Sleep {
-                seconds: u32::try_from(seconds.max(0)).unwrap_or(u32::MAX),
-            },
-        ));
+        found.push(("sleep", Handler::Sleep { seconds: u32::try_from(seconds.max(0)).unwrap_or(u32::MAX) }));
     }
     only(found, at, errors)
 }
@@ -137,21 +122,12 @@ fn common(raw: &raw::LifecycleHandler, at: &At, errors: &mut Errors) -> Found {
         found.push(("exec", Handler::Exec(exec.command.clone())));
     }
     if let Some(http) = &raw.http_get {
-        found.push((
-            "httpGet",
-            Handler::HttpGet(http_get(http, &at.field("httpGet"), errors)),
-        ));
+        found.push(("httpGet", Handler::HttpGet(http_get(http, &at.field("httpGet"), errors))));
     }
     if let Some(tcp) = &raw.tcp_socket {
         let at = at.field("tcpSocket").field("port");
         let host = given(tcp.host.as_ref()).map(str::to_owned);
-        found.push((
-            "tcpSocket",
-            Handler::TcpSocket {
-                host,
-                port: port(tcp.port.as_ref(), &at, errors),
-            },
-        ));
+        found.push(("tcpSocket", Handler::TcpSocket { host, port: port(tcp.port.as_ref(), &at, errors) }));
     }
     found
 }
@@ -176,19 +152,12 @@ fn http_get(raw: &raw::HttpGetAction, at: &At, errors: &mut Errors) -> HttpGet {
     let at_headers = at.field("httpHeaders");
     let headers = raw.http_headers.iter().map(|header| {
         let name = header.name.clone().unwrap_or_default();
-        names::header(&name)
-            .into_iter()
-            .for_each(|fault| errors.invalid(&at_headers, &name, fault));
+        names::header(&name).into_iter().for_each(|fault| errors.invalid(&at_headers, &name, fault));
         (name, header.value.clone().unwrap_or_default())
     });
     let headers = headers.collect();
     HttpGet {
-        https: one_of(
-            raw.scheme.as_ref(),
-            &at.field("scheme"),
-            &[("HTTP", false), ("HTTPS", true)],
-            errors,
-        ),
+        https: one_of(raw.scheme.as_ref(), &at.field("scheme"), &[("HTTP", false), ("HTTPS", true)], errors),
         host: given(raw.host.as_ref()).map(str::to_owned),
         port: port(raw.port.as_ref(), &at.field("port"), errors),
         path: given(raw.path.as_ref()).unwrap_or("/").to_owned(),
@@ -201,9 +170,7 @@ fn port(raw: Option<&raw::IntOrString>, at: &At, errors: &mut Errors) -> Port {
         None => Port::Number(port_number(0, at, errors)),
         Some(raw::IntOrString::Int(number)) => Port::Number(port_number(*number, at, errors)),
         Some(raw::IntOrString::String(name)) => {
-            names::port(name)
-                .into_iter()
-                .for_each(|fault| errors.invalid(at, name, fault));
+            names::port(name).into_iter().for_each(|fault| errors.invalid(at, name, fault));
             Port::Name(name.clone())
         }
     }

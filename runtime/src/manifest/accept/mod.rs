@@ -101,10 +101,7 @@ impl Scope<'_> {
     }
 
     fn volume(&self, name: &str) -> Option<&raw::Volume> {
-        self.spec
-            .volumes
-            .iter()
-            .find(|volume| volume.name.as_deref() == Some(name))
+        self.spec.volumes.iter().find(|volume| volume.name.as_deref() == Some(name))
     }
 }
 
@@ -130,9 +127,7 @@ fn named<'a>(
 ) -> &'a str {
     let name = required(text, at, errors);
     if !name.is_empty() {
-        rule(name)
-            .into_iter()
-            .for_each(|fault| errors.invalid(at, name, fault));
+        rule(name).into_iter().for_each(|fault| errors.invalid(at, name, fault));
     }
     name
 }

@@ -8,11 +8,8 @@ use crate::manifest::{names, raw};
 use super::{At, Errors, Scope, given, ip, one_of, port_number};
 
 /// The words of `protocol`.
-pub(in crate::manifest) const PROTOCOLS: [(&str, Protocol); 3] = [
-    ("TCP", Protocol::Tcp),
-    ("UDP", Protocol::Udp),
-    ("SCTP", Protocol::Sctp),
-];
+pub(in crate::manifest) const PROTOCOLS: [(&str, Protocol); 3] =
+    [("TCP", Protocol::Tcp), ("UDP", Protocol::Udp), ("SCTP", Protocol::Sctp)];
 
 /// Reads the ports of one container.
 pub(super) fn ports(
@@ -31,9 +28,7 @@ pub(super) fn ports(
             if faults.is_empty() && !seen.insert(name) {
                 errors.duplicate(&at, name);
             }
-            faults
-                .into_iter()
-                .for_each(|fault| errors.invalid(&at, name, fault));
+            faults.into_iter().for_each(|fault| errors.invalid(&at, name, fault));
         }
         ports.push(port(raw, &at, scope, errors));
     }
@@ -75,11 +70,7 @@ fn host_port(
             "ports of the host are not mapped yet; use hostNetwork, or the pod's address",
         );
     } else if host_port != port {
-        errors.invalid(
-            &at,
-            number,
-            "must match `containerPort` when `hostNetwork` is true",
-        );
+        errors.invalid(&at, number, "must match `containerPort` when `hostNetwork` is true");
     }
     Some(host_port)
 }
@@ -91,12 +82,7 @@ pub(super) fn host_ports(scope: &Scope<'_>, at: &At, errors: &mut Errors) {
         conflicts(container, &at.field("containers").index(index), &mut seen, errors);
     }
     for (index, container) in scope.spec.init_containers.iter().enumerate() {
-        conflicts(
-            container,
-            &at.field("initContainers").index(index),
-            &mut BTreeSet::new(),
-            errors,
-        );
+        conflicts(container, &at.field("initContainers").index(index), &mut BTreeSet::new(), errors);
     }
 }
 
@@ -107,11 +93,7 @@ fn conflicts(container: &raw::Container, at: &At, seen: &mut BTreeSet<String>, e
             continue;
         };
         let (protocol, ip) = (port.protocol.as_deref(), port.host_ip.as_deref());
-        let used = format!(
-            "{}/{}/{number}",
-            protocol.unwrap_or_default(),
-            ip.unwrap_or_default()
-        );
+        let used = format!("{}/{}/{number}", protocol.unwrap_or_default(), ip.unwrap_or_default());
         if seen.contains(&used) {
             errors.duplicate(&at.index(index).field("hostPort"), &used);
         }

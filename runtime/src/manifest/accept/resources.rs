@@ -17,18 +17,12 @@ pub(super) fn resources(
         return pod::Resources::default();
     };
     if !raw.claims.is_empty() {
-        errors.not_supported(
-            &at.field("claims"),
-            "no driver is there that could allocate devices",
-        );
+        errors.not_supported(&at.field("claims"), "no driver is there that could allocate devices");
     }
     let limits = amounts(&raw.limits, &at.field("limits"), errors);
     // A request that was copied from its limit would only repeat the limit's errors.
-    let own: BTreeMap<_, _> = raw
-        .requests
-        .iter()
-        .filter(|(name, amount)| raw.limits.get(*name) != Some(amount))
-        .collect();
+    let own: BTreeMap<_, _> =
+        raw.requests.iter().filter(|(name, amount)| raw.limits.get(*name) != Some(amount)).collect();
     let at_requests = at.field("requests");
     let requests = amounts(own, &at_requests, errors);
     for (name, request) in &requests {

@@ -32,9 +32,8 @@ pub(super) fn pod(scope: &Scope<'_>, at: &At, errors: &mut Errors) -> PodSecurit
     id(raw.run_as_group, &at.field("runAsGroup"), errors);
     let groups = raw.supplemental_groups.iter().enumerate();
     let at_groups = at.field("supplementalGroups");
-    let supplemental_groups = groups
-        .filter_map(|(index, group)| id(Some(*group), &at_groups.index(index), errors))
-        .collect();
+    let supplemental_groups =
+        groups.filter_map(|(index, group)| id(Some(*group), &at_groups.index(index), errors)).collect();
     let policies = [("Merge", false), ("Strict", true)];
     let at_policy = at.field("supplementalGroupsPolicy");
     let strict = raw.supplemental_groups_policy.as_ref();
@@ -120,18 +119,12 @@ fn refuse(
         match profile.kind.as_deref().unwrap_or_default() {
             "Unconfined" => (),
             "Localhost" | "RuntimeDefault" => {
-                errors.not_supported(
-                    &at,
-                    "AppArmor profiles are not loaded; use Unconfined, or leave it out",
-                );
+                errors
+                    .not_supported(&at, "AppArmor profiles are not loaded; use Unconfined, or leave it out");
             }
             "" => errors.required(&at.field("type"), ""),
             other => {
-                errors.unsupported(
-                    &at.field("type"),
-                    other,
-                    &["Localhost", "RuntimeDefault", "Unconfined"],
-                );
+                errors.unsupported(&at.field("type"), other, &["Localhost", "RuntimeDefault", "Unconfined"]);
             }
         }
     }
@@ -151,20 +144,14 @@ fn seccomp(raw: Option<&raw::Profile>, at: &At, errors: &mut Errors) -> Seccomp 
     }
     match (kind, file) {
         ("Localhost", Some(file)) => {
-            names::descending_path(file)
-                .into_iter()
-                .for_each(|fault| errors.invalid(&at_file, file, fault));
+            names::descending_path(file).into_iter().for_each(|fault| errors.invalid(&at_file, file, fault));
             return Seccomp::Localhost(file.to_owned());
         }
         ("Localhost", None) => errors.required(&at_file, "must be set when seccomp type is Localhost"),
         ("Unconfined", _) => return Seccomp::Unconfined,
         ("RuntimeDefault" | "", _) => (),
         (other, _) => {
-            errors.unsupported(
-                &at.field("type"),
-                other,
-                &["Localhost", "RuntimeDefault", "Unconfined"],
-            );
+            errors.unsupported(&at.field("type"), other, &["Localhost", "RuntimeDefault", "Unconfined"]);
         }
     }
     Seccomp::RuntimeDefault
@@ -273,10 +260,7 @@ fn sysctls(
         } else if !ipc && !name.starts_with("net.") {
             errors.forbidden(&at, "this sysctl belongs to the whole host, not to a pod");
         }
-        if sysctls
-            .insert(name, sysctl.value.clone().unwrap_or_default())
-            .is_some()
-        {
+        if sysctls.insert(name, sysctl.value.clone().unwrap_or_default()).is_some() {
             errors.duplicate(&at, text);
         }
     }

@@ -30,12 +30,7 @@ pub(super) fn spec(raw: &raw::PodSpec, name: &str, errors: &mut Errors) -> pod::
     pod::PodSpec {
         init_containers,
         containers,
-        restart_policy: one_of(
-            raw.restart_policy.as_ref(),
-            &at.field("restartPolicy"),
-            &RESTART,
-            errors,
-        ),
+        restart_policy: one_of(raw.restart_policy.as_ref(), &at.field("restartPolicy"), &RESTART, errors),
         grace_seconds: u32::try_from(grace).unwrap_or(u32::MAX),
         active_deadline_seconds: deadline(raw, &at, errors),
         volumes,
@@ -52,9 +47,7 @@ pub(super) fn spec(raw: &raw::PodSpec, name: &str, errors: &mut Errors) -> pod::
         enable_service_links: raw.enable_service_links != Some(false),
         readiness_gates: readiness_gates(raw, &at, errors),
         security: pod_security,
-        service_account: given(raw.service_account_name.as_ref())
-            .unwrap_or("default")
-            .to_owned(),
+        service_account: given(raw.service_account_name.as_ref()).unwrap_or("default").to_owned(),
     }
 }
 
@@ -77,20 +70,8 @@ fn containers(scope: &Scope<'_>, at: &At, errors: &mut Errors) -> (Vec<pod::Cont
         }
         containers
     };
-    let main = read(
-        &scope.spec.containers,
-        &main_at,
-        container::Place::Main,
-        &mut seen,
-        errors,
-    );
-    let init = read(
-        &scope.spec.init_containers,
-        &init_at,
-        container::Place::Init,
-        &mut seen,
-        errors,
-    );
+    let main = read(&scope.spec.containers, &main_at, container::Place::Main, &mut seen, errors);
+    let init = read(&scope.spec.init_containers, &init_at, container::Place::Init, &mut seen, errors);
     (init, main)
 }
 
@@ -116,14 +97,9 @@ fn hostname(raw: &raw::PodSpec, name: &str, at: &At, errors: &mut Errors) -> (St
         if override_name.len() > 64 {
             faults.push("must be no more than 64 characters".into());
         }
-        faults
-            .into_iter()
-            .for_each(|fault| errors.invalid(&at, override_name, fault));
+        faults.into_iter().for_each(|fault| errors.invalid(&at, override_name, fault));
         if raw.set_hostname_as_fqdn == Some(true) {
-            errors.forbidden(
-                &at,
-                "setHostnameAsFQDN and hostnameOverride cannot be used together",
-            );
+            errors.forbidden(&at, "setHostnameAsFQDN and hostnameOverride cannot be used together");
         }
         if raw.host_network == Some(true) {
             errors.forbidden(&at, "hostnameOverride cannot be used with hostNetwork");
@@ -156,51 +132,23 @@ fn readiness_gates(raw: &raw::PodSpec, at: &At, errors: &mut Errors) -> Vec<Stri
 /// Fields that would change what runs, and that hull does not do.
 fn refuse(raw: &raw::PodSpec, at: &At, errors: &mut Errors) {
     let refused = [
-        (
-            "ephemeralContainers",
-            !raw.ephemeral_containers.is_empty(),
-            "a pod starts without them",
-        ),
+        ("ephemeralContainers", !raw.ephemeral_containers.is_empty(), "a pod starts without them"),
         (
             "hostUsers",
             raw.host_users == Some(false),
             "user namespaces are not there yet; leave it out or set true",
         ),
-        (
-            "overhead",
-            !raw.overhead.is_empty(),
-            "it belongs to a runtime class, and there are none",
-        ),
-        (
-            "resourceClaims",
-            !raw.resource_claims.is_empty(),
-            "no driver is there that could allocate devices",
-        ),
-        (
-            "resources",
-            raw.resources.is_some(),
-            "pod-level resources; give each container its own",
-        ),
+        ("overhead", !raw.overhead.is_empty(), "it belongs to a runtime class, and there are none"),
+        ("resourceClaims", !raw.resource_claims.is_empty(), "no driver is there that could allocate devices"),
+        ("resources", raw.resources.is_some(), "pod-level resources; give each container its own"),
         (
             "runtimeClassName",
             given(raw.runtime_class_name.as_ref()).is_some(),
             "there is one runtime; leave it out",
         ),
-        (
-            "schedulingGates",
-            !raw.scheduling_gates.is_empty(),
-            "no controller is there to remove a gate",
-        ),
-        (
-            "schedulingGroup",
-            raw.scheduling_group.is_some(),
-            "pods are not scheduled in groups",
-        ),
-        (
-            "workloadRef",
-            raw.workload_ref.is_some(),
-            "pods are not scheduled in groups",
-        ),
+        ("schedulingGates", !raw.scheduling_gates.is_empty(), "no controller is there to remove a gate"),
+        ("schedulingGroup", raw.scheduling_group.is_some(), "pods are not scheduled in groups"),
+        ("workloadRef", raw.workload_ref.is_some(), "pods are not scheduled in groups"),
     ];
     for (field, found, why) in refused {
         if found {

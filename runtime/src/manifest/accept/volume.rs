@@ -26,10 +26,7 @@ pub(super) fn volumes(raw: &[raw::Volume], scope: &Scope<'_>, errors: &mut Error
             errors.forbidden(&at.field(source), "may not specify more than 1 volume type");
         }
         if let Some(source) = source(raw, &at, scope, errors) {
-            volumes.push(Volume {
-                name: name.to_owned(),
-                source,
-            });
+            volumes.push(Volume { name: name.to_owned(), source });
         }
     }
     volumes
@@ -58,13 +55,8 @@ fn source(raw: &raw::Volume, at: &At, scope: &Scope<'_>, errors: &mut Errors) ->
     if let Some(secret) = &raw.secret {
         let at = at.field("secret");
         return Some(VolumeSource::Secret(ObjectSource {
-            name: named(
-                secret.secret_name.as_ref(),
-                &at.field("secretName"),
-                names::subdomain,
-                errors,
-            )
-            .to_owned(),
+            name: named(secret.secret_name.as_ref(), &at.field("secretName"), names::subdomain, errors)
+                .to_owned(),
             items: items(&secret.items, &at.field("items"), errors),
             default_mode: default_mode(secret.default_mode, &at, errors),
             optional: secret.optional == Some(true),
@@ -77,9 +69,7 @@ fn source(raw: &raw::Volume, at: &At, scope: &Scope<'_>, errors: &mut Errors) ->
             default_mode: default_mode(files.default_mode, &at, errors),
         });
     }
-    raw.projected
-        .as_ref()
-        .map(|raw| projected(raw, &at.field("projected"), scope, errors))
+    raw.projected.as_ref().map(|raw| projected(raw, &at.field("projected"), scope, errors))
 }
 
 fn empty_dir(raw: &raw::EmptyDir, at: &At, errors: &mut Errors) -> VolumeSource {
@@ -89,10 +79,7 @@ fn empty_dir(raw: &raw::EmptyDir, at: &At, errors: &mut Errors) -> VolumeSource 
         "" => false,
         "Memory" => true,
         name if name.starts_with("HugePages") => {
-            errors.not_supported(
-                &at_medium,
-                "containers have no huge pages; use Memory, or leave it out",
-            );
+            errors.not_supported(&at_medium, "containers have no huge pages; use Memory, or leave it out");
             false
         }
         other => {
@@ -127,10 +114,7 @@ fn host_path(raw: &raw::HostPath, at: &At, errors: &mut Errors) -> VolumeSource 
         ("BlockDevice", HostPathKind::BlockDevice),
     ];
     let kind = one_of(raw.kind.as_ref(), &at.field("type"), &kinds, errors);
-    VolumeSource::HostPath {
-        path: path.to_owned(),
-        kind,
-    }
+    VolumeSource::HostPath { path: path.to_owned(), kind }
 }
 
 fn default_mode(raw: Option<i32>, at: &At, errors: &mut Errors) -> u32 {
@@ -140,11 +124,7 @@ fn default_mode(raw: Option<i32>, at: &At, errors: &mut Errors) -> u32 {
 fn mode(raw: Option<i32>, at: &At, errors: &mut Errors) -> Option<u32> {
     let mode = raw?;
     if !(0..=0o777).contains(&mode) {
-        errors.invalid(
-            at,
-            mode,
-            "must be a number between 0 and 0777 (octal), both inclusive",
-        );
+        errors.invalid(at, mode, "must be a number between 0 and 0777 (octal), both inclusive");
     }
     u32::try_from(mode).ok()
 }
@@ -180,12 +160,9 @@ fn downward(
     for (index, item) in raw.iter().enumerate() {
         let at = at.index(index);
         let value = match (&item.field_ref, &item.resource_field_ref) {
-            (Some(field), None) => EnvValue::Field(env::field_ref(
-                field,
-                &env::FILE_FIELDS,
-                &at.field("fieldRef"),
-                errors,
-            )),
+            (Some(field), None) => {
+                EnvValue::Field(env::field_ref(field, &env::FILE_FIELDS, &at.field("fieldRef"), errors))
+            }
             (None, Some(resource)) => {
                 let at = at.field("resourceFieldRef");
                 let at_name = at.field("containerName");
@@ -210,11 +187,7 @@ fn downward(
             }
         };
         let path = file_path(item.path.as_ref(), &at.field("path"), errors);
-        items.push(DownwardItem {
-            path,
-            value,
-            mode: mode(item.mode, &at.field("mode"), errors),
-        });
+        items.push(DownwardItem { path, value, mode: mode(item.mode, &at.field("mode"), errors) });
     }
     items
 }
@@ -239,12 +212,7 @@ fn projected(raw: &raw::Projected, at: &At, scope: &Scope<'_>, errors: &mut Erro
         }
         if let Some(files) = &source.downward_api {
             let at = at.field("downwardAPI").field("items");
-            sources.push(ProjectedSource::DownwardApi(downward(
-                &files.items,
-                &at,
-                scope,
-                errors,
-            )));
+            sources.push(ProjectedSource::DownwardApi(downward(&files.items, &at, scope, errors)));
         }
         let refused = refuse_projections(source, &at, errors);
         match sources.len() - before + refused {
@@ -254,10 +222,7 @@ fn projected(raw: &raw::Projected, at: &At, scope: &Scope<'_>, errors: &mut Erro
         }
     }
     conflicts(&sources, at, errors);
-    VolumeSource::Projected {
-        sources,
-        default_mode,
-    }
+    VolumeSource::Projected { sources, default_mode }
 }
 
 fn refuse_projections(source: &raw::ProjectedSource, at: &At, errors: &mut Errors) -> usize {
@@ -320,10 +285,8 @@ pub(super) fn mounts(
         if !path.is_empty() && !seen.insert(path) {
             errors.invalid(&at_path, path, "must be unique");
         }
-        let privileged = raw
-            .security_context
-            .as_ref()
-            .is_some_and(|context| context.privileged == Some(true));
+        let privileged =
+            raw.security_context.as_ref().is_some_and(|context| context.privileged == Some(true));
         let propagation = propagation(mount, privileged, &at, errors);
         mounts.push(VolumeMount {
             name: name.to_owned(),
@@ -350,10 +313,7 @@ fn propagation(raw: &raw::VolumeMount, privileged: bool, at: &At, errors: &mut E
     let at = at.field("mountPropagation");
     let propagation = one_of(Some(text), &at, &words, errors);
     if propagation == Propagation::Bidirectional && !privileged {
-        errors.forbidden(
-            &at,
-            "Bidirectional mount propagation is available only to privileged containers",
-        );
+        errors.forbidden(&at, "Bidirectional mount propagation is available only to privileged containers");
     }
     propagation
 }
@@ -361,9 +321,7 @@ fn propagation(raw: &raw::VolumeMount, privileged: bool, at: &At, errors: &mut E
 fn sub_path(raw: &raw::VolumeMount, at: &At, errors: &mut Errors) -> SubPath {
     let mut checked = |text: &str, field: &str| {
         let at = at.field(field);
-        names::descending_path(text)
-            .into_iter()
-            .for_each(|fault| errors.invalid(&at, text, fault));
+        names::descending_path(text).into_iter().for_each(|fault| errors.invalid(&at, text, fault));
         text.to_owned()
     };
     match (given(raw.sub_path.as_ref()), given(raw.sub_path_expr.as_ref())) {
@@ -383,20 +341,13 @@ fn recursive(raw: &raw::VolumeMount, propagation: Propagation, at: &At, errors: 
         return false;
     };
     let at = at.field("recursiveReadOnly");
-    let wanted = one_of(
-        Some(text),
-        &at,
-        &[("Disabled", false), ("IfPossible", true), ("Enabled", true)],
-        errors,
-    );
+    let wanted =
+        one_of(Some(text), &at, &[("Disabled", false), ("IfPossible", true), ("Enabled", true)], errors);
     if wanted && raw.read_only != Some(true) {
         errors.forbidden(&at, "may only be specified when readOnly is true");
     }
     if wanted && propagation != Propagation::Private {
-        errors.forbidden(
-            &at,
-            "may only be specified when mountPropagation is None or not specified",
-        );
+        errors.forbidden(&at, "may only be specified when mountPropagation is None or not specified");
     }
     wanted
 }

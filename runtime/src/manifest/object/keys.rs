@@ -24,19 +24,10 @@ pub fn accept_config_map(mut map: ConfigMap, identity: &Identity) -> Result<Conf
     let at_binary = At::root("binaryData");
     check_keys(map.binary_data.keys(), &at_binary, &mut errors);
     for key in map.data.keys().filter(|key| map.binary_data.contains_key(*key)) {
-        errors.invalid(
-            &At::root("data").key(key),
-            key,
-            "duplicate of key present in binaryData",
-        );
+        errors.invalid(&At::root("data").key(key), key, "duplicate of key present in binaryData");
     }
     let binary = decode_all(&map.binary_data, &at_binary, &mut errors);
-    let size = map
-        .data
-        .values()
-        .map(String::len)
-        .chain(binary.values().map(Vec::len))
-        .sum();
+    let size = map.data.values().map(String::len).chain(binary.values().map(Vec::len)).sum();
     check_size(size, &mut errors);
     let name = map.metadata.name.clone();
     errors.finish("ConfigMap", name.as_deref(), map)
@@ -67,9 +58,7 @@ pub fn accept_secret(mut secret: Secret, identity: &Identity) -> Result<Secret, 
 fn check_keys<'a>(keys: impl Iterator<Item = &'a String>, at: &At, errors: &mut Errors) {
     for key in keys {
         let at = at.key(key);
-        names::key(key)
-            .into_iter()
-            .for_each(|fault| errors.invalid(&at, key, fault));
+        names::key(key).into_iter().for_each(|fault| errors.invalid(&at, key, fault));
     }
 }
 
@@ -125,14 +114,8 @@ impl ConfigMap {
     /// All keys and their bytes.
     #[must_use]
     pub fn values(&self) -> BTreeMap<String, Vec<u8>> {
-        let texts = self
-            .data
-            .iter()
-            .map(|(key, text)| (key.clone(), text.clone().into_bytes()));
-        let binary = self
-            .binary_data
-            .iter()
-            .filter_map(|(key, text)| Some((key.clone(), decode(text)?)));
+        let texts = self.data.iter().map(|(key, text)| (key.clone(), text.clone().into_bytes()));
+        let binary = self.binary_data.iter().filter_map(|(key, text)| Some((key.clone(), decode(text)?)));
         texts.chain(binary).collect()
     }
 }
@@ -141,9 +124,6 @@ impl Secret {
     /// All keys and their bytes.
     #[must_use]
     pub fn values(&self) -> BTreeMap<String, Vec<u8>> {
-        self.data
-            .iter()
-            .filter_map(|(key, text)| Some((key.clone(), decode(text)?)))
-            .collect()
+        self.data.iter().filter_map(|(key, text)| Some((key.clone(), decode(text)?))).collect()
     }
 }

@@ -33,45 +33,22 @@ fn spec(service: &Service, at: &At, errors: &mut Errors) {
             );
         }
         other => {
-            errors.unsupported(
-                &at_type,
-                other,
-                &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"],
-            );
+            errors.unsupported(&at_type, other, &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"]);
         }
     }
     for (key, value) in &spec.selector {
         let at = at.field("selector");
-        names::qualified(key)
-            .into_iter()
-            .for_each(|fault| errors.invalid(&at, key, fault));
-        names::label_value(value)
-            .into_iter()
-            .for_each(|fault| errors.invalid(&at, value, fault));
+        names::qualified(key).into_iter().for_each(|fault| errors.invalid(&at, key, fault));
+        names::label_value(value).into_iter().for_each(|fault| errors.invalid(&at, value, fault));
     }
     let affinities = [("None", ()), ("ClientIP", ())];
-    one_of(
-        spec.session_affinity.as_ref(),
-        &at.field("sessionAffinity"),
-        &affinities,
-        errors,
-    );
-    let config = spec
-        .session_affinity_config
-        .as_ref()
-        .and_then(|config| config.client_ip.as_ref());
+    one_of(spec.session_affinity.as_ref(), &at.field("sessionAffinity"), &affinities, errors);
+    let config = spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref());
     if let Some(seconds) = config.and_then(|config| config.timeout_seconds)
         && !(1..=86_400).contains(&seconds)
     {
-        let at = at
-            .field("sessionAffinityConfig")
-            .field("clientIP")
-            .field("timeoutSeconds");
-        errors.invalid(
-            &at,
-            seconds,
-            "must be greater than 0 and less than or equal to 86400",
-        );
+        let at = at.field("sessionAffinityConfig").field("clientIP").field("timeoutSeconds");
+        errors.invalid(&at, seconds, "must be greater than 0 and less than or equal to 86400");
     }
     service_ports(&spec.ports, &at.field("ports"), errors);
     refuse(spec, at, errors);
@@ -91,11 +68,7 @@ fn cluster_ip(service: &Service, at: &At, errors: &mut Errors) {
     if spec.cluster_ips.len() > 1 {
         errors.not_supported(&at.field("clusterIPs"), "a Service has one address");
     } else if !first.is_empty() && first != text {
-        errors.invalid(
-            &at.field("clusterIPs").index(0),
-            first,
-            "first value must match `clusterIP`",
-        );
+        errors.invalid(&at.field("clusterIPs").index(0), first, "first value must match `clusterIP`");
     }
 }
 
@@ -106,9 +79,7 @@ fn external_name(spec: &ServiceSpec, at: &At, errors: &mut Errors) {
         errors.required(&at_name, "");
     } else {
         let faults = names::subdomain(name.strip_suffix('.').unwrap_or(name));
-        faults
-            .into_iter()
-            .for_each(|fault| errors.invalid(&at_name, name, fault));
+        faults.into_iter().for_each(|fault| errors.invalid(&at_name, name, fault));
     }
     if spec.cluster_ip.as_deref().is_some_and(|ip| !ip.is_empty()) {
         errors.forbidden(&at.field("clusterIP"), "may not be set for ExternalName services");
@@ -124,27 +95,17 @@ fn service_ports(ports: &[ServicePort], at: &At, errors: &mut Errors) {
             "" if ports.len() > 1 => errors.required(&at_name, ""),
             "" => (),
             name => {
-                names::label(name)
-                    .into_iter()
-                    .for_each(|fault| errors.invalid(&at_name, name, fault));
+                names::label(name).into_iter().for_each(|fault| errors.invalid(&at_name, name, fault));
                 if !seen_names.insert(name) {
                     errors.duplicate(&at_name, name);
                 }
             }
         }
         port_number(raw.port.unwrap_or(0), &at.field("port"), errors);
-        one_of(
-            raw.protocol.as_ref(),
-            &at.field("protocol"),
-            &ports::PROTOCOLS,
-            errors,
-        );
+        one_of(raw.protocol.as_ref(), &at.field("protocol"), &ports::PROTOCOLS, errors);
         target_port(raw, &at.field("targetPort"), errors);
         if raw.node_port.is_some_and(|port| port != 0) {
-            errors.forbidden(
-                &at.field("nodePort"),
-                "may not be used when `type` is 'ClusterIP'",
-            );
+            errors.forbidden(&at.field("nodePort"), "may not be used when `type` is 'ClusterIP'");
         }
         let protocol = raw.protocol.as_deref().unwrap_or_default();
         if !seen_ports.insert((protocol, raw.port)) {
@@ -160,9 +121,7 @@ fn target_port(raw: &ServicePort, at: &At, errors: &mut Errors) {
         Some(IntOrString::Int(number)) if raw.port == Some(*number) => (),
         Some(IntOrString::Int(number)) => drop(port_number(*number, at, errors)),
         Some(IntOrString::String(name)) => {
-            names::port(name)
-                .into_iter()
-                .for_each(|fault| errors.invalid(at, name, fault));
+            names::port(name).into_iter().for_each(|fault| errors.invalid(at, name, fault));
         }
     }
 }
@@ -171,32 +130,12 @@ fn target_port(raw: &ServicePort, at: &At, errors: &mut Errors) {
 fn refuse(spec: &ServiceSpec, at: &At, errors: &mut Errors) {
     let balancer = "it belongs to type LoadBalancer, which is not there yet";
     let refused = [
-        (
-            "externalIPs",
-            !spec.external_ips.is_empty(),
-            "addresses of the host are not mapped",
-        ),
-        (
-            "externalTrafficPolicy",
-            spec.external_traffic_policy.is_some(),
-            balancer,
-        ),
-        (
-            "healthCheckNodePort",
-            spec.health_check_node_port.is_some_and(|port| port != 0),
-            balancer,
-        ),
+        ("externalIPs", !spec.external_ips.is_empty(), "addresses of the host are not mapped"),
+        ("externalTrafficPolicy", spec.external_traffic_policy.is_some(), balancer),
+        ("healthCheckNodePort", spec.health_check_node_port.is_some_and(|port| port != 0), balancer),
         ("loadBalancerClass", spec.load_balancer_class.is_some(), balancer),
-        (
-            "loadBalancerIP",
-            spec.load_balancer_ip.as_deref().is_some_and(|ip| !ip.is_empty()),
-            balancer,
-        ),
-        (
-            "loadBalancerSourceRanges",
-            !spec.load_balancer_source_ranges.is_empty(),
-            balancer,
-        ),
+        ("loadBalancerIP", spec.load_balancer_ip.as_deref().is_some_and(|ip| !ip.is_empty()), balancer),
+        ("loadBalancerSourceRanges", !spec.load_balancer_source_ranges.is_empty(), balancer),
         (
             "ipFamilies",
             spec.ip_families.iter().any(|family| family != "IPv4"),
@@ -204,10 +143,7 @@ fn refuse(spec: &ServiceSpec, at: &At, errors: &mut Errors) {
         ),
         (
             "ipFamilyPolicy",
-            matches!(
-                spec.ip_family_policy.as_deref(),
-                Some("RequireDualStack" | "PreferDualStack")
-            ),
+            matches!(spec.ip_family_policy.as_deref(), Some("RequireDualStack" | "PreferDualStack")),
             "Services have IPv4 addresses; use SingleStack, or leave it out",
         ),
     ];

@@ -5,17 +5,12 @@ use super::super::{Identity, Invalid, Loaded, load};
 use super::*;
 
 fn identity() -> Identity {
-    Identity {
-        uid: "1".into(),
-        created: jiff::Timestamp::UNIX_EPOCH,
-    }
+    Identity { uid: "1".into(), created: jiff::Timestamp::UNIX_EPOCH }
 }
 
 fn object(kind: &str, rest: &str) -> Loaded {
     let text = format!("apiVersion: v1\nkind: {kind}\nmetadata: {{name: a}}\n{rest}");
-    load(&text, "x")
-        .unwrap_or_else(|error| panic!("{error}"))
-        .remove(0)
+    load(&text, "x").unwrap_or_else(|error| panic!("{error}")).remove(0)
 }
 
 fn service(spec: &str) -> Result<Service, Invalid> {
@@ -42,10 +37,7 @@ fn secret(rest: &str) -> Result<Secret, Invalid> {
 #[test]
 fn a_service_gets_its_defaults() {
     assert_eq!(
-        service("{ports: [{port: 80}, {port: 81}]}")
-            .unwrap_err()
-            .errors
-            .len(),
+        service("{ports: [{port: 80}, {port: 81}]}").unwrap_err().errors.len(),
         2,
         "two ports need names"
     );
@@ -64,33 +56,20 @@ fn a_service_gets_its_defaults() {
 #[test]
 fn headless_and_external_services_are_accepted() {
     assert!(service("{clusterIP: None}").unwrap().is_headless());
-    assert!(
-        service("{type: ExternalName, externalName: example.com}")
-            .unwrap()
-            .is_external_name()
-    );
+    assert!(service("{type: ExternalName, externalName: example.com}").unwrap().is_external_name());
 }
 
 #[test]
 fn bad_services_are_refused_in_kubectls_words() {
     for (spec, error) in [
         ("{}", "spec.ports: Required value"),
-        (
-            "{ports: [{}]}",
-            "spec.ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive",
-        ),
+        ("{ports: [{}]}", "spec.ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive"),
         (
             "{ports: [{port: 1, targetPort: 0x10000}]}",
             "spec.ports[0].targetPort: Invalid value: 65536: must be between 1 and 65535, inclusive",
         ),
-        (
-            "{ports: [{port: 1, name: a}, {port: 2, name: a}]}",
-            "spec.ports[1].name: Duplicate value: \"a\"",
-        ),
-        (
-            "{ports: [{port: 1, name: a}, {port: 1, name: b}]}",
-            "spec.ports[1]: Duplicate value: \"TCP/1\"",
-        ),
+        ("{ports: [{port: 1, name: a}, {port: 2, name: a}]}", "spec.ports[1].name: Duplicate value: \"a\""),
+        ("{ports: [{port: 1, name: a}, {port: 1, name: b}]}", "spec.ports[1]: Duplicate value: \"TCP/1\""),
         (
             "{ports: [{port: 1, protocol: HTTP}]}",
             "spec.ports[0].protocol: Unsupported value: \"HTTP\": supported values: \"SCTP\", \"TCP\", \"UDP\"",
@@ -135,10 +114,7 @@ fn the_name_of_a_service_is_narrower() {
 #[test]
 fn bad_config_maps_are_refused() {
     for (rest, error) in [
-        (
-            "data: {..a: b}",
-            "data[..a]: Invalid value: \"..a\": must not start with '..'",
-        ),
+        ("data: {..a: b}", "data[..a]: Invalid value: \"..a\": must not start with '..'"),
         (
             "data: {a: b}\nbinaryData: {a: AAE=}",
             "data[a]: Invalid value: \"a\": duplicate of key present in binaryData",
@@ -149,19 +125,10 @@ fn bad_config_maps_are_refused() {
         ),
     ] {
         let found = config_map(rest).unwrap_err().to_string();
-        assert_eq!(
-            found,
-            format!("The ConfigMap \"a\" is invalid: {error}"),
-            "{rest}"
-        );
+        assert_eq!(found, format!("The ConfigMap \"a\" is invalid: {error}"), "{rest}");
     }
-    let large = config_map(&format!("data: {{a: '{}'}}", "x".repeat((1 << 20) + 1)))
-        .unwrap_err()
-        .to_string();
-    assert_eq!(
-        large,
-        "The ConfigMap \"a\" is invalid: []: Too long: may not be more than 1048576 bytes"
-    );
+    let large = config_map(&format!("data: {{a: '{}'}}", "x".repeat((1 << 20) + 1))).unwrap_err().to_string();
+    assert_eq!(large, "The ConfigMap \"a\" is invalid: []: Too long: may not be more than 1048576 bytes");
 }
 
 #[test]
@@ -170,19 +137,11 @@ fn plain_texts_of_a_secret_are_merged_over_its_data() {
     let secret = secret.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(secret.secret_type.as_deref(), Some("Opaque"));
     assert!(secret.string_data.is_empty());
-    assert_eq!(
-        (&secret.values()["a"][..], &secret.values()["b"][..]),
-        (&b"new"[..], &b"old"[..])
-    );
+    assert_eq!((&secret.values()["a"][..], &secret.values()["b"][..]), (&b"new"[..], &b"old"[..]));
 }
 
 #[test]
 fn a_typed_secret_needs_its_keys() {
-    let found = secret("type: kubernetes.io/tls\nstringData: {tls.crt: a}")
-        .unwrap_err()
-        .to_string();
-    assert_eq!(
-        found,
-        "The Secret \"a\" is invalid: data[tls.key]: Required value"
-    );
+    let found = secret("type: kubernetes.io/tls\nstringData: {tls.crt: a}").unwrap_err().to_string();
+    assert_eq!(found, "The Secret \"a\" is invalid: data[tls.key]: Required value");
 }

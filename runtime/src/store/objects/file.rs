@@ -12,9 +12,7 @@ pub(super) fn check_name(name: &str) -> Result<()> {
     let safe = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
     match name.bytes().all(safe) && !name.is_empty() && !name.starts_with('.') && name.len() <= 253 {
         true => Ok(()),
-        false => Err(Error::Name {
-            name: name.to_owned(),
-        }),
+        false => Err(Error::Name { name: name.to_owned() }),
     }
 }
 
@@ -41,11 +39,7 @@ pub(super) fn read<T: Object>(path: &Path) -> Result<Option<T>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io_error("read", path)(error)),
     };
-    let corrupt = |source| Error::Corrupt {
-        kind: T::KIND.singular(),
-        path: path.to_owned(),
-        source,
-    };
+    let corrupt = |source| Error::Corrupt { kind: T::KIND.singular(), path: path.to_owned(), source };
     serde_json::from_slice(&text).map(Some).map_err(corrupt)
 }
 
@@ -59,12 +53,8 @@ pub(super) fn write<T: Object>(path: &Path, kind: Kind, object: &T) -> Result<()
     // One name is enough: writers hold the lock, and one that a crash left behind is overwritten.
     let temporary = directory.join(".new");
     let open = || {
-        let options = OpenOptions::new()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(kind.file_mode())
-            .clone();
+        let options =
+            OpenOptions::new().create(true).truncate(true).write(true).mode(kind.file_mode()).clone();
         let mut file = options.open(&temporary)?;
         // A file left behind keeps its mode, and it is not to hold a secret for others to read.
         file.set_permissions(PermissionsExt::from_mode(kind.file_mode()))?;
@@ -78,9 +68,7 @@ pub(super) fn write<T: Object>(path: &Path, kind: Kind, object: &T) -> Result<()
 
 pub(super) fn sync_parent(path: &Path) -> Result<()> {
     let directory = path.parent().unwrap_or(path);
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(io_error("sync", directory))
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(io_error("sync", directory))
 }
 
 pub(super) fn make_directory(path: &Path, mode: u32) -> Result<()> {
@@ -89,9 +77,5 @@ pub(super) fn make_directory(path: &Path, mode: u32) -> Result<()> {
 }
 
 pub(super) fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    move |source| Error::Io {
-        operation,
-        path: path.to_owned(),
-        source,
-    }
+    move |source| Error::Io { operation, path: path.to_owned(), source }
 }

@@ -11,9 +11,7 @@ pub(super) fn all(page: &mut Page, pod: &Value, title: &str, specs: &str, status
     let statuses = field::list(pod, &format!("/status/{statuses}"));
     for container in field::list(pod, &format!("/spec/{specs}")) {
         let name = field::text(container, "/name");
-        let status = statuses
-            .iter()
-            .find(|status| field::text(status, "/name") == name);
+        let status = statuses.iter().find(|status| field::text(status, "/name") == name);
         page.line(1, &format!("{name}:"));
         identity(page, container, status);
         words(page, "Command", field::list(container, "/command"));
@@ -24,11 +22,9 @@ pub(super) fn all(page: &mut Page, pod: &Value, title: &str, specs: &str, status
         if let Some(wanted) = container.get("resources") {
             resources(page, 2, wanted);
         }
-        for (title, kind) in [
-            ("Liveness", "livenessProbe"),
-            ("Readiness", "readinessProbe"),
-            ("Startup", "startupProbe"),
-        ] {
+        for (title, kind) in
+            [("Liveness", "livenessProbe"), ("Readiness", "readinessProbe"), ("Startup", "startupProbe")]
+        {
             if let Some(probe) = field::some(container, &format!("/{kind}")) {
                 page.entry(2, title, &probe_text(probe));
             }
@@ -87,11 +83,7 @@ pub(super) fn seccomp(page: &mut Page, level: usize, security: Option<&Value>) {
     page.entry(level, "SeccompProfile", field::text(profile, "/type"));
     if field::text(profile, "/type") == "Localhost" {
         let level = if level == 0 { 0 } else { level + 1 };
-        page.entry(
-            level,
-            "LocalhostProfile",
-            field::text(profile, "/localhostProfile"),
-        );
+        page.entry(level, "LocalhostProfile", field::text(profile, "/localhostProfile"));
     }
 }
 
@@ -100,37 +92,18 @@ fn words(page: &mut Page, title: &str, words: &[Value]) {
         return;
     }
     page.line(2, &format!("{title}:"));
-    for line in words
-        .iter()
-        .filter_map(Value::as_str)
-        .flat_map(|word| word.split('\n'))
-    {
+    for line in words.iter().filter_map(Value::as_str).flat_map(|word| word.split('\n')) {
         page.line(3, line);
     }
 }
 
 fn states(page: &mut Page, status: &Value) {
     state(page, "State", status.get("state").unwrap_or(&Value::Null));
-    if let Some(last) = status
-        .get("lastState")
-        .filter(|last| field::some(last, "/terminated").is_some())
-    {
+    if let Some(last) = status.get("lastState").filter(|last| field::some(last, "/terminated").is_some()) {
         state(page, "Last State", last);
     }
-    page.entry(
-        2,
-        "Ready",
-        if field::is_true(status, "/ready") {
-            "True"
-        } else {
-            "False"
-        },
-    );
-    page.entry(
-        2,
-        "Restart Count",
-        &field::number(status, "/restartCount").to_string(),
-    );
+    page.entry(2, "Ready", if field::is_true(status, "/ready") { "True" } else { "False" });
+    page.entry(2, "Restart Count", &field::number(status, "/restartCount").to_string());
 }
 
 fn state(page: &mut Page, title: &str, state: &Value) {
@@ -195,17 +168,9 @@ fn handler(probe: &Value) -> String {
     } else if let Some(get) = field::some(probe, "/httpGet") {
         format!("http-get {}", url(get))
     } else if let Some(socket) = field::some(probe, "/tcpSocket") {
-        format!(
-            "tcp-socket {}:{}",
-            field::text(socket, "/host"),
-            field::scalar(&socket["port"])
-        )
+        format!("tcp-socket {}:{}", field::text(socket, "/host"), field::scalar(&socket["port"]))
     } else if let Some(grpc) = field::some(probe, "/grpc") {
-        format!(
-            "grpc <pod>:{} {}",
-            field::number(grpc, "/port"),
-            field::text(grpc, "/service")
-        )
+        format!("grpc <pod>:{} {}", field::number(grpc, "/port"), field::text(grpc, "/service"))
     } else {
         "unknown".to_owned()
     }
@@ -230,31 +195,17 @@ fn url(get: &Value) -> String {
             other => path.push_str(&format!("%{other:02X}")),
         }
     }
-    let slash = if path.is_empty() || path.starts_with('/') {
-        ""
-    } else {
-        "/"
-    };
+    let slash = if path.is_empty() || path.starts_with('/') { "" } else { "/" };
     format!("{scheme}://{host}:{}{slash}{path}", field::scalar(&get["port"]))
 }
 
 fn mounts(page: &mut Page, container: &Value) {
     let mut mounts: Vec<&Value> = field::list(container, "/volumeMounts").iter().collect();
     mounts.sort_by_key(|mount| field::text(mount, "/mountPath"));
-    page.line(
-        2,
-        if mounts.is_empty() {
-            "Mounts:\t<none>"
-        } else {
-            "Mounts:"
-        },
-    );
+    page.line(2, if mounts.is_empty() { "Mounts:\t<none>" } else { "Mounts:" });
     for mount in mounts {
-        let mut flags = vec![if field::is_true(mount, "/readOnly") {
-            "ro".to_owned()
-        } else {
-            "rw".to_owned()
-        }];
+        let mut flags =
+            vec![if field::is_true(mount, "/readOnly") { "ro".to_owned() } else { "rw".to_owned() }];
         if !field::text(mount, "/subPath").is_empty() {
             flags.push(format!("path={:?}", field::text(mount, "/subPath")));
         }

@@ -15,14 +15,7 @@ pub(super) fn all(page: &mut Page, pod: &Value, container: &Value) {
         page.line(3, &from_object(source));
     }
     let variables = field::list(container, "/env");
-    page.line(
-        2,
-        if variables.is_empty() {
-            "Environment:\t<none>"
-        } else {
-            "Environment:"
-        },
-    );
+    page.line(2, if variables.is_empty() { "Environment:\t<none>" } else { "Environment:" });
     for variable in variables {
         let name = field::text(variable, "/name");
         match field::some(variable, "/valueFrom") {
@@ -42,10 +35,7 @@ fn from_object(source: &Value) -> String {
         prefix => format!(" with prefix '{prefix}'"),
     };
     let optional = field::is_true(reference, "/optional");
-    format!(
-        "{}\t{kind}{prefix}\tOptional: {optional}",
-        field::text(reference, "/name")
-    )
+    format!("{}\t{kind}{prefix}\tOptional: {optional}", field::text(reference, "/name"))
 }
 
 fn literal(page: &mut Page, name: &str, value: &str) {
@@ -90,14 +80,9 @@ fn metadata<'a>(pod: &'a Value, path: &str) -> &'a str {
 fn resource(reference: &Value, container: &Value) -> String {
     let name = field::text(reference, "/resource");
     let (list, resource) = name.split_once('.').unwrap_or((name, ""));
-    let quantity = container
-        .pointer(&format!("/resources/{list}/{resource}"))
-        .map(field::scalar);
-    let divisor = reference
-        .get("divisor")
-        .map(field::scalar)
-        .and_then(|text| milli(&text))
-        .filter(|value| *value > 0);
+    let quantity = container.pointer(&format!("/resources/{list}/{resource}")).map(field::scalar);
+    let divisor =
+        reference.get("divisor").map(field::scalar).and_then(|text| milli(&text)).filter(|value| *value > 0);
     let value = match quantity.as_deref().and_then(milli) {
         Some(milli) => milli.div_ceil(divisor.unwrap_or(1000)).to_string(),
         None => "0".to_owned(),
@@ -110,9 +95,7 @@ fn resource(reference: &Value, container: &Value) -> String {
 
 /// A quantity in thousandths.
 fn milli(quantity: &str) -> Option<u128> {
-    let digits = quantity
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(quantity.len());
+    let digits = quantity.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(quantity.len());
     let (number, unit) = quantity.split_at(digits);
     let factor: u128 = match unit {
         "m" => 1,
@@ -131,11 +114,7 @@ fn milli(quantity: &str) -> Option<u128> {
     let fraction = fraction.get(..fraction.len().min(9))?;
     let scale = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
     let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-    let part: u128 = if fraction.is_empty() {
-        0
-    } else {
-        fraction.parse().ok()?
-    };
+    let part: u128 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
     let scaled = whole.checked_mul(scale)?.checked_add(part)?;
     Some(scaled.checked_mul(factor)?.div_ceil(scale))
 }

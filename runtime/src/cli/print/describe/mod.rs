@@ -52,23 +52,13 @@ pub fn pod(pod: &Value, recorded: Option<&[Value]>, now: Timestamp) -> String {
         container::resources(&mut page, 1, resources);
     }
     if !field::list(pod, "/spec/initContainers").is_empty() {
-        container::all(
-            &mut page,
-            pod,
-            "Init Containers",
-            "initContainers",
-            "initContainerStatuses",
-        );
+        container::all(&mut page, pod, "Init Containers", "initContainers", "initContainerStatuses");
     }
     container::all(&mut page, pod, "Containers", "containers", "containerStatuses");
     conditions(&mut page, pod);
     volume::all(&mut page, pod);
     page.entry(0, "QoS Class", field::text(pod, "/status/qosClass"));
-    labels(
-        &mut page,
-        "Node-Selectors",
-        &field::pairs(pod, "/spec/nodeSelector"),
-    );
+    labels(&mut page, "Node-Selectors", &field::pairs(pod, "/spec/nodeSelector"));
     tolerations(&mut page, pod);
     let Some(recorded) = recorded else {
         return columns::align(&page.0, columns::DESCRIBE, None);
@@ -78,11 +68,7 @@ pub fn pod(pod: &Value, recorded: Option<&[Value]>, now: Timestamp) -> String {
     }
     let mut text = columns::align(&page.0, columns::DESCRIBE, None);
     if !recorded.is_empty() {
-        text.push_str(&columns::align(
-            &event_table(recorded, now),
-            columns::DESCRIBE,
-            None,
-        ));
+        text.push_str(&columns::align(&event_table(recorded, now), columns::DESCRIBE, None));
     }
     text
 }
@@ -93,24 +79,12 @@ fn head(page: &mut Page, pod: &Value) {
     if let Some(priority) = field::some(pod, "/spec/priority") {
         page.entry(0, "Priority", &field::scalar(priority));
     }
-    page.entry_if(
-        0,
-        "Priority Class Name",
-        field::text(pod, "/spec/priorityClassName"),
-    );
-    page.entry_if(
-        0,
-        "Runtime Class Name",
-        field::text(pod, "/spec/runtimeClassName"),
-    );
+    page.entry_if(0, "Priority Class Name", field::text(pod, "/spec/priorityClassName"));
+    page.entry_if(0, "Runtime Class Name", field::text(pod, "/spec/runtimeClassName"));
     page.entry_if(0, "Service Account", field::text(pod, "/spec/serviceAccountName"));
     match field::text(pod, "/spec/nodeName") {
         "" => page.entry(0, "Node", "<none>"),
-        node => page.entry(
-            0,
-            "Node",
-            &format!("{node}/{}", field::text(pod, "/status/hostIP")),
-        ),
+        node => page.entry(0, "Node", &format!("{node}/{}", field::text(pod, "/status/hostIP"))),
     }
     if let Some(start) = field::time(pod, "/status/startTime") {
         page.entry(0, "Start Time", &age::rfc1123(Some(start)));
@@ -162,11 +136,7 @@ fn status(page: &mut Page, pod: &Value, now: Timestamp) {
     let phase = field::text(pod, "/status/phase");
     match field::time(pod, "/metadata/deletionTimestamp") {
         Some(deletion) if !matches!(phase, "Succeeded" | "Failed") => {
-            page.entry(
-                0,
-                "Status",
-                &format!("Terminating (lasts {})", age::since(Some(deletion), now)),
-            );
+            page.entry(0, "Status", &format!("Terminating (lasts {})", age::since(Some(deletion), now)));
             let grace = field::number(pod, "/metadata/deletionGracePeriodSeconds");
             page.entry(0, "Termination Grace Period", &format!("{grace}s"));
         }
@@ -185,19 +155,13 @@ fn status(page: &mut Page, pod: &Value, now: Timestamp) {
     for address in addresses {
         page.entry(1, "IP", field::text(address, "/ip"));
     }
-    page.entry_if(
-        0,
-        "NominatedNodeName",
-        field::text(pod, "/status/nominatedNodeName"),
-    );
+    page.entry_if(0, "NominatedNodeName", field::text(pod, "/status/nominatedNodeName"));
 }
 
 fn conditions(page: &mut Page, pod: &Value) {
     let conditions = field::list(pod, "/status/conditions");
     let status = |kind: &str| {
-        let found = conditions
-            .iter()
-            .find(|condition| field::text(condition, "/type") == kind);
+        let found = conditions.iter().find(|condition| field::text(condition, "/type") == kind);
         found.map_or("<none>", |condition| field::text(condition, "/status"))
     };
     let gates = field::list(pod, "/spec/readinessGates");
@@ -242,11 +206,7 @@ fn toleration(toleration: &Value) -> String {
         text.push_str(&format!(":{effect}"));
     }
     if part("/operator") == "Exists" && value.is_empty() {
-        text.push_str(if text.is_empty() {
-            "op=Exists"
-        } else {
-            " op=Exists"
-        });
+        text.push_str(if text.is_empty() { "op=Exists" } else { " op=Exists" });
     }
     if let Some(seconds) = field::some(toleration, "/tolerationSeconds") {
         text.push_str(&format!(" for {seconds}s"));
@@ -272,10 +232,7 @@ fn event_table(recorded: &[Value], now: Timestamp) -> String {
             (path, message) => format!("{path}: {message}"),
         };
         let age = events::seen(event, now);
-        page.line(
-            1,
-            &format!("{}\t{}\t{age}\t{from}\t{message}", text("/type"), text("/reason")),
-        );
+        page.line(1, &format!("{}\t{}\t{age}\t{from}\t{message}", text("/type"), text("/reason")));
     }
     page.0
 }

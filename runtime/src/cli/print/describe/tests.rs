@@ -55,14 +55,7 @@ fn sample_events() -> Vec<Value> {
             "2024-01-02T03:04:04Z",
             "2024-01-02T03:05:29Z",
         ),
-        event(
-            "Normal",
-            "Started",
-            "Container started",
-            4,
-            "2024-01-02T03:04:00Z",
-            "2024-01-02T03:04:54Z",
-        ),
+        event("Normal", "Started", "Container started", 4, "2024-01-02T03:04:00Z", "2024-01-02T03:04:54Z"),
     ]
 }
 
@@ -137,10 +130,7 @@ fn a_terminating_pod_says_for_how_long() {
     object["metadata"]["deletionTimestamp"] = json!("2024-01-02T03:05:22Z");
     object["metadata"]["deletionGracePeriodSeconds"] = json!(30);
     let text = pod(&object, None, now());
-    assert!(
-        text.contains("Status:                    Terminating (lasts 12s)\n"),
-        "{text}"
-    );
+    assert!(text.contains("Status:                    Terminating (lasts 12s)\n"), "{text}");
     assert!(text.contains("Termination Grace Period:  30s\n"), "{text}");
 }
 

@@ -8,14 +8,7 @@ use super::Page;
 /// The block of all volumes.
 pub(super) fn all(page: &mut Page, pod: &Value) {
     let volumes = field::list(pod, "/spec/volumes");
-    page.line(
-        0,
-        if volumes.is_empty() {
-            "Volumes:\t<none>"
-        } else {
-            "Volumes:"
-        },
-    );
+    page.line(0, if volumes.is_empty() { "Volumes:\t<none>" } else { "Volumes:" });
     for volume in volumes {
         page.line(1, &format!("{}:", field::text(volume, "/name")));
         source(page, volume);
@@ -37,22 +30,12 @@ fn source(page: &mut Page, volume: &Value) {
         page.entry(2, "Name", field::text(object, "/name"));
         page.entry(2, "Optional", optional(object));
     } else if let Some(fields) = of("downwardAPI") {
-        page.entry(
-            2,
-            "Type",
-            "DownwardAPI (a volume populated by information about the pod)",
-        );
+        page.entry(2, "Type", "DownwardAPI (a volume populated by information about the pod)");
         page.line(2, "Items:");
         items(page, fields);
     } else if let Some(projected) = of("projected") {
-        page.entry(
-            2,
-            "Type",
-            "Projected (a volume that contains injected data from multiple sources)",
-        );
-        field::list(projected, "/sources")
-            .iter()
-            .for_each(|source| projection(page, source));
+        page.entry(2, "Type", "Projected (a volume that contains injected data from multiple sources)");
+        field::list(projected, "/sources").iter().for_each(|source| projection(page, source));
     } else if let Some(image) = of("image") {
         page.entry(2, "Type", "Image (a container image or OCI artifact)");
         page.entry(2, "Reference", field::text(image, "/reference"));
@@ -63,15 +46,9 @@ fn source(page: &mut Page, volume: &Value) {
 }
 
 fn empty_dir(page: &mut Page, source: &Value) {
-    page.entry(
-        2,
-        "Type",
-        "EmptyDir (a temporary directory that shares a pod's lifetime)",
-    );
+    page.entry(2, "Type", "EmptyDir (a temporary directory that shares a pod's lifetime)");
     page.entry(2, "Medium", field::text(source, "/medium"));
-    let limit = field::some(source, "/sizeLimit")
-        .map(field::scalar)
-        .filter(|limit| limit != "0");
+    let limit = field::some(source, "/sizeLimit").map(field::scalar).filter(|limit| limit != "0");
     page.entry(2, "SizeLimit", limit.as_deref().unwrap_or("<unset>"));
 }
 
@@ -99,9 +76,5 @@ fn projection(page: &mut Page, source: &Value) {
 }
 
 fn optional(object: &Value) -> &'static str {
-    if field::is_true(object, "/optional") {
-        "true"
-    } else {
-        "false"
-    }
+    if field::is_true(object, "/optional") { "true" } else { "false" }
 }
