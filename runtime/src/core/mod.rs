@@ -56,11 +56,15 @@ mod record;
 mod recovery;
 mod restart;
 mod sandbox;
+pub mod simulate;
 mod start;
 mod state;
 pub mod status;
 pub mod time;
 mod turn;
 mod worker;
+
+#[cfg(test)]
+mod tests;
 
 pub use state::State;

@@ -169,14 +169,12 @@ impl State {
         match self.stage {
             Stage::Finished => None,
             Stage::Terminated => self.deletion.map(|_| self.last),
-            Stage::Syncing | Stage::Terminating => [
-                self.kill_wake(),
-                self.pass_wake(pod),
-                self.worker_wake(pod),
-            ]
-            .into_iter()
-            .flatten()
-            .min(),
+            Stage::Syncing | Stage::Terminating => {
+                [self.kill_wake(), self.pass_wake(pod), self.worker_wake(pod)]
+                    .into_iter()
+                    .flatten()
+                    .min()
+            }
         }
     }
 
