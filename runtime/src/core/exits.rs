@@ -79,11 +79,10 @@ impl Turn<'_> {
     /// The share of a container in the pod's termination messages; its head is kept.
     pub(super) fn cut_message(&self, message: &str) -> Option<String> {
         let share = MESSAGES / self.pod.spec.all_containers().count().max(1);
-        let end = message.floor_char_boundary(share);
-        message
-            .get(..end)
-            .filter(|cut| !cut.is_empty())
-            .map(str::to_owned)
+        let cut = (0..=share.min(message.len()))
+            .rev()
+            .find_map(|end| message.get(..end));
+        cut.filter(|cut| !cut.is_empty()).map(str::to_owned)
     }
 }
 

@@ -196,6 +196,28 @@ impl State {
         self.generation
     }
 
+    /// Whether this state, which came after `before`, must be on disk before its actions are carried out. Ticks and
+    /// attempts of probes that bring nothing new need not: recovery makes up for them.
+    #[must_use]
+    pub fn must_be_written(&self, before: &Self) -> bool {
+        let sends_signal = |state: &Self| {
+            state
+                .unconfirmed
+                .iter()
+                .any(|action| matches!(action, Action::Signal { .. }))
+        };
+        if sends_signal(self) || sends_signal(before) {
+            return self != before;
+        }
+        let settled = |state: &Self| Self {
+            last: Mono::default(),
+            unconfirmed: Vec::new(),
+            workers: state.workers.iter().map(Worker::settled).collect(),
+            ..state.clone()
+        };
+        settled(self) != settled(before)
+    }
+
     /// Whether [`Action::Finish`] was asked for: the pod's life is over.
     #[must_use]
     pub fn is_finished(&self) -> bool {

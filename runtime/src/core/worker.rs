@@ -42,6 +42,16 @@ pub(super) struct Worker {
 }
 
 impl Worker {
+    /// Without what a new supervisor makes up anew.
+    pub(super) fn settled(&self) -> Self {
+        Self {
+            next: Mono::default(),
+            poked: false,
+            in_flight: None,
+            ..self.clone()
+        }
+    }
+
     fn skip_ticks_before(&mut self, moment: Mono, period: Duration) {
         let missed = moment
             .since(self.next)
@@ -374,7 +384,10 @@ impl Worker {
             false => 1,
         };
         self.newest = Some(success);
-        if self.run < if success { successes } else { failures } {
+        // A longer run than the threshold says nothing more.
+        let threshold = if success { successes } else { failures };
+        self.run = self.run.min(threshold);
+        if self.run < threshold {
             return None;
         }
         let changed = self.result != Some(success);

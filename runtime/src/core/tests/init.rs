@@ -186,6 +186,30 @@ fn a_sidecars_failed_liveness_probe_restarts_it() {
 }
 
 #[test]
+fn main_containers_wait_for_a_last_sidecar_that_ended_with_them() {
+    let side = Container {
+        startup: Some(probe(1, 30)),
+        ..sidecar("side")
+    };
+    let web = with_init(pod(Always, vec![container("app")]), vec![side]);
+    let run = |attempt| if attempt == 0 { ends(9, 1) } else { Run::default() };
+    let slow = |attempt: crate::core::simulate::Attempt| match attempt.age >= secs(3) {
+        true => Outcome::Success,
+        false => failure(),
+    };
+    let side = Script {
+        run: Box::new(run),
+        ..probed(slow)
+    };
+    let mut life = simulate(web, [("app", exits(6, 1)), ("side", side)]);
+    life.run_until(secs(14));
+    assert_eq!(
+        (life.starts("side"), life.starts("app")),
+        (vec![0, 9], vec![3, 12])
+    );
+}
+
+#[test]
 fn finished_init_containers_do_not_run_again_when_the_main_container_crashes() {
     let web = with_init(pod(Always, vec![container("app")]), vec![container("init")]);
     let mut life = simulate(web, [("init", exits(1, 0)), ("app", exits(1, 1))]);

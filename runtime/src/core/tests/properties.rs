@@ -156,6 +156,16 @@ fn any_move() -> impl Strategy<Value = Move> {
     ]
 }
 
+/// Nothing that a sound driver would not send.
+fn any_fair_move() -> impl Strategy<Value = Move> {
+    prop_oneof![
+        10 => (any::<usize>(), prop::bool::weighted(0.85), any_outcome(), any_ended())
+            .prop_map(|(which, well, outcome, ended)| Move::Answer { which, well, outcome, ended }),
+        2 => (0..40_u64).prop_map(Move::Wait),
+        1 => prop::sample::select(vec![Input::SandboxDied, Input::ObjectsChanged]).prop_map(Move::Arbitrary),
+    ]
+}
+
 fn answer(action: &Action, well: bool, outcome: Outcome, ended: Ended) -> Option<Input> {
     let message = "m".to_owned();
     Some(match action.clone() {
@@ -278,37 +288,110 @@ fn all(status: &PodStatus) -> impl Iterator<Item = &crate::core::status::Contain
         .chain(&status.container_statuses)
 }
 
+impl Checked {
+    fn new(policy: RestartPolicy) -> Result<Self, TestCaseError> {
+        let pod = rich_pod(policy);
+        let (state, open) = State::new(&pod, "node1", clock(secs(0)));
+        let mut life = Self {
+            pod,
+            state,
+            at: 0,
+            open,
+        };
+        life.take(Input::SandboxUp {
+            attempt: 0,
+            ips: vec![],
+            host_ips: vec![],
+        })?;
+        Ok(life)
+    }
+
+    fn perform(&mut self, moves: Vec<Move>) -> Result<(), TestCaseError> {
+        for next in moves {
+            match next {
+                Move::Arbitrary(input) => self.take(input)?,
+                Move::Wait(seconds) => {
+                    self.at += seconds;
+                    self.take(Input::Tick)?;
+                }
+                Move::Answer {
+                    which,
+                    well,
+                    outcome,
+                    ended,
+                } => self.answer(which, well, outcome, ended)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(
+        &mut self,
+        which: usize,
+        well: bool,
+        outcome: Outcome,
+        ended: Ended,
+    ) -> Result<(), TestCaseError> {
+        self.open
+            .retain(|action| answer(action, well, outcome.clone(), ended).is_some());
+        if self.open.is_empty() {
+            return Ok(());
+        }
+        let action = self.open.remove(which % self.open.len());
+        answer(&action, well, outcome, ended).map_or(Ok(()), |input| self.take(input))
+    }
+
+    /// Answers everything and lets time pass, until the pod is gone.
+    fn wind_up(&mut self) -> Result<(), TestCaseError> {
+        let ended = Ended {
+            exit: Exit::Code(0),
+            oom_killed: false,
+            started_at: Some(1),
+            finished_at: 2,
+        };
+        self.take(Input::Delete {
+            grace_seconds: Some(5),
+        })?;
+        for _ in 0..1000 {
+            if self.state.is_finished() {
+                return Ok(());
+            }
+            self.answer(0, true, Outcome::Success, ended)?;
+            if let (true, Some(wake)) = (self.open.is_empty(), self.state.wake(&self.pod)) {
+                self.at = self.at.max(wake.0.as_secs() + 1);
+                self.take(Input::Tick)?;
+            }
+        }
+        Err(TestCaseError::fail(format!("it never ends: {:?}", self.state)))
+    }
+}
+
+fn any_policy() -> impl Strategy<Value = RestartPolicy> {
+    prop::sample::select(vec![
+        RestartPolicy::Always,
+        RestartPolicy::OnFailure,
+        RestartPolicy::Never,
+    ])
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 256, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn no_order_of_inputs_breaks_the_rules(
-        policy in prop::sample::select(vec![
-            RestartPolicy::Always, RestartPolicy::OnFailure, RestartPolicy::Never,
-        ]),
+        policy in any_policy(),
         moves in prop::collection::vec(any_move(), 0..120),
     ) {
-        let pod = rich_pod(policy);
-        let (state, open) = State::new(&pod, "node1", clock(secs(0)));
-        let mut life = Checked { pod, state, at: 0, open };
-        life.take(Input::SandboxUp { attempt: 0, ips: vec![], host_ips: vec![] })?;
-        for next in moves {
-            match next {
-                Move::Arbitrary(input) => life.take(input)?,
-                Move::Wait(seconds) => {
-                    life.at += seconds;
-                    life.take(Input::Tick)?;
-                }
-                Move::Answer { which, well, outcome, ended } => {
-                    life.open.retain(|action| answer(action, well, outcome.clone(), ended).is_some());
-                    if !life.open.is_empty() {
-                        let action = life.open.remove(which % life.open.len());
-                        if let Some(input) = answer(&action, well, outcome, ended) {
-                            life.take(input)?;
-                        }
-                    }
-                }
-            }
-        }
+        Checked::new(policy)?.perform(moves)?;
+    }
+
+    #[test]
+    fn every_deleted_pod_ends(
+        policy in any_policy(),
+        moves in prop::collection::vec(any_fair_move(), 0..80),
+    ) {
+        let mut life = Checked::new(policy)?;
+        life.perform(moves)?;
+        life.wind_up()?;
     }
 }

@@ -147,6 +147,29 @@ fn a_sandbox_that_died_meanwhile_is_made_again() {
 }
 
 #[test]
+fn probes_that_bring_nothing_new_need_not_be_written() {
+    let app = Container {
+        readiness: Some(probe(1, 1)),
+        liveness: Some(probe(1, 3)),
+        ..container("app")
+    };
+    let script = probed(|attempt| {
+        if attempt.at == secs(7) {
+            failure()
+        } else {
+            Outcome::Success
+        }
+    });
+    let mut life = simulate(pod(Always, vec![app]), [("app", script)]);
+    life.run_until(secs(3));
+    let calm = life.state.clone();
+    life.run_until(secs(6));
+    assert!(!life.state.must_be_written(&calm) && life.state != calm);
+    life.run_until(secs(7));
+    assert!(life.state.must_be_written(&calm));
+}
+
+#[test]
 fn a_supervisor_killed_after_every_single_step_changes_nothing() {
     let app = Container {
         readiness: Some(probe(3, 1)),
