@@ -222,6 +222,17 @@ impl Simulation {
         self.now = self.now.max(moment);
     }
 
+    /// Takes at most this many steps; fewer if nothing is to happen any more.
+    pub fn run_steps(&mut self, steps: usize) {
+        for _ in 0..steps {
+            let Some((at, input)) = self.next(Duration::MAX) else {
+                return;
+            };
+            self.now = at;
+            self.give(input);
+        }
+    }
+
     fn next(&mut self, moment: Duration) -> Option<(Duration, Input)> {
         let planned = self.agenda.first_key_value().map(|((at, _), _)| *at);
         let wake = self.state.wake(&self.pod).map(|wake| wake.0.max(self.now));

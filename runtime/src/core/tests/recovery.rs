@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use hull_shim::wire::InstanceId;
 
-use super::build::{container, hook, pod, probe};
+use super::build::{container, hook, pod, probe, sidecar, with_init};
 use super::world::{exits, failure, probed, secs, simulate, stops, stubborn};
 use crate::core::action::{Action, HookKind, ProbeKind};
 use crate::core::input::{Input, Outcome};
-use crate::core::simulate::{Reply, Script};
+use crate::core::simulate::{Reply, Script, Simulation};
 use crate::core::status::Phase;
 use crate::manifest::pod::{Container, Probe, RestartPolicy::*};
 
@@ -186,4 +186,76 @@ fn a_supervisor_killed_after_every_single_step_changes_nothing() {
         (life.starts("app"), life.of("app").restart_count, life.phase())
     });
     assert_eq!(lives[0], lives[1]);
+}
+
+/// One of everything; the sidecar's startup probe passes at once.
+fn rich() -> Simulation {
+    let app = Container {
+        post_start: hook(&["x"]),
+        pre_stop: hook(&["x"]),
+        readiness: Some(probe(2, 1)),
+        ..container("app")
+    };
+    let side = Container {
+        startup: Some(probe(1, 3)),
+        ..sidecar("side")
+    };
+    let web = with_init(
+        pod(Always, vec![app, container("other")]),
+        vec![container("init"), side],
+    );
+    let hooked = Script {
+        post_start: Reply {
+            after: secs(2),
+            result: Ok(()),
+        },
+        pre_stop: Reply {
+            after: secs(2),
+            result: Ok(()),
+        },
+        ..stops(1, 0)
+    };
+    simulate(
+        web,
+        [
+            ("app", hooked),
+            ("init", exits(1, 0)),
+            ("other", stops(0, 0)),
+            ("side", stops(0, 0)),
+        ],
+    )
+}
+
+#[test]
+fn a_supervisor_may_die_at_any_step_of_a_start_and_of_an_end() {
+    for steps in 0..45 {
+        let mut life = rich();
+        life.run_steps(steps);
+        life.restart_supervisor();
+        life.run_until(life.now() + secs(20));
+        let counts = ["init", "side", "app", "other"].map(|name| life.of(name).restart_count);
+        let ready = life.condition("Ready").status;
+        assert_eq!(
+            (life.phase(), counts, ready.as_str()),
+            (Phase::Running, [0; 4], "True"),
+            "{steps} steps"
+        );
+        life.give(Input::Delete { grace_seconds: None });
+        life.run_steps(steps);
+        if !life.state.is_finished() {
+            life.restart_supervisor();
+        }
+        life.run_until(life.now() + secs(60));
+        assert!(
+            life.state.is_finished(),
+            "{steps} steps after deletion: {:?}",
+            life.state
+        );
+        assert_eq!(
+            (life.phase(), life.kills("app").len()),
+            (Phase::Succeeded, 0),
+            "{steps} steps"
+        );
+        assert!(life.signals("app").len() <= 2, "{steps} steps");
+    }
 }

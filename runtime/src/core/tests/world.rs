@@ -213,6 +213,13 @@ impl Simulation {
                 instances,
             },
         );
+        let address = std::net::IpAddr::from([10, 244, 0, 1]);
+        let up = Input::SandboxUp {
+            attempt: 0,
+            ips: vec![address],
+            host_ips: vec![address],
+        };
+        self.plan(Duration::ZERO, up);
     }
 }
 
