@@ -93,7 +93,10 @@ impl Counter {
     }
 
     fn aggregate(&mut self, news: &News, now: Mono) -> bool {
-        let group = self.groups.entry(group_key(news)).or_insert(Group { messages: Vec::new(), last: now });
+        let group = self.groups.entry(group_key(news)).or_insert(Group {
+            messages: Vec::new(),
+            last: now,
+        });
         if now.since(group.last) > GROUP_LIFE {
             group.messages.clear();
         }
@@ -111,14 +114,23 @@ impl Counter {
 
     fn count_row(&mut self, key: u64, now: Now) -> (i64, u32, Timestamp) {
         if !self.rows.contains_key(&key) && self.rows.len() >= ROWS {
-            let oldest = self.rows.iter().min_by_key(|(_, row)| row.last).map(|(key, _)| *key);
+            let oldest = self
+                .rows
+                .iter()
+                .min_by_key(|(_, row)| row.last)
+                .map(|(key, _)| *key);
             oldest.map(|oldest| self.rows.remove(&oldest));
         }
         let newest_name = &mut self.newest_name;
         let row = self.rows.entry(key).or_insert_with(|| {
             let wall = i64::try_from(now.wall.as_nanosecond()).unwrap_or(i64::MAX);
             *newest_name = wall.max(newest_name.saturating_add(1));
-            Row { name: *newest_name, count: 0, first: whole_seconds(now.wall), last: now.mono }
+            Row {
+                name: *newest_name,
+                count: 0,
+                first: whole_seconds(now.wall),
+                last: now.mono,
+            }
         });
         row.count = row.count.saturating_add(1);
         row.last = now.mono;
@@ -129,9 +141,15 @@ impl Counter {
         let bucket = self
             .buckets
             .entry(format!("{} {:?}", news.source, news.kind))
-            .or_insert(Bucket { tokens: BURST, since: now });
+            .or_insert(Bucket {
+                tokens: BURST,
+                since: now,
+            });
         let refills = now.since(bucket.since).as_secs() / REFILL.as_secs();
-        bucket.tokens = bucket.tokens.saturating_add(u32::try_from(refills).unwrap_or(BURST)).min(BURST);
+        bucket.tokens = bucket
+            .tokens
+            .saturating_add(u32::try_from(refills).unwrap_or(BURST))
+            .min(BURST);
         bucket.since = match bucket.tokens {
             BURST => now,
             _ => bucket.since + Duration::from_secs(refills * REFILL.as_secs()),
@@ -165,7 +183,10 @@ mod tests {
 
     fn at(seconds: u64) -> Now {
         let wall = Timestamp::from_second(1_700_000_000 + i64::try_from(seconds).expect("small"));
-        Now { mono: Mono(Duration::from_secs(seconds)), wall: wall.expect("in range") }
+        Now {
+            mono: Mono(Duration::from_secs(seconds)),
+            wall: wall.expect("in range"),
+        }
     }
 
     fn news(message: &str) -> News {
@@ -192,8 +213,9 @@ mod tests {
     #[test]
     fn the_tenth_distinct_message_is_combined() {
         let mut counter = Counter::default();
-        let rows: Vec<Event> =
-            (0..15).filter_map(|n| counter.count("web", news(&n.to_string()), at(n))).collect();
+        let rows: Vec<Event> = (0..15)
+            .filter_map(|n| counter.count("web", news(&n.to_string()), at(n)))
+            .collect();
         assert_eq!(rows[8].message, "8");
         assert_eq!(rows[9].message, "(combined from similar events): 9");
         assert_eq!(rows[14].message, "(combined from similar events): 14");
@@ -213,9 +235,13 @@ mod tests {
     #[test]
     fn a_storm_is_counted_but_not_written() {
         let mut counter = Counter::default();
-        let written = (0..100).filter_map(|_| counter.count("web", news("x"), at(0))).count();
+        let written = (0..100)
+            .filter_map(|_| counter.count("web", news("x"), at(0)))
+            .count();
         assert_eq!(written, 25);
-        let later = counter.count("web", news("x"), at(300)).expect("one token came back");
+        let later = counter
+            .count("web", news("x"), at(300))
+            .expect("one token came back");
         assert_eq!(later.count, 101);
         assert!(counter.count("web", news("x"), at(301)).is_none());
     }

@@ -65,7 +65,12 @@ impl Turn<'_> {
             match progress {
                 Progress::Done if position + 1 == containers.len() => plan.initialised = true,
                 Progress::Done if !later_seen => plan.starts.push(position + 1),
-                Progress::Failed => return InitPlan { kill_pod: true, ..InitPlan::default() },
+                Progress::Failed => {
+                    return InitPlan {
+                        kill_pod: true,
+                        ..InitPlan::default()
+                    };
+                }
                 Progress::Done | Progress::Pending => {}
             }
             later_seen = true;
@@ -129,6 +134,9 @@ impl Turn<'_> {
 
     /// A container as decisions see it.
     pub(super) fn seen(&self, container: &Container) -> Seen {
-        self.state.records.get(container.name.as_str()).map_or(Seen::Absent, |record| record.seen())
+        self.state
+            .records
+            .get(container.name.as_str())
+            .map_or(Seen::Absent, |record| record.seen())
     }
 }

@@ -10,7 +10,7 @@
 //! # Contract between driver and core
 //!
 //! For each input the driver (1) calls [`State::step`], (2) writes the new state to disk if it differs from
-//! the old one, (3) carries the actions out in their order, handing each to whoever does it before it calls
+//! the old one ([`State::must_be_written`]), (3) carries the actions out in their order, handing each to whoever does it before it calls
 //! `step` again, (4) publishes [`State::status`] and [`State::deletion`] if [`State::generation`] grew. It sends
 //! [`input::Input::Tick`] at the moment that [`State::wake`] names; a moment that has passed means at once.
 //!
@@ -31,7 +31,7 @@
 //!   sandbox: both begin by clearing away. A new sandbox restarts the supervisor: `Recovered`, then `SandboxUp`.
 //! - **Recovery.** A new driver reads the state and sends `Recovered` first, then `SandboxUp` if there is one
 //!   (before it: `SandboxFailed` if the shim has a failure), then the exits that the shim reports. What had no answer
-//!   is asked again, so `PrepareVolumes`, `CreateContainer`, `StartContainer`, `RunHook`, `Kill`, `Release` and
+//!   is asked again, so `PrepareVolumes`, `CreateContainer`, `StartContainer`, `RunHook`, `Kill`, `Release`, `Record` and
 //!   `RemoveLogs` must bear repetition: for what exists already they answer from it.
 //! - **End.** `Finish` comes at the earliest one step after the final status was published. [`State::wake`]
 //!   asks for that step.
@@ -56,11 +56,15 @@ mod record;
 mod recovery;
 mod restart;
 mod sandbox;
+pub mod simulate;
 mod start;
 mod state;
 pub mod status;
 pub mod time;
 mod turn;
 mod worker;
+
+#[cfg(test)]
+mod tests;
 
 pub use state::State;

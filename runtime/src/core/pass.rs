@@ -44,15 +44,25 @@ pub(super) struct Pass {
 pub(super) enum Step {
     Volumes,
     Decide,
-    Kill { container: String, cause: Cause },
+    Kill {
+        container: String,
+        cause: Cause,
+    },
     KillPod,
     StopSandbox,
     PurgeInit,
-    CreateSandbox { attempt: u32 },
+    CreateSandbox {
+        attempt: u32,
+    },
     /// With the end of the newest exited instance when this was decided.
-    Start { container: String, newest_end: Option<Mono> },
+    Start {
+        container: String,
+        newest_end: Option<Mono>,
+    },
     /// All instances are removed (`RestartAllContainers`); these were running.
-    ForgetAll { killed: Vec<String> },
+    ForgetAll {
+        killed: Vec<String>,
+    },
     Conclude,
 }
 
@@ -60,16 +70,32 @@ pub(super) enum Step {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) enum Waiting {
     Volumes,
-    Sandbox { attempt: u32 },
+    Sandbox {
+        attempt: u32,
+    },
     SandboxStop,
-    Kill { container: String },
+    Kill {
+        container: String,
+    },
     KillPod,
-    Image { instance: InstanceId, errand: Errand },
-    Create { instance: InstanceId },
-    Start { instance: InstanceId },
-    PostStart { instance: InstanceId },
+    Image {
+        instance: InstanceId,
+        errand: Errand,
+    },
+    Create {
+        instance: InstanceId,
+    },
+    Start {
+        instance: InstanceId,
+    },
+    PostStart {
+        instance: InstanceId,
+    },
     /// The kill after a failed postStart hook, with the hook's error.
-    PostStartKill { container: String, message: String },
+    PostStartKill {
+        container: String,
+        message: String,
+    },
 }
 
 impl State {
@@ -81,7 +107,10 @@ impl State {
         if self.again {
             return Some(self.last);
         }
-        [self.retry_at, self.show_at, self.deadline(pod)].into_iter().flatten().min()
+        [self.retry_at, self.show_at, self.deadline(pod)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// When `activeDeadlineSeconds` is over.
@@ -125,15 +154,25 @@ impl Turn<'_> {
             }
             queue.push_back(Step::Decide);
         }
-        self.state.pass = Some(Pass { queue, ..Pass::default() });
+        self.state.pass = Some(Pass {
+            queue,
+            ..Pass::default()
+        });
         self.progress_pass();
     }
 
     fn check_deadline(&mut self) {
-        let over = self.state.deadline(self.pod).is_some_and(|deadline| deadline <= self.now.mono);
+        let over = self
+            .state
+            .deadline(self.pod)
+            .is_some_and(|deadline| deadline <= self.now.mono);
         if over && !self.state.deadline_passed {
             self.state.deadline_passed = true;
-            self.pod_event(EventType::Normal, "DeadlineExceeded", super::publish::DEADLINE_MESSAGE.to_owned());
+            self.pod_event(
+                EventType::Normal,
+                "DeadlineExceeded",
+                super::publish::DEADLINE_MESSAGE.to_owned(),
+            );
         }
     }
 
@@ -181,14 +220,19 @@ impl Turn<'_> {
                 self.act(Action::CreateSandbox { attempt });
                 self.wait(Waiting::Sandbox { attempt });
             }
-            Step::Start { container, newest_end } => self.begin_start(&container, newest_end),
+            Step::Start {
+                container,
+                newest_end,
+            } => self.begin_start(&container, newest_end),
             Step::ForgetAll { killed } => self.forget_all(&killed),
             Step::Conclude => self.conclude(),
         }
     }
 
     fn end_pass(&mut self) {
-        let Some(pass) = self.state.pass.take() else { return };
+        let Some(pass) = self.state.pass.take() else {
+            return;
+        };
         if self.state.stage != Stage::Syncing {
             return;
         }

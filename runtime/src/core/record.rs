@@ -141,7 +141,11 @@ impl Record {
     /// container that is the instance before it.
     pub(super) fn newest_end(&self) -> Option<Mono> {
         match &self.newest {
-            Some(Instance { life: Life::Exited { finished, .. }, purged: false, .. }) => Some(*finished),
+            Some(Instance {
+                life: Life::Exited { finished, .. },
+                purged: false,
+                ..
+            }) => Some(*finished),
             _ => self.older.map(|dead| dead.finished),
         }
     }
@@ -149,7 +153,10 @@ impl Record {
     /// The termination of the newest instance, if it ended.
     pub(super) fn terminated(&self) -> Option<&Terminated> {
         match &self.newest {
-            Some(Instance { life: Life::Exited { shown, .. }, .. }) => Some(shown),
+            Some(Instance {
+                life: Life::Exited { shown, .. },
+                ..
+            }) => Some(shown),
             _ => None,
         }
     }
@@ -163,7 +170,10 @@ impl Record {
             self.last = Some(shown);
             if !before.purged {
                 dropped = self.older.map(|dead| dead.attempt);
-                self.older = Some(Dead { attempt: before.attempt, finished });
+                self.older = Some(Dead {
+                    attempt: before.attempt,
+                    finished,
+                });
             }
         }
         self.used = Some(instance.attempt);

@@ -40,7 +40,8 @@ impl Turn<'_> {
     }
 
     fn send_again(&mut self, known: &[Known]) {
-        let is_alive = |id: &InstanceId| find(known, id).is_some_and(|it| !matches!(it, InstanceState::Exited(_)));
+        let is_alive =
+            |id: &InstanceId| find(known, id).is_some_and(|it| !matches!(it, InstanceState::Exited(_)));
         for action in std::mem::take(&mut self.state.unconfirmed) {
             let makes_sense = match &action {
                 Action::Signal { instance, .. } | Action::Kill { instance } => is_alive(instance),
@@ -59,7 +60,10 @@ impl Turn<'_> {
             let name = container.name.as_str();
             let is_alive = matches!(self.seen(container), Seen::Created | Seen::Running(_));
             let attempt = self.record_of(name).newest.as_ref().map(|newest| newest.attempt);
-            let Some(id) = attempt.filter(|_| is_alive).map(|attempt| instance(name, attempt)) else {
+            let Some(id) = attempt
+                .filter(|_| is_alive)
+                .map(|attempt| instance(name, attempt))
+            else {
                 continue;
             };
             if find(known, &id).is_none() {
@@ -74,7 +78,10 @@ impl Turn<'_> {
 
     /// Instances that the record does not know, or knows to have ended.
     fn clear_unknown(&mut self, known: &[Known]) {
-        for Known { instance: id, state, .. } in known {
+        for Known {
+            instance: id, state, ..
+        } in known
+        {
             let is_awaited = self.awaited() == Some(&Waiting::Create { instance: id.clone() });
             let life = self.newest_mut(id).map(|newest| newest.life.clone());
             let is_over = matches!(life, None | Some(Life::Exited { .. })) && !is_awaited;
@@ -97,12 +104,21 @@ impl Turn<'_> {
             Waiting::Sandbox { attempt } => self.act(Action::CreateSandbox { attempt }),
             Waiting::SandboxStop => self.act(Action::StopSandbox),
             Waiting::Image { instance, errand } => self.ask_image_again(instance, errand),
+            Waiting::Create { instance } if self.state.deletion.is_some() => {
+                self.answered();
+                if find(known, &instance).is_some() {
+                    self.act(Action::Kill { instance });
+                }
+            }
             Waiting::Create { instance } => self.act(Action::CreateContainer { instance }),
             Waiting::Start { instance } => self.ask_start_again(instance, known),
             Waiting::PostStart { instance } => {
                 let attempt = self.record_of(&instance.container).running();
                 match attempt == Some(instance.attempt) {
-                    true => self.act(Action::RunHook { instance, hook: HookKind::PostStart }),
+                    true => self.act(Action::RunHook {
+                        instance,
+                        hook: HookKind::PostStart,
+                    }),
                     false => self.post_start_done(&instance, Ok(())),
                 }
             }
@@ -111,12 +127,18 @@ impl Turn<'_> {
     }
 
     fn ask_image_again(&mut self, id: InstanceId, errand: Errand) {
-        let Some(container) = self.container(&id.container) else { return };
+        let Some(container) = self.container(&id.container) else {
+            return;
+        };
         let policy = match errand {
             Errand::Look | Errand::Only => PullPolicy::Never,
             Errand::Pull => container.pull_policy,
         };
-        self.act(Action::EnsureImage { instance: id, image: container.image.clone(), policy });
+        self.act(Action::EnsureImage {
+            instance: id,
+            image: container.image.clone(),
+            policy,
+        });
     }
 
     fn ask_start_again(&mut self, id: InstanceId, known: &[Known]) {
@@ -124,6 +146,8 @@ impl Turn<'_> {
             Some(InstanceState::Running { started_at }) => self.started(&id, *started_at),
             // Its exit is reported to each new supervisor; that input ends the wait.
             Some(InstanceState::Exited(_)) => {}
+            // It is killed with the pod.
+            Some(InstanceState::Created) | None if self.state.deletion.is_some() => drop(self.answered()),
             Some(InstanceState::Created) | None => self.act(Action::StartContainer { instance: id }),
         }
     }
@@ -137,5 +161,8 @@ impl Turn<'_> {
 }
 
 fn find<'a>(known: &'a [Known], id: &InstanceId) -> Option<&'a InstanceState> {
-    known.iter().find(|known| known.instance == *id).map(|known| &known.state)
+    known
+        .iter()
+        .find(|known| known.instance == *id)
+        .map(|known| &known.state)
 }

@@ -102,16 +102,12 @@ impl Turn<'_> {
     }
 
     fn lose_all(&mut self) {
-        let alive = |record: &&mut Record| match &record.newest {
-            Some(newest) => !matches!(newest.life, Life::Exited { .. }),
-            None => false,
+        let is_alive = |record: &Record| {
+            let newest = record.newest.as_ref();
+            newest.is_some_and(|newest| !matches!(newest.life, Life::Exited { .. }))
         };
-        let names: Vec<String> = self
-            .state
-            .records
-            .iter_mut()
-            .filter_map(|(name, mut record)| alive(&&mut record).then(|| name.clone()))
-            .collect();
+        let alive = self.state.records.iter().filter(|(_, record)| is_alive(record));
+        let names: Vec<String> = alive.map(|(name, _)| name.clone()).collect();
         for name in names {
             self.vanished(&name);
         }
@@ -123,12 +119,18 @@ impl Turn<'_> {
             let name = container.name.as_str();
             let record = self.record_of(name);
             let older = record.older.take().map(|dead| dead.attempt);
-            let newest = record.newest.as_mut().filter(|newest| !newest.purged).map(|newest| {
-                newest.purged = true;
-                newest.attempt
-            });
+            let newest = record
+                .newest
+                .as_mut()
+                .filter(|newest| !newest.purged)
+                .map(|newest| {
+                    newest.purged = true;
+                    newest.attempt
+                });
             for attempt in older.into_iter().chain(newest) {
-                self.act(Action::RemoveLogs { instance: instance(name, attempt) });
+                self.act(Action::RemoveLogs {
+                    instance: instance(name, attempt),
+                });
             }
         }
     }

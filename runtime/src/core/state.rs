@@ -169,14 +169,12 @@ impl State {
         match self.stage {
             Stage::Finished => None,
             Stage::Terminated => self.deletion.map(|_| self.last),
-            Stage::Syncing | Stage::Terminating => [
-                self.kill_wake(),
-                self.pass_wake(pod),
-                self.worker_wake(pod),
-            ]
-            .into_iter()
-            .flatten()
-            .min(),
+            Stage::Syncing | Stage::Terminating => {
+                [self.kill_wake(), self.pass_wake(pod), self.worker_wake(pod)]
+                    .into_iter()
+                    .flatten()
+                    .min()
+            }
         }
     }
 
@@ -196,6 +194,28 @@ impl State {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Whether this state, which came after `before`, must be on disk before its actions are carried out. Ticks and
+    /// attempts of probes that bring nothing new need not: recovery makes up for them.
+    #[must_use]
+    pub fn must_be_written(&self, before: &Self) -> bool {
+        let sends_signal = |state: &Self| {
+            state
+                .unconfirmed
+                .iter()
+                .any(|action| matches!(action, Action::Signal { .. }))
+        };
+        if sends_signal(self) || sends_signal(before) {
+            return self != before;
+        }
+        let settled = |state: &Self| Self {
+            last: Mono::default(),
+            unconfirmed: Vec::new(),
+            workers: state.workers.iter().map(Worker::settled).collect(),
+            ..state.clone()
+        };
+        settled(self) != settled(before)
     }
 
     /// Whether [`Action::Finish`] was asked for: the pod's life is over.

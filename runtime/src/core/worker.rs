@@ -42,14 +42,30 @@ pub(super) struct Worker {
 }
 
 impl Worker {
+    /// Without what a new supervisor makes up anew.
+    pub(super) fn settled(&self) -> Self {
+        Self {
+            next: Mono::default(),
+            poked: false,
+            in_flight: None,
+            ..self.clone()
+        }
+    }
+
     fn skip_ticks_before(&mut self, moment: Mono, period: Duration) {
-        let missed = moment.since(self.next).as_nanos().div_ceil(period.as_nanos().max(1));
+        let missed = moment
+            .since(self.next)
+            .as_nanos()
+            .div_ceil(period.as_nanos().max(1));
         self.next = self.next + times(period, missed);
     }
 
     /// The first tick at or after a moment.
     fn tick_at(&self, moment: Mono, period: Duration) -> Mono {
-        let missed = moment.since(self.next).as_nanos().div_ceil(period.as_nanos().max(1));
+        let missed = moment
+            .since(self.next)
+            .as_nanos()
+            .div_ceil(period.as_nanos().max(1));
         self.next + times(period, missed)
     }
 }
@@ -72,7 +88,10 @@ fn probe_of(container: &Container, kind: ProbeKind) -> Option<&Probe> {
 }
 
 fn find<'a>(pod: &'a Pod, worker: &Worker) -> Option<&'a Probe> {
-    let container = pod.spec.all_containers().find(|it| it.name.as_str() == worker.container)?;
+    let container = pod
+        .spec
+        .all_containers()
+        .find(|it| it.name.as_str() == worker.container)?;
     probe_of(container, worker.kind)
 }
 
@@ -91,24 +110,31 @@ impl State {
         let status = self.shown(&worker.container)?;
         let (attempt, since) = self.visible(&worker.container, status)?;
         let gate_is_open = (status.started == Some(true)) != (worker.kind == ProbeKind::Startup);
-        let may_probe = worker.in_flight.is_none()
-            && !worker.on_hold
-            && worker.seen == Some(attempt)
-            && gate_is_open;
+        let may_probe =
+            worker.in_flight.is_none() && !worker.on_hold && worker.seen == Some(attempt) && gate_is_open;
         may_probe.then(|| since + Duration::from_secs(probe.initial_delay_seconds.into()))
     }
 
     /// The published status of a container.
     pub(super) fn shown(&self, name: &str) -> Option<&ContainerStatus> {
         let status = &self.published;
-        let mut all = status.init_container_statuses.iter().chain(&status.container_statuses);
+        let mut all = status
+            .init_container_statuses
+            .iter()
+            .chain(&status.container_statuses);
         all.find(|status| status.name == name)
     }
 
     /// The running instance, if the published status shows it.
     fn visible(&self, name: &str, status: &ContainerStatus) -> Option<(u32, Mono)> {
         let newest = self.records.get(name)?.newest.as_ref()?;
-        let Instance { attempt, life: Life::Running { since, .. }, purged: false, .. } = newest else {
+        let Instance {
+            attempt,
+            life: Life::Running { since, .. },
+            purged: false,
+            ..
+        } = newest
+        else {
             return None;
         };
         let is_shown = status.state.running.is_some() && status.container_id == Some(shown_id(&newest.id));
@@ -160,8 +186,12 @@ impl Turn<'_> {
     /// Counts off the ticks that went by while nothing could be probed. Comes before an input is looked at.
     pub(super) fn settle_workers(&mut self) {
         for position in 0..self.state.workers.len() {
-            let Some(worker) = self.state.workers.get(position) else { return };
-            let Some(probe) = find(self.pod, worker) else { continue };
+            let Some(worker) = self.state.workers.get(position) else {
+                return;
+            };
+            let Some(probe) = find(self.pod, worker) else {
+                continue;
+            };
             let waits_for_answer = worker.in_flight.is_some();
             let bound = match self.state.ready_at(worker, probe) {
                 Some(ready_at) => ready_at.min(self.now.mono),
@@ -180,7 +210,8 @@ impl Turn<'_> {
         let waits = |worker: &Worker| {
             let status = state.shown(&worker.container);
             worker.kind == ProbeKind::Readiness
-                && status.is_some_and(|it| it.state.running.is_some() && it.started == Some(true) && !it.ready)
+                && status
+                    .is_some_and(|it| it.state.running.is_some() && it.started == Some(true) && !it.ready)
         };
         let pokes: Vec<bool> = state.workers.iter().map(waits).collect();
         for (worker, poke) in self.state.workers.iter_mut().zip(pokes) {
@@ -193,7 +224,9 @@ impl Turn<'_> {
         let state = &self.state;
         let met = |worker: &Worker| {
             let status = state.shown(&worker.container)?;
-            state.visible(&worker.container, status).map(|(attempt, _)| attempt)
+            state
+                .visible(&worker.container, status)
+                .map(|(attempt, _)| attempt)
         };
         let met: Vec<Option<u32>> = state.workers.iter().map(met).collect();
         for (worker, met) in self.state.workers.iter_mut().zip(met) {
@@ -215,11 +248,20 @@ impl Turn<'_> {
             return;
         }
         for position in 0..self.state.workers.len() {
-            let Some(worker) = self.state.workers.get(position) else { return };
-            let Some(probe) = find(self.pod, worker) else { continue };
-            let may_probe = self.state.ready_at(worker, probe).is_some_and(|ready| ready <= self.now.mono);
+            let Some(worker) = self.state.workers.get(position) else {
+                return;
+            };
+            let Some(probe) = find(self.pod, worker) else {
+                continue;
+            };
+            let may_probe = self
+                .state
+                .ready_at(worker, probe)
+                .is_some_and(|ready| ready <= self.now.mono);
             let waits_for_answer = worker.in_flight.is_some();
-            let Some(worker) = self.state.workers.get_mut(position) else { return };
+            let Some(worker) = self.state.workers.get_mut(position) else {
+                return;
+            };
             if waits_for_answer {
                 continue;
             }
@@ -241,14 +283,14 @@ impl Turn<'_> {
     /// An attempt was made.
     pub(super) fn probe_done(&mut self, id: &InstanceId, kind: ProbeKind, outcome: Outcome) {
         let position = self.state.workers.iter().position(|worker| {
-            worker.container == id.container
-                && worker.kind == kind
-                && worker.in_flight == Some(id.attempt)
+            worker.container == id.container && worker.kind == kind && worker.in_flight == Some(id.attempt)
         });
         let Some(position) = position else { return };
         self.probe_event(&id.container, kind, &outcome);
         let threshold = self.thresholds(position);
-        let Some(worker) = self.state.workers.get_mut(position) else { return };
+        let Some(worker) = self.state.workers.get_mut(position) else {
+            return;
+        };
         worker.in_flight = None;
         let success = match outcome {
             Outcome::Success | Outcome::Warning(_) => Some(true),
@@ -263,7 +305,11 @@ impl Turn<'_> {
     }
 
     fn thresholds(&self, position: usize) -> (u32, u32) {
-        let probe = self.state.workers.get(position).and_then(|worker| find(self.pod, worker));
+        let probe = self
+            .state
+            .workers
+            .get(position)
+            .and_then(|worker| find(self.pod, worker));
         probe.map_or((1, 1), |probe| (probe.success_threshold, probe.failure_threshold))
     }
 
@@ -277,9 +323,10 @@ impl Turn<'_> {
             Outcome::Success => return,
             Outcome::Warning(output) => ("ProbeWarning", format!("{probe} probe warning: {output}")),
             Outcome::Failure(output) => ("Unhealthy", format!("{probe} probe failed: {output}")),
-            Outcome::Error(error) => {
-                ("Unhealthy", format!("{probe} probe errored and resulted in unknown state: {error}"))
-            }
+            Outcome::Error(error) => (
+                "Unhealthy",
+                format!("{probe} probe errored and resulted in unknown state: {error}"),
+            ),
         };
         self.event(name, EventType::Warning, reason, text);
     }
@@ -287,9 +334,15 @@ impl Turn<'_> {
     /// A decided result changed: readers see it at once, and a pass looks at it.
     fn tell_result(&mut self, name: &str, kind: ProbeKind, attempt: u32, success: bool) {
         let mut status = self.state.published.clone();
-        let is_shown = self.state.shown(name).and_then(|shown| self.state.visible(name, shown));
+        let is_shown = self
+            .state
+            .shown(name)
+            .and_then(|shown| self.state.visible(name, shown));
         let is_shown = is_shown.is_some_and(|(shown, _)| shown == attempt);
-        let mut all = status.init_container_statuses.iter_mut().chain(&mut status.container_statuses);
+        let mut all = status
+            .init_container_statuses
+            .iter_mut()
+            .chain(&mut status.container_statuses);
         if let (true, Some(container)) = (is_shown, all.find(|status| status.name == name)) {
             match kind {
                 ProbeKind::Readiness => container.ready = success && container.started == Some(true),
@@ -331,7 +384,10 @@ impl Worker {
             false => 1,
         };
         self.newest = Some(success);
-        if self.run < if success { successes } else { failures } {
+        // A longer run than the threshold says nothing more.
+        let threshold = if success { successes } else { failures };
+        self.run = self.run.min(threshold);
+        if self.run < threshold {
             return None;
         }
         let changed = self.result != Some(success);
