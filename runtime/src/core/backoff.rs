@@ -68,10 +68,7 @@ mod tests {
 
     #[test]
     fn an_exit_long_after_the_last_raise_starts_anew() {
-        let entry = Some(Backoff {
-            value: CAP,
-            updated: at(0),
-        });
+        let entry = Some(Backoff { value: CAP, updated: at(0) });
         assert_eq!(Backoff::until(entry, at(601), at(601)), None);
         assert_eq!(Backoff::raise(entry, at(601), at(601)).value, BASE);
         assert_eq!(Backoff::until(entry, at(600), at(600)), Some(at(900)));

@@ -26,19 +26,11 @@ struct Value {
 
 impl Value {
     fn plain(is_true: bool) -> Self {
-        Self {
-            is_true,
-            reason: None,
-            message: None,
-        }
+        Self { is_true, reason: None, message: None }
     }
 
     fn with(is_true: bool, reason: &'static str, message: Option<String>) -> Self {
-        Self {
-            is_true,
-            reason: Some(reason),
-            message,
-        }
+        Self { is_true, reason: Some(reason), message }
     }
 }
 
@@ -57,10 +49,9 @@ impl Turn<'_> {
         if has_restart_all(&self.pod.spec) {
             let message = || Some("container exited with restart policy rule".to_owned());
             conditions.push(match self.state.restarting_all {
-                true => self.condition(
-                    RESTARTING,
-                    Value::with(true, "RestartAllContainersStarted", message()),
-                ),
+                true => {
+                    self.condition(RESTARTING, Value::with(true, "RestartAllContainersStarted", message()))
+                }
                 false => self.condition(RESTARTING, Value::plain(false)),
             });
         }
@@ -88,10 +79,8 @@ impl Turn<'_> {
         Condition {
             kind: kind.to_owned(),
             status: status.to_owned(),
-            last_transition_time: before.map_or_else(
-                || whole_seconds(self.now.wall),
-                |before| before.last_transition_time,
-            ),
+            last_transition_time: before
+                .map_or_else(|| whole_seconds(self.now.wall), |before| before.last_transition_time),
             reason: value.reason.map(str::to_owned),
             message: value.message,
             observed_generation: OBSERVED,
@@ -104,12 +93,8 @@ impl Turn<'_> {
         }
         let has_begun =
             |main: &ContainerStatus| main.state.running.is_some() || main.state.terminated.is_some();
-        let was_true = self
-            .state
-            .published
-            .conditions
-            .iter()
-            .any(|it| it.kind == INITIALIZED && it.status == "True");
+        let was_true =
+            self.state.published.conditions.iter().any(|it| it.kind == INITIALIZED && it.status == "True");
         if was_true || status.container_statuses.iter().any(has_begun) {
             return Value::plain(true);
         }
@@ -138,10 +123,7 @@ impl Turn<'_> {
         }
         let spec = &self.pod.spec;
         let is_ready = |name: &str| {
-            let mut all = status
-                .init_container_statuses
-                .iter()
-                .chain(&status.container_statuses);
+            let mut all = status.init_container_statuses.iter().chain(&status.container_statuses);
             all.any(|status| status.name == name && status.ready)
         };
         let names: Vec<&str> = spec
@@ -159,11 +141,7 @@ impl Turn<'_> {
     /// Nothing ever sets the conditions of readiness gates, so each of them is missing.
     fn ready(&self, containers: &Value) -> Value {
         if !containers.is_true {
-            return Value {
-                reason: containers.reason,
-                message: containers.message.clone(),
-                ..*containers
-            };
+            return Value { reason: containers.reason, message: containers.message.clone(), ..*containers };
         }
         let missing = |gate: &String| {
             format!("corresponding condition of pod readiness gate \"{gate}\" does not exist.")
@@ -177,11 +155,7 @@ impl Turn<'_> {
 }
 
 fn replace(status: &mut PodStatus, condition: Condition) {
-    if let Some(place) = status
-        .conditions
-        .iter_mut()
-        .find(|place| place.kind == condition.kind)
-    {
+    if let Some(place) = status.conditions.iter_mut().find(|place| place.kind == condition.kind) {
         *place = condition;
     }
 }

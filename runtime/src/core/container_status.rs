@@ -58,9 +58,7 @@ impl Turn<'_> {
             }
             Some(Life::Created) => waiting(None, None),
             Some(Life::Running { started_at, .. }) => ContainerState {
-                running: Some(Running {
-                    started_at: *started_at,
-                }),
+                running: Some(Running { started_at: *started_at }),
                 ..ContainerState::default()
             },
             Some(Life::Exited { shown, .. }) => terminated(shown.clone()),
@@ -91,11 +89,9 @@ impl Turn<'_> {
         let started = passed(ProbeKind::Startup, container.startup.is_some());
         status.started = Some(started);
         status.ready = match self.kind(name) {
-            Some(ContainerKind::Init) | None => status
-                .state
-                .terminated
-                .as_ref()
-                .is_some_and(|shown| shown.exit_code == 0),
+            Some(ContainerKind::Init) | None => {
+                status.state.terminated.as_ref().is_some_and(|shown| shown.exit_code == 0)
+            }
             Some(ContainerKind::Sidecar | ContainerKind::Main) => {
                 started && passed(ProbeKind::Readiness, container.readiness.is_some())
             }
@@ -104,16 +100,10 @@ impl Turn<'_> {
 }
 
 fn waiting(reason: Option<String>, message: Option<String>) -> ContainerState {
-    ContainerState {
-        waiting: Some(Waiting { reason, message }),
-        ..ContainerState::default()
-    }
+    ContainerState { waiting: Some(Waiting { reason, message }), ..ContainerState::default() }
 }
 
 /// A terminated state.
 pub(super) fn terminated(shown: Terminated) -> ContainerState {
-    ContainerState {
-        terminated: Some(shown),
-        ..ContainerState::default()
-    }
+    ContainerState { terminated: Some(shown), ..ContainerState::default() }
 }

@@ -24,11 +24,8 @@ impl Turn<'_> {
             return vec![Step::KillPod, Step::StopSandbox];
         }
         let mut kills = init.kills;
-        let mut starts: Vec<&Container> = init
-            .starts
-            .iter()
-            .filter_map(|position| self.pod.spec.init_containers.get(*position))
-            .collect();
+        let mut starts: Vec<&Container> =
+            init.starts.iter().filter_map(|position| self.pod.spec.init_containers.get(*position)).collect();
         if init.initialised {
             let (kept, main_kills, main_starts) = self.plan_main();
             if kept == 0 && main_starts.is_empty() {
@@ -83,10 +80,7 @@ impl Turn<'_> {
             false => 0,
         };
         let was_created = |container: &Container| {
-            self.state
-                .records
-                .get(container.name.as_str())
-                .is_some_and(|record| record.used.is_some())
+            self.state.records.get(container.name.as_str()).is_some_and(|record| record.used.is_some())
         };
         if spec.restart_policy == RestartPolicy::Never
             && attempt != 0
@@ -98,11 +92,7 @@ impl Turn<'_> {
             policy(spec, container) == RestartPolicy::OnFailure
                 && matches!(self.seen(container), Seen::Exited { code: 0, .. })
         };
-        let main: Vec<&Container> = spec
-            .containers
-            .iter()
-            .filter(|container| !is_done(container))
-            .collect();
+        let main: Vec<&Container> = spec.containers.iter().filter(|container| !is_done(container)).collect();
         if main.is_empty() && spec.containers.iter().any(was_created) {
             return vec![Step::KillPod, Step::StopSandbox];
         }
@@ -110,20 +100,13 @@ impl Turn<'_> {
             Some(first) => vec![first],
             None => main,
         };
-        let starts: Vec<Step> = starts
-            .into_iter()
-            .map(|container| self.start_step(container))
-            .collect();
+        let starts: Vec<Step> = starts.into_iter().map(|container| self.start_step(container)).collect();
         if attempt != 0 {
             let text = "Pod sandbox changed, it will be killed and re-created.".to_owned();
             self.pod_event(EventType::Normal, "SandboxChanged", text);
         }
-        let mut steps = vec![
-            Step::KillPod,
-            Step::StopSandbox,
-            Step::PurgeInit,
-            Step::CreateSandbox { attempt },
-        ];
+        let mut steps =
+            vec![Step::KillPod, Step::StopSandbox, Step::PurgeInit, Step::CreateSandbox { attempt }];
         steps.extend(starts);
         steps
     }
@@ -131,14 +114,7 @@ impl Turn<'_> {
     /// A start that is judged by the instances that are there now.
     fn start_step(&self, container: &Container) -> Step {
         let name = container.name.as_str();
-        let newest_end = self
-            .state
-            .records
-            .get(name)
-            .and_then(|record| record.newest_end());
-        Step::Start {
-            container: name.to_owned(),
-            newest_end,
-        }
+        let newest_end = self.state.records.get(name).and_then(|record| record.newest_end());
+        Step::Start { container: name.to_owned(), newest_end }
     }
 }

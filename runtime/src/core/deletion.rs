@@ -16,21 +16,14 @@ impl Turn<'_> {
             negative if negative < 0 => 1,
             grace => grace,
         };
-        let is_shorter = self
-            .state
-            .deletion
-            .is_none_or(|before| asked.is_some() && grace < before.grace_seconds);
+        let is_shorter =
+            self.state.deletion.is_none_or(|before| asked.is_some() && grace < before.grace_seconds);
         if self.state.stage == Stage::Finished || !is_shorter {
             return;
         }
         let asked_at = *self.state.deleted_at.get_or_insert(whole_seconds(self.now.wall));
-        let timestamp = asked_at
-            .checked_add(SignedDuration::from_secs(grace))
-            .unwrap_or(asked_at);
-        self.state.deletion = Some(Deletion {
-            timestamp,
-            grace_seconds: grace,
-        });
+        let timestamp = asked_at.checked_add(SignedDuration::from_secs(grace)).unwrap_or(asked_at);
+        self.state.deletion = Some(Deletion { timestamp, grace_seconds: grace });
         self.state.generation += 1;
         self.shorten_kills(u64::try_from(grace).unwrap_or(0).max(1));
     }

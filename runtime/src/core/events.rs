@@ -93,10 +93,7 @@ impl Counter {
     }
 
     fn aggregate(&mut self, news: &News, now: Mono) -> bool {
-        let group = self.groups.entry(group_key(news)).or_insert(Group {
-            messages: Vec::new(),
-            last: now,
-        });
+        let group = self.groups.entry(group_key(news)).or_insert(Group { messages: Vec::new(), last: now });
         if now.since(group.last) > GROUP_LIFE {
             group.messages.clear();
         }
@@ -114,23 +111,14 @@ impl Counter {
 
     fn count_row(&mut self, key: u64, now: Now) -> (i64, u32, Timestamp) {
         if !self.rows.contains_key(&key) && self.rows.len() >= ROWS {
-            let oldest = self
-                .rows
-                .iter()
-                .min_by_key(|(_, row)| row.last)
-                .map(|(key, _)| *key);
+            let oldest = self.rows.iter().min_by_key(|(_, row)| row.last).map(|(key, _)| *key);
             oldest.map(|oldest| self.rows.remove(&oldest));
         }
         let newest_name = &mut self.newest_name;
         let row = self.rows.entry(key).or_insert_with(|| {
             let wall = i64::try_from(now.wall.as_nanosecond()).unwrap_or(i64::MAX);
             *newest_name = wall.max(newest_name.saturating_add(1));
-            Row {
-                name: *newest_name,
-                count: 0,
-                first: whole_seconds(now.wall),
-                last: now.mono,
-            }
+            Row { name: *newest_name, count: 0, first: whole_seconds(now.wall), last: now.mono }
         });
         row.count = row.count.saturating_add(1);
         row.last = now.mono;
@@ -141,15 +129,9 @@ impl Counter {
         let bucket = self
             .buckets
             .entry(format!("{} {:?}", news.source, news.kind))
-            .or_insert(Bucket {
-                tokens: BURST,
-                since: now,
-            });
+            .or_insert(Bucket { tokens: BURST, since: now });
         let refills = now.since(bucket.since).as_secs() / REFILL.as_secs();
-        bucket.tokens = bucket
-            .tokens
-            .saturating_add(u32::try_from(refills).unwrap_or(BURST))
-            .min(BURST);
+        bucket.tokens = bucket.tokens.saturating_add(u32::try_from(refills).unwrap_or(BURST)).min(BURST);
         bucket.since = match bucket.tokens {
             BURST => now,
             _ => bucket.since + Duration::from_secs(refills * REFILL.as_secs()),
@@ -172,9 +154,7 @@ fn group_key(news: &News) -> String {
 /// FNV-1a over the parts, with a separator between them.
 fn hash(parts: &[&str]) -> u64 {
     let bytes = parts.iter().flat_map(|part| part.bytes().chain([0xff]));
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -183,10 +163,7 @@ mod tests {
 
     fn at(seconds: u64) -> Now {
         let wall = Timestamp::from_second(1_700_000_000 + i64::try_from(seconds).expect("small"));
-        Now {
-            mono: Mono(Duration::from_secs(seconds)),
-            wall: wall.expect("in range"),
-        }
+        Now { mono: Mono(Duration::from_secs(seconds)), wall: wall.expect("in range") }
     }
 
     fn news(message: &str) -> News {
@@ -213,9 +190,8 @@ mod tests {
     #[test]
     fn the_tenth_distinct_message_is_combined() {
         let mut counter = Counter::default();
-        let rows: Vec<Event> = (0..15)
-            .filter_map(|n| counter.count("web", news(&n.to_string()), at(n)))
-            .collect();
+        let rows: Vec<Event> =
+            (0..15).filter_map(|n| counter.count("web", news(&n.to_string()), at(n))).collect();
         assert_eq!(rows[8].message, "8");
         assert_eq!(rows[9].message, "(combined from similar events): 9");
         assert_eq!(rows[14].message, "(combined from similar events): 14");
@@ -235,13 +211,9 @@ mod tests {
     #[test]
     fn a_storm_is_counted_but_not_written() {
         let mut counter = Counter::default();
-        let written = (0..100)
-            .filter_map(|_| counter.count("web", news("x"), at(0)))
-            .count();
+        let written = (0..100).filter_map(|_| counter.count("web", news("x"), at(0))).count();
         assert_eq!(written, 25);
-        let later = counter
-            .count("web", news("x"), at(300))
-            .expect("one token came back");
+        let later = counter.count("web", news("x"), at(300)).expect("one token came back");
         assert_eq!(later.count, 101);
         assert!(counter.count("web", news("x"), at(301)).is_none());
     }

@@ -55,33 +55,21 @@ impl Turn<'_> {
             return;
         };
         match newest {
-            Instance {
-                life: Life::Exited { .. },
-                ..
-            } => return,
-            Instance {
-                life: Life::Created, ..
-            } => record.newest = None,
-            Instance {
-                life: Life::Running { .. },
-                ..
-            } => {
+            Instance { life: Life::Exited { .. }, .. } => return,
+            Instance { life: Life::Created, .. } => record.newest = None,
+            Instance { life: Life::Running { .. }, .. } => {
                 let shown = located_nowhere(VANISHED);
                 record.lose(shown, !deleted);
             }
         }
-        self.act(Action::Release {
-            instance: instance(name, newest.attempt),
-        });
+        self.act(Action::Release { instance: instance(name, newest.attempt) });
         self.state.again = true;
     }
 
     /// The share of a container in the pod's termination messages; its head is kept.
     pub(super) fn cut_message(&self, message: &str) -> Option<String> {
         let share = MESSAGES / self.pod.spec.all_containers().count().max(1);
-        let cut = (0..=share.min(message.len()))
-            .rev()
-            .find_map(|end| message.get(..end));
+        let cut = (0..=share.min(message.len())).rev().find_map(|end| message.get(..end));
         cut.filter(|cut| !cut.is_empty()).map(str::to_owned)
     }
 }

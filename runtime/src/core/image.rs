@@ -17,10 +17,7 @@ use crate::manifest::pod::PullPolicy;
 impl Turn<'_> {
     /// Asks for the image of the instance that is to start.
     pub(super) fn ask_image(&mut self, id: InstanceId) {
-        match self
-            .container(&id.container)
-            .map(|container| container.pull_policy)
-        {
+        match self.container(&id.container).map(|container| container.pull_policy) {
             Some(PullPolicy::IfNotPresent) => self.ensure_image(id, Errand::Look),
             Some(PullPolicy::Never) => self.ensure_image(id, Errand::Only),
             Some(PullPolicy::Always) => self.pull(id),
@@ -36,11 +33,7 @@ impl Turn<'_> {
             Errand::Look | Errand::Only => PullPolicy::Never,
             Errand::Pull => container.pull_policy,
         };
-        self.act(Action::EnsureImage {
-            instance: id.clone(),
-            image: container.image.clone(),
-            policy,
-        });
+        self.act(Action::EnsureImage { instance: id.clone(), image: container.image.clone(), policy });
         self.wait(Waiting::Image { instance: id, errand });
     }
 
@@ -56,12 +49,7 @@ impl Turn<'_> {
             };
             self.fail_image(&id, "ImagePullBackOff", message, Some(until));
         } else {
-            self.event(
-                &id.container,
-                EventType::Normal,
-                "Pulling",
-                format!("Pulling image \"{image}\""),
-            );
+            self.event(&id.container, EventType::Normal, "Pulling", format!("Pulling image \"{image}\""));
             self.ensure_image(id, Errand::Pull);
         }
     }
@@ -105,23 +93,13 @@ impl Turn<'_> {
         let image = self.image_of(id);
         match (reason, errand) {
             (ImageFailure::InvalidName, _) => {
-                self.event(
-                    &id.container,
-                    EventType::Warning,
-                    "InspectFailed",
-                    message.to_owned(),
-                );
+                self.event(&id.container, EventType::Warning, "InspectFailed", message.to_owned());
                 self.fail_image(id, "InvalidImageName", message.to_owned(), None);
             }
             (ImageFailure::NeverPull | ImageFailure::Pull, Errand::Look) => self.pull(id.clone()),
             (ImageFailure::NeverPull | ImageFailure::Pull, Errand::Only) => {
                 let text = format!("Container image \"{image}\" is not present with pull policy of Never");
-                self.event(
-                    &id.container,
-                    EventType::Warning,
-                    "ErrImageNeverPull",
-                    text.clone(),
-                );
+                self.event(&id.container, EventType::Warning, "ErrImageNeverPull", text.clone());
                 self.fail_image(id, "ErrImageNeverPull", text, None);
             }
             (ImageFailure::NeverPull | ImageFailure::Pull, Errand::Pull) => {
@@ -142,12 +120,7 @@ impl Turn<'_> {
         message: String,
         until: Option<super::time::Mono>,
     ) {
-        self.event(
-            &id.container,
-            EventType::Warning,
-            "Failed",
-            format!("Error: {reason}"),
-        );
+        self.event(&id.container, EventType::Warning, "Failed", format!("Error: {reason}"));
         self.fail_start(&id.container, reason, Some(message), until);
     }
 
@@ -159,9 +132,7 @@ impl Turn<'_> {
     }
 
     fn image_of(&self, id: &InstanceId) -> String {
-        self.container(&id.container)
-            .map(|container| container.image.clone())
-            .unwrap_or_default()
+        self.container(&id.container).map(|container| container.image.clone()).unwrap_or_default()
     }
 }
 
@@ -194,9 +165,6 @@ mod tests {
     #[test]
     fn durations_of_pulls_look_as_in_go() {
         let shown = |millis| go_fraction(Duration::from_millis(millis));
-        assert_eq!(
-            [shown(0), shown(843), shown(1200), shown(62_500)],
-            ["0s", "843ms", "1.2s", "1m2.5s"]
-        );
+        assert_eq!([shown(0), shown(843), shown(1200), shown(62_500)], ["0s", "843ms", "1.2s", "1m2.5s"]);
     }
 }

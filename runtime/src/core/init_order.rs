@@ -66,10 +66,7 @@ impl Turn<'_> {
                 Progress::Done if position + 1 == containers.len() => plan.initialised = true,
                 Progress::Done if !later_seen => plan.starts.push(position + 1),
                 Progress::Failed => {
-                    return InitPlan {
-                        kill_pod: true,
-                        ..InitPlan::default()
-                    };
+                    return InitPlan { kill_pod: true, ..InitPlan::default() };
                 }
                 Progress::Done | Progress::Pending => {}
             }
@@ -134,9 +131,6 @@ impl Turn<'_> {
 
     /// A container as decisions see it.
     pub(super) fn seen(&self, container: &Container) -> Seen {
-        self.state
-            .records
-            .get(container.name.as_str())
-            .map_or(Seen::Absent, |record| record.seen())
+        self.state.records.get(container.name.as_str()).map_or(Seen::Absent, |record| record.seen())
     }
 }

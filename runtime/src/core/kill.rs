@@ -81,17 +81,8 @@ impl Turn<'_> {
             let name = container.name.as_str();
             if self.seen(container) == Seen::Created {
                 let attempt = self.record_of(name).used.unwrap_or_default();
-                self.act(Action::Kill {
-                    instance: instance(name, attempt),
-                });
-                self.state.kills.insert(
-                    name.to_owned(),
-                    Kill {
-                        attempt,
-                        left: 0,
-                        stage: KillStage::Killed,
-                    },
-                );
+                self.act(Action::Kill { instance: instance(name, attempt) });
+                self.state.kills.insert(name.to_owned(), Kill { attempt, left: 0, stage: KillStage::Killed });
             } else if !self.state.kills.contains_key(name) {
                 self.begin_kill(name, Cause::Pod);
             }
@@ -107,22 +98,15 @@ impl Turn<'_> {
         self.event(name, EventType::Normal, "Killing", message);
         self.acted();
         let left = self.grace(name, cause);
-        let has_hook = self
-            .container(name)
-            .is_some_and(|container| container.pre_stop.is_some());
+        let has_hook = self.container(name).is_some_and(|container| container.pre_stop.is_some());
         let began = self.now.mono;
         let stage = if left > 0 && has_hook {
-            self.act(Action::RunHook {
-                instance: instance(name, attempt),
-                hook: HookKind::PreStop,
-            });
+            self.act(Action::RunHook { instance: instance(name, attempt), hook: HookKind::PreStop });
             KillStage::PreStop { began }
         } else {
             KillStage::Turn { began }
         };
-        self.state
-            .kills
-            .insert(name.to_owned(), Kill { attempt, left, stage });
+        self.state.kills.insert(name.to_owned(), Kill { attempt, left, stage });
     }
 
     fn kill_message(&self, name: &str, cause: Cause) -> String {
@@ -136,9 +120,7 @@ impl Turn<'_> {
         if self.kind(name) == Some(ContainerKind::Sidecar) {
             return format!("Init container {name} failed {probe} probe");
         }
-        let policy = self
-            .container(name)
-            .map(|container| super::restart::policy(&self.pod.spec, container));
+        let policy = self.container(name).map(|container| super::restart::policy(&self.pod.spec, container));
         match policy {
             Some(RestartPolicy::Never) => format!("Container {name} failed {probe} probe"),
             _ => format!("Container {name} failed {probe} probe, will be restarted"),
@@ -204,10 +186,7 @@ impl Turn<'_> {
         let is_late = kill.deadline().is_some_and(|deadline| deadline <= self.now.mono);
         match kill.stage {
             KillStage::PreStop { began } if is_late => {
-                self.act(Action::AbandonHook {
-                    instance: id,
-                    hook: HookKind::PreStop,
-                });
+                self.act(Action::AbandonHook { instance: id, hook: HookKind::PreStop });
                 self.enter_turn(name, began);
                 true
             }
@@ -219,10 +198,7 @@ impl Turn<'_> {
                 true
             }
             KillStage::Turn { began } if is_late || self.is_its_turn(name) => {
-                let left = kill
-                    .left
-                    .saturating_sub(self.now.mono.since(began).as_secs())
-                    .max(LEAST);
+                let left = kill.left.saturating_sub(self.now.mono.since(began).as_secs()).max(LEAST);
                 let signal = self.stop_signal(&id);
                 self.act(Action::Signal { instance: id, signal });
                 let kill_at = self.now.mono + Duration::from_secs(left);
@@ -239,9 +215,7 @@ impl Turn<'_> {
     }
 
     fn stop_signal(&mut self, id: &InstanceId) -> i32 {
-        self.newest_mut(id)
-            .and_then(|newest| newest.stop_signal)
-            .unwrap_or(SIGTERM)
+        self.newest_mut(id).and_then(|newest| newest.stop_signal).unwrap_or(SIGTERM)
     }
 
     fn set_kill_stage(&mut self, name: &str, stage: KillStage) {
@@ -274,10 +248,7 @@ impl Turn<'_> {
             .skip_while(|other| *other != name)
             .skip(1)
             .filter(|other| self.kind(other) == Some(ContainerKind::Sidecar));
-        let main_runs = spec
-            .containers
-            .iter()
-            .any(|container| under_way(container.name.as_str()));
+        let main_runs = spec.containers.iter().any(|container| under_way(container.name.as_str()));
         !main_runs && !later_sidecars.next().is_some_and(under_way)
     }
 
@@ -286,11 +257,8 @@ impl Turn<'_> {
         if hook == HookKind::PostStart {
             return self.post_start_done(id, result);
         }
-        let Some(Kill {
-            attempt,
-            stage: KillStage::PreStop { began },
-            ..
-        }) = self.state.kills.get(&id.container).cloned()
+        let Some(Kill { attempt, stage: KillStage::PreStop { began }, .. }) =
+            self.state.kills.get(&id.container).cloned()
         else {
             return;
         };
@@ -308,16 +276,11 @@ impl Turn<'_> {
     pub(super) fn resume_kills(&mut self) {
         for (name, kill) in self.state.kills.clone() {
             let id = instance(&name, kill.attempt);
-            let is_alive = self
-                .newest_mut(&id)
-                .is_some_and(|it| !matches!(it.life, Life::Exited { .. }));
+            let is_alive = self.newest_mut(&id).is_some_and(|it| !matches!(it.life, Life::Exited { .. }));
             match kill.stage {
                 KillStage::PreStop { began } if !is_alive => self.enter_turn(&name, began),
                 KillStage::PreStop { .. } => {
-                    self.act(Action::RunHook {
-                        instance: id,
-                        hook: HookKind::PreStop,
-                    });
+                    self.act(Action::RunHook { instance: id, hook: HookKind::PreStop });
                 }
                 KillStage::Killed if is_alive => self.act(Action::Kill { instance: id }),
                 KillStage::Turn { .. } | KillStage::Signalled { .. } | KillStage::Killed => {}

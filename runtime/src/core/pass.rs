@@ -107,10 +107,7 @@ impl State {
         if self.again {
             return Some(self.last);
         }
-        [self.retry_at, self.show_at, self.deadline(pod)]
-            .into_iter()
-            .flatten()
-            .min()
+        [self.retry_at, self.show_at, self.deadline(pod)].into_iter().flatten().min()
     }
 
     /// When `activeDeadlineSeconds` is over.
@@ -154,18 +151,12 @@ impl Turn<'_> {
             }
             queue.push_back(Step::Decide);
         }
-        self.state.pass = Some(Pass {
-            queue,
-            ..Pass::default()
-        });
+        self.state.pass = Some(Pass { queue, ..Pass::default() });
         self.progress_pass();
     }
 
     fn check_deadline(&mut self) {
-        let over = self
-            .state
-            .deadline(self.pod)
-            .is_some_and(|deadline| deadline <= self.now.mono);
+        let over = self.state.deadline(self.pod).is_some_and(|deadline| deadline <= self.now.mono);
         if over && !self.state.deadline_passed {
             self.state.deadline_passed = true;
             self.pod_event(
@@ -220,10 +211,7 @@ impl Turn<'_> {
                 self.act(Action::CreateSandbox { attempt });
                 self.wait(Waiting::Sandbox { attempt });
             }
-            Step::Start {
-                container,
-                newest_end,
-            } => self.begin_start(&container, newest_end),
+            Step::Start { container, newest_end } => self.begin_start(&container, newest_end),
             Step::ForgetAll { killed } => self.forget_all(&killed),
             Step::Conclude => self.conclude(),
         }

@@ -74,20 +74,12 @@ fn count(facts: &Facts<'_>) -> Counts {
 
 /// The exit that counts: of the state shown, or of the last one while the container waits.
 fn exit(status: &ContainerStatus) -> Option<i32> {
-    let shown = status
-        .state
-        .terminated
-        .as_ref()
-        .or(status.last_state.terminated.as_ref());
+    let shown = status.state.terminated.as_ref().or(status.last_state.terminated.as_ref());
     shown.map(|shown| shown.exit_code)
 }
 
 fn is_final(spec: &PodSpec, container: &Container, status: &ContainerStatus, code: i32) -> bool {
-    let waiting = status
-        .state
-        .waiting
-        .as_ref()
-        .and_then(|waiting| waiting.reason.as_deref());
+    let waiting = status.state.waiting.as_ref().and_then(|waiting| waiting.reason.as_deref());
     waiting != Some(RESTARTING_ALL) && verdict(spec, container, code) == Verdict::Stay
 }
 

@@ -19,16 +19,9 @@ impl Turn<'_> {
     pub(super) fn compute(&self, over: bool) -> PodStatus {
         let spec = &self.pod.spec;
         let published = &self.state.published;
-        let init = spec
-            .init_containers
-            .iter()
-            .map(|container| self.container_status(container))
-            .collect();
-        let mut main: Vec<ContainerStatus> = spec
-            .containers
-            .iter()
-            .map(|container| self.container_status(container))
-            .collect();
+        let init = spec.init_containers.iter().map(|container| self.container_status(container)).collect();
+        let mut main: Vec<ContainerStatus> =
+            spec.containers.iter().map(|container| self.container_status(container)).collect();
         main.sort_by(|one, other| one.name.cmp(&other.name));
         let mut status = PodStatus {
             init_container_statuses: init,
@@ -58,11 +51,7 @@ impl Turn<'_> {
 
     fn phase(&self, status: &PodStatus, over: bool) -> Phase {
         let main_created = self.pod.spec.containers.iter().any(|container| {
-            let newest = self
-                .state
-                .records
-                .get(container.name.as_str())
-                .and_then(|it| it.newest.as_ref());
+            let newest = self.state.records.get(container.name.as_str()).and_then(|it| it.newest.as_ref());
             newest.is_some_and(|newest| newest.sandbox == self.state.sandbox.attempt)
         });
         phase(&Facts {
@@ -105,16 +94,8 @@ impl Turn<'_> {
         }
         let started =
             |init: &ContainerStatus| init.state.waiting.is_none() || init.last_state.terminated.is_some();
-        let furthest = status
-            .init_container_statuses
-            .iter()
-            .rposition(started)
-            .unwrap_or(0);
-        status
-            .init_container_statuses
-            .iter_mut()
-            .take(furthest + 1)
-            .for_each(end_for_good);
+        let furthest = status.init_container_statuses.iter().rposition(started).unwrap_or(0);
+        status.init_container_statuses.iter_mut().take(furthest + 1).for_each(end_for_good);
         if !status.phase.is_terminal() {
             status.phase = Phase::Failed;
         }

@@ -11,12 +11,8 @@ pub(super) fn qos_class(spec: &PodSpec) -> &'static str {
             (set(resources.memory_request), set(resources.memory_limit)),
         ]
     };
-    let mut all = spec
-        .all_containers()
-        .flat_map(|container| pairs(&container.resources));
-    let mut again = spec
-        .all_containers()
-        .flat_map(|container| pairs(&container.resources));
+    let mut all = spec.all_containers().flat_map(|container| pairs(&container.resources));
+    let mut again = spec.all_containers().flat_map(|container| pairs(&container.resources));
     if all.all(|(request, limit)| request.is_none() && limit.is_none()) {
         "BestEffort"
     } else if again.all(|(request, limit)| limit.is_some() && request.or(limit) == limit) {

@@ -116,10 +116,9 @@ impl Record {
             Some(instance) => match &instance.life {
                 Life::Created => Seen::Created,
                 Life::Running { .. } => Seen::Running(instance.attempt),
-                Life::Exited { shown, .. } => Seen::Exited {
-                    code: shown.exit_code,
-                    oom: shown.reason.as_deref() == Some("OOMKilled"),
-                },
+                Life::Exited { shown, .. } => {
+                    Seen::Exited { code: shown.exit_code, oom: shown.reason.as_deref() == Some("OOMKilled") }
+                }
             },
         }
     }
@@ -141,11 +140,7 @@ impl Record {
     /// container that is the instance before it.
     pub(super) fn newest_end(&self) -> Option<Mono> {
         match &self.newest {
-            Some(Instance {
-                life: Life::Exited { finished, .. },
-                purged: false,
-                ..
-            }) => Some(*finished),
+            Some(Instance { life: Life::Exited { finished, .. }, purged: false, .. }) => Some(*finished),
             _ => self.older.map(|dead| dead.finished),
         }
     }
@@ -153,10 +148,7 @@ impl Record {
     /// The termination of the newest instance, if it ended.
     pub(super) fn terminated(&self) -> Option<&Terminated> {
         match &self.newest {
-            Some(Instance {
-                life: Life::Exited { shown, .. },
-                ..
-            }) => Some(shown),
+            Some(Instance { life: Life::Exited { shown, .. }, .. }) => Some(shown),
             _ => None,
         }
     }
@@ -170,10 +162,7 @@ impl Record {
             self.last = Some(shown);
             if !before.purged {
                 dropped = self.older.map(|dead| dead.attempt);
-                self.older = Some(Dead {
-                    attempt: before.attempt,
-                    finished,
-                });
+                self.older = Some(Dead { attempt: before.attempt, finished });
             }
         }
         self.used = Some(instance.attempt);

@@ -60,10 +60,7 @@ impl Turn<'_> {
             let name = container.name.as_str();
             let is_alive = matches!(self.seen(container), Seen::Created | Seen::Running(_));
             let attempt = self.record_of(name).newest.as_ref().map(|newest| newest.attempt);
-            let Some(id) = attempt
-                .filter(|_| is_alive)
-                .map(|attempt| instance(name, attempt))
-            else {
+            let Some(id) = attempt.filter(|_| is_alive).map(|attempt| instance(name, attempt)) else {
                 continue;
             };
             if find(known, &id).is_none() {
@@ -78,10 +75,7 @@ impl Turn<'_> {
 
     /// Instances that the record does not know, or knows to have ended.
     fn clear_unknown(&mut self, known: &[Known]) {
-        for Known {
-            instance: id, state, ..
-        } in known
-        {
+        for Known { instance: id, state, .. } in known {
             let is_awaited = self.awaited() == Some(&Waiting::Create { instance: id.clone() });
             let life = self.newest_mut(id).map(|newest| newest.life.clone());
             let is_over = matches!(life, None | Some(Life::Exited { .. })) && !is_awaited;
@@ -115,10 +109,7 @@ impl Turn<'_> {
             Waiting::PostStart { instance } => {
                 let attempt = self.record_of(&instance.container).running();
                 match attempt == Some(instance.attempt) {
-                    true => self.act(Action::RunHook {
-                        instance,
-                        hook: HookKind::PostStart,
-                    }),
+                    true => self.act(Action::RunHook { instance, hook: HookKind::PostStart }),
                     false => self.post_start_done(&instance, Ok(())),
                 }
             }
@@ -134,11 +125,7 @@ impl Turn<'_> {
             Errand::Look | Errand::Only => PullPolicy::Never,
             Errand::Pull => container.pull_policy,
         };
-        self.act(Action::EnsureImage {
-            instance: id,
-            image: container.image.clone(),
-            policy,
-        });
+        self.act(Action::EnsureImage { instance: id, image: container.image.clone(), policy });
     }
 
     fn ask_start_again(&mut self, id: InstanceId, known: &[Known]) {
@@ -161,8 +148,5 @@ impl Turn<'_> {
 }
 
 fn find<'a>(known: &'a [Known], id: &InstanceId) -> Option<&'a InstanceState> {
-    known
-        .iter()
-        .find(|known| known.instance == *id)
-        .map(|known| &known.state)
+    known.iter().find(|known| known.instance == *id).map(|known| &known.state)
 }

@@ -59,10 +59,7 @@ pub(super) fn init_verdict(spec: &PodSpec, container: &Container, code: i32) -> 
 /// Whether any container of the pod has a `RestartAllContainers` rule.
 pub(super) fn has_restart_all(spec: &PodSpec) -> bool {
     let has_rule = |container: &Container| {
-        container
-            .restart_rules
-            .iter()
-            .any(|rule| rule.action == RestartAction::RestartAllContainers)
+        container.restart_rules.iter().any(|rule| rule.action == RestartAction::RestartAllContainers)
     };
     spec.all_containers().any(has_rule)
 }
@@ -73,11 +70,7 @@ impl Turn<'_> {
         if self.state.deletion.is_some() {
             return false;
         }
-        let seen = self
-            .state
-            .records
-            .get(container.name.as_str())
-            .map_or(Seen::Absent, |it| it.seen());
+        let seen = self.state.records.get(container.name.as_str()).map_or(Seen::Absent, |it| it.seen());
         match seen {
             Seen::Absent | Seen::Created => true,
             Seen::Running(_) => false,
@@ -93,11 +86,7 @@ impl Turn<'_> {
             }
             Seen::Absent | Seen::Created | Seen::Running(_) => None,
         };
-        let trigger = self
-            .pod
-            .spec
-            .all_containers()
-            .find(|container| fires(container).is_some())?;
+        let trigger = self.pod.spec.all_containers().find(|container| fires(container).is_some())?;
         Some(trigger.name.as_str().to_owned())
     }
 
@@ -106,12 +95,7 @@ impl Turn<'_> {
         self.state.restarting_all = true;
         self.publish_now();
         let spec = &self.pod.spec;
-        let running = |name: &str| {
-            self.state
-                .records
-                .get(name)
-                .is_some_and(|it| it.running().is_some())
-        };
+        let running = |name: &str| self.state.records.get(name).is_some_and(|it| it.running().is_some());
         let killed: Vec<String> = spec
             .containers
             .iter()
@@ -119,10 +103,7 @@ impl Turn<'_> {
             .map(|container| container.name.as_str().to_owned())
             .filter(|name| running(name))
             .collect();
-        let kill = |container: &String| Step::Kill {
-            container: container.clone(),
-            cause: Cause::RestartAll,
-        };
+        let kill = |container: &String| Step::Kill { container: container.clone(), cause: Cause::RestartAll };
         let mut steps: Vec<Step> = killed.iter().map(kill).collect();
         steps.push(Step::ForgetAll { killed });
         steps
@@ -158,9 +139,7 @@ impl Turn<'_> {
         if record.seen() == Seen::Created
             && let Some(newest) = record.newest.take()
         {
-            self.act(Action::Kill {
-                instance: super::turn::instance(name, newest.attempt),
-            });
+            self.act(Action::Kill { instance: super::turn::instance(name, newest.attempt) });
         }
     }
 }

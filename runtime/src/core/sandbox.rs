@@ -119,18 +119,12 @@ impl Turn<'_> {
             let name = container.name.as_str();
             let record = self.record_of(name);
             let older = record.older.take().map(|dead| dead.attempt);
-            let newest = record
-                .newest
-                .as_mut()
-                .filter(|newest| !newest.purged)
-                .map(|newest| {
-                    newest.purged = true;
-                    newest.attempt
-                });
+            let newest = record.newest.as_mut().filter(|newest| !newest.purged).map(|newest| {
+                newest.purged = true;
+                newest.attempt
+            });
             for attempt in older.into_iter().chain(newest) {
-                self.act(Action::RemoveLogs {
-                    instance: instance(name, attempt),
-                });
+                self.act(Action::RemoveLogs { instance: instance(name, attempt) });
             }
         }
     }

@@ -94,10 +94,7 @@ pub struct Reply {
 
 impl Default for Reply {
     fn default() -> Self {
-        Self {
-            after: Duration::ZERO,
-            result: Ok(()),
-        }
+        Self { after: Duration::ZERO, result: Ok(()) }
     }
 }
 
@@ -199,9 +196,7 @@ impl Simulation {
             id: living.id.clone(),
             pid: 1,
             state: match living.started {
-                Some(started) => InstanceState::Running {
-                    started_at: nanoseconds(started),
-                },
+                Some(started) => InstanceState::Running { started_at: nanoseconds(started) },
                 None => InstanceState::Created,
             },
         };
@@ -243,10 +238,7 @@ impl Simulation {
         }
         if planned == Some(at) {
             let (_, input) = self.agenda.pop_first()?;
-            return self
-                .is_news(&input)
-                .then_some((at, input))
-                .or_else(|| self.next(moment));
+            return self.is_news(&input).then_some((at, input)).or_else(|| self.next(moment));
         }
         Some((at, Input::Tick))
     }
@@ -317,14 +309,7 @@ impl Simulation {
         let last = u8::try_from(self.sandboxes % 250).unwrap_or_default();
         let ips = vec![std::net::IpAddr::from([10, 244, 0, last])];
         let host_ips = vec![std::net::IpAddr::from([10, 244, 0, 254])];
-        self.plan(
-            Duration::ZERO,
-            Input::SandboxUp {
-                attempt,
-                ips,
-                host_ips,
-            },
-        );
+        self.plan(Duration::ZERO, Input::SandboxUp { attempt, ips, host_ips });
     }
 
     fn stop_sandbox(&mut self) {
@@ -349,19 +334,10 @@ impl Simulation {
     fn answer_image(&mut self, instance: InstanceId, image: String) {
         let failure = self.script(&instance.container, |script| (script.image)(self.now));
         let input = match failure {
-            Some((reason, message)) => Input::ImageFailed {
-                instance,
-                reason,
-                message,
-            },
+            Some((reason, message)) => Input::ImageFailed { instance, reason, message },
             None => {
                 let image_id = format!("{image}@sha256:0");
-                Input::ImageReady {
-                    instance,
-                    image,
-                    image_id,
-                    pulled: None,
-                }
+                Input::ImageReady { instance, image, image_id, pulled: None }
             }
         };
         self.plan(Duration::ZERO, input);
@@ -370,25 +346,11 @@ impl Simulation {
     fn answer_create(&mut self, instance: InstanceId) {
         let failure = self.script(&instance.container, |script| (script.config)(self.now));
         let input = match failure {
-            Some(message) => Input::CreateFailed {
-                instance,
-                config: true,
-                message,
-            },
+            Some(message) => Input::CreateFailed { instance, config: true, message },
             None => {
                 let id = format!("{:064x}", self.planned);
-                self.living.insert(
-                    instance.clone(),
-                    Living {
-                        started: None,
-                        id: id.clone(),
-                    },
-                );
-                Input::Created {
-                    instance,
-                    id,
-                    stop_signal: None,
-                }
+                self.living.insert(instance.clone(), Living { started: None, id: id.clone() });
+                Input::Created { instance, id, stop_signal: None }
             }
         };
         self.plan(Duration::ZERO, input);
@@ -404,13 +366,7 @@ impl Simulation {
             living.started = Some(self.now);
         }
         let started_at = nanoseconds(self.now);
-        self.plan(
-            Duration::ZERO,
-            Input::Started {
-                instance: instance.clone(),
-                started_at,
-            },
-        );
+        self.plan(Duration::ZERO, Input::Started { instance: instance.clone(), started_at });
         if let Some((after, exit)) = run.ends {
             self.plan_exit(&instance, after, exit);
         }
@@ -427,11 +383,7 @@ impl Simulation {
             started_at: living.started.map(nanoseconds),
             finished_at: nanoseconds(self.now + after),
         };
-        let input = Input::Exited {
-            instance: instance.clone(),
-            ended,
-            message: run.message,
-        };
+        let input = Input::Exited { instance: instance.clone(), ended, message: run.message };
         self.plan(after, input);
     }
 
@@ -441,39 +393,20 @@ impl Simulation {
             HookKind::PostStart => script.post_start.clone(),
             HookKind::PreStop => script.pre_stop.clone(),
         });
-        self.plan(
-            reply.after,
-            Input::HookDone {
-                instance,
-                hook,
-                result: reply.result,
-            },
-        );
+        self.plan(reply.after, Input::HookDone { instance, hook, result: reply.result });
     }
 
     fn answer_probe(&mut self, instance: InstanceId, probe: ProbeKind) {
-        let started = self
-            .living
-            .get(&instance)
-            .and_then(|living| living.started)
-            .unwrap_or(self.now);
+        let started = self.living.get(&instance).and_then(|living| living.started).unwrap_or(self.now);
         let attempt = Attempt {
             kind: probe,
             instance: instance.attempt,
             age: self.now.saturating_sub(started),
             at: self.now,
         };
-        let (outcome, takes) = self.script(&instance.container, |script| {
-            ((script.probe)(attempt), script.probe_takes)
-        });
-        self.plan(
-            takes,
-            Input::ProbeDone {
-                instance,
-                probe,
-                outcome,
-            },
-        );
+        let (outcome, takes) =
+            self.script(&instance.container, |script| ((script.probe)(attempt), script.probe_takes));
+        self.plan(takes, Input::ProbeDone { instance, probe, outcome });
     }
 }
 
@@ -481,14 +414,9 @@ impl Simulation {
 #[must_use]
 pub fn clock(since: Duration) -> Now {
     let wall = Timestamp::from_nanosecond(nanoseconds(since).into()).unwrap_or(Timestamp::UNIX_EPOCH);
-    Now {
-        mono: Mono(since),
-        wall,
-    }
+    Now { mono: Mono(since), wall }
 }
 
 fn nanoseconds(since: Duration) -> i64 {
-    i64::try_from(since.as_nanos())
-        .unwrap_or(i64::MAX)
-        .saturating_add(EPOCH * 1_000_000_000)
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX).saturating_add(EPOCH * 1_000_000_000)
 }

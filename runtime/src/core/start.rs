@@ -53,11 +53,7 @@ impl Turn<'_> {
         let pod = self.pod.meta.full_name();
         let text = format!("Back-off restarting failed container {name} in pod {pod}");
         self.event(name, EventType::Warning, "BackOff", text);
-        let wait = self
-            .record_of(name)
-            .backoff
-            .map(|entry| go_duration(entry.value))
-            .unwrap_or_default();
+        let wait = self.record_of(name).backoff.map(|entry| go_duration(entry.value)).unwrap_or_default();
         let message = format!("back-off {wait} restarting failed container={name} pod={pod}");
         self.fail_start(name, "CrashLoopBackOff", Some(message), Some(until));
     }
@@ -91,9 +87,7 @@ impl Turn<'_> {
             purged: false,
         };
         if let Some(attempt) = self.record_of(name).begin(instance) {
-            self.act(Action::RemoveLogs {
-                instance: super::turn::instance(name, attempt),
-            });
+            self.act(Action::RemoveLogs { instance: super::turn::instance(name, attempt) });
         }
         self.acted();
         self.event(name, EventType::Normal, "Created", "Container created".to_owned());
@@ -109,17 +103,8 @@ impl Turn<'_> {
             return;
         }
         self.answered();
-        let reason = if config {
-            "CreateContainerConfigError"
-        } else {
-            "CreateContainerError"
-        };
-        self.event(
-            &id.container,
-            EventType::Warning,
-            "Failed",
-            format!("Error: {message}"),
-        );
+        let reason = if config { "CreateContainerConfigError" } else { "CreateContainerError" };
+        self.event(&id.container, EventType::Warning, "Failed", format!("Error: {message}"));
         self.fail_start(&id.container, reason, Some(message.to_owned()), None);
     }
 
@@ -129,10 +114,7 @@ impl Turn<'_> {
         if let Some(newest) = self.newest_mut(id)
             && newest.life == Life::Created
         {
-            newest.life = Life::Running {
-                since,
-                started_at: moment(started_at),
-            };
+            newest.life = Life::Running { since, started_at: moment(started_at) };
         }
         if self.awaited() == Some(&Waiting::Start { instance: id.clone() }) {
             self.after_start(id);
@@ -144,14 +126,9 @@ impl Turn<'_> {
         self.answered();
         let name = id.container.as_str();
         self.event(name, EventType::Normal, "Started", "Container started".to_owned());
-        let has_hook = self
-            .container(name)
-            .is_some_and(|container| container.post_start.is_some());
+        let has_hook = self.container(name).is_some_and(|container| container.post_start.is_some());
         if has_hook && self.state.deletion.is_none() && self.record_of(name).running().is_some() {
-            self.act(Action::RunHook {
-                instance: id.clone(),
-                hook: HookKind::PostStart,
-            });
+            self.act(Action::RunHook { instance: id.clone(), hook: HookKind::PostStart });
             self.wait(Waiting::PostStart { instance: id.clone() });
         } else {
             self.start_done(name);
@@ -173,13 +150,7 @@ impl Turn<'_> {
             && newest.life == Life::Created
         {
             let container_id = Some(format!("hull://{}", newest.id));
-            newest.life = Life::Exited {
-                finished,
-                shown: Terminated {
-                    container_id,
-                    ..shown
-                },
-            };
+            newest.life = Life::Exited { finished, shown: Terminated { container_id, ..shown } };
             self.act(Action::Release { instance: id.clone() });
         }
         if self.awaited() == Some(&Waiting::Start { instance: id.clone() }) {
@@ -191,12 +162,7 @@ impl Turn<'_> {
     pub(super) fn start_did_not_run(&mut self, id: &InstanceId, message: &str) {
         self.answered();
         self.acted();
-        self.event(
-            &id.container,
-            EventType::Warning,
-            "Failed",
-            format!("Error: {message}"),
-        );
+        self.event(&id.container, EventType::Warning, "Failed", format!("Error: {message}"));
         self.fail_start(&id.container, "RunContainerError", Some(message.to_owned()), None);
     }
 
@@ -211,26 +177,15 @@ impl Turn<'_> {
             return self.start_done(name);
         };
         self.acted();
-        self.event(
-            name,
-            EventType::Warning,
-            "FailedPostStartHook",
-            "PostStartHook failed".to_owned(),
-        );
+        self.event(name, EventType::Warning, "FailedPostStartHook", "PostStartHook failed".to_owned());
         let message = self.hook_message(name, &error);
         self.begin_kill(name, Cause::PostStart);
-        self.wait(Waiting::PostStartKill {
-            container: name.to_owned(),
-            message,
-        });
+        self.wait(Waiting::PostStartKill { container: name.to_owned(), message });
     }
 
     /// Reference 6.3.
     fn hook_message(&self, name: &str, error: &str) -> String {
-        let hook = match self
-            .container(name)
-            .and_then(|container| container.post_start.as_ref())
-        {
+        let hook = match self.container(name).and_then(|container| container.post_start.as_ref()) {
             Some(Handler::Exec(command)) => format!("Exec lifecycle hook ([{}])", command.join(" ")),
             Some(Handler::HttpGet(get)) => format!("HTTP lifecycle hook ({})", get.path),
             Some(Handler::Sleep { seconds }) => format!("Sleep lifecycle hook ({seconds})"),
@@ -263,10 +218,7 @@ impl Turn<'_> {
     /// The newest instance, if it is this one.
     pub(super) fn newest_mut(&mut self, id: &InstanceId) -> Option<&mut Instance> {
         let record = self.state.records.get_mut(&id.container)?;
-        record
-            .newest
-            .as_mut()
-            .filter(|newest| newest.attempt == id.attempt)
+        record.newest.as_mut().filter(|newest| newest.attempt == id.attempt)
     }
 
     /// Whether this is the newest instance of its container.

@@ -170,10 +170,7 @@ impl State {
             Stage::Finished => None,
             Stage::Terminated => self.deletion.map(|_| self.last),
             Stage::Syncing | Stage::Terminating => {
-                [self.kill_wake(), self.pass_wake(pod), self.worker_wake(pod)]
-                    .into_iter()
-                    .flatten()
-                    .min()
+                [self.kill_wake(), self.pass_wake(pod), self.worker_wake(pod)].into_iter().flatten().min()
             }
         }
     }
@@ -200,12 +197,8 @@ impl State {
     /// attempts of probes that bring nothing new need not: recovery makes up for them.
     #[must_use]
     pub fn must_be_written(&self, before: &Self) -> bool {
-        let sends_signal = |state: &Self| {
-            state
-                .unconfirmed
-                .iter()
-                .any(|action| matches!(action, Action::Signal { .. }))
-        };
+        let sends_signal =
+            |state: &Self| state.unconfirmed.iter().any(|action| matches!(action, Action::Signal { .. }));
         if sends_signal(self) || sends_signal(before) {
             return self != before;
         }

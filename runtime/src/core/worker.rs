@@ -44,28 +44,17 @@ pub(super) struct Worker {
 impl Worker {
     /// Without what a new supervisor makes up anew.
     pub(super) fn settled(&self) -> Self {
-        Self {
-            next: Mono::default(),
-            poked: false,
-            in_flight: None,
-            ..self.clone()
-        }
+        Self { next: Mono::default(), poked: false, in_flight: None, ..self.clone() }
     }
 
     fn skip_ticks_before(&mut self, moment: Mono, period: Duration) {
-        let missed = moment
-            .since(self.next)
-            .as_nanos()
-            .div_ceil(period.as_nanos().max(1));
+        let missed = moment.since(self.next).as_nanos().div_ceil(period.as_nanos().max(1));
         self.next = self.next + times(period, missed);
     }
 
     /// The first tick at or after a moment.
     fn tick_at(&self, moment: Mono, period: Duration) -> Mono {
-        let missed = moment
-            .since(self.next)
-            .as_nanos()
-            .div_ceil(period.as_nanos().max(1));
+        let missed = moment.since(self.next).as_nanos().div_ceil(period.as_nanos().max(1));
         self.next + times(period, missed)
     }
 }
@@ -88,10 +77,7 @@ fn probe_of(container: &Container, kind: ProbeKind) -> Option<&Probe> {
 }
 
 fn find<'a>(pod: &'a Pod, worker: &Worker) -> Option<&'a Probe> {
-    let container = pod
-        .spec
-        .all_containers()
-        .find(|it| it.name.as_str() == worker.container)?;
+    let container = pod.spec.all_containers().find(|it| it.name.as_str() == worker.container)?;
     probe_of(container, worker.kind)
 }
 
@@ -118,23 +104,14 @@ impl State {
     /// The published status of a container.
     pub(super) fn shown(&self, name: &str) -> Option<&ContainerStatus> {
         let status = &self.published;
-        let mut all = status
-            .init_container_statuses
-            .iter()
-            .chain(&status.container_statuses);
+        let mut all = status.init_container_statuses.iter().chain(&status.container_statuses);
         all.find(|status| status.name == name)
     }
 
     /// The running instance, if the published status shows it.
     fn visible(&self, name: &str, status: &ContainerStatus) -> Option<(u32, Mono)> {
         let newest = self.records.get(name)?.newest.as_ref()?;
-        let Instance {
-            attempt,
-            life: Life::Running { since, .. },
-            purged: false,
-            ..
-        } = newest
-        else {
+        let Instance { attempt, life: Life::Running { since, .. }, purged: false, .. } = newest else {
             return None;
         };
         let is_shown = status.state.running.is_some() && status.container_id == Some(shown_id(&newest.id));
@@ -224,9 +201,7 @@ impl Turn<'_> {
         let state = &self.state;
         let met = |worker: &Worker| {
             let status = state.shown(&worker.container)?;
-            state
-                .visible(&worker.container, status)
-                .map(|(attempt, _)| attempt)
+            state.visible(&worker.container, status).map(|(attempt, _)| attempt)
         };
         let met: Vec<Option<u32>> = state.workers.iter().map(met).collect();
         for (worker, met) in self.state.workers.iter_mut().zip(met) {
@@ -254,10 +229,7 @@ impl Turn<'_> {
             let Some(probe) = find(self.pod, worker) else {
                 continue;
             };
-            let may_probe = self
-                .state
-                .ready_at(worker, probe)
-                .is_some_and(|ready| ready <= self.now.mono);
+            let may_probe = self.state.ready_at(worker, probe).is_some_and(|ready| ready <= self.now.mono);
             let waits_for_answer = worker.in_flight.is_some();
             let Some(worker) = self.state.workers.get_mut(position) else {
                 return;
@@ -305,11 +277,7 @@ impl Turn<'_> {
     }
 
     fn thresholds(&self, position: usize) -> (u32, u32) {
-        let probe = self
-            .state
-            .workers
-            .get(position)
-            .and_then(|worker| find(self.pod, worker));
+        let probe = self.state.workers.get(position).and_then(|worker| find(self.pod, worker));
         probe.map_or((1, 1), |probe| (probe.success_threshold, probe.failure_threshold))
     }
 
@@ -323,10 +291,9 @@ impl Turn<'_> {
             Outcome::Success => return,
             Outcome::Warning(output) => ("ProbeWarning", format!("{probe} probe warning: {output}")),
             Outcome::Failure(output) => ("Unhealthy", format!("{probe} probe failed: {output}")),
-            Outcome::Error(error) => (
-                "Unhealthy",
-                format!("{probe} probe errored and resulted in unknown state: {error}"),
-            ),
+            Outcome::Error(error) => {
+                ("Unhealthy", format!("{probe} probe errored and resulted in unknown state: {error}"))
+            }
         };
         self.event(name, EventType::Warning, reason, text);
     }
@@ -334,15 +301,9 @@ impl Turn<'_> {
     /// A decided result changed: readers see it at once, and a pass looks at it.
     fn tell_result(&mut self, name: &str, kind: ProbeKind, attempt: u32, success: bool) {
         let mut status = self.state.published.clone();
-        let is_shown = self
-            .state
-            .shown(name)
-            .and_then(|shown| self.state.visible(name, shown));
+        let is_shown = self.state.shown(name).and_then(|shown| self.state.visible(name, shown));
         let is_shown = is_shown.is_some_and(|(shown, _)| shown == attempt);
-        let mut all = status
-            .init_container_statuses
-            .iter_mut()
-            .chain(&mut status.container_statuses);
+        let mut all = status.init_container_statuses.iter_mut().chain(&mut status.container_statuses);
         if let (true, Some(container)) = (is_shown, all.find(|status| status.name == name)) {
             match kind {
                 ProbeKind::Readiness => container.ready = success && container.started == Some(true),

@@ -233,13 +233,9 @@ impl Driver {
     fn step(&mut self, input: Input) -> Result<(), Error> {
         tracing::debug!(?input, "input");
         let before = self.state.take().expect("a state is there between steps");
-        let generation = before.generation();
-        let quiet = matches!(input, Input::Tick);
-        let (state, actions) = before.step(self.hands.pod(), input, clock::now());
-        let told = state.generation() != generation;
-        // A tick that only starts probes changes nothing that a successor would need.
-        let matters =
-            told || !quiet || actions.iter().any(|action| !matches!(action, Action::RunProbe { .. }));
+        let (state, actions) = before.clone().step(self.hands.pod(), input, clock::now());
+        let told = state.generation() != before.generation();
+        let matters = state.must_be_written(&before);
         let state = self.state.insert(state);
         if matters {
             record::save(&self.hands.files().record(), state)?;

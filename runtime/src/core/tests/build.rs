@@ -87,16 +87,11 @@ pub(super) fn container(name: &str) -> Container {
 }
 
 pub(super) fn sidecar(name: &str) -> Container {
-    Container {
-        restart_policy: Some(RestartPolicy::Always),
-        ..container(name)
-    }
+    Container { restart_policy: Some(RestartPolicy::Always), ..container(name) }
 }
 
 pub(super) fn hook(words: &[&str]) -> Option<Handler> {
-    Some(Handler::Exec(
-        words.iter().map(|word| (*word).to_owned()).collect(),
-    ))
+    Some(Handler::Exec(words.iter().map(|word| (*word).to_owned()).collect()))
 }
 
 /// An exec probe with this period and failure threshold.
@@ -113,9 +108,5 @@ pub(super) fn probe(period: u32, failures: u32) -> Probe {
 }
 
 pub(super) fn rule(action: RestartAction, code: i32) -> RestartRule {
-    RestartRule {
-        action,
-        negated: false,
-        codes: vec![code],
-    }
+    RestartRule { action, negated: false, codes: vec![code] }
 }

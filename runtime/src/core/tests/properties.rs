@@ -26,34 +26,20 @@ fn rich_pod(policy: RestartPolicy) -> Pod {
         restart_rules: vec![rule(RestartAction::RestartAllContainers, 3)],
         ..container("other")
     };
-    let side = Container {
-        startup: Some(probe(1, 2)),
-        pre_stop: hook(&["x"]),
-        ..sidecar("side")
-    };
+    let side = Container { startup: Some(probe(1, 2)), pre_stop: hook(&["x"]), ..sidecar("side") };
     let mut web = with_init(pod(policy, vec![app, other]), vec![container("init"), side]);
     web.spec.active_deadline_seconds = Some(400);
     web
 }
 
 fn any_instance() -> impl Strategy<Value = InstanceId> {
-    (
-        prop::sample::select(vec!["init", "side", "app", "other", "stranger"]),
-        0..4_u32,
-    )
-        .prop_map(|(name, attempt)| InstanceId {
-            container: name.to_owned(),
-            attempt,
-        })
+    (prop::sample::select(vec!["init", "side", "app", "other", "stranger"]), 0..4_u32)
+        .prop_map(|(name, attempt)| InstanceId { container: name.to_owned(), attempt })
 }
 
 fn any_ended() -> impl Strategy<Value = Ended> {
     (0..5_u8, any::<bool>(), any::<bool>(), 0..200_i64).prop_map(|(code, oom_killed, started, at)| Ended {
-        exit: if code == 4 {
-            Exit::Signaled(9)
-        } else {
-            Exit::Code(code)
-        },
+        exit: if code == 4 { Exit::Signaled(9) } else { Exit::Code(code) },
         oom_killed,
         started_at: started.then_some(at),
         finished_at: at * 1_000_000_000,
@@ -70,11 +56,7 @@ fn any_outcome() -> impl Strategy<Value = Outcome> {
 }
 
 fn any_probe() -> impl Strategy<Value = ProbeKind> {
-    prop::sample::select(vec![
-        ProbeKind::Startup,
-        ProbeKind::Readiness,
-        ProbeKind::Liveness,
-    ])
+    prop::sample::select(vec![ProbeKind::Startup, ProbeKind::Readiness, ProbeKind::Liveness])
 }
 
 fn any_result() -> impl Strategy<Value = Result<(), String>> {
@@ -138,12 +120,7 @@ fn any_input() -> impl Strategy<Value = Input> {
 #[derive(Debug, Clone)]
 enum Move {
     Arbitrary(Input),
-    Answer {
-        which: usize,
-        well: bool,
-        outcome: Outcome,
-        ended: Ended,
-    },
+    Answer { which: usize, well: bool, outcome: Outcome, ended: Ended },
     Wait(u64),
 }
 
@@ -170,58 +147,31 @@ fn answer(action: &Action, well: bool, outcome: Outcome, ended: Ended) -> Option
     let message = "m".to_owned();
     Some(match action.clone() {
         Action::PrepareVolumes if well => Input::VolumesReady,
-        Action::PrepareVolumes => Input::VolumesFailed {
-            volume: "v".to_owned(),
-            message,
-        },
-        Action::CreateSandbox { attempt } if well => Input::SandboxUp {
-            attempt,
-            ips: vec![],
-            host_ips: vec![],
-        },
+        Action::PrepareVolumes => Input::VolumesFailed { volume: "v".to_owned(), message },
+        Action::CreateSandbox { attempt } if well => {
+            Input::SandboxUp { attempt, ips: vec![], host_ips: vec![] }
+        }
         Action::CreateSandbox { .. } => Input::SandboxFailed { message },
         Action::StopSandbox => Input::SandboxStopped,
-        Action::EnsureImage { instance, image, .. } if well => Input::ImageReady {
-            instance,
-            image,
-            image_id: "id".to_owned(),
-            pulled: None,
-        },
-        Action::EnsureImage { instance, .. } => Input::ImageFailed {
-            instance,
-            reason: ImageFailure::NeverPull,
-            message,
-        },
-        Action::CreateContainer { instance } if well => Input::Created {
-            instance,
-            id: "1".repeat(64),
-            stop_signal: None,
-        },
-        Action::CreateContainer { instance } => Input::CreateFailed {
-            instance,
-            config: true,
-            message,
-        },
-        Action::StartContainer { instance } if well => Input::Started {
-            instance,
-            started_at: 5,
-        },
+        Action::EnsureImage { instance, image, .. } if well => {
+            Input::ImageReady { instance, image, image_id: "id".to_owned(), pulled: None }
+        }
+        Action::EnsureImage { instance, .. } => {
+            Input::ImageFailed { instance, reason: ImageFailure::NeverPull, message }
+        }
+        Action::CreateContainer { instance } if well => {
+            Input::Created { instance, id: "1".repeat(64), stop_signal: None }
+        }
+        Action::CreateContainer { instance } => Input::CreateFailed { instance, config: true, message },
+        Action::StartContainer { instance } if well => Input::Started { instance, started_at: 5 },
         Action::StartContainer { instance } => Input::StartFailed { instance, message },
-        Action::RunHook { instance, hook } => Input::HookDone {
-            instance,
-            hook,
-            result: if well { Ok(()) } else { Err(message) },
-        },
-        Action::RunProbe { instance, probe } => Input::ProbeDone {
-            instance,
-            probe,
-            outcome,
-        },
-        Action::Signal { instance, .. } | Action::Kill { instance } => Input::Exited {
-            instance,
-            ended,
-            message,
-        },
+        Action::RunHook { instance, hook } => {
+            Input::HookDone { instance, hook, result: if well { Ok(()) } else { Err(message) } }
+        }
+        Action::RunProbe { instance, probe } => Input::ProbeDone { instance, probe, outcome },
+        Action::Signal { instance, .. } | Action::Kill { instance } => {
+            Input::Exited { instance, ended, message }
+        }
         _ => return None,
     })
 }
@@ -258,23 +208,11 @@ impl Checked {
             prop_assert_eq!(old.phase, new.phase);
         }
         for (old, new) in all(&old).zip(all(&new)) {
-            prop_assert!(
-                new.restart_count >= old.restart_count,
-                "{} of {}",
-                new.restart_count,
-                new.name
-            );
+            prop_assert!(new.restart_count >= old.restart_count, "{} of {}", new.restart_count, new.name);
         }
         for action in actions {
-            let begins = matches!(
-                action,
-                Action::StartContainer { .. } | Action::CreateContainer { .. }
-            );
-            prop_assert!(
-                !begins || after.deletion().is_none(),
-                "{:?} after deletion",
-                action
-            );
+            let begins = matches!(action, Action::StartContainer { .. } | Action::CreateContainer { .. });
+            prop_assert!(!begins || after.deletion().is_none(), "{:?} after deletion", action);
             prop_assert!(!before.is_finished() || *action == Action::Finish || !begins);
         }
         Ok(())
@@ -282,27 +220,15 @@ impl Checked {
 }
 
 fn all(status: &PodStatus) -> impl Iterator<Item = &crate::core::status::ContainerStatus> {
-    status
-        .init_container_statuses
-        .iter()
-        .chain(&status.container_statuses)
+    status.init_container_statuses.iter().chain(&status.container_statuses)
 }
 
 impl Checked {
     fn new(policy: RestartPolicy) -> Result<Self, TestCaseError> {
         let pod = rich_pod(policy);
         let (state, open) = State::new(&pod, "node1", clock(secs(0)));
-        let mut life = Self {
-            pod,
-            state,
-            at: 0,
-            open,
-        };
-        life.take(Input::SandboxUp {
-            attempt: 0,
-            ips: vec![],
-            host_ips: vec![],
-        })?;
+        let mut life = Self { pod, state, at: 0, open };
+        life.take(Input::SandboxUp { attempt: 0, ips: vec![], host_ips: vec![] })?;
         Ok(life)
     }
 
@@ -314,12 +240,7 @@ impl Checked {
                     self.at += seconds;
                     self.take(Input::Tick)?;
                 }
-                Move::Answer {
-                    which,
-                    well,
-                    outcome,
-                    ended,
-                } => self.answer(which, well, outcome, ended)?,
+                Move::Answer { which, well, outcome, ended } => self.answer(which, well, outcome, ended)?,
             }
         }
         Ok(())
@@ -332,8 +253,7 @@ impl Checked {
         outcome: Outcome,
         ended: Ended,
     ) -> Result<(), TestCaseError> {
-        self.open
-            .retain(|action| answer(action, well, outcome.clone(), ended).is_some());
+        self.open.retain(|action| answer(action, well, outcome.clone(), ended).is_some());
         if self.open.is_empty() {
             return Ok(());
         }
@@ -343,15 +263,8 @@ impl Checked {
 
     /// Answers everything and lets time pass, until the pod is gone.
     fn wind_up(&mut self) -> Result<(), TestCaseError> {
-        let ended = Ended {
-            exit: Exit::Code(0),
-            oom_killed: false,
-            started_at: Some(1),
-            finished_at: 2,
-        };
-        self.take(Input::Delete {
-            grace_seconds: Some(5),
-        })?;
+        let ended = Ended { exit: Exit::Code(0), oom_killed: false, started_at: Some(1), finished_at: 2 };
+        self.take(Input::Delete { grace_seconds: Some(5) })?;
         for _ in 0..1000 {
             if self.state.is_finished() {
                 return Ok(());
@@ -367,11 +280,7 @@ impl Checked {
 }
 
 fn any_policy() -> impl Strategy<Value = RestartPolicy> {
-    prop::sample::select(vec![
-        RestartPolicy::Always,
-        RestartPolicy::OnFailure,
-        RestartPolicy::Never,
-    ])
+    prop::sample::select(vec![RestartPolicy::Always, RestartPolicy::OnFailure, RestartPolicy::Never])
 }
 
 proptest! {

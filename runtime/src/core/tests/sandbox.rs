@@ -13,14 +13,8 @@ use crate::manifest::pod::RestartPolicy::*;
 
 #[test]
 fn v34_a_dead_sandbox_is_made_again_and_the_pod_starts_over() {
-    let web = with_init(
-        pod(Always, vec![container("app")]),
-        vec![container("a"), container("b")],
-    );
-    let mut life = simulate(
-        web,
-        [("a", exits(1, 0)), ("b", exits(1, 0)), ("app", stops(1, 0))],
-    );
+    let web = with_init(pod(Always, vec![container("app")]), vec![container("a"), container("b")]);
+    let mut life = simulate(web, [("a", exits(1, 0)), ("b", exits(1, 0)), ("app", stops(1, 0))]);
     life.run_until(secs(10));
     let before = life.status();
     life.plan(Duration::ZERO, Input::SandboxDied);
@@ -39,10 +33,7 @@ fn v34_a_dead_sandbox_is_made_again_and_the_pod_starts_over() {
     assert_ne!(life.status().pod_ip, before.pod_ip);
     let initialised = life.condition("Initialized");
     assert_eq!(
-        (
-            initialised.status.as_str(),
-            initialised.last_transition_time.as_second()
-        ),
+        (initialised.status.as_str(), initialised.last_transition_time.as_second()),
         ("True", 1_700_000_002)
     );
     assert!(life.of("a").last_state.terminated.is_some());
@@ -61,11 +52,7 @@ fn v35_under_never_a_dead_sandbox_ends_the_pod() {
     life.plan(Duration::ZERO, Input::SandboxDied);
     life.run_until(secs(30));
     assert_eq!(life.phase(), Phase::Succeeded);
-    assert!(
-        !life
-            .actions()
-            .any(|(_, action)| matches!(action, Action::CreateSandbox { .. }))
-    );
+    assert!(!life.actions().any(|(_, action)| matches!(action, Action::CreateSandbox { .. })));
     assert_eq!(life.condition("PodReadyToStartContainers").status, "False");
 }
 
@@ -73,34 +60,21 @@ fn v35_under_never_a_dead_sandbox_ends_the_pod() {
 fn a_sandbox_that_cannot_be_made_is_tried_again_after_ten_seconds() {
     let web = pod(Always, vec![container("app")]);
     let (state, _) = State::new(&web, "node1", clock(secs(0)));
-    let failed = Input::SandboxFailed {
-        message: "no bridge".to_owned(),
-    };
+    let failed = Input::SandboxFailed { message: "no bridge".to_owned() };
     let (state, actions) = state.step(&web, failed, clock(secs(1)));
-    let Some(Action::Record(event)) = actions.first() else {
-        panic!("{actions:?}")
-    };
+    let Some(Action::Record(event)) = actions.first() else { panic!("{actions:?}") };
     assert_eq!(event.message, "Failed to create pod sandbox: no bridge");
-    assert_eq!(
-        (event.kind, event.reason.as_str()),
-        (EventType::Warning, "FailedCreatePodSandBox")
-    );
+    assert_eq!((event.kind, event.reason.as_str()), (EventType::Warning, "FailedCreatePodSandBox"));
     assert_eq!(state.wake(&web).map(|wake| wake.0), Some(secs(11)));
     let (state, actions) = state.step(&web, Input::Tick, clock(secs(11)));
     assert_eq!(actions, [Action::PrepareVolumes]);
     let (state, actions) = state.step(&web, Input::VolumesReady, clock(secs(11)));
     assert_eq!(actions, [Action::CreateSandbox { attempt: 0 }]);
-    let again = Input::SandboxFailed {
-        message: "no bridge".to_owned(),
-    };
+    let again = Input::SandboxFailed { message: "no bridge".to_owned() };
     let (state, actions) = state.step(&web, again, clock(secs(12)));
     assert_eq!(actions.len(), 1);
     let (state, _) = state.step(&web, Input::Tick, clock(secs(13)));
-    let waiting = state.status(&web).container_statuses[0]
-        .state
-        .waiting
-        .clone()
-        .and_then(|it| it.reason);
+    let waiting = state.status(&web).container_statuses[0].state.waiting.clone().and_then(|it| it.reason);
     assert_eq!(waiting.as_deref(), Some("ContainerCreating"));
     assert_eq!(state.wake(&web).map(|wake| wake.0), Some(secs(22)));
 }
@@ -109,27 +83,15 @@ fn a_sandbox_that_cannot_be_made_is_tried_again_after_ten_seconds() {
 fn a_volume_that_cannot_be_made_is_told_and_tried_again() {
     let web = pod(Always, vec![container("app")]);
     let (state, _) = State::new(&web, "node1", clock(secs(0)));
-    let up = Input::SandboxUp {
-        attempt: 0,
-        ips: Vec::new(),
-        host_ips: Vec::new(),
-    };
+    let up = Input::SandboxUp { attempt: 0, ips: Vec::new(), host_ips: Vec::new() };
     let (state, actions) = state.step(&web, up, clock(secs(0)));
     assert_eq!(actions, [Action::PrepareVolumes]);
     let message = "configmap \"cm\" not found".to_owned();
-    let failed = Input::VolumesFailed {
-        volume: "v".to_owned(),
-        message,
-    };
+    let failed = Input::VolumesFailed { volume: "v".to_owned(), message };
     let (state, actions) = state.step(&web, failed, clock(secs(0)));
-    let Some(Action::Record(event)) = actions.first() else {
-        panic!("{actions:?}")
-    };
+    let Some(Action::Record(event)) = actions.first() else { panic!("{actions:?}") };
     let text = "MountVolume.SetUp failed for volume \"v\" : configmap \"cm\" not found";
-    assert_eq!(
-        (event.reason.as_str(), event.message.as_str()),
-        ("FailedMount", text)
-    );
+    assert_eq!((event.reason.as_str(), event.message.as_str()), ("FailedMount", text));
     let (_, actions) = state.clone().step(&web, Input::ObjectsChanged, clock(secs(3)));
     assert_eq!(actions, [Action::PrepareVolumes]);
     let (state, actions) = state.step(&web, Input::Tick, clock(secs(1)));
@@ -142,11 +104,7 @@ fn a_volume_that_cannot_be_made_is_told_and_tried_again() {
 fn the_sandbox_shows_before_the_containers_do() {
     let web = pod(Always, vec![container("app")]);
     let (state, _) = State::new(&web, "node1", clock(secs(0)));
-    let up = Input::SandboxUp {
-        attempt: 0,
-        ips: vec![[10, 0, 0, 7].into()],
-        host_ips: Vec::new(),
-    };
+    let up = Input::SandboxUp { attempt: 0, ips: vec![[10, 0, 0, 7].into()], host_ips: Vec::new() };
     let (state, _) = state.step(&web, up, clock(secs(0)));
     let status = state.status(&web);
     assert_eq!(status.pod_ip.as_deref(), Some("10.0.0.7"));
