@@ -77,6 +77,8 @@ pub enum Error {
 /// For a message whose receiver may be gone, which is no failure.
 pub fn unheard<T, E>(_: Result<T, E>) {}
 
+/// Between two attempts to write to a disk that refuses.
+const WRITE_AGAIN: Duration = Duration::from_secs(1);
 /// How long readers may take to hear that the pod is gone.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
 
@@ -99,7 +101,7 @@ pub async fn run(layout: Layout, uid: &str, socket: OwnedFd) -> Result<(), Error
     let (input, inputs) = mpsc::unbounded_channel();
     let hands = Rc::new(Hands::new(layout, accepted, shim, input, &inventory));
     let (driver, orders) = Driver::new(hands.clone(), *inventory).await?;
-    driver.serve().await?;
+    driver.serve()?;
     hands.clone().serve_names().await;
     tokio::task::spawn_local(objects::watch(hands));
     driver.turn(inputs, reports, orders).await;
@@ -134,9 +136,9 @@ impl Driver {
         let (snapshot, seen) = watch::channel(first);
         let handle = Handle::new(order, seen, changes.clone());
         let mut driver = Self { hands, state: Some(state), journal, handle, snapshot, changes };
-        driver.carry_out(actions)?;
+        driver.carry_out(actions).await;
         for input in driver.beginning(inventory, recovered).await {
-            driver.step(input)?;
+            driver.step(input).await;
         }
         Ok((driver, orders))
     }
@@ -169,7 +171,7 @@ impl Driver {
     }
 
     /// Opens the pod's socket and serves the API on it.
-    async fn serve(&self) -> Result<(), Error> {
+    fn serve(&self) -> Result<(), Error> {
         let listener = crate::api::socket::listen(&self.hands.files().api_socket())
             .map_err(|error| Error::Socket("listen on the pod's API socket", error))?;
         tokio::task::spawn_local(crate::api::serve(listener, self.handle.clone(), self.hands.facts()));
@@ -184,19 +186,14 @@ impl Driver {
     ) {
         loop {
             let wake = self.wake();
-            let step = tokio::select! {
-                Some(input) = inputs.recv() => self.step(input),
+            tokio::select! {
+                Some(input) = inputs.recv() => self.step(input).await,
                 report = reports.recv() => match report {
-                    Some(report) => self.report(report),
+                    Some(report) => self.report(report).await,
                     None => return orphaned().await,
                 },
-                Some(order) = orders.recv() => self.order(order),
-                () = sleep(wake) => self.step(Input::Tick),
-            };
-            if let Err(error) = step {
-                // The disk is full or gone: nothing was announced. A later step tries again.
-                tracing::error!(error = &error as &dyn std::error::Error, "the pod's record was not written");
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                Some(order) = orders.recv() => self.order(order).await,
+                () = sleep(wake) => self.step(Input::Tick).await,
             }
             match self.hands.leaving() {
                 Leaving::No => {}
@@ -230,25 +227,38 @@ impl Driver {
     }
 
     /// One step: decide, write down, act, tell.
-    fn step(&mut self, input: Input) -> Result<(), Error> {
+    async fn step(&mut self, input: Input) {
         tracing::debug!(?input, "input");
         let before = self.state.take().expect("a state is there between steps");
         let (state, actions) = before.clone().step(self.hands.pod(), input, clock::now());
         let told = state.generation() != before.generation();
         let matters = state.must_be_written(&before);
-        let state = self.state.insert(state);
+        self.state = Some(state);
         if matters {
-            record::save(&self.hands.files().record(), state)?;
+            self.write_down().await;
         }
-        self.carry_out(actions)?;
+        self.carry_out(actions).await;
         if told {
             self.publish();
         }
-        Ok(())
+    }
+
+    /// Writes the record, however long that takes: with a full disk nothing is decided or announced until
+    /// there is room again.
+    async fn write_down(&self) {
+        let path = self.hands.files().record();
+        let state = self.state.as_ref().expect("a state is there between steps");
+        while let Err(error) = record::save(&path, state) {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the record is not written; trying again"
+            );
+            tokio::time::sleep(WRITE_AGAIN).await;
+        }
     }
 
     /// Records the events among the actions, and hands the rest out in order.
-    fn carry_out(&mut self, actions: Vec<Action>) -> Result<(), Error> {
+    async fn carry_out(&mut self, actions: Vec<Action>) {
         let (events, deeds): (Vec<_>, Vec<_>) =
             actions.into_iter().partition(|action| matches!(action, Action::Record(_)));
         let events: Vec<_> = events
@@ -258,7 +268,10 @@ impl Driver {
                 _ => None,
             })
             .collect();
-        self.journal.append(&events)?;
+        while let Err(error) = self.journal.append(&events) {
+            tracing::error!(error = &error as &dyn std::error::Error, "events are not written; trying again");
+            tokio::time::sleep(WRITE_AGAIN).await;
+        }
         if !events.is_empty() {
             self.refresh();
         }
@@ -269,7 +282,6 @@ impl Driver {
             tracing::debug!(action = ?deed, "action");
             self.hands.carry_out(deed);
         }
-        Ok(())
     }
 
     fn refresh(&self) -> Arc<View> {
@@ -286,14 +298,13 @@ impl Driver {
         unheard(self.changes.send(Change::Pod(view)));
     }
 
-    fn report(&mut self, report: Report) -> Result<(), Error> {
+    async fn report(&mut self, report: Report) {
         match report {
             Report::Exited { instance, exit } => self.hands.exited(instance, exit),
             Report::ExecExited { exec, exit, timed_out } => self.hands.execs().ended(exec, (exit, timed_out)),
-            Report::SandboxDied => self.step(Input::SandboxDied)?,
+            Report::SandboxDied => self.step(Input::SandboxDied).await,
             Report::Hello(_) | Report::Done { .. } => tracing::error!("the shim said hello twice"),
         }
-        Ok(())
     }
 }
 

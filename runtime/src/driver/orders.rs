@@ -7,21 +7,21 @@ use tokio::sync::oneshot;
 
 use super::handle::{Order, Output, Refusal, Session};
 use super::hands::Hands;
-use super::{Driver, Error, unheard};
+use super::{Driver, unheard};
 use crate::core::input::Input;
 use crate::core::status::PodStatus;
 use crate::manifest::pod::ContainerName;
 
 impl Driver {
-    pub(super) fn order(&mut self, order: Order) -> Result<(), Error> {
+    pub(super) async fn order(&mut self, order: Order) {
         match order {
             Order::Delete { grace_seconds, reply } => {
-                self.step(Input::Delete { grace_seconds })?;
+                self.step(Input::Delete { grace_seconds }).await;
                 unheard(reply.send(Ok(self.refresh())));
             }
-            Order::ObjectsChanged => self.step(Input::ObjectsChanged)?,
+            Order::ObjectsChanged => self.step(Input::ObjectsChanged).await,
             Order::Exec { container, args, tty, stdin, reply } => {
-                let Some((instance, reply)) = self.running(&container, reply) else { return Ok(()) };
+                let Some((instance, reply)) = self.running(&container, reply) else { return };
                 let execs = self.hands.execs().clone();
                 tokio::task::spawn_local(async move {
                     let session = execs.session(instance, args, tty, stdin).await;
@@ -29,7 +29,7 @@ impl Driver {
                 });
             }
             Order::Attach { container, stdin, reply } => {
-                let Some((instance, reply)) = self.running(&container, reply) else { return Ok(()) };
+                let Some((instance, reply)) = self.running(&container, reply) else { return };
                 let hands = self.hands.clone();
                 tokio::task::spawn_local(async move {
                     unheard(reply.send(attach(hands, instance, stdin).await));
@@ -38,15 +38,14 @@ impl Driver {
             Order::Statistics { container, reply } => {
                 let instance = match container {
                     Some(container) => match self.running(&container, reply) {
-                        Some((instance, reply)) => return Ok(self.statistics(Some(instance), reply)),
-                        None => return Ok(()),
+                        Some((instance, reply)) => return self.statistics(Some(instance), reply),
+                        None => return,
                     },
                     None => None,
                 };
                 self.statistics(instance, reply);
             }
         }
-        Ok(())
     }
 
     /// The running instance of a container; else the order is refused.
