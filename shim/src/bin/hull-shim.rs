@@ -1,1 +1,70 @@
-fn main() {}
+//! `hull-shim`: the resident process of one pod. Only hull starts it.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use hull_shim::resident::{self, Options};
+
+const USAGE: &str = "usage: hull-shim pod [--root DIR] --uid UID [--ready-fd N]\n       hull-shim --version";
+
+fn main() -> ExitCode {
+    match parse(std::env::args_os().skip(1)) {
+        Ok(Some(options)) => serve(options),
+        Ok(None) => {
+            println!("hull-shim {}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
+        Err(message) => {
+            eprintln!("hull-shim: {message}\n{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn serve(options: Options) -> ExitCode {
+    match resident::run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hull-shim: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// None for `--version`.
+fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Options>, String> {
+    let mut arguments = arguments;
+    let mut options = Options::default();
+    let mut is_pod = false;
+    while let Some(argument) = arguments.next() {
+        let name = argument.to_string_lossy().into_owned();
+        let mut value = || arguments.next().ok_or_else(|| format!("{name} needs a value"));
+        match name.as_str() {
+            "--version" => return Ok(None),
+            "pod" => is_pod = true,
+            "--root" => options.root = Some(absolute(value()?)?),
+            "--uid" => options.uid = value()?.to_string_lossy().into_owned(),
+            "--ready-fd" => {
+                let number = value()?;
+                let parsed = number.to_string_lossy().parse();
+                options.ready = Some(parsed.map_err(|_| format!("--ready-fd {number:?} is not a number"))?);
+            }
+            "--supervisor" => options.supervisor = Some(value()?.into()),
+            "--protected" => options.protected = Some(value()?.into()),
+            "--foreground" => options.foreground = true,
+            _ => return Err(format!("unknown argument {name:?}")),
+        }
+    }
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
+    match options.uid.as_str() {
+        _ if !is_pod => Err("only `pod` can be asked for".to_owned()),
+        "" => Err("--uid is missing".to_owned()),
+        uid if !uid.chars().all(plain) => Err(format!("--uid {uid:?} is not a uid")),
+        _ => Ok(Some(options)),
+    }
+}
+
+fn absolute(path: OsString) -> Result<PathBuf, String> {
+    std::path::absolute(&path).map_err(|error| format!("--root {}: {error}", path.to_string_lossy()))
+}

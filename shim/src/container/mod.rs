@@ -1,3 +1,13 @@
-//! One container: from `config.json` to a running process, exec, signal, delete.
+//! One container: from `config.json` to a running process, and further processes inside it.
+//!
+//! `identity` and `program` turn a configuration into values ready for use; `transform` is the last
+//! stretch of every process of a container, the same for its init and for whatever is exec'd in it;
+//! `creator` builds the container through libcontainer up to that stretch; `exec` joins a running one.
 
+pub(crate) mod creator;
+pub(crate) mod exec;
+pub(crate) mod identity;
+pub(crate) mod program;
 pub mod seccomp;
+pub(crate) mod spec;
+pub(crate) mod transform;

@@ -1,0 +1,172 @@
+//! cgroup v1: one directory per hierarchy; `cgroups-v1` in the kernel's documentation.
+//!
+//! There is no `cgroup.kill`: a group is frozen so that it cannot fork, its members are killed, and it is
+//! thawed so that they can die.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use nix::sys::signal::{Signal, kill as send};
+use nix::unistd::Pid;
+
+use super::hierarchy::Hierarchy;
+use super::{Entry, Error, Removal, make_directory, number, open_members, pids, remove_tree, write};
+use crate::harmless;
+use crate::wire::{Resources, Statistics};
+
+/// A group that still forks after so many rounds is killed again by the caller's next attempt.
+const KILL_ROUNDS: usize = 16;
+
+pub(super) fn file_of(all: &[Hierarchy], controller: &str, path: &Path, file: &str) -> Option<PathBuf> {
+    let hierarchy = all
+        .iter()
+        .find(|one| one.controllers.iter().any(|known| known == controller))?;
+    Some(hierarchy.root.join(path).join(file))
+}
+
+/// The hierarchy in which leaves are made and members are listed.
+fn killing(all: &[Hierarchy]) -> Option<&Hierarchy> {
+    let freezer = all
+        .iter()
+        .find(|one| one.controllers.iter().any(|known| known == "freezer"));
+    freezer.or(all.first())
+}
+
+pub(super) fn create(all: &[Hierarchy], path: &Path) -> Result<(), Error> {
+    for hierarchy in all {
+        let directory = hierarchy.root.join(path);
+        make_directory(&directory)?;
+        if hierarchy.controllers.iter().any(|known| known == "cpuset") {
+            fill_cpuset(&hierarchy.root, path)?;
+        }
+    }
+    Ok(())
+}
+
+/// A new cpuset has no CPU and no memory node and so takes no process: it gets its parent's.
+fn fill_cpuset(root: &Path, path: &Path) -> Result<(), Error> {
+    let mut above = root.to_owned();
+    for name in path {
+        let directory = above.join(name);
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            let read = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default();
+            if read(directory.join(file)).trim().is_empty() {
+                write(directory.join(file), read(above.join(file)).trim())?;
+            }
+        }
+        above = directory;
+    }
+    Ok(())
+}
+
+pub(super) fn limit(all: &[Hierarchy], path: &Path, resources: &Resources) -> Result<(), Error> {
+    let set = |controller: &'static str, file: &str, value: Option<String>| {
+        let Some(value) = value else { return Ok(()) };
+        write(
+            file_of(all, controller, path, file).ok_or(Error::NoController(controller))?,
+            &value,
+        )
+    };
+    set(
+        "cpu",
+        "cpu.shares",
+        resources.cpu_shares.map(|value| value.to_string()),
+    )?;
+    set(
+        "cpu",
+        "cpu.cfs_period_us",
+        resources.cpu_period.map(|value| value.to_string()),
+    )?;
+    set(
+        "cpu",
+        "cpu.cfs_quota_us",
+        resources.cpu_quota.map(|value| value.to_string()),
+    )?;
+    set(
+        "memory",
+        "memory.limit_in_bytes",
+        resources.memory_limit.map(|value| value.to_string()),
+    )?;
+    set("pids", "pids.max", resources.pids_limit.map(super::v2::or_max))
+}
+
+pub(super) fn entry(all: &[Hierarchy], path: &Path) -> Result<Entry, Error> {
+    let members = all
+        .iter()
+        .map(|hierarchy| open_members(hierarchy.root.join(path).join("cgroup.procs")).map(Rc::new))
+        .collect::<Result<_, _>>()?;
+    Ok(Entry {
+        directory: None,
+        members,
+    })
+}
+
+/// A leaf exists in one hierarchy only; in the others its members are in the group itself.
+pub(super) fn leaf(all: &[Hierarchy], path: &Path, of: &Entry) -> Result<Entry, Error> {
+    let hierarchy = killing(all).ok_or(Error::NotMounted)?;
+    let directory = hierarchy.root.join(path);
+    make_directory(&directory)?;
+    let index = all.iter().position(|one| one == hierarchy).unwrap_or_default();
+    let mut entry = of.clone();
+    if let Some(members) = entry.members.get_mut(index) {
+        *members = Rc::new(open_members(directory.join("cgroup.procs"))?);
+    }
+    Ok(entry)
+}
+
+pub(super) fn kill(all: &[Hierarchy], path: &Path) -> Result<(), Error> {
+    let Some(hierarchy) = killing(all) else {
+        return Ok(());
+    };
+    let directory = hierarchy.root.join(path);
+    if !directory.exists() {
+        return Ok(());
+    }
+    freeze(hierarchy, &directory, "FROZEN")?;
+    let mut killed: Vec<i32> = Vec::new();
+    for _ in 0..KILL_ROUNDS {
+        let fresh: Vec<i32> = pids(&directory)
+            .into_iter()
+            .filter(|pid| !killed.contains(pid))
+            .collect();
+        if fresh.is_empty() {
+            break;
+        }
+        for pid in &fresh {
+            // ESRCH: it ended by itself. Frozen members cannot, so their pids are not reused.
+            harmless(send(Pid::from_raw(*pid), Signal::SIGKILL));
+        }
+        killed.extend(fresh);
+    }
+    freeze(hierarchy, &directory, "THAWED")
+}
+
+fn freeze(hierarchy: &Hierarchy, directory: &Path, state: &str) -> Result<(), Error> {
+    if !hierarchy.controllers.iter().any(|known| known == "freezer") {
+        return Ok(());
+    }
+    write(directory.join("freezer.state"), state)
+}
+
+pub(super) fn remove(all: &[Hierarchy], path: &Path) -> Result<Removal, Error> {
+    let mut removal = Removal::Gone;
+    for hierarchy in all {
+        if remove_tree(&hierarchy.root.join(path))? == Removal::Busy {
+            removal = Removal::Busy;
+        }
+    }
+    Ok(removal)
+}
+
+pub(super) fn statistics(all: &[Hierarchy], path: &Path) -> Statistics {
+    let read = |controller, file| {
+        file_of(all, controller, path, file)
+            .and_then(|file| number(&file))
+            .unwrap_or_default()
+    };
+    Statistics {
+        cpu_usage: read("cpuacct", "cpuacct.usage"),
+        memory_usage: read("memory", "memory.usage_in_bytes"),
+        pids: read("pids", "pids.current"),
+    }
+}

@@ -1,0 +1,132 @@
+//! cgroup v2: one directory; `cgroup-v2` in the kernel's documentation.
+//!
+//! A group whose controllers are on for its children takes no process itself, so every process of a
+//! pod is in a leaf: pause's own or an instance's. Leaves of exec'd processes are below an instance's
+//! group and have no controllers, which the rule allows.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use super::{Entry, Error, keyed, make_directory, number, open_directory, write};
+use crate::harmless;
+use crate::wire::{Resources, Statistics};
+
+const CONTROLLERS: [&str; 6] = ["cpu", "memory", "pids", "cpuset", "io", "hugetlb"];
+const DEFAULT_PERIOD: u64 = 100_000;
+
+pub(super) fn create(root: &Path, path: &Path) -> Result<(), Error> {
+    let mut directory = root.to_owned();
+    for name in path {
+        enable_controllers(&directory);
+        directory.push(name);
+        make_directory(&directory)?;
+    }
+    Ok(())
+}
+
+/// Turns on for the children whatever is there. What a limit needs and lacks is noticed when it is set.
+fn enable_controllers(directory: &Path) {
+    for controller in CONTROLLERS {
+        harmless(write(
+            directory.join("cgroup.subtree_control"),
+            &format!("+{controller}"),
+        ));
+    }
+}
+
+pub(super) fn limit(root: &Path, path: &Path, resources: &Resources) -> Result<(), Error> {
+    let directory = root.join(path);
+    let set = |controller: &'static str, file: &str, value: Option<String>| {
+        let Some(value) = value else { return Ok(()) };
+        let file = directory.join(file);
+        if file.exists() {
+            write(file, &value)
+        } else {
+            Err(Error::NoController(controller))
+        }
+    };
+    let period = resources.cpu_period.unwrap_or(DEFAULT_PERIOD);
+    set(
+        "cpu",
+        "cpu.weight",
+        resources.cpu_shares.map(|shares| weight(shares).to_string()),
+    )?;
+    set(
+        "cpu",
+        "cpu.max",
+        resources
+            .cpu_quota
+            .map(|quota| format!("{} {period}", or_max(quota))),
+    )?;
+    set("memory", "memory.max", resources.memory_limit.map(or_max))?;
+    set("pids", "pids.max", resources.pids_limit.map(or_max))
+}
+
+/// A limit as v2 writes it; a negative one is none.
+pub(super) fn or_max(limit: i64) -> String {
+    if limit < 0 {
+        "max".to_owned()
+    } else {
+        limit.to_string()
+    }
+}
+
+/// `cpu.shares` as a v2 weight, by the curve that runc uses: 2, 1024 and 262144 become 1, 100 and 10000.
+fn weight(shares: u64) -> u64 {
+    match shares {
+        0..=2 => 1,
+        262_144.. => 10_000,
+        shares => {
+            let log = (shares as f64).log2();
+            let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
+            (10_f64.powf(exponent).ceil() as u64).clamp(1, 10_000)
+        }
+    }
+}
+
+pub(super) fn kill_together(root: &Path, path: &Path) -> Result<(), Error> {
+    let file = root.join(path).join("memory.oom.group");
+    if file.exists() { write(file, "1") } else { Ok(()) }
+}
+
+pub(super) fn entry(root: &Path, path: &Path) -> Result<Entry, Error> {
+    let directory = open_directory(root.join(path))?;
+    Ok(Entry {
+        directory: Some(Rc::new(directory)),
+        members: Vec::new(),
+    })
+}
+
+pub(super) fn leaf(root: &Path, path: &Path) -> Result<Entry, Error> {
+    make_directory(&root.join(path))?;
+    entry(root, path)
+}
+
+pub(super) fn kill(root: &Path, path: &Path) -> Result<(), Error> {
+    let directory = root.join(path);
+    if !directory.exists() {
+        return Ok(());
+    }
+    write(directory.join("cgroup.kill"), "1")
+}
+
+pub(super) fn statistics(root: &Path, path: &Path) -> Statistics {
+    let directory = root.join(path);
+    let read = |file| number(&directory.join(file)).unwrap_or_default();
+    Statistics {
+        cpu_usage: keyed(&directory.join("cpu.stat"), "usage_usec").unwrap_or_default() * 1000,
+        memory_usage: read("memory.current"),
+        pids: read("pids.current"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_become_weights_on_runcs_curve() {
+        let weights = [1, 2, 1024, 262_144, u64::MAX].map(weight);
+        assert_eq!(weights, [1, 1, 100, 10_000, 10_000]);
+    }
+}

@@ -1,0 +1,341 @@
+//! Who a container's processes are: everything of `process` in `config.json` that its init and every
+//! process exec'd in it share. Made once per container, kept by the shim.
+
+use std::collections::HashSet;
+use std::ffi::CString;
+use std::io::Read;
+use std::path::Path;
+use std::rc::Rc;
+
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use oci_spec::runtime::{Capability, LinuxCapabilities, PosixRlimit, PosixRlimitType, Process, Spec};
+
+use super::seccomp::{self, Arch, Filter};
+use crate::sys::capability::{self, Sets};
+
+/// Largest `/etc/passwd` that is read for a home directory.
+const PASSWD_LIMIT: u64 = 1 << 20;
+
+/// Why `process` of a `config.json` cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A required object is missing.
+    #[error("config.json: {0} is missing")]
+    Missing(&'static str),
+    /// A field that this engine does not carry out.
+    #[error("config.json: process.{0} is set, and this build of hull-shim does not apply it; leave it out")]
+    Unsupported(&'static str),
+    /// A string that the kernel cannot take.
+    #[error("config.json: process.{field} has a null byte in {value:?}")]
+    NullByte {
+        /// Where.
+        field: &'static str,
+        /// The value.
+        value: String,
+    },
+    /// A variable without a value.
+    #[error("config.json: process.env has {0:?}, which lacks an equals sign")]
+    Variable(String),
+    /// The working directory is relative.
+    #[error("config.json: process.cwd {0:?} is not absolute")]
+    Relative(String),
+    /// A limit is given twice.
+    #[error("config.json: process.rlimits has {0} twice")]
+    DuplicateLimit(PosixRlimitType),
+    /// The seccomp profile cannot be compiled.
+    #[error("config.json: linux.seccomp: {0}")]
+    Seccomp(String),
+    /// The kernel did not tell our own capabilities.
+    #[error("read the capabilities of this process")]
+    Capabilities(#[source] nix::Error),
+}
+
+/// One resource limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Limit {
+    /// Its name, for messages.
+    pub(crate) kind: PosixRlimitType,
+    /// The kernel's number.
+    pub(crate) resource: u32,
+    /// Soft limit.
+    pub(crate) soft: u64,
+    /// Hard limit.
+    pub(crate) hard: u64,
+}
+
+/// Everything that the processes of one container have in common.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    pub(crate) limits: Vec<Limit>,
+    pub(crate) umask: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) groups: Vec<u32>,
+    pub(crate) capabilities: Sets,
+    pub(crate) no_new_privileges: bool,
+    /// The compiled filter and the flags to install it with.
+    pub(crate) filter: Option<(Rc<Filter>, u32)>,
+    pub(crate) directory: CString,
+    /// `NAME=value`, one per name, with `HOME`.
+    pub(crate) environment: Vec<String>,
+    /// Written by every exec'd process for itself.
+    pub(crate) oom_score_adj: i32,
+}
+
+impl Identity {
+    /// Reads it from a configuration whose root file system is mounted at `rootfs`.
+    pub(crate) fn new(spec: &Spec, rootfs: &Path, oom_score_adj: i32) -> Result<Self, Error> {
+        let process = spec.process().as_ref().ok_or(Error::Missing("process"))?;
+        refuse_unsupported(process)?;
+        let user = process.user();
+        let directory = text("cwd", &process.cwd().to_string_lossy())?;
+        if !process.cwd().is_absolute() {
+            return Err(Error::Relative(process.cwd().display().to_string()));
+        }
+        Ok(Self {
+            limits: limits(process.rlimits().as_deref().unwrap_or_default())?,
+            umask: user.umask().unwrap_or(0o022),
+            uid: user.uid(),
+            gid: user.gid(),
+            groups: user.additional_gids().clone().unwrap_or_default(),
+            capabilities: sets(process.capabilities().as_ref())?,
+            no_new_privileges: process.no_new_privileges().unwrap_or(false),
+            filter: filter(spec)?,
+            directory,
+            environment: environment(process.env().as_deref().unwrap_or_default(), rootfs, user.uid())?,
+            oom_score_adj,
+        })
+    }
+}
+
+fn refuse_unsupported(process: &Process) -> Result<(), Error> {
+    let is_set = |label: &Option<String>| label.as_ref().is_some_and(|label| !label.is_empty());
+    if is_set(process.apparmor_profile()) {
+        return Err(Error::Unsupported("apparmorProfile"));
+    }
+    if is_set(process.selinux_label()) {
+        return Err(Error::Unsupported("selinuxLabel"));
+    }
+    Ok(())
+}
+
+/// A C string of `value`.
+pub(crate) fn text(field: &'static str, value: &str) -> Result<CString, Error> {
+    CString::new(value).map_err(|_| Error::NullByte {
+        field,
+        value: value.to_owned(),
+    })
+}
+
+fn filter(spec: &Spec) -> Result<Option<(Rc<Filter>, u32)>, Error> {
+    let Some(profile) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else {
+        return Ok(None);
+    };
+    let filter =
+        seccomp::compile(profile, Arch::NATIVE).map_err(|error| Error::Seccomp(error.to_string()))?;
+    Ok(Some((Rc::new(filter), seccomp::load_flags(profile))))
+}
+
+fn limits(listed: &[PosixRlimit]) -> Result<Vec<Limit>, Error> {
+    let mut limits: Vec<Limit> = Vec::with_capacity(listed.len());
+    for one in listed {
+        if limits.iter().any(|limit| limit.kind == one.typ()) {
+            return Err(Error::DuplicateLimit(one.typ()));
+        }
+        limits.push(Limit {
+            kind: one.typ(),
+            resource: resource(one.typ()),
+            soft: one.soft(),
+            hard: one.hard(),
+        });
+    }
+    Ok(limits)
+}
+
+fn resource(kind: PosixRlimitType) -> u32 {
+    match kind {
+        PosixRlimitType::RlimitCpu => libc::RLIMIT_CPU,
+        PosixRlimitType::RlimitFsize => libc::RLIMIT_FSIZE,
+        PosixRlimitType::RlimitData => libc::RLIMIT_DATA,
+        PosixRlimitType::RlimitStack => libc::RLIMIT_STACK,
+        PosixRlimitType::RlimitCore => libc::RLIMIT_CORE,
+        PosixRlimitType::RlimitRss => libc::RLIMIT_RSS,
+        PosixRlimitType::RlimitNproc => libc::RLIMIT_NPROC,
+        PosixRlimitType::RlimitNofile => libc::RLIMIT_NOFILE,
+        PosixRlimitType::RlimitMemlock => libc::RLIMIT_MEMLOCK,
+        PosixRlimitType::RlimitAs => libc::RLIMIT_AS,
+        PosixRlimitType::RlimitLocks => libc::RLIMIT_LOCKS,
+        PosixRlimitType::RlimitSigpending => libc::RLIMIT_SIGPENDING,
+        PosixRlimitType::RlimitMsgqueue => libc::RLIMIT_MSGQUEUE,
+        PosixRlimitType::RlimitNice => libc::RLIMIT_NICE,
+        PosixRlimitType::RlimitRtprio => libc::RLIMIT_RTPRIO,
+        PosixRlimitType::RlimitRttime => libc::RLIMIT_RTTIME,
+    }
+}
+
+/// What is listed and can be granted: runtime-spec wants a warning, not an error, for a capability
+/// that the host cannot give. An absent object grants nothing.
+fn sets(listed: Option<&LinuxCapabilities>) -> Result<Sets, Error> {
+    let Some(listed) = listed else {
+        return Ok(Sets::default());
+    };
+    let available = capability::permitted().map_err(Error::Capabilities)?;
+    let bits = |set: &Option<HashSet<Capability>>| mask(set.iter().flatten()) & available;
+    let permitted = bits(listed.permitted());
+    let inheritable = bits(listed.inheritable());
+    Ok(Sets {
+        bounding: bits(listed.bounding()),
+        // The kernel refuses an effective or ambient bit that is not permitted (and inheritable).
+        effective: bits(listed.effective()) & permitted,
+        permitted,
+        inheritable,
+        ambient: bits(listed.ambient()) & permitted & inheritable,
+    })
+}
+
+fn mask<'a>(listed: impl Iterator<Item = &'a Capability>) -> u64 {
+    listed
+        .filter_map(|one| number(*one))
+        .fold(0, |mask, number| mask | 1 << number)
+}
+
+/// The kernel's number of a capability; `include/uapi/linux/capability.h`.
+fn number(one: Capability) -> Option<usize> {
+    const NAMES: [&str; 41] = [
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "DAC_READ_SEARCH",
+        "FOWNER",
+        "FSETID",
+        "KILL",
+        "SETGID",
+        "SETUID",
+        "SETPCAP",
+        "LINUX_IMMUTABLE",
+        "NET_BIND_SERVICE",
+        "NET_BROADCAST",
+        "NET_ADMIN",
+        "NET_RAW",
+        "IPC_LOCK",
+        "IPC_OWNER",
+        "SYS_MODULE",
+        "SYS_RAWIO",
+        "SYS_CHROOT",
+        "SYS_PTRACE",
+        "SYS_PACCT",
+        "SYS_ADMIN",
+        "SYS_BOOT",
+        "SYS_NICE",
+        "SYS_RESOURCE",
+        "SYS_TIME",
+        "SYS_TTY_CONFIG",
+        "MKNOD",
+        "LEASE",
+        "AUDIT_WRITE",
+        "AUDIT_CONTROL",
+        "SETFCAP",
+        "MAC_OVERRIDE",
+        "MAC_ADMIN",
+        "SYSLOG",
+        "WAKE_ALARM",
+        "BLOCK_SUSPEND",
+        "AUDIT_READ",
+        "PERFMON",
+        "BPF",
+        "CHECKPOINT_RESTORE",
+    ];
+    let name = one.to_string();
+    NAMES.iter().position(|known| *known == name)
+}
+
+fn environment(listed: &[String], rootfs: &Path, uid: u32) -> Result<Vec<String>, Error> {
+    let mut environment = merge(listed, &[])?;
+    let has_home = environment
+        .iter()
+        .any(|one| one.starts_with("HOME=") && one.len() > "HOME=".len());
+    if !has_home {
+        environment.retain(|one| !one.starts_with("HOME="));
+        environment.push(format!(
+            "HOME={}",
+            home(rootfs, uid).unwrap_or_else(|| "/".to_owned())
+        ));
+    }
+    Ok(environment)
+}
+
+/// The variables of both lists; of several with one name the last counts, at the place of the first.
+pub(crate) fn merge(base: &[String], more: &[String]) -> Result<Vec<String>, Error> {
+    let mut merged: Vec<String> = Vec::with_capacity(base.len() + more.len());
+    for one in base.iter().chain(more) {
+        let (name, _) = one.split_once('=').ok_or_else(|| Error::Variable(one.clone()))?;
+        let same = |known: &&mut String| known.split_once('=').is_some_and(|(known, _)| known == name);
+        match merged.iter_mut().find(same) {
+            Some(known) => known.clone_from(one),
+            None => merged.push(one.clone()),
+        }
+    }
+    Ok(merged)
+}
+
+/// The home directory of `uid` in the container's own `/etc/passwd`: asking the C library would load
+/// code of the image into this process.
+fn home(rootfs: &Path, uid: u32) -> Option<String> {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let root = nix::fcntl::open(rootfs, flags, nix::sys::stat::Mode::empty()).ok()?;
+    let how = OpenHow::new()
+        .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let file = std::fs::File::from(openat2(&root, "etc/passwd", how).ok()?);
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut passwd = Vec::new();
+    file.take(PASSWD_LIMIT).read_to_end(&mut passwd).ok()?;
+    find_home(&String::from_utf8_lossy(&passwd), uid)
+}
+
+fn find_home(passwd: &str, uid: u32) -> Option<String> {
+    passwd
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .find(|fields| fields.get(2).and_then(|field| field.parse().ok()) == Some(uid))
+        .and_then(|fields| fields.get(5).map(|home| (*home).to_owned()))
+        .filter(|home| home.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn strings(list: &[&str]) -> Vec<String> {
+        list.iter().map(|one| (*one).to_owned()).collect()
+    }
+
+    #[test]
+    fn the_last_variable_of_a_name_counts() {
+        let merged = merge(&strings(&["A=1", "B=2", "A=3"]), &strings(&["B=", "C=4"])).unwrap();
+        assert_eq!(merged, ["A=3", "B=", "C=4"]);
+        assert!(matches!(merge(&strings(&["A"]), &[]), Err(Error::Variable(_))));
+    }
+
+    #[test]
+    fn home_comes_from_the_containers_passwd() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nnobody:x:99:99::/:/bin/false\nbroken\n";
+        assert_eq!(find_home(passwd, 0).as_deref(), Some("/root"));
+        assert_eq!(find_home(passwd, 99).as_deref(), Some("/"));
+        assert_eq!(find_home(passwd, 7), None);
+    }
+
+    #[test]
+    fn every_known_capability_has_its_kernel_number() {
+        assert_eq!(number(Capability::Chown), Some(0));
+        assert_eq!(number(Capability::SysAdmin), Some(21));
+        assert_eq!(number(Capability::CheckpointRestore), Some(40));
+        assert_eq!(number(Capability::Bpf), Some(39));
+    }
+
+    #[test]
+    fn no_capabilities_object_grants_nothing() {
+        assert_eq!(sets(None).unwrap(), Sets::default());
+    }
+}

@@ -1,0 +1,140 @@
+//! The specification that libcontainer is given: the container's own, joined to the sandbox, without
+//! the last steps, which `transform` takes itself.
+//!
+//! libcontainer would do those steps before the start signal, lets go of the seccomp filter in exec'd
+//! processes, keeps the caller's groups and reports no reason when `execve` fails.
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{LinuxNamespaceType, Process, Spec, UserBuilder};
+
+/// Namespaces of the sandbox that a container joins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Joined {
+    /// Pid of pause.
+    pub(crate) pause: i32,
+    /// Pause is PID 1 of a PID namespace that the containers share.
+    pub(crate) share_pid: bool,
+}
+
+/// Why a `config.json` cannot be completed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A required object is missing.
+    #[error("config.json: {0} is missing")]
+    Missing(&'static str),
+    /// oci-spec refused a value of ours.
+    #[error("complete process.user")]
+    User(#[source] oci_spec::OciSpecError),
+}
+
+/// Completes `spec`, found in `bundle`, for the cgroup at `cgroup` (absolute, below each hierarchy).
+pub(crate) fn complete(mut spec: Spec, bundle: &Path, joined: Joined, cgroup: &Path) -> Result<Spec, Error> {
+    let process = spec.process().as_ref().ok_or(Error::Missing("process"))?;
+    let reduced = reduce(process)?;
+    spec.set_process(Some(reduced));
+    let rootfs = rootfs(&spec, bundle).ok_or(Error::Missing("root"))?;
+    if let Some(root) = spec.root_mut().as_mut() {
+        root.set_path(rootfs);
+    }
+    // The sandbox has its hostname already; libcontainer refuses one without a new UTS namespace.
+    spec.set_hostname(None);
+    let linux = spec.linux_mut().as_mut().ok_or(Error::Missing("linux"))?;
+    linux.set_seccomp(None);
+    linux.set_cgroups_path(Some(cgroup.to_owned()));
+    for namespace in linux.namespaces_mut().iter_mut().flatten() {
+        if namespace.path().is_none()
+            && let Some(file) = sandbox_file(namespace.typ(), joined.share_pid)
+        {
+            namespace.set_path(Some(format!("/proc/{}/ns/{file}", joined.pause).into()));
+        }
+    }
+    Ok(spec)
+}
+
+/// The absolute path of the root file system.
+pub(crate) fn rootfs(spec: &Spec, bundle: &Path) -> Option<PathBuf> {
+    spec.root().as_ref().map(|root| bundle.join(root.path()))
+}
+
+fn sandbox_file(kind: LinuxNamespaceType, share_pid: bool) -> Option<&'static str> {
+    match kind {
+        LinuxNamespaceType::Network => Some("net"),
+        LinuxNamespaceType::Ipc => Some("ipc"),
+        LinuxNamespaceType::Uts => Some("uts"),
+        LinuxNamespaceType::Pid if share_pid => Some("pid"),
+        LinuxNamespaceType::Pid
+        | LinuxNamespaceType::Mount
+        | LinuxNamespaceType::Cgroup
+        | LinuxNamespaceType::User
+        | LinuxNamespaceType::Time => None,
+    }
+}
+
+fn reduce(process: &Process) -> Result<Process, Error> {
+    let mut reduced = process.clone();
+    let root = UserBuilder::default()
+        .uid(0_u32)
+        .gid(0_u32)
+        .build()
+        .map_err(Error::User)?;
+    reduced
+        .set_user(root)
+        .set_capabilities(None)
+        .set_no_new_privileges(None)
+        .set_rlimits(None)
+        .set_oom_score_adj(None)
+        .set_cwd("/".into())
+        // HOME keeps libcontainer from asking the image's C library; its executor needs no other.
+        .set_env(Some(vec!["HOME=/".to_owned(), "PATH=/".to_owned()]));
+    Ok(reduced)
+}
+
+#[cfg(test)]
+mod tests {
+    use oci_spec::runtime::LinuxNamespaceType as Kind;
+
+    use super::*;
+
+    fn completed(share_pid: bool) -> Spec {
+        let joined = Joined { pause: 42, share_pid };
+        complete(
+            Spec::default(),
+            Path::new("/b"),
+            joined,
+            Path::new("/hull/podx/c.0"),
+        )
+        .unwrap()
+    }
+
+    fn path_of(spec: &Spec, kind: Kind) -> Option<String> {
+        let namespaces = spec.linux().as_ref().unwrap().namespaces().as_ref().unwrap();
+        let found = namespaces
+            .iter()
+            .find(|namespace| namespace.typ() == kind)
+            .unwrap();
+        found.path().as_ref().map(|path| path.display().to_string())
+    }
+
+    #[test]
+    fn listed_namespaces_without_a_path_become_the_sandboxs() {
+        let spec = completed(false);
+        assert_eq!(path_of(&spec, Kind::Network).as_deref(), Some("/proc/42/ns/net"));
+        assert_eq!(path_of(&spec, Kind::Uts).as_deref(), Some("/proc/42/ns/uts"));
+        assert_eq!(path_of(&spec, Kind::Pid), None);
+        assert_eq!(path_of(&spec, Kind::Mount), None);
+        assert_eq!(
+            path_of(&completed(true), Kind::Pid).as_deref(),
+            Some("/proc/42/ns/pid")
+        );
+    }
+
+    #[test]
+    fn the_last_steps_are_left_out() {
+        let spec = completed(false);
+        let process = spec.process().as_ref().unwrap();
+        assert!(process.capabilities().is_none() && process.rlimits().is_none());
+        assert!(process.no_new_privileges().is_none() && process.oom_score_adj().is_none());
+        assert_eq!(spec.root().as_ref().unwrap().path(), Path::new("/b/rootfs"));
+    }
+}

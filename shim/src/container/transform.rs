@@ -1,0 +1,243 @@
+//! How a forked process turns into a process of the container: limits, user, capabilities, seccomp
+//! filter, working directory, `execve`. The order is runc's (`finalizeNamespace`), see capabilities(7).
+//!
+//! **Invariant:** nothing here allocates, logs or returns after success. A failure is one
+//! [`Problem`], eight bytes that the process which waits knows how to put into words.
+
+use std::os::fd::RawFd;
+
+use nix::errno::Errno;
+use nix::unistd::{Gid, Uid, chdir, setresgid, setresuid};
+
+use super::identity::Identity;
+use super::program::Program;
+use crate::sys::{capability, descriptor, process, seccomp};
+
+/// The step that a forked process was at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Step {
+    /// Hiding from the container (`PR_SET_DUMPABLE`).
+    Hide,
+    /// Writing itself into a cgroup.
+    Cgroup,
+    /// `setns`.
+    Namespaces,
+    /// Writing `oom_score_adj`.
+    OomScore,
+    /// Putting the standard descriptors in place.
+    Stdio,
+    /// `setsid` or taking the terminal.
+    Session,
+    /// Marking all other descriptors close-on-exec.
+    Descriptors,
+    /// `prlimit` of the limit with this index.
+    Limit(u8),
+    /// `PR_SET_NO_NEW_PRIVS`.
+    NoNewPrivileges,
+    /// Installing the seccomp filter.
+    Seccomp,
+    /// Dropping from the bounding set.
+    Bounding,
+    /// `setgroups`.
+    Groups,
+    /// `setgid`.
+    Group,
+    /// `setuid`.
+    User,
+    /// `capset`.
+    Capabilities,
+    /// Raising ambient capabilities.
+    Ambient,
+    /// `chdir` to the working directory.
+    Directory,
+    /// The working directory lies outside the container.
+    DirectoryOutside,
+    /// `execve`; ENOENT after a search means that no directory of `PATH` has it.
+    Execute,
+    /// `sethostname`.
+    Hostname,
+    /// Bringing `lo` up.
+    Loopback,
+    /// Writing the sysctl with this index.
+    Sysctl(u8),
+}
+
+const STEPS: [Step; 20] = [
+    Step::Hide,
+    Step::Cgroup,
+    Step::Namespaces,
+    Step::OomScore,
+    Step::Stdio,
+    Step::Session,
+    Step::Descriptors,
+    Step::NoNewPrivileges,
+    Step::Seccomp,
+    Step::Bounding,
+    Step::Groups,
+    Step::Group,
+    Step::User,
+    Step::Capabilities,
+    Step::Ambient,
+    Step::Directory,
+    Step::DirectoryOutside,
+    Step::Execute,
+    Step::Hostname,
+    Step::Loopback,
+];
+const LIMIT: u8 = 100;
+const SYSCTL: u8 = 101;
+
+/// Why a forked process could not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Problem {
+    /// Where.
+    pub(crate) step: Step,
+    /// Why.
+    pub(crate) errno: Errno,
+}
+
+impl Problem {
+    /// Length on the wire.
+    pub(crate) const LENGTH: usize = 8;
+
+    /// For `map_err`.
+    pub(crate) fn at(step: Step) -> impl Fn(Errno) -> Self {
+        move |errno| Self { step, errno }
+    }
+
+    /// The bytes that go over the pipe.
+    pub(crate) fn to_bytes(self) -> [u8; Self::LENGTH] {
+        let (kind, index) = match self.step {
+            Step::Limit(index) => (LIMIT, index),
+            Step::Sysctl(index) => (SYSCTL, index),
+            step => (
+                STEPS
+                    .iter()
+                    .position(|known| *known == step)
+                    .map_or(u8::MAX, |at| at as u8),
+                0,
+            ),
+        };
+        let errno = (self.errno as i32).to_ne_bytes();
+        [kind, index, 0, 0, errno[0], errno[1], errno[2], errno[3]]
+    }
+
+    /// Reads what [`Problem::to_bytes`] wrote.
+    pub(crate) fn from_bytes(bytes: [u8; Self::LENGTH]) -> Self {
+        let [kind, index, _, _, errno @ ..] = bytes;
+        let step = match kind {
+            LIMIT => Step::Limit(index),
+            SYSCTL => Step::Sysctl(index),
+            kind => STEPS.get(usize::from(kind)).copied().unwrap_or(Step::Execute),
+        };
+        Self {
+            step,
+            errno: Errno::from_raw(i32::from_ne_bytes(errno)),
+        }
+    }
+
+    /// Sends itself and ends the process with 128, the code of a container that could not start.
+    pub(crate) fn report(self, pipe: RawFd) -> ! {
+        crate::sys::process::report(pipe, &self.to_bytes());
+        process::leave(128)
+    }
+}
+
+/// Becomes `program` with the identity of a container's process; comes back only with the reason why not.
+pub(crate) fn transform(identity: &Identity, program: &Program) -> Problem {
+    match prepare(identity) {
+        Ok(()) => execute(program),
+        Err(problem) => problem,
+    }
+}
+
+fn prepare(identity: &Identity) -> Result<(), Problem> {
+    descriptor::close_on_exec_from(3).map_err(Problem::at(Step::Descriptors))?;
+    for (index, limit) in identity.limits.iter().enumerate() {
+        process::limit(limit.resource, limit.soft, limit.hard)
+            .map_err(Problem::at(Step::Limit(index as u8)))?;
+    }
+    process::set_umask(identity.umask);
+    // As root, so that a directory which the user may not enter still serves as the working
+    // directory; where root may not (a network file system), the user tries again below.
+    let entered = chdir(identity.directory.as_c_str()).is_ok();
+    if identity.no_new_privileges {
+        process::no_new_privileges().map_err(Problem::at(Step::NoNewPrivileges))?;
+    } else {
+        // Without no_new_privs only CAP_SYS_ADMIN may install a filter, and we are about to drop it.
+        install_filter(identity)?;
+    }
+    change_user(identity)?;
+    if !entered {
+        chdir(identity.directory.as_c_str()).map_err(Problem::at(Step::Directory))?;
+    }
+    if !process::is_inside_root() {
+        return Err(Problem {
+            step: Step::DirectoryOutside,
+            errno: Errno::EXDEV,
+        });
+    }
+    process::default_signals();
+    if identity.no_new_privileges {
+        install_filter(identity)?;
+    }
+    Ok(())
+}
+
+fn install_filter(identity: &Identity) -> Result<(), Problem> {
+    match &identity.filter {
+        Some((filter, flags)) => seccomp::install(&filter.0, *flags).map_err(Problem::at(Step::Seccomp)),
+        None => Ok(()),
+    }
+}
+
+fn change_user(identity: &Identity) -> Result<(), Problem> {
+    let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
+    let capabilities = Problem::at(Step::Capabilities);
+    capability::limit_bounding(identity.capabilities.bounding).map_err(Problem::at(Step::Bounding))?;
+    capability::keep_over_user_change(true).map_err(&capabilities)?;
+    process::set_groups(&identity.groups).map_err(Problem::at(Step::Groups))?;
+    setresgid(gid, gid, gid).map_err(Problem::at(Step::Group))?;
+    setresuid(uid, uid, uid).map_err(Problem::at(Step::User))?;
+    capability::keep_over_user_change(false).map_err(&capabilities)?;
+    capability::set(&identity.capabilities).map_err(&capabilities)?;
+    capability::set_ambient(identity.capabilities.ambient).map_err(Problem::at(Step::Ambient))
+}
+
+/// Tries the candidates in the order of `PATH`, as execvp(3) does, with the container's own rights.
+fn execute(program: &Program) -> Problem {
+    let mut worst = Errno::ENOENT;
+    for candidate in &program.candidates {
+        match process::execute(candidate, &program.arguments, &program.environment) {
+            Errno::ENOENT | Errno::ENOTDIR => {}
+            Errno::EACCES => worst = Errno::EACCES,
+            errno => {
+                return Problem {
+                    step: Step::Execute,
+                    errno,
+                };
+            }
+        }
+    }
+    Problem {
+        step: Step::Execute,
+        errno: worst,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_survives_the_pipe() {
+        for step in STEPS.into_iter().chain([Step::Limit(3), Step::Sysctl(7)]) {
+            let problem = Problem {
+                step,
+                errno: Errno::EPERM,
+            };
+            assert_eq!(Problem::from_bytes(problem.to_bytes()), problem);
+        }
+    }
+}

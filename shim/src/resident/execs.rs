@@ -1,0 +1,242 @@
+//! Processes exec'd in running instances: probes, hooks, `hull exec`.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::sys::stat::Mode;
+use nix::unistd::{Uid, fchown};
+
+use super::children::Role;
+use super::instance::{Held, State, unfit, unknown};
+use super::supervisor::Reply;
+use super::timers::Timer;
+use super::watch::{Source, Token};
+use super::{Shim, launch};
+use crate::cgroup::Group;
+use crate::container::exec::{self, Stdio, Target};
+use crate::container::program::Program;
+use crate::container::transform::Problem;
+use crate::sys::terminal;
+use crate::wire::{Answer, ExecConfig, Exit, Failure, InstanceId, Report};
+
+/// One exec'd process, by a key of our own: the supervisor's numbers begin anew with each supervisor.
+pub(super) struct Running {
+    exec: u64,
+    generation: u32,
+    instance: InstanceId,
+    pid: i32,
+    leaf: Group,
+    program: Program,
+    /// Until its `execve` is done.
+    starting: Option<Starting>,
+    terminal: Option<OwnedFd>,
+    timed_out: bool,
+    /// It could not execute, and its request was answered so.
+    failed: bool,
+}
+
+struct Starting {
+    pipe: OwnedFd,
+    token: Token,
+    reply: Reply,
+    /// The terminal to hand out.
+    master: Option<OwnedFd>,
+}
+
+impl Shim {
+    pub(super) fn exec(&mut self, config: ExecConfig, descriptors: Vec<OwnedFd>, reply: Reply) {
+        if let Err(failure) = self.try_exec(&config, descriptors, reply) {
+            self.answer(Some(reply), Err(failure));
+        }
+    }
+
+    fn try_exec(&mut self, config: &ExecConfig, files: Vec<OwnedFd>, reply: Reply) -> Result<(), Failure> {
+        let key = self.key();
+        let held = self
+            .instances
+            .get(&config.instance)
+            .ok_or_else(|| unknown(&config.instance))?;
+        let (State::Running, Some(init)) = (&held.state, &held.init) else {
+            return Err(unfit(held, "running"));
+        };
+        let fail = |message: String| Failure::Other {
+            message: format!("exec in {}: {message}", config.instance),
+        };
+        let mut variables = config.env.clone();
+        if config.tty.is_some() && !variables.iter().any(|one| one.starts_with("TERM=")) {
+            variables.push("TERM=xterm".to_owned());
+        }
+        let program =
+            Program::new(&held.identity, &config.args, &variables).map_err(|error| Failure::Start {
+                message: super::chain(&error),
+            })?;
+        let (stdio, master) = match config.tty {
+            Some(size) => open_terminal(held, init.record.pid, size).map_err(fail)?,
+            None => (Stdio::Files(three(files).map_err(fail)?), None),
+        };
+        let (leaf, entry) = held
+            .group
+            .leaf(&format!("exec-{key}"), &held.entry)
+            .map_err(|error| fail(super::chain(&error)))?;
+        let target = Target {
+            init: init.pidfd.as_fd(),
+            identity: &held.identity,
+            cgroup: &entry,
+            own_pid_namespace: self.own_pid_namespace.as_fd(),
+        };
+        let started = exec::start(&target, &program, &stdio).and_then(|(child, pipe)| {
+            let token = self.watch.add(&pipe, Source::Exec(key))?;
+            Ok((child, pipe, token))
+        });
+        let (child, pipe, token) = match started {
+            Ok(started) => started,
+            Err(errno) => {
+                self.remove_group(&leaf, 0);
+                return Err(fail(launch::reason(errno)));
+            }
+        };
+        let terminal = master.as_ref().and_then(|master| master.try_clone().ok());
+        let running = Running {
+            exec: config.exec,
+            generation: self.supervisor.generation(),
+            instance: config.instance.clone(),
+            pid: child.pid,
+            leaf,
+            program,
+            starting: Some(Starting {
+                pipe,
+                token,
+                reply,
+                master,
+            }),
+            terminal,
+            timed_out: false,
+            failed: false,
+        };
+        self.roles.insert(child.pid, Role::Exec(key));
+        self.execs.insert(key, running);
+        if let Some(milliseconds) = config.timeout_ms {
+            self.timers.after(milliseconds, Timer::Exec(key));
+        }
+        Ok(())
+    }
+
+    /// The process executed its program, or told why it could not.
+    pub(super) fn exec_event(&mut self, key: u64) {
+        let Some(running) = self.execs.get_mut(&key) else {
+            return;
+        };
+        let Some(starting) = &running.starting else { return };
+        let mut bytes = [0; Problem::LENGTH];
+        let read = match nix::unistd::read(&starting.pipe, &mut bytes) {
+            Err(Errno::EAGAIN | Errno::EINTR) => return,
+            result => result,
+        };
+        let Some(starting) = running.starting.take() else {
+            return;
+        };
+        self.watch.remove(&starting.pipe, starting.token);
+        if let Ok(Problem::LENGTH) = read {
+            running.failed = true;
+            let problem = Problem::from_bytes(bytes);
+            let message = match self.instances.get(&running.instance) {
+                Some(held) => running.program.explain(&held.identity, problem),
+                None => format!(
+                    "unable to start container process: {}",
+                    launch::reason(problem.errno)
+                ),
+            };
+            return self.answer(Some(starting.reply), Err(Failure::Start { message }));
+        }
+        let pid = running.pid;
+        let descriptors = starting.master.into_iter().collect();
+        self.answer_with(Some(starting.reply), Ok(Answer::Exec { pid }), descriptors);
+    }
+
+    pub(super) fn exec_ended(&mut self, key: u64, exit: Exit) {
+        self.exec_event(key);
+        let Some(running) = self.execs.remove(&key) else {
+            return;
+        };
+        self.timers.cancel_exec(key);
+        if running.timed_out {
+            self.remove_group(&running.leaf, 0);
+        } else if let Err(error) = running.leaf.remove() {
+            // What the process left running may stay; its group goes with the instance's.
+            self.complain(format_args!("{}", super::chain(&error)));
+        }
+        if !running.failed && running.generation == self.supervisor.generation() {
+            let Running { exec, timed_out, .. } = running;
+            self.report(&Report::ExecExited {
+                exec,
+                exit,
+                timed_out,
+            });
+        }
+    }
+
+    pub(super) fn exec_overdue(&mut self, key: u64) {
+        if let Some(running) = self.execs.get_mut(&key) {
+            running.timed_out = true;
+            if let Err(error) = running.leaf.kill() {
+                super::complain(format_args!("{}", super::chain(&error)));
+            }
+        }
+    }
+
+    fn find_exec(&self, exec: u64) -> Option<&Running> {
+        let generation = self.supervisor.generation();
+        self.execs
+            .values()
+            .find(|running| running.exec == exec && running.generation == generation)
+    }
+
+    pub(super) fn kill_exec(&mut self, exec: u64) -> Result<(), Failure> {
+        let missing = || Failure::State {
+            message: format!("there is no exec {exec}"),
+        };
+        let running = self.find_exec(exec).ok_or_else(missing)?;
+        running.leaf.kill().map_err(|error| Failure::Other {
+            message: super::chain(&error),
+        })
+    }
+
+    pub(super) fn terminal_of_exec(&self, exec: u64) -> Option<&OwnedFd> {
+        self.find_exec(exec).and_then(|running| running.terminal.as_ref())
+    }
+
+    /// Nobody can resize them any more, and their processes are to see the hang-up.
+    pub(super) fn forget_terminals_of_execs(&mut self) {
+        self.execs
+            .values_mut()
+            .for_each(|running| running.terminal = None);
+    }
+}
+
+fn three(files: Vec<OwnedFd>) -> Result<[OwnedFd; 3], String> {
+    let count = files.len();
+    files
+        .try_into()
+        .map_err(|_| format!("needs three descriptors, and {count} came along"))
+}
+
+/// A terminal of the container's own devpts, reached from its root directory without leaving it.
+fn open_terminal(held: &Held, init: i32, size: (u16, u16)) -> Result<(Stdio, Option<OwnedFd>), String> {
+    let step = |what: &'static str| move |errno: Errno| format!("{what}: {}", launch::reason(errno));
+    let path = format!("/proc/{init}/root");
+    let root = open(
+        path.as_str(),
+        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(step("open the container's root directory"))?;
+    let how = OpenHow::new()
+        .flags(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let master = openat2(&root, "dev/pts/ptmx", how).map_err(step("open /dev/pts/ptmx"))?;
+    let slave = terminal::open_slave(master.as_fd()).map_err(step("make a terminal"))?;
+    terminal::resize(master.as_fd(), size).map_err(step("set the window size"))?;
+    fchown(&slave, Some(Uid::from_raw(held.identity.uid)), None).map_err(step("chown the terminal"))?;
+    Ok((Stdio::Terminal(slave), Some(master)))
+}

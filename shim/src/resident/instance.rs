@@ -1,0 +1,149 @@
+//! What the shim holds for one instance.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use super::output::Output;
+use super::record::ProcessRecord;
+use super::supervisor::Reply;
+use super::watch::Token;
+use crate::cgroup::{Entry, Group};
+use crate::container::identity::Identity;
+use crate::container::program::Program;
+use crate::wire::{CreateConfig, Ended, Failure, Instance, InstanceId, InstanceState};
+
+/// A process and the descriptor that means it.
+#[derive(Debug)]
+pub(super) struct Init {
+    pub(super) record: ProcessRecord,
+    pub(super) pidfd: OwnedFd,
+}
+
+/// Where an instance stands; the wire's states and the one before them.
+#[derive(Debug)]
+pub(super) enum State {
+    /// Its creator is at work.
+    Creating,
+    Created,
+    Running,
+    Exited(Ended),
+}
+
+/// A creator at work.
+#[derive(Debug)]
+pub(super) struct Creator {
+    pub(super) pidfd: OwnedFd,
+    pub(super) result: OwnedFd,
+    pub(super) reply: Option<Reply>,
+}
+
+/// A start that waits for `execve`.
+#[derive(Debug)]
+pub(super) struct Starting {
+    pub(super) token: Token,
+    pub(super) reply: Option<Reply>,
+}
+
+/// One instance.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) create: CreateConfig,
+    pub(super) state: State,
+    pub(super) creator: Option<Creator>,
+    pub(super) init: Option<Init>,
+    pub(super) started_at: Option<i64>,
+    pub(super) group: Group,
+    pub(super) entry: Entry,
+    pub(super) identity: Identity,
+    /// What its init executes, to explain a failure.
+    pub(super) program: Program,
+    /// Where the init tells why it could not execute.
+    pub(super) start: Option<OwnedFd>,
+    pub(super) starting: Option<Starting>,
+    pub(super) output: Output,
+    /// Our writing end of its standard input.
+    pub(super) stdin: Option<OwnedFd>,
+    pub(super) terminal: Option<OwnedFd>,
+}
+
+/// Files of one instance that the shim makes, all in its directory.
+pub(super) struct Files<'a>(pub(super) &'a CreateConfig);
+
+impl Files<'_> {
+    /// FIFO of standard input.
+    pub(super) fn stdin(&self) -> PathBuf {
+        self.0.bundle.join("stdin")
+    }
+
+    /// FIFO of standard output.
+    pub(super) fn stdout(&self) -> PathBuf {
+        self.0.bundle.join("stdout")
+    }
+
+    /// FIFO of standard error.
+    pub(super) fn stderr(&self) -> PathBuf {
+        self.0.bundle.join("stderr")
+    }
+
+    /// FIFO on which the init tells why `execve` failed.
+    pub(super) fn start(&self) -> PathBuf {
+        self.0.bundle.join("start")
+    }
+
+    /// The creator's directory: the completed `config.json` and libcontainer's state.
+    pub(super) fn work(&self) -> PathBuf {
+        self.0.bundle.join("create")
+    }
+}
+
+impl Held {
+    /// How the wire shows it; none while it is being created.
+    pub(super) fn shown(&self) -> Option<Instance> {
+        let state = match &self.state {
+            State::Creating => return None,
+            State::Created => InstanceState::Created,
+            State::Running => InstanceState::Running {
+                started_at: self.started_at.unwrap_or_default(),
+            },
+            State::Exited(ended) => InstanceState::Exited(*ended),
+        };
+        Some(Instance {
+            instance: self.create.instance.clone(),
+            id: self.create.id.clone(),
+            pid: self.init.as_ref().map_or(0, |init| init.record.pid),
+            state,
+        })
+    }
+
+    /// Whether a process of it may still be there.
+    pub(super) fn is_alive(&self) -> bool {
+        !matches!(self.state, State::Exited(_))
+    }
+
+    /// The state in one word, for messages.
+    pub(super) fn word(&self) -> &'static str {
+        match self.state {
+            State::Creating => "being created",
+            State::Created => "created",
+            State::Running => "running",
+            State::Exited(_) => "stopped",
+        }
+    }
+}
+
+/// No such instance.
+pub(super) fn unknown(instance: &InstanceId) -> Failure {
+    Failure::State {
+        message: format!("there is no instance {instance}"),
+    }
+}
+
+/// An instance that is not in the state that a request needs.
+pub(super) fn unfit(held: &Held, needed: &str) -> Failure {
+    let message = format!(
+        "instance {} is {}, not {needed}",
+        held.create.instance,
+        held.word()
+    );
+    Failure::State { message }
+}

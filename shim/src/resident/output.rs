@@ -1,0 +1,219 @@
+//! Standard output and standard error of instances: from FIFO or terminal to the CRI log and to attached
+//! clients.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+
+use super::Shim;
+use super::instance::{Held, unknown};
+use super::log::{Lines, Prefix, timestamp};
+use super::watch::{Source, Token};
+use crate::sys::{clock, socket};
+use crate::wire::{Failure, InstanceId};
+
+/// As much as a pipe holds.
+const CHUNK: usize = 64 * 1024;
+/// Reads of one stream before others get their turn.
+const TURN: usize = 4;
+/// Reads at the end of an instance: what its pipes hold, and more that leftovers write while they die.
+const DRAIN: usize = 256;
+/// Bytes in one packet to an attached client, so that several fit its socket.
+const PACKET: usize = 16 * 1024;
+
+/// Which stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Stdout,
+    Stderr,
+    /// Both, from a terminal.
+    Terminal,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stdout | Self::Terminal => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+
+    fn number(self) -> u8 {
+        match self {
+            Self::Stdout | Self::Terminal => 1,
+            Self::Stderr => 2,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Stream {
+    kind: Kind,
+    source: OwnedFd,
+    token: Token,
+    lines: Lines,
+}
+
+/// Where the output of an instance goes.
+#[derive(Debug)]
+pub(super) struct Output {
+    log: File,
+    streams: Vec<Stream>,
+    clients: Vec<OwnedFd>,
+}
+
+impl Output {
+    /// Opens the log; directories that are missing are made.
+    pub(super) fn new(log: &Path) -> std::io::Result<Self> {
+        Ok(Self {
+            log: open_log(log)?,
+            streams: Vec::new(),
+            clients: Vec::new(),
+        })
+    }
+
+    /// Adds a client that gets every chunk from now on.
+    pub(super) fn attach(&mut self, client: OwnedFd) {
+        self.clients.push(client);
+    }
+
+    /// Reads one stream for some rounds; true when it has ended.
+    fn read(&mut self, kind: Kind, rounds: usize) -> bool {
+        let Some(stream) = self.streams.iter_mut().find(|stream| stream.kind == kind) else {
+            return false;
+        };
+        let (mut buffer, mut text) = ([0; CHUNK], Vec::new());
+        let stamp = timestamp(clock::wall());
+        let prefix = Prefix {
+            stamp: &stamp,
+            stream: kind.name(),
+        };
+        let mut ended = false;
+        for _ in 0..rounds {
+            match nix::unistd::read(&stream.source, &mut buffer) {
+                Err(Errno::EAGAIN) => break,
+                Err(Errno::EINTR) => {}
+                // EIO: nobody has the terminal open any more.
+                Ok(0) | Err(_) => {
+                    stream.lines.finish(&prefix, &mut text);
+                    ended = true;
+                    break;
+                }
+                Ok(count) => {
+                    let bytes = buffer.get(..count).unwrap_or_default();
+                    stream.lines.push(bytes, &prefix, &mut text);
+                    pass_on(&mut self.clients, kind, bytes);
+                }
+            }
+        }
+        if let Err(error) = self.log.write_all(&text) {
+            super::complain(format_args!("write a container's log: {error}"));
+        }
+        ended
+    }
+}
+
+/// A client that does not keep up is let go rather than waited for.
+fn pass_on(clients: &mut Vec<OwnedFd>, kind: Kind, bytes: &[u8]) {
+    if clients.is_empty() {
+        return;
+    }
+    for chunk in bytes.chunks(PACKET) {
+        let packet = [&[kind.number()], chunk].concat();
+        clients.retain(|client| socket::send(client.as_fd(), &packet, &[]).is_ok());
+    }
+}
+
+fn open_log(path: &Path) -> std::io::Result<File> {
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o640)
+        .open(path)
+}
+
+impl Shim {
+    /// Reads a stream of an instance from now on.
+    pub(super) fn follow(&mut self, instance: &InstanceId, kind: Kind, source: OwnedFd) {
+        let Some(held) = self.instances.get_mut(instance) else {
+            return;
+        };
+        let watched = super::set_nonblocking(&source)
+            .and_then(|()| self.watch.add(&source, Source::Output(instance.clone(), kind)));
+        match watched {
+            Ok(token) => {
+                held.output.streams.push(Stream {
+                    kind,
+                    source,
+                    token,
+                    lines: Lines::default(),
+                });
+            }
+            Err(errno) => super::complain(format_args!("watch the output of {instance}: {errno}")),
+        }
+    }
+
+    pub(super) fn output_event(&mut self, instance: &InstanceId, kind: Kind) {
+        self.read_output(instance, kind, TURN);
+    }
+
+    fn read_output(&mut self, instance: &InstanceId, kind: Kind, rounds: usize) {
+        let Some(held) = self.instances.get_mut(instance) else {
+            return;
+        };
+        if !held.output.read(kind, rounds) {
+            return;
+        }
+        if let Some(at) = held.output.streams.iter().position(|stream| stream.kind == kind) {
+            let stream = held.output.streams.remove(at);
+            self.watch.remove(&stream.source, stream.token);
+        }
+    }
+
+    /// Takes over what an ended instance wrote, and tells attached clients that this was all.
+    pub(super) fn drain(&mut self, instance: &InstanceId) {
+        let kinds = self.instances.get(instance).map(|held| {
+            held.output
+                .streams
+                .iter()
+                .map(|stream| stream.kind)
+                .collect::<Vec<_>>()
+        });
+        for kind in kinds.unwrap_or_default() {
+            self.read_output(instance, kind, DRAIN);
+        }
+        if let Some(held) = self.instances.get_mut(instance) {
+            held.output.clients.clear();
+            held.terminal = None;
+        }
+    }
+
+    /// Stops reading the output of an instance.
+    pub(super) fn unfollow(&mut self, held: &mut Held) {
+        for stream in held.output.streams.drain(..) {
+            self.watch.remove(&stream.source, stream.token);
+        }
+        if let (Some(start), Some(starting)) = (&held.start, &held.starting) {
+            self.watch.remove(start, starting.token);
+        }
+    }
+
+    pub(super) fn reopen_log(&mut self, instance: &InstanceId) -> Result<(), Failure> {
+        let held = self
+            .instances
+            .get_mut(instance)
+            .ok_or_else(|| unknown(instance))?;
+        let path = &held.create.log;
+        held.output.log = open_log(path).map_err(|error| Failure::Other {
+            message: format!("open {}: {error}", path.display()),
+        })?;
+        Ok(())
+    }
+}

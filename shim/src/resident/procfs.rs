@@ -1,0 +1,99 @@
+//! What `/proc/<pid>/stat` tells about a process that is not our child; proc(5).
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::sys::pidfd;
+use crate::wire::Exit;
+
+/// One line of `/proc/<pid>/stat`, as far as it is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stat {
+    is_zombie: bool,
+    start_time: u64,
+    exit_code: i32,
+}
+
+fn stat(pid: i32) -> Option<Stat> {
+    parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn parse(line: &str) -> Option<Stat> {
+    // The name may hold blanks and parentheses: fields are counted from its end.
+    let fields: Vec<&str> = line.rsplit_once(") ")?.1.split_whitespace().collect();
+    Some(Stat {
+        is_zombie: matches!(*fields.first()?, "Z" | "X"),
+        start_time: fields.get(19)?.parse().ok()?,
+        exit_code: fields.get(49)?.parse().ok()?,
+    })
+}
+
+/// When a process started, in clock ticks since boot: with its pid this names it for good.
+pub(super) fn start_time(pid: i32) -> Option<u64> {
+    stat(pid).map(|stat| stat.start_time)
+}
+
+/// A descriptor of the process that `pid` and `start_time` name, if it still exists, be it as a zombie.
+pub(super) fn open(pid: i32, start_time: u64) -> Option<OwnedFd> {
+    let descriptor = pidfd::open(pid).ok()?;
+    // Looked at after the descriptor was opened, so the pid cannot have changed hands between.
+    (self::start_time(pid) == Some(start_time)).then_some(descriptor)
+}
+
+/// Whether the process ended.
+pub(super) fn has_ended(descriptor: &OwnedFd) -> bool {
+    wait_end(descriptor, 0)
+}
+
+/// Waits for the process's end, for at most so many milliseconds; only before the loop begins.
+pub(super) fn wait_end(descriptor: &OwnedFd, milliseconds: u16) -> bool {
+    let mut polled = [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)];
+    poll(&mut polled, PollTimeout::from(milliseconds)).is_ok_and(|count| count > 0)
+}
+
+/// How a process that ended but is no child of ours did so: from its zombie, else from what the kernel kept
+/// for holders of its pidfd (Linux 6.15), else it is unknown.
+pub(super) fn exit_of(pid: i32, start_time: u64, descriptor: &OwnedFd) -> Exit {
+    let zombie = stat(pid).filter(|stat| stat.is_zombie && stat.start_time == start_time);
+    zombie
+        .map(|stat| stat.exit_code)
+        .or_else(|| pidfd::exit_status(descriptor.as_fd()))
+        .map_or(Exit::Unknown, from_wait_status)
+}
+
+fn from_wait_status(status: i32) -> Exit {
+    match status & 0x7f {
+        0 => Exit::Code((status >> 8) as u8),
+        signal => Exit::Signaled(signal as u8),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_does_not_shift_the_fields() {
+        let mut line = String::from("7 (a) b) Z");
+        for field in 4..=52 {
+            line.push_str(&format!(" {field}"));
+        }
+        assert_eq!(
+            parse(&line),
+            Some(Stat {
+                is_zombie: true,
+                start_time: 22,
+                exit_code: 52
+            })
+        );
+        assert_eq!(parse("garbage"), None);
+    }
+
+    #[test]
+    fn wait_statuses_are_told_apart() {
+        assert_eq!(from_wait_status(0x0300), Exit::Code(3));
+        assert_eq!(from_wait_status(9), Exit::Signaled(9));
+        assert_eq!(from_wait_status(0x8b), Exit::Signaled(11));
+    }
+}

@@ -1,0 +1,282 @@
+//! From the command line to the loop: self-protection, detaching, the lock, the records.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::{CString, OsString};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sched::CloneFlags;
+
+use super::Shim;
+use super::finish::Finish;
+use super::launch::Programs;
+use super::record::{self, Record};
+use super::sandbox::Sandbox;
+use super::supervisor::Supervisor;
+use super::timers::Timers;
+use super::watch::{Source, Watch};
+use crate::cgroup::{Group, Hierarchies};
+use crate::harmless;
+use crate::layout::Layout;
+use crate::sys::{clock, descriptor, environment, process, protect};
+use crate::wire::SandboxConfig;
+
+/// The command line of `hull-shim pod`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// `--root`.
+    pub root: Option<PathBuf>,
+    /// `--uid`: which pod.
+    pub uid: String,
+    /// `--ready-fd`: gets `1` when the pod has its supervisor or another shim has the pod, or `0` and
+    /// the reason why this one cannot serve it.
+    pub ready: Option<RawFd>,
+    /// `--supervisor`, for tests: a program in place of `hull`.
+    pub supervisor: Option<PathBuf>,
+    /// `--foreground`, for tests: stay a child of the caller.
+    pub foreground: bool,
+    /// `--protected`, given by the shim to itself: it runs from a read-only clone of its file, whose
+    /// directory this is.
+    pub protected: Option<PathBuf>,
+}
+
+/// Why a shim cannot serve its pod.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A system call.
+    #[error("{0}")]
+    System(&'static str, #[source] Errno),
+    /// A file operation.
+    #[error("{operation} {}", path.display())]
+    File {
+        /// What was done.
+        operation: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The pod was never applied, or is gone.
+    #[error("pod {0} has no sandbox.json: it was never applied, or it is gone")]
+    NoPod(String),
+    /// A record.
+    #[error("{0}")]
+    Record(String),
+    /// The cgroup hierarchies.
+    #[error("{0}")]
+    Cgroup(String),
+    /// Forking needs a process of one thread.
+    #[error("this process has several threads, and forks only with one")]
+    Threads,
+}
+
+/// Serves a pod until it is over. The calling process ends at once when the shim is detached.
+pub fn run(options: Options) -> Result<(), Error> {
+    if !process::has_one_thread() {
+        return Err(Error::Threads);
+    }
+    let Some(directory) = options.protected.clone() else {
+        return Err(protect_self());
+    };
+    let detached = Detached { options, directory };
+    if detached.options.foreground {
+        return serve(&detached);
+    }
+    process::spawn(CloneFlags::empty(), None, &detached, child)
+        .map(drop)
+        .map_err(|errno| Error::System("fork", errno))
+}
+
+struct Detached {
+    options: Options,
+    directory: PathBuf,
+}
+
+fn child(detached: &Detached) -> ! {
+    let status = match nix::unistd::setsid().map_err(|errno| Error::System("setsid", errno)) {
+        Ok(_) => i32::from(serve(detached).is_err()),
+        Err(_) => 1,
+    };
+    process::leave(status)
+}
+
+/// Executes this program again from a read-only mount (see `sys::protect`); returns only a failure.
+fn protect_self() -> Error {
+    let fail = |what| move |errno| Error::System(what, errno);
+    let path = match std::env::current_exe() {
+        Ok(path) => path,
+        Err(source) => {
+            return Error::File {
+                operation: "read the link",
+                path: "/proc/self/exe".into(),
+                source,
+            };
+        }
+    };
+    let tree = match protect::read_only_self() {
+        Ok(tree) => tree,
+        Err(errno) => return fail("clone the mount of this program read-only")(errno),
+    };
+    let directory = path
+        .parent()
+        .map(|directory| directory.as_os_str().to_owned())
+        .unwrap_or_default();
+    let added: [OsString; 2] = ["--protected".into(), directory];
+    let arguments = std::env::args_os().chain(added);
+    let variables = std::env::vars_os().map(|(name, value)| [name, value].join(std::ffi::OsStr::new("=")));
+    let vector = |strings: Vec<OsString>| {
+        // Neither arguments nor variables of a process can hold a null byte.
+        process::Vector::new(
+            strings
+                .into_iter()
+                .filter_map(|one| CString::new(one.into_vec()).ok())
+                .collect(),
+        )
+    };
+    let errno = process::execute_descriptor(
+        tree.as_fd(),
+        &vector(arguments.collect()),
+        &vector(variables.collect()),
+    );
+    fail("execute this program from its read-only mount")(errno)
+}
+
+fn serve(detached: &Detached) -> Result<(), Error> {
+    let ready = detached.options.ready.map(descriptor::inherited).transpose();
+    let ready = ready.map_err(|errno| Error::System("use --ready-fd", errno))?;
+    let failure_pipe = ready.as_ref().and_then(|ready| ready.try_clone().ok());
+    let served = prepare(detached, ready).and_then(|prepared| match prepared {
+        Some((mut shim, record)) => {
+            shim.begin(record);
+            shim.serve()
+        }
+        None => Ok(()),
+    });
+    if let Err(error) = &served {
+        let reason = super::chain(error);
+        super::complain(format_args!("{reason}"));
+        if let Some(pipe) = failure_pipe {
+            // A caller that went away does not need to know.
+            harmless(File::from(pipe).write_all(format!("0{reason}").as_bytes()));
+        }
+    }
+    served
+}
+
+/// None when another shim has the pod.
+fn prepare(detached: &Detached, ready: Option<OwnedFd>) -> Result<Option<(Shim, Option<Record>)>, Error> {
+    let options = &detached.options;
+    let layout = Layout::new(options.root.clone());
+    let pod = layout.pod(&options.uid);
+    let text = |error: &dyn std::error::Error| Error::Record(super::chain(error));
+    let Some(config) = record::read::<SandboxConfig>(&pod.sandbox_config()).map_err(|error| text(&error))?
+    else {
+        return Err(Error::NoPod(options.uid.clone()));
+    };
+    redirect(&pod.diagnostics())?;
+    let Some(lock) = lock(&pod.shim_lock())? else {
+        if let Some(ready) = ready {
+            harmless(nix::unistd::write(&ready, b"1"));
+        }
+        return Ok(None);
+    };
+    let record = record::read::<Record>(&pod.shim_record()).map_err(|error| text(&error))?;
+    let system = |what| move |errno| Error::System(what, errno);
+    process::become_subreaper().map_err(system("become a subreaper"))?;
+    // libcontainer would take it for a request to hand descriptors on.
+    environment::forget("LISTEN_FDS");
+    let hierarchies = Rc::new(Hierarchies::find().map_err(|error| Error::Cgroup(super::chain(&error)))?);
+    let namespace = PathBuf::from("/proc/self/ns/pid");
+    let own_pid_namespace = File::open(&namespace).map_err(|source| Error::File {
+        operation: "open",
+        path: namespace,
+        source,
+    })?;
+    let mut watch = Watch::new().map_err(system("make an epoll descriptor"))?;
+    let signals = super::signals().map_err(system("block signals"))?;
+    let timers = Timers::new().map_err(system("make a timer"))?;
+    watch
+        .add(&signals, Source::Signals)
+        .map_err(system("watch signals"))?;
+    watch
+        .add(&timers.descriptor(), Source::Timer)
+        .map_err(system("watch the timer"))?;
+    let shim = Shim {
+        group: Group::of_pod(&hierarchies, &options.uid),
+        programs: Programs::new(&detached.directory, options.supervisor.clone()),
+        layout,
+        pod,
+        config,
+        _lock: lock,
+        ready,
+        watch,
+        signals,
+        timers,
+        own_pid_namespace: own_pid_namespace.into(),
+        roles: HashMap::new(),
+        strays: HashMap::new(),
+        adopted: HashMap::new(),
+        sandbox: Sandbox::default(),
+        instances: BTreeMap::new(),
+        execs: BTreeMap::new(),
+        tasks: BTreeMap::new(),
+        supervisor: Supervisor::default(),
+        finish: Finish::default(),
+        // Names of cgroups are made from keys: those of a predecessor are not used again.
+        next_key: clock::monotonic().unsigned_abs(),
+    };
+    Ok(Some((shim, record)))
+}
+
+/// Standard input is `/dev/null`, the other two are the pod's diagnostics; the directory is `/`.
+fn redirect(diagnostics: &std::path::Path) -> Result<(), Error> {
+    let log = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(diagnostics)
+        .map_err(|source| Error::File {
+            operation: "open",
+            path: diagnostics.to_owned(),
+            source,
+        })?;
+    let system = |what| move |errno| Error::System(what, errno);
+    let null = super::null().map_err(system("open /dev/null"))?;
+    nix::unistd::dup2_stdin(&null).map_err(system("replace standard input"))?;
+    nix::unistd::dup2_stdout(&log).map_err(system("replace standard output"))?;
+    nix::unistd::dup2_stderr(&log).map_err(system("replace standard error"))?;
+    process::set_umask(0o022);
+    nix::unistd::chdir("/").map_err(system("change to /"))
+}
+
+/// Takes the pod; none when another shim has it.
+fn lock(path: &std::path::Path) -> Result<Option<Flock<File>>, Error> {
+    let fail = |operation| {
+        move |source| Error::File {
+            operation,
+            path: path.to_owned(),
+            source,
+        }
+    };
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path);
+    match Flock::lock(file.map_err(fail("open"))?, FlockArg::LockExclusiveNonblock) {
+        Ok(mut lock) => {
+            lock.set_len(0).map_err(fail("truncate"))?;
+            writeln!(lock, "{}", std::process::id()).map_err(fail("write"))?;
+            Ok(Some(lock))
+        }
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, errno)) => Err(fail("lock")(errno.into())),
+    }
+}

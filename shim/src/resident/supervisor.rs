@@ -1,0 +1,341 @@
+//! The supervisor: started inside the sandbox, started again when it ends, talked to over a socket of
+//! packets (wire.rs).
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::sys::epoll::EpollFlags;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
+
+use super::children::Role;
+use super::record::{Phase, ProcessRecord};
+use super::timers::Timer;
+use super::watch::{Source, Token};
+use super::{Shim, launch, procfs};
+use crate::harmless;
+use crate::sys::{clock, pidfd, socket};
+use crate::wire::{Answer, Failure, Instance, Inventory, MAX_PACKET, Report, Request, Sandbox, VERSION};
+
+/// One that lives shorter than this counts as a quick death.
+const QUICK: i64 = 10_000_000_000;
+const LONGEST_BACKOFF: u64 = 1000;
+/// Room for several of the largest packets.
+const SEND_BUFFER: usize = 4 * MAX_PACKET;
+
+/// A request that awaits its answer, tied to the supervisor that made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reply {
+    generation: u32,
+    id: u64,
+}
+
+/// A packet that waits to be sent.
+type Packet = (Vec<u8>, Vec<OwnedFd>);
+
+struct Link {
+    socket: OwnedFd,
+    token: Token,
+    outgoing: VecDeque<Packet>,
+}
+
+struct Alive {
+    record: ProcessRecord,
+    pidfd: OwnedFd,
+    since: i64,
+}
+
+/// The supervisor of this pod.
+#[derive(Default)]
+pub(super) struct Supervisor {
+    link: Option<Link>,
+    alive: Option<Alive>,
+    starts: u32,
+    quick_deaths: u32,
+    /// It is to be started as soon as nothing of its predecessor is under way.
+    wanted: bool,
+}
+
+impl Supervisor {
+    pub(super) fn record(&self) -> Option<ProcessRecord> {
+        self.alive.as_ref().map(|alive| alive.record)
+    }
+
+    /// One is to be started as soon as nothing is under way.
+    pub(super) fn want(&mut self) {
+        self.wanted = true;
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        self.alive.is_some()
+    }
+
+    pub(super) fn generation(&self) -> u32 {
+        self.starts
+    }
+}
+
+impl Shim {
+    /// Starts one, unless one lives. Waits with it while a creator, a task or a change of the sandbox
+    /// is under way, so that its inventory is complete and no task of its predecessor meets one of its own.
+    pub(super) fn start_supervisor(&mut self) {
+        self.supervisor.want();
+        self.start_supervisor_if_quiet();
+    }
+
+    pub(super) fn start_supervisor_if_quiet(&mut self) {
+        let quiet = self.tasks.is_empty() && !self.is_creating() && !self.sandbox.is_changing();
+        if !self.supervisor.wanted || self.supervisor.is_alive() || self.finish.is_asked() || !quiet {
+            return;
+        }
+        self.supervisor.wanted = false;
+        if let Err(what) = self.try_start_supervisor() {
+            self.complain(format_args!("start the supervisor: {what}"));
+            self.back_off();
+        }
+    }
+
+    fn try_start_supervisor(&mut self) -> Result<(), String> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let text = |errno: Errno| launch::reason(errno);
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).map_err(text)?;
+        for end in [&ours, &theirs] {
+            setsockopt(end, sockopt::SndBuf, &SEND_BUFFER).map_err(text)?;
+        }
+        let child = self.launch_supervisor(&theirs)?;
+        let start_time = procfs::start_time(child.pid).ok_or("read its start time")?;
+        let token = self.watch.add(&ours, Source::Supervisor).map_err(text)?;
+        self.roles.insert(child.pid, Role::Supervisor);
+        let record = ProcessRecord {
+            pid: child.pid,
+            start_time,
+        };
+        self.supervisor.alive = Some(Alive {
+            record,
+            pidfd: child.pidfd,
+            since: clock::monotonic(),
+        });
+        self.supervisor.link = Some(Link {
+            socket: ours,
+            token,
+            outgoing: VecDeque::new(),
+        });
+        self.record();
+        let hello = Report::Hello(Box::new(self.inventory()));
+        self.supervisor.starts += 1;
+        self.report(&hello);
+        self.report_exits_again();
+        self.say_ready();
+        Ok(())
+    }
+
+    fn launch_supervisor(&self, theirs: &OwnedFd) -> Result<crate::sys::process::Child, String> {
+        let (null, log) = (super::null().map_err(launch::reason)?, launch::diagnostics());
+        let log = log.map_err(|error| error.to_string())?;
+        let program = self.programs.supervisor.as_ref().unwrap_or(&self.programs.hull);
+        let rest = ["supervise", "--uid", &self.config.uid];
+        let launch = launch::Launch {
+            program,
+            arguments: launch::arguments("hull", self.layout.root(), &rest),
+            descriptors: vec![null.as_fd(), log.as_fd(), log.as_fd(), theirs.as_fd()],
+            sandbox: self.sandbox.living_pause(),
+            dies_with_shim: false,
+        };
+        launch.start(&self.programs).map_err(launch::reason)
+    }
+
+    fn inventory(&self) -> Inventory {
+        let record = &self.sandbox.record;
+        let up = (record.phase == Phase::Up && self.sandbox.living_pause().is_some()).then_some(record);
+        let sandbox = up.and_then(|record| {
+            let pid = record.pause?.pid;
+            Some(Sandbox {
+                attempt: record.attempt,
+                pid,
+                network: record.network.clone(),
+            })
+        });
+        let instances: Vec<Instance> = self.instances.values().filter_map(|held| held.shown()).collect();
+        Inventory {
+            version: VERSION,
+            sandbox,
+            sandbox_failure: record.failure.clone(),
+            instances,
+            supervisor_starts: self.supervisor.starts,
+        }
+    }
+
+    fn report_exits_again(&mut self) {
+        let ended = self.instances.values().filter_map(|held| match held.state {
+            super::instance::State::Exited(ended) => Some((held.create.instance.clone(), ended)),
+            _ => None,
+        });
+        for (instance, exit) in ended.collect::<Vec<_>>() {
+            self.report(&Report::Exited { instance, exit });
+        }
+    }
+
+    /// The caller of `hull-shim pod` waits for this byte.
+    fn say_ready(&mut self) {
+        if let Some(ready) = self.ready.take() {
+            // A caller that went away does not need to know.
+            harmless(nix::unistd::write(&ready, b"1"));
+        }
+    }
+
+    /// The supervisor's process ended.
+    pub(super) fn supervisor_ended(&mut self) {
+        let Some(alive) = self.supervisor.alive.take() else {
+            return;
+        };
+        if let Some(link) = self.supervisor.link.take() {
+            self.watch.remove(&link.socket, link.token);
+        }
+        self.kill_requested_tasks();
+        self.forget_terminals_of_execs();
+        self.record();
+        if self.finish.is_asked() {
+            return self.finish_if_alone();
+        }
+        if clock::monotonic() - alive.since >= QUICK {
+            self.supervisor.quick_deaths = 0;
+        }
+        self.back_off();
+    }
+
+    fn back_off(&mut self) {
+        let delay = match self.supervisor.quick_deaths {
+            0 => 0,
+            // 20 ms, 40 ms, … at most a second.
+            deaths => (10_u64 << deaths.min(10)).min(LONGEST_BACKOFF),
+        };
+        self.supervisor.quick_deaths += 1;
+        self.timers.after(delay, Timer::Supervisor);
+    }
+
+    pub(super) fn kill_supervisor(&mut self) {
+        if let Some(alive) = &self.supervisor.alive
+            && let Err(errno) = pidfd::signal(alive.pidfd.as_fd(), libc::SIGKILL)
+        {
+            self.complain(format_args!("kill the supervisor: {errno}"));
+        }
+    }
+
+    pub(super) fn close_link(&mut self) {
+        if let Some(link) = self.supervisor.link.take() {
+            self.watch.remove(&link.socket, link.token);
+        }
+    }
+
+    pub(super) fn supervisor_event(&mut self, flags: EpollFlags) {
+        if flags.contains(EpollFlags::EPOLLOUT) {
+            self.flush();
+        }
+        let mut buffer = vec![0; MAX_PACKET];
+        while let Some(link) = &self.supervisor.link {
+            match socket::receive(link.socket.as_fd(), &mut buffer) {
+                Ok(socket::Packet::Message(length, descriptors)) => {
+                    let bytes = buffer.get(..length).unwrap_or_default();
+                    match serde_json::from_slice::<Request>(bytes) {
+                        Ok(request) => {
+                            let reply = Reply {
+                                generation: self.supervisor.generation(),
+                                id: request.id,
+                            };
+                            self.request(reply, request.command, descriptors);
+                        }
+                        Err(error) => self.complain(format_args!("a request that cannot be parsed: {error}")),
+                    }
+                }
+                Ok(socket::Packet::Truncated) => {
+                    self.complain(format_args!(
+                        "a request with more than {MAX_PACKET} bytes or 4 descriptors"
+                    ));
+                }
+                Err(Errno::EAGAIN | Errno::EINTR) => return,
+                // Its process is about to end, or is no supervisor any more.
+                Ok(socket::Packet::Closed) | Err(_) => {
+                    self.close_link();
+                    if !self.finish.is_asked() {
+                        self.timers.after(LONGEST_BACKOFF, Timer::SupervisorOverdue);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    pub(super) fn answer(&mut self, reply: Option<Reply>, result: Result<Answer, Failure>) {
+        self.answer_with(reply, result, Vec::new());
+    }
+
+    /// Answers a request, unless the supervisor that made it is gone.
+    pub(super) fn answer_with(
+        &mut self,
+        reply: Option<Reply>,
+        result: Result<Answer, Failure>,
+        descriptors: Vec<OwnedFd>,
+    ) {
+        let Some(reply) = reply.filter(|reply| reply.generation == self.supervisor.generation()) else {
+            return;
+        };
+        let bytes = encode(&Report::Done { id: reply.id, result });
+        let bytes = if bytes.len() <= MAX_PACKET {
+            bytes
+        } else {
+            let message = format!(
+                "the answer has {} bytes, and a packet takes {MAX_PACKET}",
+                bytes.len()
+            );
+            encode(&Report::Done {
+                id: reply.id,
+                result: Err(Failure::Other { message }),
+            })
+        };
+        self.send(bytes, descriptors);
+    }
+
+    pub(super) fn report(&mut self, report: &Report) {
+        let bytes = encode(report);
+        if bytes.len() > MAX_PACKET {
+            self.complain(format_args!(
+                "a report of {} bytes does not fit into a packet",
+                bytes.len()
+            ));
+        }
+        self.send(bytes, Vec::new());
+    }
+
+    fn send(&mut self, bytes: Vec<u8>, descriptors: Vec<OwnedFd>) {
+        if let Some(link) = &mut self.supervisor.link {
+            link.outgoing.push_back((bytes, descriptors));
+            self.flush();
+        }
+    }
+
+    /// Sends what the socket takes; the rest when it takes more.
+    fn flush(&mut self) {
+        let Some(link) = &mut self.supervisor.link else {
+            return;
+        };
+        while let Some((bytes, descriptors)) = link.outgoing.front() {
+            let numbers: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+            match socket::send(link.socket.as_fd(), bytes, &numbers) {
+                Err(Errno::EAGAIN) => {
+                    self.watch.want_write(&link.socket, link.token, true);
+                    return;
+                }
+                Err(Errno::EINTR) => {}
+                // Sent, or never to be: a closed socket is noticed by reading it.
+                Ok(()) | Err(_) => drop(link.outgoing.pop_front()),
+            }
+        }
+        self.watch.want_write(&link.socket, link.token, false);
+    }
+}
+
+fn encode(report: &Report) -> Vec<u8> {
+    // Maps with string keys and numbers only: nothing that JSON cannot hold.
+    serde_json::to_vec(report).unwrap_or_default()
+}

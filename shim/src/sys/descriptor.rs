@@ -1,0 +1,56 @@
+//! Descriptors: moving them to fixed numbers, closing ranges, passing on ownership. Nothing allocates.
+
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use super::check;
+
+/// Puts a copy of `from` at the number `to`, open across `execve`.
+pub fn place(from: BorrowedFd<'_>, to: RawFd) -> nix::Result<()> {
+    place_raw(from.as_raw_fd(), to)
+}
+
+/// [`place`] by number, for a child that learned the number before it was forked.
+pub fn place_raw(from: RawFd, to: RawFd) -> nix::Result<()> {
+    if from == to {
+        // SAFETY: F_SETFD takes an integer; a closed number comes back as EBADF.
+        return check(unsafe { libc::fcntl(from, libc::F_SETFD, 0) }.into()).map(drop);
+    }
+    // SAFETY: dup2 takes two integers. `to` is 0, 1, 2 or 3 and is owned by no Rust value in the child
+    // halves that call this, so no owner finds its descriptor replaced.
+    check(unsafe { libc::dup2(from, to) }.into()).map(drop)
+}
+
+/// Marks every descriptor from `first` on close-on-exec.
+pub fn close_on_exec_from(first: u32) -> nix::Result<()> {
+    range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
+}
+
+/// Closes every descriptor from 3 on that `keep` (in ascending order) does not name.
+///
+/// For a forked child that never returns to its parent's code: values that own a closed number must
+/// not be dropped afterwards.
+pub fn close_all_but(keep: &[RawFd]) -> nix::Result<()> {
+    let mut first = 3;
+    for kept in keep.iter().filter_map(|kept| u32::try_from(*kept).ok()) {
+        if kept > first {
+            range(first, kept - 1, 0)?;
+        }
+        first = first.max(kept + 1);
+    }
+    range(first, u32::MAX, 0)
+}
+
+fn range(first: u32, last: u32, flags: u32) -> nix::Result<()> {
+    // SAFETY: close_range takes three integers. What it closes is owned by nothing that is used or
+    // dropped later: see `close_all_but`; with CLOEXEC nothing is closed before `execve`.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) }).map(drop)
+}
+
+/// Takes ownership of a descriptor that this process inherited under a known number.
+pub fn inherited(number: RawFd) -> nix::Result<OwnedFd> {
+    // SAFETY: F_SETFD takes an integer; a number that is not open comes back as EBADF.
+    check(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) }.into())?;
+    // SAFETY: the line above proved it open; the command line named it as handed over to this process
+    // alone, and this is called once for it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}

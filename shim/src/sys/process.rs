@@ -1,0 +1,282 @@
+//! Forking and what a forked child does to itself before `execve`. Nothing here allocates except
+//! [`has_one_thread`].
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sched::CloneFlags;
+
+use super::check;
+use crate::wire::Exit;
+
+/// `CLONE_INTO_CGROUP`, which does not fit libc's type for flags.
+const INTO_CGROUP: u64 = 1 << 33;
+
+/// A child just made.
+#[derive(Debug)]
+pub struct Child {
+    /// Its pid; ours to read until we reap it.
+    pub pid: i32,
+    /// Its descriptor.
+    pub pidfd: OwnedFd,
+}
+
+/// Makes a child in the new namespaces of `flags`, inside the v2 cgroup `cgroup` if given, that runs
+/// `child`; clone3(2). The child shares nothing with us and dies by SIGCHLD as a forked one does.
+pub fn spawn<T>(
+    flags: CloneFlags,
+    cgroup: Option<BorrowedFd<'_>>,
+    with: &T,
+    child: fn(&T) -> !,
+) -> nix::Result<Child> {
+    let mut pidfd: i32 = -1;
+    // SAFETY: an all-zero clone_args is what clone3 calls "no option".
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = u64::from(flags.bits() as u32) | libc::CLONE_PIDFD as u64;
+    args.pidfd = (&raw mut pidfd) as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    if let Some(cgroup) = cgroup {
+        args.flags |= INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: without CLONE_VM the child gets a copy of our memory and goes on on a copy of this stack,
+    // as after fork. We are the only thread, so no lock of the allocator is held by a thread that the
+    // child lacks. `args` and `pidfd` outlive the call.
+    let pid = check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of_val(&args)) })?;
+    if pid == 0 {
+        child(with)
+    }
+    // SAFETY: CLONE_PIDFD made this descriptor for us (close-on-exec), nobody else owns it.
+    Ok(Child {
+        pid: pid as i32,
+        pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
+    })
+}
+
+/// Ends this process at once: no destructor, no exit handler.
+pub fn leave(status: i32) -> ! {
+    // SAFETY: _exit takes an integer and does not return.
+    unsafe { libc::_exit(status) }
+}
+
+/// Whether this process has a single thread, which every fork here relies on.
+#[must_use]
+pub fn has_one_thread() -> bool {
+    std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1)
+}
+
+/// An array of C strings ready for `execve`, which must not be built in a forked child.
+pub struct Vector {
+    pointers: Vec<*const libc::c_char>,
+    strings: Vec<std::ffi::CString>,
+}
+
+impl Vector {
+    /// Keeps `strings` together with the array of pointers to them.
+    #[must_use]
+    pub fn new(strings: Vec<std::ffi::CString>) -> Self {
+        let pointers = strings
+            .iter()
+            .map(|one| one.as_ptr())
+            .chain([std::ptr::null()])
+            .collect();
+        Self { pointers, strings }
+    }
+
+    /// The strings.
+    #[must_use]
+    pub fn strings(&self) -> &[std::ffi::CString] {
+        &self.strings
+    }
+}
+
+impl Clone for Vector {
+    fn clone(&self) -> Self {
+        Self::new(self.strings.clone())
+    }
+}
+
+impl std::fmt::Debug for Vector {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.strings.fmt(out)
+    }
+}
+
+/// Executes `path`; returns only to say why it could not.
+pub fn execute(path: &CStr, arguments: &Vector, environment: &Vector) -> Errno {
+    // SAFETY: both arrays end in a null pointer and point into strings that `Vector` owns and never
+    // changes; `path` ends in a null byte.
+    unsafe {
+        libc::execve(
+            path.as_ptr(),
+            arguments.pointers.as_ptr(),
+            environment.pointers.as_ptr(),
+        )
+    };
+    Errno::last()
+}
+
+/// Executes the file behind a descriptor; returns only to say why it could not.
+pub fn execute_descriptor(file: BorrowedFd<'_>, arguments: &Vector, environment: &Vector) -> Errno {
+    let arguments = arguments.pointers.as_ptr();
+    let environment = environment.pointers.as_ptr();
+    // SAFETY: as in `execute`; the empty path with AT_EMPTY_PATH names the descriptor itself.
+    unsafe {
+        libc::execveat(
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            arguments.cast(),
+            environment.cast(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    Errno::last()
+}
+
+/// Sets every signal to its default and unblocks all: Rust ignores SIGPIPE, and the shim blocks what it
+/// reads from a descriptor, but an executed program expects neither.
+pub fn default_signals() {
+    for signal in 1..=64 {
+        // SAFETY: SIG_DFL installs no handler of ours; numbers that cannot be set come back as EINVAL,
+        // which leaves them at the default that they always have.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: sigset_t is plain memory for which all zero is a valid, empty set.
+    let empty: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: reads one set that outlives the call; no old set is asked for.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const empty, std::ptr::null_mut()) };
+}
+
+/// Blocks every signal, for a child that must not miss one across `execve`.
+pub fn block_signals() {
+    // SAFETY: sigset_t is plain memory; all ones is the full set.
+    let full: libc::sigset_t = unsafe { std::mem::transmute([0xff_u8; size_of::<libc::sigset_t>()]) };
+    // SAFETY: reads one set that outlives the call; no old set is asked for.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const full, std::ptr::null_mut()) };
+}
+
+/// No process of a container may look into this one: `/proc/<pid>/exe`, `fd`, `mem` are closed to it.
+pub fn hide() -> nix::Result<()> {
+    control(libc::PR_SET_DUMPABLE, 0)
+}
+
+/// Orphaned descendants become children of this process.
+pub fn become_subreaper() -> nix::Result<()> {
+    control(libc::PR_SET_CHILD_SUBREAPER, 1)
+}
+
+/// This process gets `signal` when its parent dies. A parent dead already is the caller's to notice.
+pub fn die_with_parent(signal: i32) -> nix::Result<()> {
+    control(libc::PR_SET_PDEATHSIG, signal as libc::c_ulong)
+}
+
+/// Nothing that this process executes gains privileges.
+pub fn no_new_privileges() -> nix::Result<()> {
+    control(libc::PR_SET_NO_NEW_PRIVS, 1)
+}
+
+fn control(option: i32, value: libc::c_ulong) -> nix::Result<()> {
+    // SAFETY: the options above take integers and touch no memory of ours.
+    check(unsafe { libc::syscall(libc::SYS_prctl, option, value, 0, 0, 0) }).map(drop)
+}
+
+/// Sets a resource limit of this process.
+pub fn limit(resource: u32, soft: u64, hard: u64) -> nix::Result<()> {
+    let limit = libc::rlimit64 {
+        rlim_cur: soft,
+        rlim_max: hard,
+    };
+    let null = std::ptr::null_mut::<libc::rlimit64>();
+    // SAFETY: reads one rlimit64 that outlives the call; no old limit is asked for.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const limit, null) }).map(drop)
+}
+
+/// Sets the supplementary groups of this process.
+pub fn set_groups(groups: &[u32]) -> nix::Result<()> {
+    // SAFETY: reads `len` group ids from a slice of that length.
+    check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) }).map(drop)
+}
+
+/// Sets the file mode creation mask.
+pub fn set_umask(mask: u32) {
+    // SAFETY: umask takes an integer and cannot fail.
+    unsafe { libc::umask(mask) };
+}
+
+/// Whether the working directory can be named from the root directory: one that was reached through
+/// a leaked descriptor cannot (CVE-2024-21626).
+#[must_use]
+pub fn is_inside_root() -> bool {
+    let mut buffer = [0_u8; libc::PATH_MAX as usize];
+    // SAFETY: the kernel writes at most `len` bytes into a buffer of that length.
+    let read = check(unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) });
+    // Outside the root the kernel writes "(unreachable)/…".
+    read.is_ok() && buffer[0] == b'/'
+}
+
+/// Writes a short message to a pipe by its number; a reader that is gone is no concern of a child about
+/// to end.
+pub fn report(pipe: std::os::fd::RawFd, message: &[u8]) {
+    // SAFETY: writes `len` bytes from a slice of that length; a closed number comes back as EBADF.
+    unsafe { libc::write(pipe, message.as_ptr().cast(), message.len()) };
+}
+
+/// Reads one byte from a descriptor by its number, waiting for it; false at the end of the stream.
+#[must_use]
+pub fn await_byte(from: std::os::fd::RawFd) -> bool {
+    let mut byte = 0_u8;
+    // SAFETY: reads at most one byte into one byte; a closed number comes back as EBADF.
+    unsafe { libc::read(from, (&raw mut byte).cast(), 1) == 1 }
+}
+
+/// Writes `text` to the file at `path`; for `/proc` and `/sys`, where one write is one operation.
+pub fn write_file(path: &CStr, text: &[u8]) -> nix::Result<()> {
+    // SAFETY: `path` ends in a null byte and outlives the call.
+    let number = check(unsafe { libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC) }.into())? as i32;
+    // SAFETY: open made this descriptor for us just now, nobody else owns it.
+    let file = unsafe { OwnedFd::from_raw_fd(number) };
+    write_to(file.as_raw_fd(), text)
+}
+
+/// Writes `text` to a descriptor by its number, in one call.
+pub fn write_to(to: std::os::fd::RawFd, text: &[u8]) -> nix::Result<()> {
+    // SAFETY: writes `len` bytes from a slice of that length; a closed number comes back as EBADF.
+    check(unsafe { libc::write(to, text.as_ptr().cast(), text.len()) } as libc::c_long).map(drop)
+}
+
+/// Opens `/dev/null` for reading and writing.
+pub fn open_null() -> nix::Result<OwnedFd> {
+    let flags = libc::O_RDWR | libc::O_CLOEXEC;
+    // SAFETY: the path ends in a null byte.
+    let number = check(unsafe { libc::open(c"/dev/null".as_ptr(), flags) }.into())? as i32;
+    // SAFETY: open made this descriptor for us just now, nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Sets the hostname of this process's UTS namespace.
+pub fn set_hostname(name: &CStr) -> nix::Result<()> {
+    let bytes = name.to_bytes();
+    // SAFETY: reads `len` bytes from a slice of that length.
+    check(unsafe { libc::syscall(libc::SYS_sethostname, bytes.as_ptr(), bytes.len()) }).map(drop)
+}
+
+/// Reaps one child that ended, whichever; none when no child has. Through `waitid` rather than nix, which
+/// reports a death by a real-time signal as an error after the status is gone.
+pub fn reap() -> Option<(i32, Exit)> {
+    // SAFETY: siginfo_t is plain memory for which all zero is valid.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let options = libc::WEXITED | libc::WNOHANG;
+    // SAFETY: the kernel writes one siginfo_t, which outlives the call.
+    let result = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, options) };
+    // SAFETY: waitid filled in a SIGCHLD siginfo, or left it zero, which reads as pid 0.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    if result != 0 || pid == 0 {
+        return None;
+    }
+    let exit = match info.si_code {
+        libc::CLD_EXITED => Exit::Code(status as u8),
+        _ => Exit::Signaled(status as u8),
+    };
+    Some((pid, exit))
+}

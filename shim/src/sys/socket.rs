@@ -1,0 +1,64 @@
+//! Messages with descriptors over unix sockets; unix(7).
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
+
+/// Most descriptors that one message carries.
+const MOST: usize = 4;
+
+/// What one read of a packet socket brought.
+#[derive(Debug)]
+pub enum Packet {
+    /// A whole message of so many bytes, with descriptors.
+    Message(usize, Vec<OwnedFd>),
+    /// The message did not fit, or came with more descriptors than allowed.
+    Truncated,
+    /// Nobody holds the other end any more.
+    Closed,
+}
+
+/// Sends one message; never raises SIGPIPE.
+pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[RawFd]) -> nix::Result<()> {
+    let parts = [IoSlice::new(bytes)];
+    let rights = [ControlMessage::ScmRights(descriptors)];
+    let control = if descriptors.is_empty() {
+        &rights[..0]
+    } else {
+        &rights[..]
+    };
+    sendmsg::<UnixAddr>(socket.as_raw_fd(), &parts, control, MsgFlags::MSG_NOSIGNAL, None).map(drop)
+}
+
+/// Receives one message into `buffer`.
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<Packet> {
+    let mut space = nix::cmsg_space!([RawFd; MOST]);
+    let mut parts = [IoSliceMut::new(buffer)];
+    let message = recvmsg::<UnixAddr>(
+        socket.as_raw_fd(),
+        &mut parts,
+        Some(&mut space),
+        MsgFlags::MSG_CMSG_CLOEXEC,
+    )?;
+    let truncated = message
+        .flags
+        .intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
+    let mut descriptors = Vec::new();
+    for control in message.cmsgs().map_err(|_| Errno::EMSGSIZE)? {
+        if let ControlMessageOwned::ScmRights(numbers) = control {
+            // SAFETY: the kernel made these descriptors for us with this message; nobody else owns them.
+            descriptors.extend(
+                numbers
+                    .into_iter()
+                    .map(|number| unsafe { OwnedFd::from_raw_fd(number) }),
+            );
+        }
+    }
+    Ok(match message.bytes {
+        _ if truncated => Packet::Truncated,
+        0 if descriptors.is_empty() => Packet::Closed,
+        bytes => Packet::Message(bytes, descriptors),
+    })
+}
