@@ -24,7 +24,7 @@ use crate::stand_in::SOCKET;
 const PATIENCE: u16 = 20_000;
 
 /// Why these tests cannot run on this host.
-pub fn cannot_run() -> Option<&'static str> {
+pub(crate) fn cannot_run() -> Option<&'static str> {
     if !nix::unistd::geteuid().is_root() {
         return Some("needs root");
     }
@@ -32,17 +32,17 @@ pub fn cannot_run() -> Option<&'static str> {
 }
 
 /// Mounts made here are not the host's.
-pub fn isolate() {
+pub(crate) fn isolate() {
     unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("private mounts");
 }
 
 /// One pod with its shim.
-pub struct Pod {
-    pub root: PathBuf,
-    pub uid: String,
-    pub layout: PodLayout,
+pub(crate) struct Pod {
+    pub(crate) root: PathBuf,
+    pub(crate) uid: String,
+    pub(crate) layout: PodLayout,
     shim: Option<Child>,
     listener: UnixListener,
     link: Option<Link>,
@@ -57,7 +57,7 @@ struct Link {
 
 impl Pod {
     /// A pod of this name, with its shim running and its supervisor greeted.
-    pub fn start(name: &str, change: impl FnOnce(&mut SandboxConfig)) -> (Self, Inventory) {
+    pub(crate) fn start(name: &str, change: impl FnOnce(&mut SandboxConfig)) -> (Self, Inventory) {
         let uid = format!("test-{name}-{}", std::process::id());
         let root = std::env::temp_dir().join(format!("hull-shim-{uid}"));
         let all = Layout::new(Some(root.clone()));
@@ -103,7 +103,7 @@ impl Pod {
     }
 
     /// Starts a shim, the first or a successor.
-    pub fn start_shim(&mut self) {
+    pub(crate) fn start_shim(&mut self) {
         let mut command = Process::new(self.root.join("bin/hull-shim"));
         command
             .arg("pod")
@@ -115,7 +115,7 @@ impl Pod {
     }
 
     /// Waits for the next supervisor and its greeting.
-    pub fn greet(&mut self) -> Inventory {
+    pub(crate) fn greet(&mut self) -> Inventory {
         self.link = None;
         wait_readable(&self.listener, "a supervisor");
         let (stream, _) = self.listener.accept().unwrap();
@@ -132,31 +132,31 @@ impl Pod {
     }
 
     /// SIGKILL to the shim.
-    pub fn kill_shim(&mut self) {
+    pub(crate) fn kill_shim(&mut self) {
         let mut shim = self.shim.take().unwrap();
         shim.kill().unwrap();
         shim.wait().unwrap();
     }
 
     /// Lets the supervisor end, as a crash would.
-    pub fn drop_supervisor(&mut self) {
+    pub(crate) fn drop_supervisor(&mut self) {
         self.link = None;
         self.seen.clear();
     }
 
     /// Waits for the shim's own end.
-    pub fn shim_ends(&mut self) -> bool {
+    pub(crate) fn shim_ends(&mut self) -> bool {
         self.link = None;
         let mut shim = self.shim.take().unwrap();
         shim.wait().unwrap().success()
     }
 
     /// Sends a request and waits for its answer.
-    pub fn ask(&mut self, command: Command) -> Result<Answer, Failure> {
+    pub(crate) fn ask(&mut self, command: Command) -> Result<Answer, Failure> {
         self.ask_with(command, &[]).0
     }
 
-    pub fn ask_with(
+    pub(crate) fn ask_with(
         &mut self,
         command: Command,
         descriptors: &[RawFd],
@@ -191,7 +191,7 @@ impl Pod {
     }
 
     /// Waits for a report that `pick` takes.
-    pub fn expect<T>(&mut self, pick: impl Fn(&Report) -> Option<T>) -> T {
+    pub(crate) fn expect<T>(&mut self, pick: impl Fn(&Report) -> Option<T>) -> T {
         if let Some(at) = self.seen.iter().position(|report| pick(report).is_some()) {
             return pick(&self.seen.remove(at).unwrap()).unwrap();
         }
@@ -204,7 +204,7 @@ impl Pod {
         }
     }
 
-    pub fn exit_of(&mut self, instance: &InstanceId) -> hull_shim::wire::Ended {
+    pub(crate) fn exit_of(&mut self, instance: &InstanceId) -> hull_shim::wire::Ended {
         self.expect(|report| match report {
             Report::Exited {
                 instance: ended,
@@ -214,7 +214,7 @@ impl Pod {
         })
     }
 
-    pub fn exec_exit(&mut self, wanted: u64) -> (Exit, bool) {
+    pub(crate) fn exec_exit(&mut self, wanted: u64) -> (Exit, bool) {
         self.expect(|report| match report {
             Report::ExecExited {
                 exec,
@@ -226,7 +226,7 @@ impl Pod {
     }
 
     /// Writes the bundle of a container that runs `args`.
-    pub fn bundle(&self, name: &str, args: &[&str], change: impl FnOnce(&mut Value)) -> CreateConfig {
+    pub(crate) fn bundle(&self, name: &str, args: &[&str], change: impl FnOnce(&mut Value)) -> CreateConfig {
         let bundle = self.layout.instance(name, 0);
         make_rootfs(&bundle.join("rootfs"));
         let mut config = specification(args);
@@ -248,21 +248,44 @@ impl Pod {
         }
     }
 
-    pub fn log_path(&self, name: &str) -> PathBuf {
+    pub(crate) fn log_path(&self, name: &str) -> PathBuf {
         self.root.join("log").join(format!("{name}.log"))
     }
 
-    pub fn log(&self, name: &str) -> String {
+    pub(crate) fn log(&self, name: &str) -> String {
         std::fs::read_to_string(self.log_path(name)).unwrap()
     }
 
+    /// Waits until the log of a container has a text.
+    pub(crate) fn await_log(&self, name: &str, text: &str) {
+        let mut tries = 0;
+        while !self.log(name).contains(text) {
+            tries += 1;
+            assert!(tries < 2000, "{text:?} does not come: {}", self.log(name));
+            // Waits ten milliseconds without a clock of its own.
+            poll(&mut [], PollTimeout::from(10_u16)).unwrap();
+        }
+    }
+
+    /// The init's pid, as the record has it.
+    pub(crate) fn init_of(&self, instance: &InstanceId) -> i32 {
+        let record: Value =
+            serde_json::from_slice(&std::fs::read(self.layout.shim_record()).unwrap()).unwrap();
+        let instances = record["instances"].as_array().unwrap();
+        let found = instances
+            .iter()
+            .find(|one| one["create"]["instance"] == json!(instance))
+            .unwrap();
+        i32::try_from(found["init"]["pid"].as_i64().unwrap()).unwrap()
+    }
+
     /// Creates and starts a container that runs `args`.
-    pub fn launch(&mut self, name: &str, args: &[&str]) -> InstanceId {
+    pub(crate) fn launch(&mut self, name: &str, args: &[&str]) -> InstanceId {
         let config = self.bundle(name, args, |_| ());
         self.launch_config(config)
     }
 
-    pub fn launch_config(&mut self, config: CreateConfig) -> InstanceId {
+    pub(crate) fn launch_config(&mut self, config: CreateConfig) -> InstanceId {
         let instance = config.instance.clone();
         let created = self.ask(Command::Create(Box::new(config)));
         assert!(
@@ -282,7 +305,7 @@ impl Pod {
     }
 
     /// Runs a command in an instance: its exit, whether it timed out, and its output.
-    pub fn run(
+    pub(crate) fn run(
         &mut self,
         instance: &InstanceId,
         args: &[&str],
@@ -303,12 +326,12 @@ impl Pod {
         (exit, timed_out, output)
     }
 
-    pub fn diagnostics(&self) -> String {
+    pub(crate) fn diagnostics(&self) -> String {
         std::fs::read_to_string(self.layout.diagnostics()).unwrap_or_default()
     }
 
     /// Directories of this pod in any cgroup hierarchy.
-    pub fn cgroups(&self) -> Vec<PathBuf> {
+    pub(crate) fn cgroups(&self) -> Vec<PathBuf> {
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
         let cgroup = mounts.lines().filter(|line| {
             line.split(' ')
@@ -323,7 +346,12 @@ impl Pod {
     }
 }
 
-pub fn exec_config(instance: &InstanceId, exec: u64, args: &[&str], timeout_ms: Option<u64>) -> ExecConfig {
+pub(crate) fn exec_config(
+    instance: &InstanceId,
+    exec: u64,
+    args: &[&str],
+    timeout_ms: Option<u64>,
+) -> ExecConfig {
     ExecConfig {
         instance: instance.clone(),
         exec,
@@ -334,7 +362,7 @@ pub fn exec_config(instance: &InstanceId, exec: u64, args: &[&str], timeout_ms: 
     }
 }
 
-pub fn find<'a>(inventory: &'a Inventory, instance: &InstanceId) -> &'a Instance {
+pub(crate) fn find<'a>(inventory: &'a Inventory, instance: &InstanceId) -> &'a Instance {
     inventory
         .instances
         .iter()
@@ -375,7 +403,8 @@ fn sweep(group: &Path) {
         .lines()
     {
         let pid = nix::unistd::Pid::from_raw(pid.parse().unwrap_or(i32::MAX));
-        drop(nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).is_ok());
+        // Gone already is as good.
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).ok();
     }
     drop(std::fs::remove_dir(group));
 }

@@ -7,10 +7,10 @@ use std::process::ExitCode;
 use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
 
 /// Names the socket on which the test waits for supervisors.
-pub const SOCKET: &str = "HULL_SHIM_TEST_SOCKET";
+pub(crate) const SOCKET: &str = "HULL_SHIM_TEST_SOCKET";
 
 /// None when this is the test itself.
-pub fn run(arguments: &[String]) -> Option<ExitCode> {
+pub(crate) fn run(arguments: &[String]) -> Option<ExitCode> {
     if let Some(at) = arguments.iter().position(|one| one == "task") {
         return Some(task(arguments.get(at + 1).map_or("", String::as_str)));
     }
