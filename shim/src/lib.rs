@@ -6,7 +6,7 @@ pub mod container;
 pub mod layout;
 pub mod resident;
 pub mod sandbox;
-pub mod sys;
+mod sys;
 pub mod wire;
 
 /// Says of an operation that its failure changes nothing here; the comment beside the call says why.

@@ -47,7 +47,8 @@ impl Shim {
             self.finish = Finish::Asked;
             self.record();
             self.kill_requested_tasks();
-            self.timers.after(PATIENCE, Timer::SupervisorOverdue);
+            self.timers
+                .after(PATIENCE, Timer::SupervisorOverdue(self.supervisor.generation()));
         }
         let over = outcome.is_ok();
         self.answer(reply, outcome);

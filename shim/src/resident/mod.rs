@@ -125,7 +125,7 @@ impl Shim {
         for timer in self.timers.due() {
             match timer {
                 Timer::Supervisor => self.start_supervisor(),
-                Timer::SupervisorOverdue => self.kill_supervisor(),
+                Timer::SupervisorOverdue(generation) => self.supervisor_overdue(generation),
                 Timer::Exec(key) => self.exec_overdue(key),
                 Timer::Creator(instance) => self.creator_overdue(&instance),
                 Timer::Remove(group, attempt) => self.remove_group(&group, attempt),

@@ -214,8 +214,9 @@ impl Shim {
         self.timers.after(delay, Timer::Supervisor);
     }
 
-    pub(super) fn kill_supervisor(&mut self) {
-        if let Some(alive) = &self.supervisor.alive
+    pub(super) fn supervisor_overdue(&mut self, generation: u32) {
+        if generation == self.supervisor.generation()
+            && let Some(alive) = &self.supervisor.alive
             && let Err(errno) = pidfd::signal(alive.pidfd.as_fd(), libc::SIGKILL)
         {
             self.complain(format_args!("kill the supervisor: {errno}"));
@@ -258,7 +259,8 @@ impl Shim {
                 Ok(socket::Packet::Closed) | Err(_) => {
                     self.close_link();
                     if !self.finish.is_asked() {
-                        self.timers.after(LONGEST_BACKOFF, Timer::SupervisorOverdue);
+                        let overdue = Timer::SupervisorOverdue(self.supervisor.generation());
+                        self.timers.after(LONGEST_BACKOFF, overdue);
                     }
                     return;
                 }

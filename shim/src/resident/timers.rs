@@ -18,8 +18,8 @@ const NANOS: i64 = 1_000_000_000;
 pub(super) enum Timer {
     /// Start the supervisor again.
     Supervisor,
-    /// It has not ended although the pod is finished.
-    SupervisorOverdue,
+    /// The supervisor of this generation closed its socket, or the pod is finished, and it has not ended.
+    SupervisorOverdue(u32),
     /// An exec'd process reached its time limit.
     Exec(u64),
     /// A creator hangs.

@@ -4,17 +4,17 @@ use super::check;
 
 /// The capability sets of one process, bit *n* for capability *n*.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Sets {
+pub(crate) struct Sets {
     /// What `execve` may ever grant.
-    pub bounding: u64,
+    pub(crate) bounding: u64,
     /// What checks look at.
-    pub effective: u64,
+    pub(crate) effective: u64,
     /// What may be raised into `effective`.
-    pub permitted: u64,
+    pub(crate) permitted: u64,
     /// What survives `execve` of a file with matching inheritable bits.
-    pub inheritable: u64,
+    pub(crate) inheritable: u64,
     /// What survives any `execve`.
-    pub ambient: u64,
+    pub(crate) ambient: u64,
 }
 
 const VERSION_3: u32 = 0x2008_0522;
@@ -36,7 +36,7 @@ struct Half {
 }
 
 /// The permitted set of this process.
-pub fn permitted() -> nix::Result<u64> {
+pub(crate) fn permitted() -> nix::Result<u64> {
     let mut header = Header {
         version: VERSION_3,
         pid: 0,
@@ -48,7 +48,7 @@ pub fn permitted() -> nix::Result<u64> {
 }
 
 /// Sets the effective, permitted and inheritable sets.
-pub fn set(sets: &Sets) -> nix::Result<()> {
+pub(crate) fn set(sets: &Sets) -> nix::Result<()> {
     let header = Header {
         version: VERSION_3,
         pid: 0,
@@ -64,7 +64,7 @@ pub fn set(sets: &Sets) -> nix::Result<()> {
 }
 
 /// Drops from the bounding set whatever `keep` lacks.
-pub fn limit_bounding(keep: u64) -> nix::Result<()> {
+pub(crate) fn limit_bounding(keep: u64) -> nix::Result<()> {
     for number in 0..LIMIT {
         if keep & (1 << number) != 0 {
             continue;
@@ -83,7 +83,7 @@ pub fn limit_bounding(keep: u64) -> nix::Result<()> {
 }
 
 /// Empties the ambient set, then raises what `wanted` has.
-pub fn set_ambient(wanted: u64) -> nix::Result<()> {
+pub(crate) fn set_ambient(wanted: u64) -> nix::Result<()> {
     ambient(libc::PR_CAP_AMBIENT_CLEAR_ALL, 0)?;
     for number in (0..LIMIT).filter(|number| wanted & (1 << number) != 0) {
         ambient(libc::PR_CAP_AMBIENT_RAISE, number)?;
@@ -97,7 +97,7 @@ fn ambient(operation: i32, number: u32) -> nix::Result<()> {
 }
 
 /// Whether the permitted set survives a change from uid 0 to another.
-pub fn keep_over_user_change(keep: bool) -> nix::Result<()> {
+pub(crate) fn keep_over_user_change(keep: bool) -> nix::Result<()> {
     // SAFETY: PR_SET_KEEPCAPS takes an integer and touches no memory of ours.
     check(unsafe {
         libc::syscall(

@@ -6,13 +6,13 @@ const NANOS: i64 = 1_000_000_000;
 
 /// Nanoseconds since the Unix epoch.
 #[must_use]
-pub fn wall() -> i64 {
+pub(crate) fn wall() -> i64 {
     read(ClockId::CLOCK_REALTIME)
 }
 
 /// Nanoseconds of a clock that never jumps and starts anywhere.
 #[must_use]
-pub fn monotonic() -> i64 {
+pub(crate) fn monotonic() -> i64 {
     read(ClockId::CLOCK_MONOTONIC)
 }
 

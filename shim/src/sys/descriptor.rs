@@ -5,12 +5,12 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use super::check;
 
 /// Puts a copy of `from` at the number `to`, open across `execve`.
-pub fn place(from: BorrowedFd<'_>, to: RawFd) -> nix::Result<()> {
+pub(crate) fn place(from: BorrowedFd<'_>, to: RawFd) -> nix::Result<()> {
     place_raw(from.as_raw_fd(), to)
 }
 
 /// [`place`] by number, for a child that learned the number before it was forked.
-pub fn place_raw(from: RawFd, to: RawFd) -> nix::Result<()> {
+pub(crate) fn place_raw(from: RawFd, to: RawFd) -> nix::Result<()> {
     if from == to {
         // SAFETY: F_SETFD takes an integer; a closed number comes back as EBADF.
         return check(unsafe { libc::fcntl(from, libc::F_SETFD, 0) }.into()).map(drop);
@@ -21,7 +21,7 @@ pub fn place_raw(from: RawFd, to: RawFd) -> nix::Result<()> {
 }
 
 /// Marks every descriptor from `first` on close-on-exec.
-pub fn close_on_exec_from(first: u32) -> nix::Result<()> {
+pub(crate) fn close_on_exec_from(first: u32) -> nix::Result<()> {
     range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
 }
 
@@ -29,7 +29,7 @@ pub fn close_on_exec_from(first: u32) -> nix::Result<()> {
 ///
 /// For a forked child that never returns to its parent's code: values that own a closed number must
 /// not be dropped afterwards.
-pub fn close_all_but(keep: &[RawFd]) -> nix::Result<()> {
+pub(crate) fn close_all_but(keep: &[RawFd]) -> nix::Result<()> {
     let mut first = 3;
     for kept in keep.iter().filter_map(|kept| u32::try_from(*kept).ok()) {
         if kept > first {
@@ -47,7 +47,7 @@ fn range(first: u32, last: u32, flags: u32) -> nix::Result<()> {
 }
 
 /// Takes ownership of a descriptor that this process inherited under a known number.
-pub fn inherited(number: RawFd) -> nix::Result<OwnedFd> {
+pub(crate) fn inherited(number: RawFd) -> nix::Result<OwnedFd> {
     // SAFETY: F_SETFD takes an integer; a number that is not open comes back as EBADF.
     check(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) }.into())?;
     // SAFETY: the line above proved it open; the command line named it as handed over to this process

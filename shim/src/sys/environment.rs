@@ -1,7 +1,7 @@
 //! The process's own environment.
 
 /// Removes a variable from this process's environment.
-pub fn forget(name: &str) {
+pub(crate) fn forget(name: &str) {
     // SAFETY: remove_var is unsound only while another thread reads the environment, and every caller is
     // the shim's only thread, before it forks for the first time.
     unsafe { std::env::remove_var(name) }

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use super::check;
 
 /// Brings `lo` up.
-pub fn raise_loopback() -> nix::Result<()> {
+pub(crate) fn raise_loopback() -> nix::Result<()> {
     // SAFETY: socket takes three integers.
     let number =
         check(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) }.into())?;

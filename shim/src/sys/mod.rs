@@ -5,17 +5,17 @@
 //! allocate nothing; their docs say so. The caller is a process of one thread (checked once by
 //! [`process::has_one_thread`]), so a forked child inherits no lock held by somebody else.
 
-pub mod capability;
-pub mod clock;
-pub mod descriptor;
-pub mod environment;
-pub mod interface;
-pub mod pidfd;
-pub mod process;
-pub mod protect;
-pub mod seccomp;
-pub mod socket;
-pub mod terminal;
+pub(crate) mod capability;
+pub(crate) mod clock;
+pub(crate) mod descriptor;
+pub(crate) mod environment;
+pub(crate) mod interface;
+pub(crate) mod pidfd;
+pub(crate) mod process;
+pub(crate) mod protect;
+pub(crate) mod seccomp;
+pub(crate) mod socket;
+pub(crate) mod terminal;
 
 use nix::errno::Errno;
 

@@ -19,7 +19,7 @@ struct Info {
 }
 
 /// A descriptor of the process `pid`. The caller makes sure that the pid still means that process.
-pub fn open(pid: i32) -> nix::Result<OwnedFd> {
+pub(crate) fn open(pid: i32) -> nix::Result<OwnedFd> {
     // SAFETY: pidfd_open takes two integers.
     let number = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
     // SAFETY: the kernel made this descriptor for us just now (close-on-exec), nobody else owns it.
@@ -27,7 +27,7 @@ pub fn open(pid: i32) -> nix::Result<OwnedFd> {
 }
 
 /// Sends a signal. A process that ended already is no error.
-pub fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> nix::Result<()> {
+pub(crate) fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> nix::Result<()> {
     let null = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: without a siginfo the kernel fills one in itself; `pidfd` is open for the whole call.
     let sent =
@@ -40,7 +40,7 @@ pub fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> nix::Result<()> {
 
 /// The wait status of a process that ended and was reaped by somebody else (Linux 6.15).
 #[must_use]
-pub fn exit_status(pidfd: BorrowedFd<'_>) -> Option<i32> {
+pub(crate) fn exit_status(pidfd: BorrowedFd<'_>) -> Option<i32> {
     let mut info = Info {
         mask: INFO_EXIT,
         ..Info::default()

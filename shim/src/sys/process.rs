@@ -15,16 +15,16 @@ const INTO_CGROUP: u64 = 1 << 33;
 
 /// A child just made.
 #[derive(Debug)]
-pub struct Child {
+pub(crate) struct Child {
     /// Its pid; ours to read until we reap it.
-    pub pid: i32,
+    pub(crate) pid: i32,
     /// Its descriptor.
-    pub pidfd: OwnedFd,
+    pub(crate) pidfd: OwnedFd,
 }
 
 /// Makes a child in the new namespaces of `flags`, inside the v2 cgroup `cgroup` if given, that runs
 /// `child`; clone3(2). The child shares nothing with us and dies by SIGCHLD as a forked one does.
-pub fn spawn<T>(
+pub(crate) fn spawn<T>(
     flags: CloneFlags,
     cgroup: Option<BorrowedFd<'_>>,
     with: &T,
@@ -55,19 +55,19 @@ pub fn spawn<T>(
 }
 
 /// Ends this process at once: no destructor, no exit handler.
-pub fn leave(status: i32) -> ! {
+pub(crate) fn leave(status: i32) -> ! {
     // SAFETY: _exit takes an integer and does not return.
     unsafe { libc::_exit(status) }
 }
 
 /// Whether this process has a single thread, which every fork here relies on.
 #[must_use]
-pub fn has_one_thread() -> bool {
+pub(crate) fn has_one_thread() -> bool {
     std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1)
 }
 
 /// An array of C strings ready for `execve`, which must not be built in a forked child.
-pub struct Vector {
+pub(crate) struct Vector {
     pointers: Vec<*const libc::c_char>,
     strings: Vec<std::ffi::CString>,
 }
@@ -75,7 +75,7 @@ pub struct Vector {
 impl Vector {
     /// Keeps `strings` together with the array of pointers to them.
     #[must_use]
-    pub fn new(strings: Vec<std::ffi::CString>) -> Self {
+    pub(crate) fn new(strings: Vec<std::ffi::CString>) -> Self {
         let pointers = strings
             .iter()
             .map(|one| one.as_ptr())
@@ -86,7 +86,7 @@ impl Vector {
 
     /// The strings.
     #[must_use]
-    pub fn strings(&self) -> &[std::ffi::CString] {
+    pub(crate) fn strings(&self) -> &[std::ffi::CString] {
         &self.strings
     }
 }
@@ -104,7 +104,7 @@ impl std::fmt::Debug for Vector {
 }
 
 /// Executes `path`; returns only to say why it could not.
-pub fn execute(path: &CStr, arguments: &Vector, environment: &Vector) -> Errno {
+pub(crate) fn execute(path: &CStr, arguments: &Vector, environment: &Vector) -> Errno {
     // SAFETY: both arrays end in a null pointer and point into strings that `Vector` owns and never
     // changes; `path` ends in a null byte.
     unsafe {
@@ -118,7 +118,7 @@ pub fn execute(path: &CStr, arguments: &Vector, environment: &Vector) -> Errno {
 }
 
 /// Executes the file behind a descriptor; returns only to say why it could not.
-pub fn execute_descriptor(file: BorrowedFd<'_>, arguments: &Vector, environment: &Vector) -> Errno {
+pub(crate) fn execute_descriptor(file: BorrowedFd<'_>, arguments: &Vector, environment: &Vector) -> Errno {
     let arguments = arguments.pointers.as_ptr();
     let environment = environment.pointers.as_ptr();
     // SAFETY: as in `execute`; the empty path with AT_EMPTY_PATH names the descriptor itself.
@@ -136,7 +136,7 @@ pub fn execute_descriptor(file: BorrowedFd<'_>, arguments: &Vector, environment:
 
 /// Sets every signal to its default and unblocks all: Rust ignores SIGPIPE, and the shim blocks what it
 /// reads from a descriptor, but an executed program expects neither.
-pub fn default_signals() {
+pub(crate) fn default_signals() {
     for signal in 1..=64 {
         // SAFETY: SIG_DFL installs no handler of ours; numbers that cannot be set come back as EINVAL,
         // which leaves them at the default that they always have.
@@ -149,7 +149,7 @@ pub fn default_signals() {
 }
 
 /// Blocks every signal, for a child that must not miss one across `execve`.
-pub fn block_signals() {
+pub(crate) fn block_signals() {
     // SAFETY: sigset_t is plain memory; all ones is the full set.
     let full: libc::sigset_t = unsafe { std::mem::transmute([0xff_u8; size_of::<libc::sigset_t>()]) };
     // SAFETY: reads one set that outlives the call; no old set is asked for.
@@ -157,22 +157,22 @@ pub fn block_signals() {
 }
 
 /// No process of a container may look into this one: `/proc/<pid>/exe`, `fd`, `mem` are closed to it.
-pub fn hide() -> nix::Result<()> {
+pub(crate) fn hide() -> nix::Result<()> {
     control(libc::PR_SET_DUMPABLE, 0)
 }
 
 /// Orphaned descendants become children of this process.
-pub fn become_subreaper() -> nix::Result<()> {
+pub(crate) fn become_subreaper() -> nix::Result<()> {
     control(libc::PR_SET_CHILD_SUBREAPER, 1)
 }
 
 /// This process gets `signal` when its parent dies. A parent dead already is the caller's to notice.
-pub fn die_with_parent(signal: i32) -> nix::Result<()> {
+pub(crate) fn die_with_parent(signal: i32) -> nix::Result<()> {
     control(libc::PR_SET_PDEATHSIG, signal as libc::c_ulong)
 }
 
 /// Nothing that this process executes gains privileges.
-pub fn no_new_privileges() -> nix::Result<()> {
+pub(crate) fn no_new_privileges() -> nix::Result<()> {
     control(libc::PR_SET_NO_NEW_PRIVS, 1)
 }
 
@@ -182,7 +182,7 @@ fn control(option: i32, value: libc::c_ulong) -> nix::Result<()> {
 }
 
 /// Sets a resource limit of this process.
-pub fn limit(resource: u32, soft: u64, hard: u64) -> nix::Result<()> {
+pub(crate) fn limit(resource: u32, soft: u64, hard: u64) -> nix::Result<()> {
     let limit = libc::rlimit64 {
         rlim_cur: soft,
         rlim_max: hard,
@@ -193,13 +193,13 @@ pub fn limit(resource: u32, soft: u64, hard: u64) -> nix::Result<()> {
 }
 
 /// Sets the supplementary groups of this process.
-pub fn set_groups(groups: &[u32]) -> nix::Result<()> {
+pub(crate) fn set_groups(groups: &[u32]) -> nix::Result<()> {
     // SAFETY: reads `len` group ids from a slice of that length.
     check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) }).map(drop)
 }
 
 /// Sets the file mode creation mask.
-pub fn set_umask(mask: u32) {
+pub(crate) fn set_umask(mask: u32) {
     // SAFETY: umask takes an integer and cannot fail.
     unsafe { libc::umask(mask) };
 }
@@ -207,7 +207,7 @@ pub fn set_umask(mask: u32) {
 /// Whether the working directory can be named from the root directory: one that was reached through
 /// a leaked descriptor cannot (CVE-2024-21626).
 #[must_use]
-pub fn is_inside_root() -> bool {
+pub(crate) fn is_inside_root() -> bool {
     let mut buffer = [0_u8; libc::PATH_MAX as usize];
     // SAFETY: the kernel writes at most `len` bytes into a buffer of that length.
     let read = check(unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) });
@@ -217,21 +217,21 @@ pub fn is_inside_root() -> bool {
 
 /// Writes a short message to a pipe by its number; a reader that is gone is no concern of a child about
 /// to end.
-pub fn report(pipe: std::os::fd::RawFd, message: &[u8]) {
+pub(crate) fn report(pipe: std::os::fd::RawFd, message: &[u8]) {
     // SAFETY: writes `len` bytes from a slice of that length; a closed number comes back as EBADF.
     unsafe { libc::write(pipe, message.as_ptr().cast(), message.len()) };
 }
 
 /// Reads one byte from a descriptor by its number, waiting for it; false at the end of the stream.
 #[must_use]
-pub fn await_byte(from: std::os::fd::RawFd) -> bool {
+pub(crate) fn await_byte(from: std::os::fd::RawFd) -> bool {
     let mut byte = 0_u8;
     // SAFETY: reads at most one byte into one byte; a closed number comes back as EBADF.
     unsafe { libc::read(from, (&raw mut byte).cast(), 1) == 1 }
 }
 
 /// Writes `text` to the file at `path`; for `/proc` and `/sys`, where one write is one operation.
-pub fn write_file(path: &CStr, text: &[u8]) -> nix::Result<()> {
+pub(crate) fn write_file(path: &CStr, text: &[u8]) -> nix::Result<()> {
     // SAFETY: `path` ends in a null byte and outlives the call.
     let number = check(unsafe { libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC) }.into())? as i32;
     // SAFETY: open made this descriptor for us just now, nobody else owns it.
@@ -240,13 +240,13 @@ pub fn write_file(path: &CStr, text: &[u8]) -> nix::Result<()> {
 }
 
 /// Writes `text` to a descriptor by its number, in one call.
-pub fn write_to(to: std::os::fd::RawFd, text: &[u8]) -> nix::Result<()> {
+pub(crate) fn write_to(to: std::os::fd::RawFd, text: &[u8]) -> nix::Result<()> {
     // SAFETY: writes `len` bytes from a slice of that length; a closed number comes back as EBADF.
     check(unsafe { libc::write(to, text.as_ptr().cast(), text.len()) } as libc::c_long).map(drop)
 }
 
 /// Opens `/dev/null` for reading and writing.
-pub fn open_null() -> nix::Result<OwnedFd> {
+pub(crate) fn open_null() -> nix::Result<OwnedFd> {
     let flags = libc::O_RDWR | libc::O_CLOEXEC;
     // SAFETY: the path ends in a null byte.
     let number = check(unsafe { libc::open(c"/dev/null".as_ptr(), flags) }.into())? as i32;
@@ -255,7 +255,7 @@ pub fn open_null() -> nix::Result<OwnedFd> {
 }
 
 /// Sets the hostname of this process's UTS namespace.
-pub fn set_hostname(name: &CStr) -> nix::Result<()> {
+pub(crate) fn set_hostname(name: &CStr) -> nix::Result<()> {
     let bytes = name.to_bytes();
     // SAFETY: reads `len` bytes from a slice of that length.
     check(unsafe { libc::syscall(libc::SYS_sethostname, bytes.as_ptr(), bytes.len()) }).map(drop)
@@ -263,7 +263,7 @@ pub fn set_hostname(name: &CStr) -> nix::Result<()> {
 
 /// Reaps one child that ended, whichever; none when no child has. Through `waitid` rather than nix, which
 /// reports a death by a real-time signal as an error after the status is gone.
-pub fn reap() -> Option<(i32, Exit)> {
+pub(crate) fn reap() -> Option<(i32, Exit)> {
     // SAFETY: siginfo_t is plain memory for which all zero is valid.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     let options = libc::WEXITED | libc::WNOHANG;

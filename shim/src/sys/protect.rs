@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use super::check;
 
 /// Opens our own executable on a read-only mount that no namespace contains; open_tree(2), mount_setattr(2).
-pub fn read_only_self() -> nix::Result<OwnedFd> {
+pub(crate) fn read_only_self() -> nix::Result<OwnedFd> {
     let path: CString = c"/proc/self/exe".into();
     let flags = libc::OPEN_TREE_CLONE as libc::c_long | libc::O_CLOEXEC as libc::c_long;
     // SAFETY: open_tree reads a path that ends in a null byte and outlives the call.

@@ -4,7 +4,7 @@ use super::check;
 use crate::container::seccomp::Instruction;
 
 /// Installs `program` for this process and whatever it executes.
-pub fn install(program: &[Instruction], flags: u32) -> nix::Result<()> {
+pub(crate) fn install(program: &[Instruction], flags: u32) -> nix::Result<()> {
     let length = u16::try_from(program.len()).map_err(|_| nix::errno::Errno::EINVAL)?;
     let filter = libc::sock_fprog {
         len: length,

@@ -11,7 +11,7 @@ const MOST: usize = 4;
 
 /// What one read of a packet socket brought.
 #[derive(Debug)]
-pub enum Packet {
+pub(crate) enum Packet {
     /// A whole message of so many bytes, with descriptors.
     Message(usize, Vec<OwnedFd>),
     /// The message did not fit, or came with more descriptors than allowed.
@@ -21,7 +21,7 @@ pub enum Packet {
 }
 
 /// Sends one message; never raises SIGPIPE.
-pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[RawFd]) -> nix::Result<()> {
+pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[RawFd]) -> nix::Result<()> {
     let parts = [IoSlice::new(bytes)];
     let rights = [ControlMessage::ScmRights(descriptors)];
     let control = if descriptors.is_empty() {
@@ -33,7 +33,7 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[RawFd]) -> nix:
 }
 
 /// Receives one message into `buffer`.
-pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<Packet> {
+pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<Packet> {
     let mut space = nix::cmsg_space!([RawFd; MOST]);
     let mut parts = [IoSliceMut::new(buffer)];
     let message = recvmsg::<UnixAddr>(

@@ -12,7 +12,7 @@ const DEVPTS: FsType = FsType(0x1cd1);
 /// A new terminal of the devpts instance that `multiplexer` (its `ptmx`, open for reading and writing)
 /// belongs to: it becomes the master, the slave is returned. Refuses what only looks like a `ptmx`
 /// (CVE-2025-52565).
-pub fn open_slave(multiplexer: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
+pub(crate) fn open_slave(multiplexer: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
     let node = fstat(multiplexer)?;
     let is_device = node.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFCHR.bits();
     let is_multiplexer = (major(node.st_rdev), minor(node.st_rdev)) == (5, 2);
@@ -30,7 +30,7 @@ pub fn open_slave(multiplexer: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
 }
 
 /// Sets the window size: columns and rows.
-pub fn resize(terminal: BorrowedFd<'_>, (columns, rows): (u16, u16)) -> nix::Result<()> {
+pub(crate) fn resize(terminal: BorrowedFd<'_>, (columns, rows): (u16, u16)) -> nix::Result<()> {
     let size = libc::winsize {
         ws_row: rows,
         ws_col: columns,
@@ -43,7 +43,7 @@ pub fn resize(terminal: BorrowedFd<'_>, (columns, rows): (u16, u16)) -> nix::Res
 }
 
 /// Makes the terminal behind descriptor 0 the controlling one of this session. Allocates nothing.
-pub fn control_standard_input() -> nix::Result<()> {
+pub(crate) fn control_standard_input() -> nix::Result<()> {
     // SAFETY: TIOCSCTTY takes an integer.
     check(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) }.into()).map(drop)
 }

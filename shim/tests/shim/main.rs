@@ -1,0 +1,52 @@
+//! Real shims with real containers, in a mount namespace of their own.
+//!
+//! This program is also the `hull` that those shims find beside themselves: as `hull supervise` it hands its
+//! socket to the test and waits, as `hull task` it answers canned JSON.
+
+mod cases;
+mod pod;
+mod stand_in;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let Some(status) = stand_in::run(&arguments) {
+        return status;
+    }
+    let filters: Vec<&String> = arguments
+        .iter()
+        .skip(1)
+        .filter(|one| !one.starts_with('-'))
+        .collect();
+    let chosen =
+        |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()));
+    if arguments.iter().any(|one| one == "--list") {
+        cases::ALL
+            .iter()
+            .filter(|(name, _)| chosen(name))
+            .for_each(|(name, _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    if let Some(reason) = pod::cannot_run() {
+        println!("skipped: {reason}");
+        let demanded = std::env::var_os("HULL_TEST_ROOT").is_some();
+        return if demanded {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        };
+    }
+    pod::isolate();
+    let mut failed = 0;
+    for (name, case) in cases::ALL.iter().filter(|(name, _)| chosen(name)) {
+        let passed = std::panic::catch_unwind(case).is_ok();
+        println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
+        failed += usize::from(!passed);
+    }
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

@@ -1,0 +1,519 @@
+//! A pod on disk, its shim, and the test's place as its supervisor.
+
+use std::collections::VecDeque;
+use std::io::IoSliceMut;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command as Process};
+
+use hull_shim::layout::{Layout, PodLayout};
+use hull_shim::wire::{
+    Answer, Command, CreateConfig, ExecConfig, Exit, Failure, Instance, InstanceId, Inventory, MAX_PACKET,
+    Report, Request, Resources, SandboxConfig,
+};
+use nix::mount::{MsFlags, mount};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
+use serde_json::{Value, json};
+
+use crate::stand_in::SOCKET;
+
+/// Longer than anything here takes.
+const PATIENCE: u16 = 20_000;
+
+/// Why these tests cannot run on this host.
+pub(crate) fn cannot_run() -> Option<&'static str> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("needs root");
+    }
+    (!Path::new("/bin/busybox").exists()).then_some("needs /bin/busybox (busybox-static)")
+}
+
+/// Mounts made here are not the host's.
+pub(crate) fn isolate() {
+    unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("private mounts");
+}
+
+/// One pod with its shim.
+pub(crate) struct Pod {
+    pub(crate) root: PathBuf,
+    pub(crate) uid: String,
+    pub(crate) layout: PodLayout,
+    shim: Option<Child>,
+    listener: UnixListener,
+    link: Option<Link>,
+    seen: VecDeque<Report>,
+    next: u64,
+}
+
+struct Link {
+    socket: OwnedFd,
+    _supervisor: UnixStream,
+}
+
+impl Pod {
+    /// A pod of this name, with its shim running and its supervisor greeted.
+    pub(crate) fn start(name: &str, change: impl FnOnce(&mut SandboxConfig)) -> (Self, Inventory) {
+        let uid = format!("test-{name}-{}", std::process::id());
+        let root = std::env::temp_dir().join(format!("hull-shim-{uid}"));
+        let all = Layout::new(Some(root.clone()));
+        let layout = all.pod(&uid);
+        std::fs::create_dir_all(layout.dir()).unwrap();
+        let mut config = SandboxConfig {
+            uid: uid.clone(),
+            namespace: "default".into(),
+            name: name.into(),
+            hostname: Some(format!("host-{name}")),
+            host_network: false,
+            host_ipc: false,
+            share_pid: false,
+            host_pid: false,
+            sysctls: [("net.ipv4.ip_unprivileged_port_start".to_owned(), "7".to_owned())].into(),
+            resources: Resources {
+                pids_limit: Some(200),
+                cpu_shares: Some(512),
+                ..Resources::default()
+            },
+            network: Some(json!({"pod": name})),
+        };
+        change(&mut config);
+        std::fs::write(layout.sandbox_config(), serde_json::to_vec(&config).unwrap()).unwrap();
+        let link = all.name_link("default", name);
+        std::fs::create_dir_all(link.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(format!("../../pods/{uid}"), link).unwrap();
+        install(&root.join("bin"));
+        let listener = UnixListener::bind(root.join("test.sock")).unwrap();
+        let mut pod = Self {
+            root,
+            uid,
+            layout,
+            shim: None,
+            listener,
+            link: None,
+            seen: VecDeque::new(),
+            next: 0,
+        };
+        pod.start_shim();
+        let hello = pod.greet();
+        (pod, hello)
+    }
+
+    /// Starts a shim, the first or a successor.
+    pub(crate) fn start_shim(&mut self) {
+        let mut command = Process::new(self.root.join("bin/hull-shim"));
+        command
+            .arg("pod")
+            .arg("--root")
+            .arg(&self.root)
+            .args(["--uid", &self.uid, "--foreground"]);
+        command.env(SOCKET, self.root.join("test.sock"));
+        self.shim = Some(command.spawn().unwrap());
+    }
+
+    /// Waits for the next supervisor and its greeting.
+    pub(crate) fn greet(&mut self) -> Inventory {
+        self.link = None;
+        wait_readable(&self.listener, "a supervisor");
+        let (stream, _) = self.listener.accept().unwrap();
+        let mut byte = [0];
+        let (_, mut received) = receive(stream.as_raw_fd(), &mut byte);
+        self.link = Some(Link {
+            socket: received.remove(0),
+            _supervisor: stream,
+        });
+        match self.report() {
+            (Report::Hello(inventory), _) => *inventory,
+            other => panic!("not a greeting: {other:?}"),
+        }
+    }
+
+    /// SIGKILL to the shim.
+    pub(crate) fn kill_shim(&mut self) {
+        let mut shim = self.shim.take().unwrap();
+        shim.kill().unwrap();
+        shim.wait().unwrap();
+    }
+
+    /// Lets the supervisor end, as a crash would.
+    pub(crate) fn drop_supervisor(&mut self) {
+        self.link = None;
+        self.seen.clear();
+    }
+
+    /// Waits for the shim's own end.
+    pub(crate) fn shim_ends(&mut self) -> bool {
+        self.link = None;
+        let mut shim = self.shim.take().unwrap();
+        shim.wait().unwrap().success()
+    }
+
+    /// Sends a request and waits for its answer.
+    pub(crate) fn ask(&mut self, command: Command) -> Result<Answer, Failure> {
+        self.ask_with(command, &[]).0
+    }
+
+    pub(crate) fn ask_with(
+        &mut self,
+        command: Command,
+        descriptors: &[RawFd],
+    ) -> (Result<Answer, Failure>, Vec<OwnedFd>) {
+        self.next += 1;
+        let wanted = self.next;
+        let bytes = serde_json::to_vec(&Request { id: wanted, command }).unwrap();
+        let parts = [std::io::IoSlice::new(&bytes)];
+        let rights = [ControlMessage::ScmRights(descriptors)];
+        let control = if descriptors.is_empty() {
+            &rights[..0]
+        } else {
+            &rights[..]
+        };
+        let socket = self.link.as_ref().unwrap().socket.as_raw_fd();
+        sendmsg::<UnixAddr>(socket, &parts, control, MsgFlags::empty(), None).unwrap();
+        loop {
+            match self.report() {
+                (Report::Done { id, result }, descriptors) if id == wanted => return (result, descriptors),
+                (other, _) => self.seen.push_back(other),
+            }
+        }
+    }
+
+    fn report(&mut self) -> (Report, Vec<OwnedFd>) {
+        let socket = &self.link.as_ref().unwrap().socket;
+        wait_readable(socket, "a report");
+        let mut buffer = vec![0; MAX_PACKET];
+        let (length, descriptors) = receive(socket.as_raw_fd(), &mut buffer);
+        assert!(length > 0, "the shim closed its socket");
+        (serde_json::from_slice(&buffer[..length]).unwrap(), descriptors)
+    }
+
+    /// Waits for a report that `pick` takes.
+    pub(crate) fn expect<T>(&mut self, pick: impl Fn(&Report) -> Option<T>) -> T {
+        if let Some(at) = self.seen.iter().position(|report| pick(report).is_some()) {
+            return pick(&self.seen.remove(at).unwrap()).unwrap();
+        }
+        loop {
+            let (report, _) = self.report();
+            match pick(&report) {
+                Some(found) => return found,
+                None => self.seen.push_back(report),
+            }
+        }
+    }
+
+    pub(crate) fn exit_of(&mut self, instance: &InstanceId) -> hull_shim::wire::Ended {
+        self.expect(|report| match report {
+            Report::Exited {
+                instance: ended,
+                exit,
+            } if ended == instance => Some(*exit),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn exec_exit(&mut self, wanted: u64) -> (Exit, bool) {
+        self.expect(|report| match report {
+            Report::ExecExited {
+                exec,
+                exit,
+                timed_out,
+            } if *exec == wanted => Some((*exit, *timed_out)),
+            _ => None,
+        })
+    }
+
+    /// Writes the bundle of a container that runs `args`.
+    pub(crate) fn bundle(&self, name: &str, args: &[&str], change: impl FnOnce(&mut Value)) -> CreateConfig {
+        let bundle = self.layout.instance(name, 0);
+        make_rootfs(&bundle.join("rootfs"));
+        let mut config = specification(args);
+        change(&mut config);
+        let tty = config["process"]["terminal"] == json!(true);
+        std::fs::write(bundle.join("config.json"), serde_json::to_vec(&config).unwrap()).unwrap();
+        CreateConfig {
+            instance: InstanceId {
+                container: name.into(),
+                attempt: 0,
+            },
+            id: format!("{name}0"),
+            log: self.log_path(name),
+            bundle,
+            stdin: false,
+            stdin_once: false,
+            tty,
+            oom_score_adj: 500,
+        }
+    }
+
+    pub(crate) fn log_path(&self, name: &str) -> PathBuf {
+        self.root.join("log").join(format!("{name}.log"))
+    }
+
+    pub(crate) fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.log_path(name)).unwrap()
+    }
+
+    /// Waits until the log of a container has a text.
+    pub(crate) fn await_log(&self, name: &str, text: &str) {
+        let mut tries = 0;
+        while !self.log(name).contains(text) {
+            tries += 1;
+            assert!(tries < 2000, "{text:?} does not come: {}", self.log(name));
+            // Waits ten milliseconds without a clock of its own.
+            poll(&mut [], PollTimeout::from(10_u16)).unwrap();
+        }
+    }
+
+    /// The init's pid, as the record has it.
+    pub(crate) fn init_of(&self, instance: &InstanceId) -> i32 {
+        let record: Value =
+            serde_json::from_slice(&std::fs::read(self.layout.shim_record()).unwrap()).unwrap();
+        let instances = record["instances"].as_array().unwrap();
+        let found = instances
+            .iter()
+            .find(|one| one["create"]["instance"] == json!(instance))
+            .unwrap();
+        i32::try_from(found["init"]["pid"].as_i64().unwrap()).unwrap()
+    }
+
+    /// Creates and starts a container that runs `args`.
+    pub(crate) fn launch(&mut self, name: &str, args: &[&str]) -> InstanceId {
+        let config = self.bundle(name, args, |_| ());
+        self.launch_config(config)
+    }
+
+    pub(crate) fn launch_config(&mut self, config: CreateConfig) -> InstanceId {
+        let instance = config.instance.clone();
+        let created = self.ask(Command::Create(Box::new(config)));
+        assert!(
+            matches!(created, Ok(Answer::Created { .. })),
+            "{created:?}\n{}",
+            self.diagnostics()
+        );
+        let started = self.ask(Command::Start {
+            instance: instance.clone(),
+        });
+        assert!(
+            matches!(started, Ok(Answer::Started { .. })),
+            "{started:?}\n{}",
+            self.diagnostics()
+        );
+        instance
+    }
+
+    /// Runs a command in an instance: its exit, whether it timed out, and its output.
+    pub(crate) fn run(
+        &mut self,
+        instance: &InstanceId,
+        args: &[&str],
+        timeout_ms: Option<u64>,
+    ) -> (Exit, bool, String) {
+        let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+        let null = std::fs::File::open("/dev/null").unwrap();
+        self.next += 1;
+        let exec = self.next;
+        let config = exec_config(instance, exec, args, timeout_ms);
+        let files = [null.as_raw_fd(), write.as_raw_fd(), write.as_raw_fd()];
+        let (answer, _) = self.ask_with(Command::Exec(Box::new(config)), &files);
+        assert!(matches!(answer, Ok(Answer::Exec { .. })), "{answer:?}");
+        drop(write);
+        let mut output = String::new();
+        std::io::Read::read_to_string(&mut std::fs::File::from(read), &mut output).unwrap();
+        let (exit, timed_out) = self.exec_exit(exec);
+        (exit, timed_out, output)
+    }
+
+    pub(crate) fn diagnostics(&self) -> String {
+        std::fs::read_to_string(self.layout.diagnostics()).unwrap_or_default()
+    }
+
+    /// Directories of this pod in any cgroup hierarchy.
+    pub(crate) fn cgroups(&self) -> Vec<PathBuf> {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        let cgroup = mounts.lines().filter(|line| {
+            line.split(' ')
+                .nth(2)
+                .is_some_and(|kind| kind.starts_with("cgroup"))
+        });
+        let roots = cgroup.filter_map(|line| line.split(' ').nth(1));
+        roots
+            .map(|root| Path::new(root).join("hull").join(format!("pod{}", self.uid)))
+            .filter(|path| path.exists())
+            .collect()
+    }
+}
+
+pub(crate) fn exec_config(
+    instance: &InstanceId,
+    exec: u64,
+    args: &[&str],
+    timeout_ms: Option<u64>,
+) -> ExecConfig {
+    ExecConfig {
+        instance: instance.clone(),
+        exec,
+        args: args.iter().map(|one| (*one).to_owned()).collect(),
+        env: vec!["MORE=more".into()],
+        tty: None,
+        timeout_ms,
+    }
+}
+
+pub(crate) fn find<'a>(inventory: &'a Inventory, instance: &InstanceId) -> &'a Instance {
+    inventory
+        .instances
+        .iter()
+        .find(|one| one.instance == *instance)
+        .expect("the instance is in the inventory")
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- diagnostics of {}\n{}", self.uid, self.diagnostics());
+        }
+        self.link = None;
+        if let Some(mut shim) = self.shim.take() {
+            drop(shim.kill());
+            drop(shim.wait());
+        }
+        for _ in 0..200 {
+            let groups = self.cgroups();
+            if groups.is_empty() {
+                break;
+            }
+            groups.iter().for_each(|group| sweep(group));
+        }
+        drop(std::fs::remove_dir_all(&self.root));
+    }
+}
+
+/// Kills and removes what a failed test left in a cgroup.
+fn sweep(group: &Path) {
+    for below in std::fs::read_dir(group).into_iter().flatten().flatten() {
+        if below.file_type().is_ok_and(|kind| kind.is_dir()) {
+            sweep(&below.path());
+        }
+    }
+    for pid in std::fs::read_to_string(group.join("cgroup.procs"))
+        .unwrap_or_default()
+        .lines()
+    {
+        let pid = nix::unistd::Pid::from_raw(pid.parse().unwrap_or(i32::MAX));
+        // Gone already is as good.
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).ok();
+    }
+    drop(std::fs::remove_dir(group));
+}
+
+fn wait_readable(descriptor: &impl AsFd, what: &str) {
+    let mut polled = [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)];
+    let ready = poll(&mut polled, PollTimeout::from(PATIENCE)).unwrap();
+    assert!(ready > 0, "no {what} within {PATIENCE} ms");
+}
+
+fn receive(socket: RawFd, buffer: &mut [u8]) -> (usize, Vec<OwnedFd>) {
+    let mut space = nix::cmsg_space!([RawFd; 4]);
+    let mut parts = [IoSliceMut::new(buffer)];
+    let message =
+        recvmsg::<UnixAddr>(socket, &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC).unwrap();
+    let mut descriptors = Vec::new();
+    for control in message.cmsgs().unwrap() {
+        if let ControlMessageOwned::ScmRights(numbers) = control {
+            // SAFETY: the kernel made these descriptors for us with this message.
+            descriptors.extend(
+                numbers
+                    .into_iter()
+                    .map(|number| unsafe { OwnedFd::from_raw_fd(number) }),
+            );
+        }
+    }
+    (message.bytes, descriptors)
+}
+
+/// The programs that a shim looks for beside itself.
+fn install(directory: &Path) {
+    std::fs::create_dir_all(directory).unwrap();
+    let shim = Path::new(env!("CARGO_BIN_EXE_hull-shim"));
+    std::fs::copy(shim, directory.join("hull-shim")).unwrap();
+    std::fs::copy(std::env::current_exe().unwrap(), directory.join("hull")).unwrap();
+    let pause = directory.join("hull-pause");
+    // `make build` puts it there; a plain `cargo test` does without.
+    if std::fs::copy(shim.with_file_name("hull-pause"), &pause).is_err() {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::write(&pause, "#!/bin/busybox sh\nexec /bin/busybox sleep 1000000\n").unwrap();
+        std::fs::set_permissions(&pause, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+fn make_rootfs(rootfs: &Path) {
+    for directory in ["bin", "dev", "proc", "sys", "etc", "tmp", "closed"] {
+        std::fs::create_dir_all(rootfs.join(directory)).unwrap();
+    }
+    std::fs::copy("/bin/busybox", rootfs.join("bin/busybox")).unwrap();
+    for name in [
+        "sh", "sleep", "cat", "echo", "grep", "id", "true", "hostname", "stty", "ls", "tty", "kill", "yes",
+        "head",
+    ] {
+        drop(std::os::unix::fs::symlink(
+            "busybox",
+            rootfs.join("bin").join(name),
+        ));
+    }
+    std::fs::write(
+        rootfs.join("etc/passwd"),
+        "root:x:0:0::/root:/bin/sh\nweb:x:7:7::/home/web:/bin/sh\n",
+    )
+    .unwrap();
+    std::fs::write(rootfs.join("bin/not-executable"), "x").unwrap();
+}
+
+fn specification(args: &[&str]) -> Value {
+    let capabilities = json!([
+        "CAP_CHOWN",
+        "CAP_KILL",
+        "CAP_SETUID",
+        "CAP_SETGID",
+        "CAP_NET_BIND_SERVICE"
+    ]);
+    json!({
+        "ociVersion": "1.2.0",
+        "process": {
+            "terminal": false,
+            "user": {"uid": 0, "gid": 0},
+            "args": args,
+            "env": ["PATH=/bin", "COLOUR=blue"],
+            "cwd": "/made/by/hull",
+            "capabilities": {
+                "bounding": capabilities, "effective": capabilities, "permitted": capabilities,
+            },
+            "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 512, "soft": 256}],
+            "noNewPrivileges": true,
+        },
+        "root": {"path": "rootfs"},
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc"},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=65536k"]},
+            {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
+             "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]},
+        ],
+        "linux": {
+            "namespaces": [
+                {"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"},
+                {"type": "cgroup"},
+            ],
+            "resources": {
+                "devices": [{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "access": "rwm"}],
+                "memory": {"limit": 67_108_864}, "pids": {"limit": 50},
+            },
+            "seccomp": {
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "architectures": ["SCMP_ARCH_X86_64"],
+                "syscalls": [{"names": ["sethostname"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}],
+            },
+        },
+    })
+}

@@ -1,0 +1,61 @@
+//! What this program does when a shim executes it as `hull`.
+
+use std::io::{IoSlice, Read};
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+
+use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
+
+/// Names the socket on which the test waits for supervisors.
+pub(crate) const SOCKET: &str = "HULL_SHIM_TEST_SOCKET";
+
+/// None when this is the test itself.
+pub(crate) fn run(arguments: &[String]) -> Option<ExitCode> {
+    if let Some(at) = arguments.iter().position(|one| one == "task") {
+        return Some(task(arguments.get(at + 1).map_or("", String::as_str)));
+    }
+    arguments.iter().any(|one| one == "supervise").then(supervise)
+}
+
+/// Sends descriptor 3 to the test and ends when the test lets go.
+fn supervise() -> ExitCode {
+    use std::os::fd::AsRawFd;
+    let Some(path) = std::env::var_os(SOCKET) else {
+        return ExitCode::from(3);
+    };
+    let Ok(mut stream) = UnixStream::connect(path) else {
+        return ExitCode::from(4);
+    };
+    let rights = [ControlMessage::ScmRights(&[hull_shim::wire::SUPERVISOR_FD])];
+    let parts = [IoSlice::new(b"s")];
+    let sent = sendmsg::<UnixAddr>(stream.as_raw_fd(), &parts, &rights, MsgFlags::empty(), None);
+    if sent.is_err() {
+        return ExitCode::from(5);
+    }
+    let mut byte = [0];
+    // Ends with the test's end of the stream.
+    drop(stream.read(&mut byte));
+    ExitCode::SUCCESS
+}
+
+fn task(name: &str) -> ExitCode {
+    let mut input = String::new();
+    drop(std::io::stdin().read_to_string(&mut input));
+    match name {
+        "network-up" => {
+            let own = std::fs::read_link("/proc/self/fd/3").map(|link| link.display().to_string());
+            println!(
+                "{{\"namespace\":{:?},\"input\":{input}}}",
+                own.unwrap_or_default()
+            );
+        }
+        "network-down" | "quiet" => {}
+        "echo" => print!("{input}"),
+        "flood" => (0..200_000).for_each(|_| println!("0123456789")),
+        _ => {
+            eprintln!("no task {name}");
+            return ExitCode::from(9);
+        }
+    }
+    ExitCode::SUCCESS
+}
