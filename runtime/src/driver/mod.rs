@@ -19,6 +19,7 @@ pub mod handler;
 pub mod hands;
 pub mod objects;
 pub mod orders;
+pub mod readiness;
 pub mod record;
 pub mod shim;
 
@@ -102,7 +103,7 @@ pub async fn run(layout: Layout, uid: &str, socket: OwnedFd) -> Result<(), Error
     let hands = Rc::new(Hands::new(layout, accepted, shim, input, &inventory));
     let (driver, orders) = Driver::new(hands.clone(), *inventory).await?;
     driver.serve()?;
-    hands.clone().serve_names().await;
+    objects::serve_names(&hands).await;
     tokio::task::spawn_local(objects::watch(hands));
     driver.turn(inputs, reports, orders).await;
     Ok(())
