@@ -2,5 +2,10 @@
 //! `tests/run cargo test -p hull-tests --test cases NAME`.
 #![expect(clippy::unwrap_used, reason = "a case fails by panicking, in its helpers too")]
 
+mod events;
 mod harness;
+mod hooks;
+mod lifecycle;
 mod pause;
+mod probes;
+mod termination;

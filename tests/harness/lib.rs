@@ -11,6 +11,7 @@ pub mod binaries;
 pub mod command;
 pub mod host;
 pub mod leftovers;
+pub mod pod;
 pub mod process;
 pub mod wait;
 
