@@ -85,13 +85,19 @@ impl Host {
         assert!(output.status.success(), "{output}");
     }
 
-    /// Waits until a pod that is being deleted is gone.
+    /// Waits until a pod that is being deleted is gone, whatever others there are.
     #[track_caller]
-    pub fn wait_gone(&self, pod: &str, limit: Duration) {
+    pub fn wait_gone_only(&self, pod: &str, limit: Duration) {
         wait_until(limit, &format!("end of pod {pod}"), || match self.pod(pod) {
             Ok(pod) => Err(format!("{:#}", pod["status"])),
             Err(_) => Ok(()),
         });
+    }
+
+    /// Waits until a pod that is being deleted is gone, and checks that nothing is left.
+    #[track_caller]
+    pub fn wait_gone(&self, pod: &str, limit: Duration) {
+        self.wait_gone_only(pod, limit);
         self.assert_clean();
     }
 
