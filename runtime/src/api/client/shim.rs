@@ -43,6 +43,9 @@ pub enum Error {
         /// Where shim and supervisor tell what happened.
         log: PathBuf,
     },
+    /// The pod ended meanwhile.
+    #[error("the pod is gone")]
+    Gone,
     /// The socket stayed silent.
     #[error("nobody answers at {} after {} s; see {}", socket.display(), after.as_secs(), log.display())]
     Silent {
@@ -106,6 +109,9 @@ impl Started {
                 return Ok(());
             }
             self.listen(layout, uid)?;
+            if !files.dir().exists() {
+                return Err(Error::Gone);
+            }
             if Instant::now() >= end {
                 return Err(Error::Silent {
                     socket: files.api_socket(),
@@ -158,6 +164,9 @@ pub async fn revive(layout: &Layout, uid: &str) -> Result<(), Error> {
     let files = layout.pod(uid);
     let end = Instant::now() + REVIVE;
     while socket::connect(&files.api_socket()).await.is_err() {
+        if !files.dir().exists() {
+            return Err(Error::Gone);
+        }
         if Instant::now() >= end {
             return Err(Error::Silent {
                 socket: files.api_socket(),
