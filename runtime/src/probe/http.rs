@@ -12,7 +12,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
-use super::{OUTPUT_LIMIT, tcp, tls};
+use super::tls::{self, Refused};
+use super::{OUTPUT_LIMIT, tcp};
 use crate::core::input::Outcome;
 
 const MOST_REDIRECTS: usize = 10;
@@ -48,6 +49,8 @@ pub enum Got {
     },
     /// Nothing, with Go's text for it; counts as a failure.
     Failed(String),
+    /// The same, because a server of plain HTTP was asked by HTTPS.
+    PlainHttp(String),
     /// The request could not be made or the body not be read; does not count.
     Error(String),
 }
@@ -63,7 +66,7 @@ pub fn judge(got: Got) -> Outcome {
         Got::Response { status, .. } => {
             Outcome::Failure(format!("HTTP probe failed with statuscode: {status}"))
         }
-        Got::Failed(text) => Outcome::Failure(text),
+        Got::Failed(text) | Got::PlainHttp(text) => Outcome::Failure(text),
         Got::Error(text) => Outcome::Error(text),
     }
 }
@@ -122,11 +125,15 @@ async fn follow(request: &Get) -> Got {
 }
 
 async fn once(request: &Get, target: &Target) -> Result<Response<Incoming>, Got> {
-    let failed = |why: String| Got::Failed(format!("Get {:?}: {why}", target.url(&request.host)));
+    let text = |why: &str| format!("Get {:?}: {why}", target.url(&request.host));
+    let failed = |why: String| Got::Failed(text(&why));
     let message = build(request, target).map_err(Got::Error)?;
     let stream = tcp::connect(&request.host, target.port, request.limit).await.map_err(failed)?;
     if target.https {
-        let stream = tls::client(stream, &request.host).await.map_err(failed)?;
+        let stream = tls::client(stream, &request.host).await.map_err(|refused| match refused {
+            Refused::PlainText => Got::PlainHttp(text("http: server gave HTTP response to HTTPS client")),
+            Refused::Failed(why) => failed(why),
+        })?;
         exchange(stream, message).await.map_err(failed)
     } else {
         exchange(stream, message).await.map_err(failed)
