@@ -108,3 +108,32 @@ spec:
     assert_eq!(rows[0], "Unhealthy: Readiness probe failed: failure 1\n");
     host.end(&["web"]);
 }
+
+#[test]
+fn a_watch_of_events_outlives_its_pod() {
+    let host = host!();
+    let manifest = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - {name: app, image: busybox, imagePullPolicy: IfNotPresent, command: [sleep, "1000"]}
+"#;
+    host.apply(manifest);
+    let watch = host.start(&["events", "--for", "pod/web", "-w"]);
+    watch.wait_line(SOON, "the start", |line| line.contains("Container started"));
+    host.begin_end("web", &[]);
+    host.wait_gone_only("web", SOON);
+    host.apply(manifest);
+    wait_until(SOON, "the second start", || {
+        let lines = watch.lines();
+        let count = lines.iter().filter(|line| line.contains("Container started")).count();
+        if count == 2 { Ok(()) } else { Err(lines.join("\n")) }
+    });
+    let lines = watch.lines();
+    assert!(!lines.iter().any(|line| line.contains("error")), "{lines:#?}");
+    drop(watch);
+    host.end(&["web"]);
+}

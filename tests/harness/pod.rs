@@ -113,6 +113,16 @@ impl Host {
         process::all().into_iter().find(holds).ok_or_else(|| "the pod has no hull-pause".to_owned())
     }
 
+    /// The pid of the pod's supervisor.
+    pub fn supervisor_pid(&self, pod: &str) -> Result<i32, String> {
+        let uid = text(&self.pod(pod)?["metadata"]["uid"]).to_owned();
+        let supervises = |pid: &i32| {
+            let line = process::command_line(*pid);
+            process::is_alive(*pid) && line.contains(" supervise ") && line.contains(&uid)
+        };
+        process::all().into_iter().find(supervises).ok_or_else(|| "the pod has no supervisor".to_owned())
+    }
+
     /// Answers connections to a port of the pod's network from a thread of this process.
     ///
     /// # Panics
