@@ -200,9 +200,7 @@ impl Shim {
         held.state = State::Created;
         held.terminal = master;
         self.roles.insert(pid, Role::Init(instance.clone()));
-        if let Err(what) = set_oom_score(pid, held.identity.oom_score_adj) {
-            return Err(what);
-        }
+        set_oom_score(pid, held.identity.oom_score_adj)?;
         let terminal = held.terminal.as_ref().map(OwnedFd::try_clone).transpose();
         if let Some(copy) = terminal.map_err(|error| error.to_string())? {
             self.follow(instance, Kind::Terminal, copy);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CString, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -37,8 +37,6 @@ pub struct Options {
     /// `--ready-fd`: gets `1` when the pod has its supervisor or another shim has the pod, or `0` and
     /// the reason why this one cannot serve it.
     pub ready: Option<RawFd>,
-    /// `--supervisor`, for tests: a program in place of `hull`.
-    pub supervisor: Option<PathBuf>,
     /// `--foreground`, for tests: stay a child of the caller.
     pub foreground: bool,
     /// `--protected`, given by the shim to itself: it runs from a read-only clone of its file, whose
@@ -151,27 +149,30 @@ fn protect_self() -> Error {
 fn serve(detached: &Detached) -> Result<(), Error> {
     let ready = detached.options.ready.map(descriptor::inherited).transpose();
     let ready = ready.map_err(|errno| Error::System("use --ready-fd", errno))?;
-    let failure_pipe = ready.as_ref().and_then(|ready| ready.try_clone().ok());
-    let served = prepare(detached, ready).and_then(|prepared| match prepared {
-        Some((mut shim, record)) => {
+    let served = match prepare(detached) {
+        Ok(Some((mut shim, record))) => {
+            shim.ready = ready;
             shim.begin(record);
-            shim.serve()
+            return shim.serve();
         }
-        None => Ok(()),
-    });
-    if let Err(error) = &served {
-        let reason = super::chain(error);
-        super::complain(format_args!("{reason}"));
-        if let Some(pipe) = failure_pipe {
-            // A caller that went away does not need to know.
-            harmless(File::from(pipe).write_all(format!("0{reason}").as_bytes()));
-        }
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    let said = match &served {
+        Ok(()) => "1".to_owned(),
+        Err(error) => format!("0{}", super::chain(error)),
+    };
+    if let Some(pipe) = ready {
+        // A caller that went away does not need to know.
+        harmless(File::from(pipe).write_all(said.as_bytes()));
+    } else {
+        super::complain(format_args!("{said}"));
     }
     served
 }
 
 /// None when another shim has the pod.
-fn prepare(detached: &Detached, ready: Option<OwnedFd>) -> Result<Option<(Shim, Option<Record>)>, Error> {
+fn prepare(detached: &Detached) -> Result<Option<(Shim, Option<Record>)>, Error> {
     let options = &detached.options;
     let layout = Layout::new(options.root.clone());
     let pod = layout.pod(&options.uid);
@@ -182,9 +183,6 @@ fn prepare(detached: &Detached, ready: Option<OwnedFd>) -> Result<Option<(Shim, 
     };
     redirect(&pod.diagnostics())?;
     let Some(lock) = lock(&pod.shim_lock())? else {
-        if let Some(ready) = ready {
-            harmless(nix::unistd::write(&ready, b"1"));
-        }
         return Ok(None);
     };
     let record = record::read::<Record>(&pod.shim_record()).map_err(|error| text(&error))?;
@@ -210,12 +208,12 @@ fn prepare(detached: &Detached, ready: Option<OwnedFd>) -> Result<Option<(Shim, 
         .map_err(system("watch the timer"))?;
     let shim = Shim {
         group: Group::of_pod(&hierarchies, &options.uid),
-        programs: Programs::new(&detached.directory, options.supervisor.clone()),
+        programs: Programs::new(&detached.directory),
         layout,
         pod,
         config,
         _lock: lock,
-        ready,
+        ready: None,
         watch,
         signals,
         timers,

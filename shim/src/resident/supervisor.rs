@@ -133,10 +133,9 @@ impl Shim {
     fn launch_supervisor(&self, theirs: &OwnedFd) -> Result<crate::sys::process::Child, String> {
         let (null, log) = (super::null().map_err(launch::reason)?, launch::diagnostics());
         let log = log.map_err(|error| error.to_string())?;
-        let program = self.programs.supervisor.as_ref().unwrap_or(&self.programs.hull);
         let rest = ["supervise", "--uid", &self.config.uid];
         let launch = launch::Launch {
-            program,
+            program: &self.programs.hull,
             arguments: launch::arguments("hull", self.layout.root(), &rest),
             descriptors: vec![null.as_fd(), log.as_fd(), log.as_fd(), theirs.as_fd()],
             sandbox: self.sandbox.living_pause(),

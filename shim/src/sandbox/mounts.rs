@@ -61,7 +61,7 @@ fn select(table: &[u8], directory: &Path) -> Vec<PathBuf> {
     let points = table
         .split(|byte| *byte == b'\n')
         .filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
-    let points = points.map(|point| unescape_bytes(point));
+    let points = points.map(unescape_bytes);
     points.filter(|point| point.starts_with(directory)).collect()
 }
 

@@ -48,9 +48,10 @@ pub(crate) fn spawn<T>(
         child(with)
     }
     // SAFETY: CLONE_PIDFD made this descriptor for us (close-on-exec), nobody else owns it.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     Ok(Child {
         pid: pid as i32,
-        pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
+        pidfd,
     })
 }
 
@@ -270,7 +271,9 @@ pub(crate) fn reap() -> Option<(i32, Exit)> {
     // SAFETY: the kernel writes one siginfo_t, which outlives the call.
     let result = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, options) };
     // SAFETY: waitid filled in a SIGCHLD siginfo, or left it zero, which reads as pid 0.
-    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    let pid = unsafe { info.si_pid() };
+    // SAFETY: the same siginfo.
+    let status = unsafe { info.si_status() };
     if result != 0 || pid == 0 {
         return None;
     }

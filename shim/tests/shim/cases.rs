@@ -64,6 +64,14 @@ pub(crate) const ALL: &[Case] = &[
         "logs_are_reopened_and_lines_are_cut",
         logs_are_reopened_and_lines_are_cut,
     ),
+    (
+        "a_detached_shim_says_when_it_is_ready",
+        a_detached_shim_says_when_it_is_ready,
+    ),
+    (
+        "a_sandbox_that_cannot_be_made_leaves_nothing",
+        a_sandbox_that_cannot_be_made_leaves_nothing,
+    ),
 ];
 
 fn a_sandbox_has_its_namespaces() {
@@ -575,4 +583,39 @@ fn logs_are_reopened_and_lines_are_cut() {
     drop(descriptors);
     assert_eq!(pod.exit_of(&instance).exit, Exit::Code(0));
     assert!(pod.log("c").ends_with(" stdout F second\n"), "{}", pod.log("c"));
+}
+
+fn a_detached_shim_says_when_it_is_ready() {
+    let (mut pod, hello) = Pod::start("detached", |_| ());
+    pod.kill_shim();
+    assert_eq!(pod.start_detached(), "1");
+    let again = pod.greet();
+    assert_eq!(again.sandbox, hello.sandbox);
+    // A second one leaves the pod to the first.
+    assert_eq!(pod.start_detached(), "1");
+    assert_eq!(pod.ask(Command::Finish), Ok(Answer::Ok));
+    pod.await_gone();
+    let said = pod.start_detached();
+    assert!(
+        said.starts_with("0pod test-detached-") && said.contains("never applied"),
+        "{said}"
+    );
+}
+
+fn a_sandbox_that_cannot_be_made_leaves_nothing() {
+    let (mut pod, hello) = Pod::start("unmade", |config| {
+        config
+            .sysctls
+            .insert("net.ipv4.no_such_sysctl".into(), "1".into());
+    });
+    assert!(hello.sandbox.is_none());
+    let failure = hello.sandbox_failure.unwrap();
+    assert_eq!(
+        failure,
+        "write /proc/sys/net/ipv4/no_such_sysctl: no such file or directory"
+    );
+    assert!(pod.cgroups().is_empty());
+    let message = failure;
+    let again = pod.ask(Command::CreateSandbox { attempt: 1 });
+    assert_eq!(again, Err(Failure::Other { message }));
 }

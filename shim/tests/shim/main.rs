@@ -2,6 +2,10 @@
 //!
 //! This program is also the `hull` that those shims find beside themselves: as `hull supervise` it hands its
 //! socket to the test and waits, as `hull task` it answers canned JSON.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test, which clippy does not see since it has its own main"
+)]
 
 mod cases;
 mod pod;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::IoSliceMut;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process};
@@ -15,7 +15,8 @@ use hull_shim::wire::{
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
+use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::{Value, json};
 
 use crate::stand_in::SOCKET;
@@ -114,13 +115,31 @@ impl Pod {
         self.shim = Some(command.spawn().unwrap());
     }
 
+    /// Starts a detached shim as `hull apply` does; what it says on the ready descriptor.
+    pub(crate) fn start_detached(&self) -> String {
+        let (read, write) = nix::unistd::pipe().unwrap();
+        let number = write.as_raw_fd().to_string();
+        let mut command = Process::new(self.root.join("bin/hull-shim"));
+        command
+            .arg("pod")
+            .arg("--root")
+            .arg(&self.root)
+            .args(["--uid", &self.uid, "--ready-fd", &number]);
+        command.env(SOCKET, self.root.join("test.sock"));
+        assert!(command.status().unwrap().success());
+        drop(write);
+        let mut said = String::new();
+        std::io::Read::read_to_string(&mut std::fs::File::from(read), &mut said).unwrap();
+        said
+    }
+
     /// Waits for the next supervisor and its greeting.
     pub(crate) fn greet(&mut self) -> Inventory {
         self.link = None;
         wait_readable(&self.listener, "a supervisor");
         let (stream, _) = self.listener.accept().unwrap();
         let mut byte = [0];
-        let (_, mut received) = receive(stream.as_raw_fd(), &mut byte);
+        let (_, mut received) = receive(&stream, &mut byte);
         self.link = Some(Link {
             socket: received.remove(0),
             _supervisor: stream,
@@ -185,7 +204,7 @@ impl Pod {
         let socket = &self.link.as_ref().unwrap().socket;
         wait_readable(socket, "a report");
         let mut buffer = vec![0; MAX_PACKET];
-        let (length, descriptors) = receive(socket.as_raw_fd(), &mut buffer);
+        let (length, descriptors) = receive(socket, &mut buffer);
         assert!(length > 0, "the shim closed its socket");
         (serde_json::from_slice(&buffer[..length]).unwrap(), descriptors)
     }
@@ -254,6 +273,18 @@ impl Pod {
 
     pub(crate) fn log(&self, name: &str) -> String {
         std::fs::read_to_string(self.log_path(name)).unwrap()
+    }
+
+    /// Waits until the pod's directory is gone.
+    pub(crate) fn await_gone(&mut self) {
+        self.link = None;
+        for _ in 0..2000 {
+            if !self.layout.dir().exists() {
+                return;
+            }
+            poll(&mut [], PollTimeout::from(10_u16)).unwrap();
+        }
+        panic!("the pod stays: {}", self.diagnostics());
     }
 
     /// Waits until the log of a container has a text.
@@ -332,18 +363,22 @@ impl Pod {
 
     /// Directories of this pod in any cgroup hierarchy.
     pub(crate) fn cgroups(&self) -> Vec<PathBuf> {
-        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-        let cgroup = mounts.lines().filter(|line| {
-            line.split(' ')
-                .nth(2)
-                .is_some_and(|kind| kind.starts_with("cgroup"))
-        });
-        let roots = cgroup.filter_map(|line| line.split(' ').nth(1));
-        roots
-            .map(|root| Path::new(root).join("hull").join(format!("pod{}", self.uid)))
+        let group = format!("hull/pod{}", self.uid);
+        cgroup_roots()
+            .iter()
+            .map(|root| root.join(&group))
             .filter(|path| path.exists())
             .collect()
     }
+}
+
+fn cgroup_roots() -> Vec<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    fields
+        .filter(|fields| fields[2].starts_with("cgroup"))
+        .map(|fields| fields[1].into())
+        .collect()
 }
 
 pub(crate) fn exec_config(
@@ -387,7 +422,12 @@ impl Drop for Pod {
             }
             groups.iter().for_each(|group| sweep(group));
         }
+        // The pod's /dev/shm, when the case ended before the pod did.
+        nix::mount::umount2(&self.layout.shm(), nix::mount::MntFlags::MNT_DETACH).ok();
         drop(std::fs::remove_dir_all(&self.root));
+        for root in cgroup_roots() {
+            drop(std::fs::remove_dir(root.join("hull")));
+        }
     }
 }
 
@@ -415,20 +455,15 @@ fn wait_readable(descriptor: &impl AsFd, what: &str) {
     assert!(ready > 0, "no {what} within {PATIENCE} ms");
 }
 
-fn receive(socket: RawFd, buffer: &mut [u8]) -> (usize, Vec<OwnedFd>) {
-    let mut space = nix::cmsg_space!([RawFd; 4]);
+fn receive(socket: impl AsFd, buffer: &mut [u8]) -> (usize, Vec<OwnedFd>) {
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut parts = [IoSliceMut::new(buffer)];
-    let message =
-        recvmsg::<UnixAddr>(socket, &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC).unwrap();
+    let message = recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
     let mut descriptors = Vec::new();
-    for control in message.cmsgs().unwrap() {
-        if let ControlMessageOwned::ScmRights(numbers) = control {
-            // SAFETY: the kernel made these descriptors for us with this message.
-            descriptors.extend(
-                numbers
-                    .into_iter()
-                    .map(|number| unsafe { OwnedFd::from_raw_fd(number) }),
-            );
+    for one in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(received) = one {
+            descriptors.extend(received);
         }
     }
     (message.bytes, descriptors)
