@@ -2,8 +2,8 @@
 
 CARGO ?= cargo
 PREFIX ?= /usr/local
-TRIPLE := $(shell rustc --print host-tuple 2>/dev/null || rustc -vV 2>/dev/null | sed -n 's/^host: //p')
-OUT := target/$(TRIPLE)
+TRIPLE = $(shell rustc --print host-tuple 2>/dev/null || rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+OUT = target/$(TRIPLE)
 BINARIES := hull hull-shim hull-oci hull-pause
 IMAGES := target/images
 

@@ -50,30 +50,15 @@ pub(crate) fn block_all_signals() {
     let set: *const SignalSet = &ALL;
     // SAFETY: the kernel reads SET_SIZE bytes of a live constant, and with a null third argument writes
     // nothing back. It cannot fail with these arguments.
-    unsafe {
-        call(
-            number::RT_SIGPROCMASK,
-            [SIG_SETMASK, set.expose_provenance(), 0, SET_SIZE],
-        )
-    };
+    unsafe { call(number::RT_SIGPROCMASK, [SIG_SETMASK, set.expose_provenance(), 0, SET_SIZE]) };
 }
 
 /// Lets the kernel reap every child of ours, also those that we inherit.
 pub(crate) fn ignore_children() {
-    let action = Action {
-        handler: SIG_IGN,
-        flags: 0,
-        restorer: 0,
-        mask: 0,
-    };
+    let action = Action { handler: SIG_IGN, flags: 0, restorer: 0, mask: 0 };
     let pointer: *const Action = &raw const action;
     // SAFETY: the kernel reads `action`, which lives until after the call, and writes nothing back.
-    unsafe {
-        call(
-            number::RT_SIGACTION,
-            [SIGCHLD, pointer.expose_provenance(), 0, SET_SIZE],
-        )
-    };
+    unsafe { call(number::RT_SIGACTION, [SIGCHLD, pointer.expose_provenance(), 0, SET_SIZE]) };
 }
 
 /// Sleeps until `SIGTERM` or `SIGINT` is pending; false when something else woke it (a debugger, `SIGCONT`).
@@ -89,12 +74,7 @@ pub(crate) fn wait_for_end() -> bool {
 /// Writes to standard output; returns the count, or a negative errno.
 pub(crate) fn write_stdout(bytes: &[u8]) -> isize {
     // SAFETY: the kernel reads `bytes.len()` bytes of a borrowed slice.
-    unsafe {
-        call(
-            number::WRITE,
-            [STDOUT, bytes.as_ptr().expose_provenance(), bytes.len(), 0],
-        )
-    }
+    unsafe { call(number::WRITE, [STDOUT, bytes.as_ptr().expose_provenance(), bytes.len(), 0]) }
 }
 
 /// Ends the process.

@@ -1,1 +1,7 @@
-fn main() {}
+//! The command `hull`: see `hull --help`.
+
+use hull::cli::{self, Exit};
+
+fn main() -> Exit {
+    cli::run(std::env::args_os())
+}

@@ -47,9 +47,7 @@ impl Layout {
     /// The files of one pod.
     #[must_use]
     pub fn pod(&self, uid: &str) -> PodLayout {
-        PodLayout {
-            dir: self.pods().join(uid),
-        }
+        PodLayout { dir: self.pods().join(uid) }
     }
 
     /// A symlink per living pod, `<namespace>/<name>` -> `../../pods/<uid>`; making it claims the name.
@@ -80,6 +78,12 @@ impl Layout {
     #[must_use]
     pub fn images(&self) -> PathBuf {
         self.lib.join("images")
+    }
+
+    /// Seccomp profiles for `Localhost`, by relative path, as below the kubelet's root directory.
+    #[must_use]
+    pub fn seccomp_profiles(&self) -> PathBuf {
+        self.lib.join("seccomp")
     }
 
     /// `/var/log/pods/<namespace>_<name>_<uid>`: the log directory of one pod.
@@ -154,6 +158,12 @@ impl PodLayout {
     #[must_use]
     pub fn volumes(&self) -> PathBuf {
         self.dir.join("volumes")
+    }
+
+    /// The parts of volumes that `subPath` names, bound here, `<container>.<attempt>/<index of the mount>`.
+    #[must_use]
+    pub fn sub_paths(&self) -> PathBuf {
+        self.dir.join("subpaths")
     }
 
     /// Files shared by all containers: `hosts`, `resolv.conf`, `hostname`, and the `shm` mount.

@@ -1,1 +1,6 @@
-fn main() {}
+//! The cases: what hull does, by area. Run them with `make test`, or one of them with
+//! `tests/run cargo test -p hull-tests --test cases NAME`.
+#![expect(clippy::unwrap_used, reason = "a case fails by panicking, in its helpers too")]
+
+mod harness;
+mod pause;

@@ -185,4 +185,12 @@ impl Handle {
         self.orders.send(order(reply)).await.map_err(|_| Refusal::Ending)?;
         answer.await.map_err(|_| Refusal::Ending)?
     }
+
+    /// Gives an order that has no answer.
+    ///
+    /// # Errors
+    /// [`Refusal::Ending`] when there is no driver any more.
+    pub async fn tell(&self, order: Order) -> Result<(), Refusal> {
+        self.orders.send(order).await.map_err(|_| Refusal::Ending)
+    }
 }

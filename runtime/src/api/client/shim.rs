@@ -1,0 +1,179 @@
+//! Starting `hull-shim`: for a new pod, and as the successor of one that died.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use hull_shim::layout::Layout;
+use rustix::fs::{FlockOperation, flock};
+use tokio::time::Instant;
+
+use super::socket;
+
+/// How long a pod may take to answer after it was taken up again.
+const REVIVE: Duration = Duration::from_secs(5);
+/// Between two looks at the socket.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Why a pod did not come up.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The shim cannot be executed.
+    #[error("cannot execute {}", program.display())]
+    Execute {
+        /// What was tried.
+        program: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Something around it failed.
+    #[error("cannot start hull-shim")]
+    Prepare(#[source] io::Error),
+    /// It cannot serve the pod.
+    #[error("hull-shim: {message}")]
+    Refused {
+        /// Why.
+        message: String,
+    },
+    /// It ended without a word.
+    #[error("hull-shim ended unexpectedly; see {}", log.display())]
+    Ended {
+        /// Where shim and supervisor tell what happened.
+        log: PathBuf,
+    },
+    /// The socket stayed silent.
+    #[error("nobody answers at {} after {} s; see {}", socket.display(), after.as_secs(), log.display())]
+    Silent {
+        /// Where.
+        socket: PathBuf,
+        /// How long was waited.
+        after: Duration,
+        /// Where shim and supervisor tell what happened.
+        log: PathBuf,
+    },
+}
+
+/// A shim just started. The process forks at once and its child detaches itself.
+///
+/// On the report pipe the shim writes `1` once the pod has its supervisor, or another shim has the pod; or `0` and
+/// the reason why it cannot serve the pod. The pipe closes without a word when it dies.
+#[derive(Debug)]
+pub struct Started {
+    child: Child,
+    report: io::PipeReader,
+    said: Vec<u8>,
+}
+
+/// Starts a shim for a recorded pod. It detaches itself; nothing of it ends with this process.
+///
+/// # Errors
+/// It cannot be executed.
+pub fn start(layout: &Layout, uid: &str) -> Result<Started, Error> {
+    let program = beside_this("hull-shim");
+    let (report, ready) = io::pipe().map_err(Error::Prepare)?;
+    // The one descriptor that the shim is to inherit.
+    rustix::io::fcntl_setfd(&ready, rustix::io::FdFlags::empty())
+        .map_err(|error| Error::Prepare(error.into()))?;
+    let mut command = Command::new(&program);
+    if let Some(root) = layout.root() {
+        command.arg("--root").arg(root);
+    }
+    command.args(["pod", "--uid", uid, "--ready-fd", &ready.as_raw_fd().to_string()]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
+    let child = command.spawn().map_err(|source| Error::Execute { program, source })?;
+    rustix::io::ioctl_fionbio(&report, true).map_err(|error| Error::Prepare(error.into()))?;
+    Ok(Started { child, report, said: Vec::new() })
+}
+
+/// A program installed beside this one, or else found in `PATH`.
+fn beside_this(name: &str) -> PathBuf {
+    let here = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.join(name)));
+    here.filter(|path| path.is_file()).unwrap_or_else(|| name.into())
+}
+
+impl Started {
+    /// Waits until the pod's socket answers.
+    ///
+    /// # Errors
+    /// The shim ended, or the time is up.
+    pub async fn answers(mut self, layout: &Layout, uid: &str, within: Duration) -> Result<(), Error> {
+        let files = layout.pod(uid);
+        let end = Instant::now() + within;
+        loop {
+            if socket::connect(&files.api_socket()).await.is_ok() {
+                return Ok(());
+            }
+            self.listen(layout, uid)?;
+            if Instant::now() >= end {
+                return Err(Error::Silent {
+                    socket: files.api_socket(),
+                    after: within,
+                    log: files.diagnostics(),
+                });
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Takes what the shim has said by now.
+    fn listen(&mut self, layout: &Layout, uid: &str) -> Result<(), Error> {
+        // The process that was started forks and ends; this reaps it.
+        let ended = self.child.try_wait().map_err(Error::Prepare)?;
+        let mut buffer = [0; 4096];
+        loop {
+            match rustix::io::read(&self.report, &mut buffer) {
+                Ok(0) => break,
+                Ok(count) => self.said.extend_from_slice(&buffer[..count]),
+                Err(rustix::io::Errno::AGAIN) => return Ok(()),
+                Err(error) => return Err(Error::Prepare(error.into())),
+            }
+        }
+        // Whoever held the pipe has closed it: everything is said.
+        match self.said.split_first() {
+            Some((b'1', _)) => Ok(()),
+            Some((b'0', reason)) => {
+                Err(Error::Refused { message: String::from_utf8_lossy(reason).trim().to_owned() })
+            }
+            _ if ended.is_none() => Ok(()),
+            _ => Err(Error::Ended { log: layout.pod(uid).diagnostics() }),
+        }
+    }
+}
+
+/// Takes a pod up again whose socket is silent: starts a successor of its shim, unless the shim lives and is
+/// just starting a supervisor, and waits for the socket.
+///
+/// # Errors
+/// The socket stays silent.
+pub async fn revive(layout: &Layout, uid: &str) -> Result<(), Error> {
+    if !shim_lives(layout, uid) {
+        match start(layout, uid)?.answers(layout, uid, REVIVE).await {
+            // Another successor was faster: its socket is as good.
+            Err(Error::Ended { .. } | Error::Refused { .. }) if shim_lives(layout, uid) => {}
+            other => return other,
+        }
+    }
+    let files = layout.pod(uid);
+    let end = Instant::now() + REVIVE;
+    while socket::connect(&files.api_socket()).await.is_err() {
+        if Instant::now() >= end {
+            return Err(Error::Silent {
+                socket: files.api_socket(),
+                after: REVIVE,
+                log: files.diagnostics(),
+            });
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
+}
+
+/// Whether a shim holds the pod's lock.
+fn shim_lives(layout: &Layout, uid: &str) -> bool {
+    let Ok(file) = std::fs::File::open(layout.pod(uid).shim_lock()) else {
+        return false;
+    };
+    matches!(flock(&file, FlockOperation::NonBlockingLockShared), Err(rustix::io::Errno::WOULDBLOCK))
+}

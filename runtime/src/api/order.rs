@@ -1,0 +1,167 @@
+//! Requests that ask the driver for something.
+
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use serde_json::{Value, json};
+
+use super::body::{self, Body};
+use super::query::Query;
+use super::session::{self, Upgrade};
+use super::status::Status;
+use super::{Server, object};
+use crate::driver::handle::{Order, Refusal, Session};
+use crate::manifest::pod::ContainerName;
+
+/// Largest body of a request in bytes.
+const LARGEST: usize = 1 << 20;
+
+/// `DELETE …/pods/NAME`
+pub(super) async fn delete(
+    server: Server,
+    request: Request<Incoming>,
+    query: &Query,
+) -> Result<Response<Body>, Status> {
+    let in_query = query.number("gracePeriodSeconds")?;
+    let options = options(request).await?;
+    let in_body = match &options["gracePeriodSeconds"] {
+        Value::Null => None,
+        Value::Number(number) if number.is_i64() => number.as_i64(),
+        other => {
+            return Err(Status::bad_request(format!("gracePeriodSeconds: {other} is not a whole number")));
+        }
+    };
+    let grace_seconds = in_query.or(in_body);
+    let view = server.handle.ask(|reply| Order::Delete { grace_seconds, reply }).await;
+    let view = view.map_err(|refusal| Status::refused(&refusal))?;
+    Ok(body::json(&object::pod(&server.pod.object, &view)))
+}
+
+/// The `DeleteOptions` of a request; null without a body.
+async fn options(request: Request<Incoming>) -> Result<Value, Status> {
+    let body = Limited::new(request.into_body(), LARGEST).collect().await;
+    let body = body.map_err(|error| Status::bad_request(format!("the request's body: {error}")))?.to_bytes();
+    if body.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(&body).map_err(|error| Status::bad_request(format!("the request's body: {error}")))
+}
+
+/// `PUT` and `DELETE` of a Service, ConfigMap or Secret: it is on disk already, and the driver looks there.
+pub(super) async fn objects_changed(server: Server) -> Result<Response<Body>, Status> {
+    server.handle.tell(Order::ObjectsChanged).await.map_err(|refusal| Status::refused(&refusal))?;
+    Ok(body::json(&json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})))
+}
+
+/// `…/pods/NAME/exec`
+pub(super) async fn exec(
+    server: Server,
+    mut request: Request<Incoming>,
+    query: &Query,
+) -> Result<Response<Body>, Status> {
+    let streams = streams(query)?;
+    let container = container(&server, query)?;
+    let args: Vec<String> = query.all("command").map(str::to_owned).collect();
+    if args.is_empty() {
+        return Err(Status::bad_request("you must specify at least one command for the container"));
+    }
+    check_running(&server, &container)?;
+    let (upgrade, response) = Upgrade::accept(&mut request)?;
+    // The window's size follows on the resize channel.
+    let tty = streams.tty.then_some((80, 24));
+    let session =
+        server.handle.ask(|reply| Order::Exec { container, args, tty, stdin: streams.stdin, reply }).await;
+    begin(&server, session, (upgrade, streams))?;
+    Ok(response)
+}
+
+/// `…/pods/NAME/attach`
+pub(super) async fn attach(
+    server: Server,
+    mut request: Request<Incoming>,
+    query: &Query,
+) -> Result<Response<Body>, Status> {
+    let streams = streams(query)?;
+    let container = container(&server, query)?;
+    check_running(&server, &container)?;
+    let (upgrade, response) = Upgrade::accept(&mut request)?;
+    let session = server.handle.ask(|reply| Order::Attach { container, stdin: streams.stdin, reply }).await;
+    begin(&server, session, (upgrade, streams))?;
+    Ok(response)
+}
+
+/// Refuses before the handshake what is known to be in vain: clients look for other protocols after a refused one,
+/// and the last refusal is the one they show.
+fn check_running(server: &Server, container: &ContainerName) -> Result<(), Status> {
+    let view = &server.handle.snapshot().view;
+    let status = &view.status;
+    if status.phase.is_terminal() {
+        return Err(Status::refused(&Refusal::Completed(format!("{:?}", status.phase))));
+    }
+    let mut all = status.init_container_statuses.iter().chain(&status.container_statuses);
+    let name = container.as_str();
+    match all.find(|each| each.name == name) {
+        // The state may lag behind while a postStart hook runs: the driver knows.
+        Some(found) if found.state.terminated.is_none() => Ok(()),
+        _ => Err(Status::refused(&Refusal::NotRunning(name.to_owned()))),
+    }
+}
+
+/// Starts carrying bytes. A command that cannot be executed is told inside the session, as the kubelet does.
+fn begin(
+    server: &Server,
+    session: Result<Session, Refusal>,
+    (upgrade, streams): (session::Upgrade, session::Streams),
+) -> Result<(), Status> {
+    match session {
+        Ok(session) => server.keep(session::run(upgrade, session, streams)),
+        Err(refusal @ Refusal::Failed(_)) => {
+            server.keep(session::refuse(upgrade, Status::refused(&refusal), streams));
+        }
+        Err(refusal) => return Err(Status::refused(&refusal)),
+    }
+    Ok(())
+}
+
+/// Which streams are wanted.
+fn streams(query: &Query) -> Result<session::Streams, Status> {
+    let streams = session::Streams {
+        stdin: query.flag("stdin"),
+        stdout: query.flag("stdout"),
+        stderr: query.flag("stderr"),
+        tty: query.flag("tty"),
+    };
+    if streams.tty && streams.stderr {
+        return Err(Status::bad_request("tty and stderr cannot both be true"));
+    }
+    if !(streams.stdin || streams.stdout || streams.stderr) {
+        return Err(Status::bad_request("you must specify at least one of stdin, stdout, stderr"));
+    }
+    Ok(streams)
+}
+
+/// The container that a request names, or the only one.
+pub(super) fn container(server: &Server, query: &Query) -> Result<ContainerName, Status> {
+    let names = |list: &str| -> Vec<&str> {
+        let containers = server.pod.object["spec"][list].as_array().map(Vec::as_slice).unwrap_or_default();
+        containers.iter().filter_map(|container| container["name"].as_str()).collect()
+    };
+    let (main, init) = (names("containers"), names("initContainers"));
+    let pod = server.pod.meta("name");
+    match query.text("container") {
+        Some(name) if main.contains(&name) || init.contains(&name) => Ok(ContainerName::new(name)),
+        Some(name) => Err(Status::bad_request(format!("container {name} is not valid for pod {pod}"))),
+        None if main.len() == 1 && init.is_empty() => Ok(ContainerName::new(main[0])),
+        None => {
+            let or_init = match init.as_slice() {
+                [] => String::new(),
+                init => format!(" or one of the init containers: [{}]", init.join(" ")),
+            };
+            let message = format!(
+                "a container name must be specified for pod {pod}, choose one of: [{}]{or_init}",
+                main.join(" ")
+            );
+            Err(Status::bad_request(message))
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! `hull apply`
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::accept::{self, NetworkFlags, Object, Outcome};
+use super::context::Context;
+use super::resource::Kind;
+use super::{Error, Exit, Result, duration, launch, wait};
+use crate::api::client::PodRef;
+use crate::network::Config;
+
+/// Arguments of `apply`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Apply {
+    /// The manifests: files, directories, or `-` for standard input.
+    #[arg(short, long = "filename", required = true, value_name = "FILE")]
+    filename: Vec<PathBuf>,
+    /// Take manifests from directories below a directory, too.
+    #[arg(short = 'R', long)]
+    recursive: bool,
+    /// Wait until the pods are ready or have completed.
+    #[arg(long)]
+    wait: bool,
+    /// How long to wait with --wait; 0 for ever.
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration::parse)]
+    timeout: Duration,
+    /// Check the manifests and do nothing.
+    #[arg(long)]
+    validate: bool,
+    #[command(flatten)]
+    network: NetworkFlags,
+}
+
+impl Apply {
+    pub(super) async fn act(self, context: &Context) -> Result {
+        let objects = load(context, &self.filename, self.recursive)?;
+        if self.validate {
+            return validate(context, objects);
+        }
+        let applied = apply(context, objects, &self.network).await?;
+        if self.wait {
+            return wait::until_up(context, &applied.pods, self.timeout)
+                .await
+                .map(|exit| applied.exit.worse(exit));
+        }
+        Ok(applied.exit)
+    }
+}
+
+/// What came out of applying.
+#[derive(Debug)]
+pub(super) struct Applied {
+    /// The pods of the manifests, whether new or not.
+    pub(super) pods: Vec<PodRef>,
+    /// Whether all went well.
+    pub(super) exit: Exit,
+}
+
+/// Applies objects: what pods need first, then the pods. A failure does not keep the others back.
+pub(super) async fn apply(
+    context: &Context,
+    objects: Vec<Object>,
+    network: &NetworkFlags,
+) -> Result<Applied> {
+    let mut applied = Applied { pods: Vec::new(), exit: Exit::Success };
+    let (pods, others): (Vec<_>, Vec<_>) = objects.into_iter().partition(|object| object.kind == Kind::Pod);
+    let network = network.config(context.layout())?;
+    for object in others {
+        if let Err(error) = other(context, object, &network).await {
+            applied.exit = context.report(&error);
+        }
+    }
+    for object in pods {
+        match pod(context, object, &network).await {
+            Ok(pod) => applied.pods.push(pod),
+            Err(error) => applied.exit = context.report(&error),
+        }
+    }
+    Ok(applied)
+}
+
+/// The namespace of an object: its own, which must be the one that was asked for, if one was.
+pub(super) fn namespace(context: &Context, object: &Object) -> Result<String> {
+    match (&object.namespace, context.given_namespace()) {
+        (Some(own), Some(given)) if own != given => Err(Error::Usage(format!(
+            "the namespace from the provided object {own:?} does not match the namespace {given:?}. You must pass '--namespace={own}' to perform this operation."
+        ))),
+        (Some(own), _) => Ok(own.clone()),
+        (None, _) => Ok(context.namespace().to_owned()),
+    }
+}
+
+fn validate(context: &Context, objects: Vec<Object>) -> Result {
+    for object in objects {
+        let (kind, name) = (object.kind, object.name.clone());
+        let namespace = namespace(context, &object)?;
+        object.accept(&namespace, ("validated", context.now()), None)?;
+        context.print(&format!("{}/{name} valid\n", kind.singular()))?;
+    }
+    Ok(Exit::Success)
+}
+
+async fn other(context: &Context, object: Object, network: &Config) -> Result<()> {
+    let namespace = namespace(context, &object)?;
+    let (kind, name) = (object.kind, object.name.clone());
+    let uid = launch::uid().map_err(|source| Error::Launch { pod: name.clone(), source })?;
+    let outcome = object.apply(context.layout(), &namespace, (&uid, context.now()), network)?;
+    context.print(&format!("{}/{name} {outcome}\n", kind.singular()))?;
+    if outcome != Outcome::Unchanged {
+        announce(context, kind, (&namespace, &name)).await;
+    }
+    Ok(())
+}
+
+/// Tells all pods that an object changed: they may wait for it. Those that are silent will see it when they look.
+pub(super) async fn announce(context: &Context, kind: Kind, (namespace, name): (&str, &str)) {
+    let pods = context.client.list(None).unwrap_or_default();
+    for pod in pods {
+        let url = format!("/api/v1/namespaces/{namespace}/{}/{name}", kind.plural());
+        if let Err(error) = context.client.object_changed(&pod, &url).await {
+            tracing::debug!(%error, %pod, "a pod was not told of a changed object");
+        }
+    }
+}
+
+async fn pod(context: &Context, object: Object, network: &Config) -> Result<PodRef> {
+    let namespace = namespace(context, &object)?;
+    let name = object.name.clone();
+    let failed = |source| Error::Launch { pod: name.clone(), source };
+    if let Some(known) = context.client.find(&namespace, &name)? {
+        let running = context.client.pod(&known).await?;
+        let outcome = object.reapply(&namespace, &running)?;
+        context.print(&format!("pod/{name} {outcome}\n"))?;
+        return Ok(known);
+    }
+    let uid = launch::uid().map_err(failed)?;
+    let Some(accepted) = object.accept(&namespace, (&uid, context.now()), Some(network))? else {
+        return Err(Error::Usage(format!("{name} is no Pod")));
+    };
+    context.progress(&format!("pod/{name}: starting"));
+    match launch::pod(context.layout(), &accepted).await {
+        Ok(()) => {}
+        Err(launch::Error::Exists { name }) => {
+            let status = crate::api::status::Status {
+                code: 409,
+                reason: "AlreadyExists".to_owned(),
+                message: format!("pods {name:?} already exists"),
+            };
+            return Err(status.into());
+        }
+        Err(source) => return Err(failed(source)),
+    }
+    context.print(&format!("pod/{name} created\n"))?;
+    Ok(PodRef { namespace, name, uid })
+}
+
+/// Reads all objects of all files.
+pub(super) fn load(context: &Context, files: &[PathBuf], recursive: bool) -> Result<Vec<Object>> {
+    let mut objects = Vec::new();
+    for file in files {
+        for path in manifests(file, recursive)? {
+            let (text, origin) = read(&path)?;
+            objects.extend(accept::read(&text, &origin)?);
+        }
+    }
+    if objects.is_empty() {
+        return Err(Error::Usage("no objects passed to apply".to_owned()));
+    }
+    for object in &objects {
+        namespace(context, object)?;
+    }
+    Ok(objects)
+}
+
+fn read(path: &Path) -> Result<(String, String)> {
+    let failed = |source| Error::File { operation: "read", path: path.to_owned(), source };
+    if path == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map_err(failed)?;
+        return Ok((text, "STDIN".to_owned()));
+    }
+    let text = std::fs::read_to_string(path).map_err(failed)?;
+    Ok((text, path.display().to_string()))
+}
+
+/// A file itself; of a directory its manifests, by name.
+fn manifests(path: &Path, recursive: bool) -> Result<Vec<PathBuf>> {
+    if path == Path::new("-") || !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let failed = |source| Error::File { operation: "read", path: path.to_owned(), source };
+    let entries = std::fs::read_dir(path).map_err(failed)?;
+    let mut entries = entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<std::io::Result<Vec<_>>>()
+        .map_err(failed)?;
+    entries.sort();
+    let mut found = Vec::new();
+    for entry in entries {
+        let manifest = entry.extension().is_some_and(|end| end == "yaml" || end == "yml" || end == "json");
+        if entry.is_dir() && recursive {
+            found.extend(manifests(&entry, true)?);
+        } else if manifest && !entry.is_dir() {
+            found.push(entry);
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_gives_its_manifests_by_name() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("sub")).unwrap();
+        for name in ["b.yaml", "a.yml", "c.json", "README.md", "sub/d.yaml"] {
+            std::fs::write(root.path().join(name), "").unwrap();
+        }
+        let names = |recursive| -> Vec<String> {
+            let found = manifests(root.path(), recursive).unwrap();
+            found.iter().map(|path| path.strip_prefix(root.path()).unwrap().display().to_string()).collect()
+        };
+        assert_eq!(names(false), ["a.yml", "b.yaml", "c.json"]);
+        assert_eq!(names(true), ["a.yml", "b.yaml", "c.json", "sub/d.yaml"]);
+    }
+}

@@ -1,0 +1,50 @@
+//! `hull supervise`, started by hull-shim inside the sandbox.
+
+use std::fs::File;
+use std::sync::Mutex;
+
+use hull_shim::layout::Layout;
+use hull_shim::wire;
+use tokio::runtime::Builder;
+use tokio::task::LocalSet;
+
+use super::{Error, Exit, Result};
+use crate::driver;
+
+/// Arguments of `supervise`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Supervise {
+    /// Which pod.
+    #[arg(long, value_name = "UID")]
+    uid: String,
+}
+
+impl Supervise {
+    pub(super) fn act(self, layout: &Layout) -> Result {
+        self.log_to_file(layout)?;
+        let socket = hull_shim::inherited(wire::SUPERVISOR_FD).map_err(|_| {
+            Error::Usage("descriptor 3 is no socket to hull-shim, which alone starts this".to_owned())
+        })?;
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
+        let ended = LocalSet::new().block_on(&runtime, driver::run(layout.clone(), &self.uid, socket));
+        ended.map(|()| Exit::Success).map_err(|error| {
+            tracing::error!(error = &error as &dyn std::error::Error, "the supervisor cannot run");
+            Error::Other(error.into())
+        })
+    }
+
+    /// What the supervisor says goes into the pod's own log, of which the environment sets the level.
+    fn log_to_file(&self, layout: &Layout) -> Result<()> {
+        let path = layout.pod(&self.uid).diagnostics();
+        let file = File::options().create(true).append(true).open(&path);
+        let file = file.map_err(|source| Error::File { operation: "open", path, source })?;
+        let level = std::env::var("HULL_LOG").ok().and_then(|level| level.parse().ok());
+        tracing_subscriber::fmt()
+            .with_max_level(level.unwrap_or(tracing::Level::WARN))
+            .with_ansi(false)
+            .with_target(false)
+            .with_writer(Mutex::new(file))
+            .init();
+        Ok(())
+    }
+}

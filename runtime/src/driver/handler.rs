@@ -1,0 +1,133 @@
+//! Runs a container's probes and hooks: picks the handler, gives it the pod's address and the
+//! instance, and turns what came of it into the core's words.
+
+use std::time::Duration;
+
+use crate::core::action::{HookKind, ProbeKind};
+use crate::core::input::{InstanceId, Outcome};
+use crate::manifest::pod::{Container, Handler, HttpGet, Port, Probe};
+use crate::probe::http::{self, Get, Got};
+use crate::probe::{grpc, judge_exec, resolve_port, tcp};
+use crate::{hook, spec};
+
+use super::hands::Hands;
+
+/// An attempt that ends in an error (not a failure) is repeated so often (reference 5.4).
+const TRIES: usize = 3;
+/// `User-Agent` of a probe's request.
+const PROBE_AGENT: &str = "kube-probe/1.36";
+/// A hook's request may take as long as its container lives; this only ends a forgotten one.
+const HOOK_LIMIT: Duration = Duration::from_secs(24 * 3600);
+
+/// One attempt of one probe.
+pub async fn probe(hands: &Hands, instance: &InstanceId, kind: ProbeKind) -> Outcome {
+    let Some((container, probe)) = wanted_probe(hands, instance, kind) else {
+        return Outcome::Error(format!("container {:?} has no such probe", instance.container));
+    };
+    let mut outcome = Outcome::Error(String::new());
+    for _ in 0..TRIES {
+        outcome = attempt(hands, instance, container, probe).await;
+        if !matches!(outcome, Outcome::Error(_)) {
+            break;
+        }
+    }
+    outcome
+}
+
+fn wanted_probe<'a>(
+    hands: &'a Hands,
+    instance: &InstanceId,
+    kind: ProbeKind,
+) -> Option<(&'a Container, &'a Probe)> {
+    let container = hands.container(&instance.container)?;
+    let probe = match kind {
+        ProbeKind::Startup => container.startup.as_ref(),
+        ProbeKind::Readiness => container.readiness.as_ref(),
+        ProbeKind::Liveness => container.liveness.as_ref(),
+    };
+    Some((container, probe?))
+}
+
+async fn attempt(hands: &Hands, instance: &InstanceId, container: &Container, probe: &Probe) -> Outcome {
+    let limit = Duration::from_secs(probe.timeout_seconds.into());
+    match &probe.handler {
+        Handler::Exec(command) => {
+            let command = spec::env::expand_probe(command, container);
+            match hands.execs().run(instance, &command, Some(limit)).await {
+                Ok(ran) => judge_exec(&command, &ran, probe.timeout_seconds),
+                Err(failure) => Outcome::Error(exec_error(&failure.to_string())),
+            }
+        }
+        Handler::HttpGet(get) => match request(hands, container, get, PROBE_AGENT, limit) {
+            Ok(request) => http::judge(http::get(&request).await),
+            Err(error) => Outcome::Error(error),
+        },
+        Handler::TcpSocket { host, port } => match target(hands, container, host.as_deref(), port) {
+            Ok((host, port)) => tcp::probe(&host, port, limit).await,
+            Err(error) => Outcome::Error(error),
+        },
+        Handler::Grpc { port, service } => grpc::probe(&hands.pod_ip(), *port, service, limit).await,
+        // Validation does not let it through.
+        Handler::Sleep { .. } => Outcome::Error("a probe cannot sleep".into()),
+    }
+}
+
+/// Runs a hook to its end.
+///
+/// # Errors
+/// The `<err>` of the kubelet's text (reference 6.3); the core puts whose hook it was before it.
+pub async fn hook(hands: &Hands, instance: &InstanceId, kind: HookKind) -> Result<(), String> {
+    let container = hands.container(&instance.container);
+    let handler = container.and_then(|container| match kind {
+        HookKind::PostStart => container.post_start.as_ref(),
+        HookKind::PreStop => container.pre_stop.as_ref(),
+    });
+    let (Some(container), Some(handler)) = (container, handler) else {
+        return Err(format!("container {:?} has no such hook", instance.container));
+    };
+    match handler {
+        Handler::Exec(command) => match hands.execs().run(instance, command, None).await {
+            Ok(ran) => hook::judge_exec(command, &ran),
+            Err(failure) => Err(format!("{}, message: \"\"", exec_error(&failure.to_string()))),
+        },
+        Handler::HttpGet(get) => match request(hands, container, get, hook::AGENT, HOOK_LIMIT) {
+            Ok(request) => hook::judge_http(http::get(&request).await),
+            Err(error) => hook::judge_http(Got::Error(error)),
+        },
+        Handler::Sleep { seconds } => {
+            tokio::time::sleep(Duration::from_secs((*seconds).into())).await;
+            Ok(())
+        }
+        // Validation lets it through, and it never works: reference 6.2.
+        Handler::TcpSocket { .. } | Handler::Grpc { .. } => Err("invalid handler".into()),
+    }
+}
+
+fn exec_error(message: &str) -> String {
+    format!(
+        "rpc error: code = Unknown desc = failed to exec in container: OCI runtime exec failed: exec failed: {message}"
+    )
+}
+
+fn target(
+    hands: &Hands,
+    container: &Container,
+    host: Option<&str>,
+    port: &Port,
+) -> Result<(String, u16), String> {
+    let port = resolve_port(port, container)?;
+    let host = host.filter(|host| !host.is_empty()).map_or_else(|| hands.pod_ip(), str::to_owned);
+    Ok((host, port))
+}
+
+fn request(
+    hands: &Hands,
+    container: &Container,
+    get: &HttpGet,
+    agent: &'static str,
+    limit: Duration,
+) -> Result<Get, String> {
+    let (host, port) = target(hands, container, get.host.as_deref(), &get.port)?;
+    let path = if get.path.starts_with('/') { get.path.clone() } else { format!("/{}", get.path) };
+    Ok(Get { https: get.https, host, port, path, headers: get.headers.clone(), agent, limit })
+}

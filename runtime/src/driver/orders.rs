@@ -1,0 +1,120 @@
+//! Orders of the front doors: each is answered once, and each that changes the pod goes through a step.
+
+use hull_shim::wire::{Answer, Command, Failure, InstanceId};
+use std::rc::Rc;
+
+use tokio::sync::oneshot;
+
+use super::handle::{Order, Output, Refusal, Session};
+use super::hands::Hands;
+use super::{Driver, unheard};
+use crate::core::input::Input;
+use crate::core::status::PodStatus;
+use crate::manifest::pod::ContainerName;
+
+impl Driver {
+    pub(super) async fn order(&mut self, order: Order) {
+        match order {
+            Order::Delete { grace_seconds, reply } => {
+                self.step(Input::Delete { grace_seconds }).await;
+                unheard(reply.send(Ok(self.refresh())));
+            }
+            Order::ObjectsChanged => self.hands.objects_changed(),
+            Order::Exec { container, args, tty, stdin, reply } => {
+                let Some((instance, reply)) = self.running(&container, reply) else { return };
+                let execs = self.hands.execs().clone();
+                tokio::task::spawn_local(async move {
+                    let session = execs.session(instance, args, tty, stdin).await;
+                    unheard(reply.send(session.map_err(|failure| exec_refusal(&failure))));
+                });
+            }
+            Order::Attach { container, stdin, reply } => {
+                let Some((instance, reply)) = self.running(&container, reply) else { return };
+                let hands = self.hands.clone();
+                tokio::task::spawn_local(async move {
+                    unheard(reply.send(attach(hands, instance, stdin).await));
+                });
+            }
+            Order::Statistics { container, reply } => {
+                let instance = match container {
+                    Some(container) => match self.running(&container, reply) {
+                        Some((instance, reply)) => return self.statistics(Some(instance), reply),
+                        None => return,
+                    },
+                    None => None,
+                };
+                self.statistics(instance, reply);
+            }
+        }
+    }
+
+    /// The running instance of a container; else the order is refused.
+    fn running<T>(
+        &self,
+        container: &ContainerName,
+        reply: oneshot::Sender<Result<T, Refusal>>,
+    ) -> Option<(InstanceId, oneshot::Sender<Result<T, Refusal>>)> {
+        let snapshot = self.handle.snapshot();
+        let status = &snapshot.view.status;
+        match running(status, container.as_str()) {
+            Some(instance) => Some((instance, reply)),
+            None => {
+                let refusal = match status.phase.is_terminal() {
+                    true => Refusal::Completed(format!("{:?}", status.phase)),
+                    false => Refusal::NotRunning(container.as_str().to_owned()),
+                };
+                unheard(reply.send(Err(refusal)));
+                None
+            }
+        }
+    }
+
+    fn statistics(
+        &self,
+        instance: Option<InstanceId>,
+        reply: oneshot::Sender<Result<hull_shim::wire::Statistics, Refusal>>,
+    ) {
+        let shim = self.hands.shim().clone();
+        tokio::task::spawn_local(async move {
+            let answer = shim.ask(Command::Statistics { instance }, &[]).await;
+            unheard(reply.send(match answer {
+                Ok((Answer::Statistics(statistics), _)) => Ok(statistics),
+                Ok((other, _)) => Err(Refusal::Failed(format!("the shim answered with {other:?}"))),
+                Err(failure) => Err(Refusal::Failed(failure.to_string())),
+            }));
+        });
+    }
+}
+
+/// The instance that a status shows as running under this name.
+fn running(status: &PodStatus, container: &str) -> Option<InstanceId> {
+    let status = status
+        .container_statuses
+        .iter()
+        .chain(&status.init_container_statuses)
+        .find(|status| status.name == container && status.state.running.is_some())?;
+    Some(InstanceId { container: container.to_owned(), attempt: status.restart_count })
+}
+
+/// A command that cannot be started, in the words that kubectl's users know.
+fn exec_refusal(failure: &Failure) -> Refusal {
+    match failure {
+        Failure::State { .. } | Failure::Other { .. } | Failure::Create { .. } => {
+            Refusal::Failed(failure.to_string())
+        }
+        Failure::Start { message } => {
+            Refusal::Failed(format!("OCI runtime exec failed: exec failed: {message}"))
+        }
+    }
+}
+
+async fn attach(hands: Rc<Hands>, instance: InstanceId, stdin: bool) -> Result<Session, Refusal> {
+    let failed = |failure: Failure| Refusal::Failed(failure.to_string());
+    let command = Command::Attach { instance: instance.clone() };
+    let (_, mut descriptors) = hands.shim().ask(command, &[]).await.map_err(failed)?;
+    let (Some(output), Some(input)) = (descriptors.pop(), descriptors.pop()) else {
+        return Err(Refusal::Failed("the shim sent no streams".into()));
+    };
+    let resize = hands.execs().resizer(instance, None);
+    Ok(Session { stdin: stdin.then_some(input), output: Output::Packets(output), exit: None, resize })
+}

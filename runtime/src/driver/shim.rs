@@ -1,0 +1,146 @@
+//! The supervisor's end of the wire: asks the shim, one answer per question, and hears its reports.
+//!
+//! One task ([`Shim::listen`]) reads; questions may be asked from many tasks at once, a packet is
+//! atomic. When the shim is gone every open question fails with [`Failure::Other`] and reports end.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+use hull_shim::wire::{Answer, Command, Failure, MAX_PACKET, Report, Request};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
+use tokio::io::Interest;
+use tokio::net::UnixDatagram;
+use tokio::sync::{mpsc, oneshot};
+
+/// At most so many descriptors travel beside one message.
+const MAX_FDS: usize = 4;
+
+/// What a question brought: its answer and the descriptors beside it.
+pub type Reply = Result<(Answer, Vec<OwnedFd>), Failure>;
+
+/// The connection; cheap to share among the tasks of one thread.
+#[derive(Debug)]
+pub struct Shim {
+    /// A `SOCK_SEQPACKET` socket; tokio has no type of that name, and sends and receives are the same.
+    socket: UnixDatagram,
+    next: Cell<u64>,
+    open: RefCell<HashMap<u64, oneshot::Sender<Reply>>>,
+    gone: Cell<bool>,
+}
+
+impl Shim {
+    /// Takes the socketpair's end that the shim left at descriptor 3.
+    ///
+    /// # Errors
+    /// The descriptor cannot be made non-blocking or registered.
+    pub fn new(socket: OwnedFd) -> io::Result<Rc<Self>> {
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        Ok(Rc::new(Self {
+            socket: UnixDatagram::from_std(socket.into())?,
+            next: Cell::new(1),
+            open: RefCell::default(),
+            gone: Cell::new(false),
+        }))
+    }
+
+    /// Asks, and waits for the answer.
+    ///
+    /// # Errors
+    /// What the shim answers, or that it is gone.
+    pub async fn ask(&self, command: Command, descriptors: &[OwnedFd]) -> Reply {
+        let id = self.next.replace(self.next.get() + 1);
+        let (reply, answer) = oneshot::channel();
+        self.open.borrow_mut().insert(id, reply);
+        let packet = serde_json::to_vec(&Request { id, command }).expect("a request has only string keys");
+        if let Err(error) = self.send(&packet, descriptors).await {
+            self.open.borrow_mut().remove(&id);
+            return Err(Failure::Other { message: format!("cannot ask the shim: {error}") });
+        }
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Asks for something that has nothing to tell but success.
+    ///
+    /// # Errors
+    /// As [`Shim::ask`].
+    pub async fn order(&self, command: Command) -> Result<(), Failure> {
+        self.ask(command, &[]).await.map(drop)
+    }
+
+    /// Reads until the shim is gone: answers to their questions, everything else to `reports`.
+    pub async fn listen(self: Rc<Self>, reports: mpsc::UnboundedSender<Report>) {
+        let mut buffer = vec![0; MAX_PACKET];
+        loop {
+            let received =
+                self.socket.async_io(Interest::READABLE, || receive(self.socket.as_fd(), &mut buffer));
+            let Ok((length, descriptors)) = received.await else { break };
+            if length == 0 {
+                break;
+            }
+            match serde_json::from_slice(&buffer[..length]) {
+                Ok(Report::Done { id, result }) => self.answered(id, result, descriptors),
+                Ok(report) => {
+                    if reports.send(report).is_err() {
+                        break;
+                    }
+                }
+                Err(error) => tracing::error!(%error, "a message of the shim cannot be read"),
+            }
+        }
+        self.gone.set(true);
+        self.open.borrow_mut().clear();
+    }
+
+    fn answered(&self, id: u64, result: Result<Answer, Failure>, descriptors: Vec<OwnedFd>) {
+        // Whoever asked may have been given up meanwhile; then nobody wants the answer.
+        if let Some(reply) = self.open.borrow_mut().remove(&id) {
+            drop(reply.send(result.map(|answer| (answer, descriptors))));
+        }
+    }
+
+    async fn send(&self, packet: &[u8], descriptors: &[OwnedFd]) -> io::Result<()> {
+        if self.gone.get() {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        let borrowed: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+        self.socket
+            .async_io(Interest::WRITABLE, || {
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+                let mut ancillary = SendAncillaryBuffer::new(&mut space);
+                if !borrowed.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&borrowed)) {
+                    return Err(io::ErrorKind::InvalidInput.into());
+                }
+                sendmsg(&self.socket, &[IoSlice::new(packet)], &mut ancillary, SendFlags::NOSIGNAL)?;
+                Ok(())
+            })
+            .await
+    }
+}
+
+fn gone() -> Failure {
+    Failure::Other { message: "the pod's shim is gone".into() }
+}
+
+/// One packet and the descriptors beside it; length 0 is the end.
+fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let message = recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    let descriptors = ancillary
+        .drain()
+        .filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    Ok((message.bytes, descriptors))
+}

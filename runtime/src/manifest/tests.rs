@@ -1,0 +1,699 @@
+//! Whole manifests: the ones that users have, and bad ones with the exact text of their errors.
+
+use jiff::Timestamp;
+
+use super::*;
+
+const INIT_CHAIN: &str = include_str!("testdata/init-chain.yaml");
+const SERVICES: &str = include_str!("testdata/init-chain-services.yaml");
+const HOOKS: &str = include_str!("testdata/lifecycle-hooks.yaml");
+const LIVENESS_EXEC: &str = include_str!("testdata/liveness-exec.yaml");
+const LIVENESS_TCP: &str = include_str!("testdata/liveness-tcp.yaml");
+const READINESS: &str = include_str!("testdata/readiness-httpget.yaml");
+
+fn identity() -> Identity {
+    Identity {
+        uid: "c0ffee00-0000-4000-8000-000000000001".into(),
+        created: "2025-01-02T03:04:05.678Z".parse().unwrap(),
+    }
+}
+
+fn raw_pod(text: &str) -> raw::Pod {
+    match load(text, "pod.yaml").unwrap_or_else(|error| panic!("{error}")).remove(0) {
+        Loaded::Pod(pod) => *pod,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn accepted(text: &str) -> Accepted {
+    accept(raw_pod(text), identity()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A pod `web` whose container `app` has these further lines.
+fn with_container(lines: &str) -> String {
+    let mut text = String::from(
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\nspec:\n  containers:\n  - name: app\n    image: nginx:1\n",
+    );
+    lines.lines().for_each(|line| text.push_str(&format!("    {line}\n")));
+    text
+}
+
+/// A pod `web` with these further lines in its spec.
+fn with_spec(lines: &str) -> String {
+    let mut text = with_container("");
+    lines.lines().for_each(|line| text.push_str(&format!("  {line}\n")));
+    text
+}
+
+fn refusal(text: &str) -> String {
+    match accept(raw_pod(text), identity()) {
+        Ok(accepted) => panic!("was accepted: {:?}", accepted.pod),
+        Err(invalid) => invalid.to_string(),
+    }
+}
+
+fn load_error(text: &str) -> String {
+    match load(text, "web.yaml") {
+        Ok(loaded) => panic!("was loaded: {loaded:?}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn the_example_pods_are_accepted_as_they_stand() {
+    for (text, name, init, main) in [
+        (INIT_CHAIN, "test-initc", 2, 1),
+        (HOOKS, "lifecycle-demo", 0, 1),
+        (LIVENESS_EXEC, "liveness-exec-test", 0, 1),
+        (LIVENESS_TCP, "readiness-tcpsocket", 0, 1),
+        (READINESS, "readiness-test", 0, 1),
+    ] {
+        let pod = accepted(text).pod;
+        assert_eq!(pod.meta.name, name);
+        assert_eq!((pod.spec.init_containers.len(), pod.spec.containers.len()), (init, main), "{name}");
+    }
+}
+
+#[test]
+fn the_example_services_are_read() {
+    let loaded = load(SERVICES, "services.yaml").unwrap();
+    let names: Vec<_> = loaded
+        .iter()
+        .map(|object| match object {
+            Loaded::Service(service) => service.metadata.name.as_deref().unwrap_or_default(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(names, ["mysvc", "mydb"]);
+}
+
+#[test]
+fn probes_and_hooks_come_out_with_their_defaults() {
+    let pod = accepted(READINESS).pod;
+    let probe = pod.spec.containers[0].readiness.clone().unwrap();
+    assert_eq!(
+        probe,
+        pod::Probe {
+            handler: pod::Handler::HttpGet(pod::HttpGet {
+                https: false,
+                host: None,
+                port: pod::Port::Number(80),
+                path: "/index1.html".into(),
+                headers: Vec::new(),
+            }),
+            initial_delay_seconds: 1,
+            timeout_seconds: 1,
+            period_seconds: 3,
+            success_threshold: 1,
+            failure_threshold: 3,
+            grace_seconds: None,
+        }
+    );
+    let hooks = accepted(HOOKS).pod.spec.containers.remove(0);
+    let quit = ["/usr/sbin/nginx", "-s", "quit"].map(str::to_owned).to_vec();
+    assert_eq!(hooks.pre_stop, Some(pod::Handler::Exec(quit)));
+}
+
+#[test]
+fn the_object_shows_defaults_and_identity() {
+    let shown = serde_json::to_value(accepted(LIVENESS_TCP).object).unwrap();
+    assert_eq!(
+        shown,
+        serde_json::json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "name": "readiness-tcpsocket",
+                "namespace": "default",
+                "uid": "c0ffee00-0000-4000-8000-000000000001",
+                "generation": 1,
+                "creationTimestamp": "2025-01-02T03:04:05Z",
+            },
+            "spec": {
+                "containers": [{
+                    "name": "redis",
+                    "image": "redis",
+                    "imagePullPolicy": "Always",
+                    "livenessProbe": {
+                        "failureThreshold": 3,
+                        "initialDelaySeconds": 5,
+                        "periodSeconds": 3,
+                        "successThreshold": 1,
+                        "tcpSocket": { "port": 6379 },
+                        "timeoutSeconds": 1,
+                    },
+                    "resources": {},
+                    "terminationMessagePath": "/dev/termination-log",
+                    "terminationMessagePolicy": "File",
+                }],
+                "dnsPolicy": "ClusterFirst",
+                "enableServiceLinks": true,
+                "restartPolicy": "Always",
+                "schedulerName": "default-scheduler",
+                "securityContext": {},
+                "terminationGracePeriodSeconds": 30,
+            },
+        })
+    );
+}
+
+#[test]
+fn an_accepted_pod_reads_back_the_same() {
+    for text in [INIT_CHAIN, HOOKS, LIVENESS_EXEC, LIVENESS_TCP, READINESS] {
+        let first = accepted(text);
+        let json = serde_json::to_string(&first.object).unwrap();
+        assert_eq!(reload(&json).unwrap(), first);
+    }
+    assert!(matches!(reload("{"), Err(Error::Record(_))));
+    assert!(matches!(reload("{}"), Err(Error::Stale(_))));
+}
+
+#[test]
+fn json_and_lists_are_read_like_yaml() {
+    let object = serde_json::to_value(raw_pod(LIVENESS_EXEC)).unwrap();
+    assert_eq!(raw_pod(&object.to_string()), raw_pod(LIVENESS_EXEC));
+    let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": [object, object]}).to_string();
+    assert_eq!(load(&list, "list.json").unwrap().len(), 2);
+    let two = format!("{object}\n{object}");
+    assert_eq!(load(&two, "two.json").unwrap().len(), 2);
+    assert!(load("", "empty.yaml").unwrap().is_empty());
+    assert!(load("---\n# nothing\n---\n", "empty.yaml").unwrap().is_empty());
+}
+
+#[test]
+fn null_is_absence_and_an_octal_mode_is_octal() {
+    let text = with_spec("hostname: null\nvolumes:\n- name: c\n  configMap: {name: c, defaultMode: 0400}");
+    let pod = accepted(&text).pod;
+    assert_eq!(pod.spec.hostname, "web");
+    match &pod.spec.volumes[0].source {
+        pod::VolumeSource::ConfigMap(source) => assert_eq!(source.default_mode, 0o400),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn unknown_fields_are_named_with_path_line_and_guess() {
+    let text =
+        with_container("imagee: x\nports:\n- containerport: 80\nenv:\n- {name: A, valu: b}\nzzzzzz:\n  a: 1");
+    assert_eq!(
+        load_error(&text),
+        "web.yaml:9: unknown field \"spec.containers[0].imagee\", did you mean \"image\"?\n\
+         web.yaml:11: unknown field \"spec.containers[0].ports[0].containerport\", did you mean \"containerPort\"?\n\
+         web.yaml:13: unknown field \"spec.containers[0].env[0].valu\", did you mean \"value\"?\n\
+         web.yaml:14: unknown field \"spec.containers[0].zzzzzz\""
+    );
+}
+
+#[test]
+fn wrong_types_are_named_with_path_and_line() {
+    for (lines, error) in [
+        (
+            "env: [{name: A, value: 8080}]",
+            "web.yaml:9: spec.containers[0].env[0].value: expected a string, found the number 8080; write \"8080\"",
+        ),
+        (
+            "stdin: yes",
+            "web.yaml:9: spec.containers[0].stdin: expected a boolean, found the text \"yes\"; write true",
+        ),
+        (
+            "command: sleep 1",
+            "web.yaml:9: spec.containers[0].command: expected a list, found the text \"sleep 1\"",
+        ),
+        (
+            "securityContext: []",
+            "web.yaml:9: spec.containers[0].securityContext: expected a mapping, found a list",
+        ),
+        (
+            "ports: [{containerPort: http}]",
+            "web.yaml:9: spec.containers[0].ports[0].containerPort: expected a whole number, found the text \"http\"",
+        ),
+        (
+            "ports: [{containerPort: 99999999999}]",
+            "web.yaml:9: spec.containers[0].ports[0].containerPort: the number 99999999999 does not fit into a whole number",
+        ),
+        (
+            "livenessProbe: {httpGet: {port: [1]}}",
+            "web.yaml:9: spec.containers[0].livenessProbe.httpGet.port: expected a number or a name, found a list",
+        ),
+    ] {
+        let found = load_error(&with_container(lines));
+        assert!(found.starts_with(error), "{lines}: {found}");
+    }
+}
+
+#[test]
+fn what_is_no_object_is_refused_with_its_line() {
+    for (text, error) in [
+        ("a: [", "web.yaml:1: "),
+        ("- a", "web.yaml:1: a Kubernetes object is a mapping with apiVersion, kind and metadata"),
+        ("kind: Pod", "web.yaml:1: apiVersion is not set; write apiVersion: v1"),
+        ("apiVersion: v1", "web.yaml:1: kind is not set; write, say, kind: Pod"),
+        (
+            "---\napiVersion: apps/v1\nkind: Deployment",
+            "web.yaml:2: no matches for kind \"Deployment\" in version \"apps/v1\"; hull takes Pod, Service, \
+             ConfigMap, Secret and List, all in version \"v1\"",
+        ),
+        ("apiVersion: v1\nkind: List", "web.yaml:1: a List has its objects in items"),
+        ("apiVersion: v1\nkind: Pod\nkind: Pod", "web.yaml:3: "),
+        ("{\"apiVersion\": \"v1\", \"kind\": \"Pod\", \"kind\": \"Pod\"}", "web.yaml:1: "),
+    ] {
+        let found = load_error(text);
+        assert!(found.starts_with(error), "{text:?}: {found}");
+        assert_eq!(found.lines().count(), 1, "{found}");
+    }
+}
+
+#[test]
+fn bombs_are_refused() {
+    let deep = "[".repeat(10_000);
+    let block: String = (0..2_000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
+    let json = format!("{{\"a\":{}", "[".repeat(100_000));
+    let mut laughs = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
+    for level in 1..9 {
+        let aliases = vec![format!("*a{}", level - 1); 10].join(",");
+        laughs.push_str(&format!("a{level}: &a{level} [{aliases}]\n"));
+    }
+    let anchors: String = (0..5_000).map(|n| format!("- &x{n} 1\n")).collect();
+    let long = " ".repeat(5 << 20);
+    for text in [deep, block, json, laughs, anchors, long] {
+        let found = load_error(&text);
+        assert!(found.len() < 400, "{found}");
+    }
+}
+
+#[test]
+fn resources_are_exact() {
+    let lines =
+        "resources:\n  limits: {cpu: 0.5, memory: 64Mi}\n  requests: {cpu: 100m, ephemeral-storage: '1e3'}";
+    let accepted = accepted(&with_container(lines));
+    let resources = &accepted.pod.spec.containers[0].resources;
+    assert_eq!((resources.cpu_request, resources.cpu_limit), (Some(100), Some(500)));
+    assert_eq!((resources.memory_request, resources.memory_limit), (Some(64 << 20), Some(64 << 20)));
+    assert_eq!((resources.ephemeral_request, resources.ephemeral_limit), (Some(1000), None));
+    let shown = serde_json::to_value(&accepted.object.spec.containers[0].resources).unwrap();
+    let expected = serde_json::json!({
+        "limits": {"cpu": "500m", "memory": "64Mi"},
+        "requests": {"cpu": "100m", "ephemeral-storage": "1e3", "memory": "64Mi"},
+    });
+    assert_eq!(shown, expected);
+}
+
+#[test]
+fn several_errors_stand_on_lines_of_their_own() {
+    let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: {containers: [{name: A_b}], restartPolicy: Often}";
+    assert_eq!(
+        refusal(text),
+        "The Pod \"web\" is invalid: \n\
+         * spec.containers[0].name: Invalid value: \"A_b\": a lowercase RFC 1123 label must consist of lower case \
+         alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  \
+         or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')\n\
+         * spec.containers[0].image: Required value\n\
+         * spec.restartPolicy: Unsupported value: \"Often\": supported values: \"Always\", \"Never\", \"OnFailure\""
+    );
+}
+
+/// Lines of a container and the one error that they bring.
+const BAD_CONTAINERS: &[(&str, &str)] = &[
+    (
+        "imagePullPolicy: Sometimes",
+        "imagePullPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"IfNotPresent\", \"Never\"",
+    ),
+    (
+        "terminationMessagePolicy: No",
+        "terminationMessagePolicy: Invalid value: \"No\": must be 'File' or 'FallbackToLogsOnError'",
+    ),
+    ("ports: [{}]", "ports[0].containerPort: Required value"),
+    (
+        "ports: [{containerPort: 65536}]",
+        "ports[0].containerPort: Invalid value: 65536: must be between 1 and 65535, inclusive",
+    ),
+    (
+        "ports: [{containerPort: 1, protocol: tcp}]",
+        "ports[0].protocol: Unsupported value: \"tcp\": supported values: \"SCTP\", \"TCP\", \"UDP\"",
+    ),
+    (
+        "ports: [{containerPort: 1, name: a}, {containerPort: 2, name: a}]",
+        "ports[1].name: Duplicate value: \"a\"",
+    ),
+    (
+        "ports: [{containerPort: 1, name: '80'}]",
+        "ports[0].name: Invalid value: \"80\": must contain at least one letter (a-z)",
+    ),
+    (
+        "ports: [{containerPort: 1, hostPort: 1}]",
+        "ports[0].hostPort: not supported by hull: ports of the host are not mapped yet; use hostNetwork, or the pod's address",
+    ),
+    (
+        "env: [{name: A=B, value: c}]",
+        "env[0].name: Invalid value: \"A=B\": a valid environment variable name must consist only of printable ASCII characters other than '='",
+    ),
+    ("env: [{value: c}]", "env[0].name: Required value"),
+    (
+        "env: [{name: A, value: b, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]",
+        "env[0].valueFrom: Invalid value: \"\": may not be specified when `value` is not empty",
+    ),
+    (
+        "env: [{name: A, valueFrom: {}}]",
+        "env[0].valueFrom: Invalid value: \"\": must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
+    ),
+    (
+        "env: [{name: A, valueFrom: {fieldRef: {fieldPath: metadata.foo}}}]",
+        "env[0].valueFrom.fieldRef.fieldPath: Unsupported value: \"metadata.foo\": supported values: \"metadata.name\", \"metadata.namespace\", \"metadata.uid\", \"spec.nodeName\", \"spec.serviceAccountName\", \"status.hostIP\", \"status.hostIPs\", \"status.podIP\", \"status.podIPs\"",
+    ),
+    (
+        "env: [{name: A, valueFrom: {resourceFieldRef: {resource: limits.cpu, divisor: 1Ki}}}]",
+        "env[0].valueFrom.resourceFieldRef.divisor: Invalid value: \"limits.cpu\": only divisor's values 1, 1m are supported with the cpu resource",
+    ),
+    (
+        "env: [{name: A, valueFrom: {configMapKeyRef: {name: c}}}]",
+        "env[0].valueFrom.configMapKeyRef.key: Required value",
+    ),
+    (
+        "env: [{name: A, valueFrom: {fileKeyRef: {volumeName: v, path: f, key: K}}}]",
+        "env[0].valueFrom.fileKeyRef.volumeName: Not found: \"v\"",
+    ),
+    ("envFrom: [{}]", "envFrom[0]: Invalid value: \"\": must specify one of: `configMapRef` or `secretRef`"),
+    ("volumeMounts: [{name: data, mountPath: /d}]", "volumeMounts[0].name: Not found: \"data\""),
+    (
+        "resources: {requests: {cpu: 2}, limits: {cpu: 1}}",
+        "resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1",
+    ),
+    (
+        "resources: {limits: {cpu: -1}}",
+        "resources.limits[cpu]: Invalid value: \"-1\": must be greater than or equal to 0",
+    ),
+    (
+        "resources: {limits: {memory: 1Mb}}",
+        "resources.limits[memory]: Invalid value: \"1Mb\": quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+    ),
+    (
+        "resources: {limits: {hugepages-2Mi: 2Mi}}",
+        "resources.limits[hugepages-2Mi]: not supported by hull: only cpu, memory and ephemeral-storage can be asked for",
+    ),
+    (
+        "resources: {limits: {cpus: 1}}",
+        "resources.limits[cpus]: Invalid value: \"cpus\": must be a standard resource for containers",
+    ),
+    ("livenessProbe: {}", "livenessProbe: Required value: must specify a handler type"),
+    (
+        "livenessProbe: {exec: {command: [a]}, tcpSocket: {port: 1}}",
+        "livenessProbe.tcpSocket: Forbidden: may not specify more than 1 handler type",
+    ),
+    ("livenessProbe: {exec: {}}", "livenessProbe.exec.command: Required value"),
+    (
+        "livenessProbe: {tcpSocket: {port: 1}, successThreshold: 2}",
+        "livenessProbe.successThreshold: Invalid value: 2: must be 1",
+    ),
+    (
+        "livenessProbe: {tcpSocket: {port: 0}}",
+        "livenessProbe.tcpSocket.port: Invalid value: 0: must be between 1 and 65535, inclusive",
+    ),
+    (
+        "livenessProbe: {tcpSocket: {port: 1}, periodSeconds: -1}",
+        "livenessProbe.periodSeconds: Invalid value: -1: must be greater than or equal to 0",
+    ),
+    (
+        "livenessProbe: {tcpSocket: {port: 1}, terminationGracePeriodSeconds: 0}",
+        "livenessProbe.terminationGracePeriodSeconds: Invalid value: 0: must be greater than 0",
+    ),
+    (
+        "readinessProbe: {tcpSocket: {port: 1}, terminationGracePeriodSeconds: 5}",
+        "readinessProbe.terminationGracePeriodSeconds: Invalid value: 5: must not be set for readinessProbes",
+    ),
+    (
+        "startupProbe: {httpGet: {port: 1, scheme: http}}",
+        "startupProbe.httpGet.scheme: Unsupported value: \"http\": supported values: \"HTTP\", \"HTTPS\"",
+    ),
+    (
+        "startupProbe: {httpGet: {port: 1, httpHeaders: [{name: 'a b'}]}}",
+        "startupProbe.httpGet.httpHeaders: Invalid value: \"a b\": a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')",
+    ),
+    (
+        "lifecycle: {preStop: {sleep: {seconds: 31}}}",
+        "lifecycle.preStop.sleep: Invalid value: 31: must be non-negative and less than terminationGracePeriodSeconds (30)",
+    ),
+    ("lifecycle: {postStart: {}}", "lifecycle.postStart: Required value: must specify a handler type"),
+    (
+        "lifecycle: {stopSignal: SIGINT}",
+        "lifecycle.stopSignal: not supported by hull: the image's STOPSIGNAL is used; set it there, or send the signal from preStop",
+    ),
+    (
+        "restartPolicyRules: [{action: Restart, exitCodes: {operator: In, values: [1]}}]",
+        "restartPolicy: Required value: must specify restartPolicy when restart rules are used",
+    ),
+    ("volumeDevices: [{}]", "volumeDevices: not supported by hull: there are no block volumes"),
+    (
+        "securityContext: {procMount: Unmasked}",
+        "securityContext.procMount: not supported by hull: it needs hostUsers: false",
+    ),
+    (
+        "securityContext: {runAsUser: -1}",
+        "securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive",
+    ),
+    (
+        "securityContext: {privileged: true, allowPrivilegeEscalation: false}",
+        "securityContext: Invalid value: {\"allowPrivilegeEscalation\":false,\"privileged\":true}: cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
+    ),
+    (
+        "securityContext: {seLinuxOptions: {}}",
+        "securityContext.seLinuxOptions: not supported by hull: SELinux labels are not set",
+    ),
+    (
+        "securityContext: {appArmorProfile: {type: Localhost}}",
+        "securityContext.appArmorProfile: not supported by hull: AppArmor profiles are not loaded; use Unconfined, or leave it out",
+    ),
+    (
+        "securityContext: {seccompProfile: {type: Localhost}}",
+        "securityContext.seccompProfile.localhostProfile: Required value: must be set when seccomp type is Localhost",
+    ),
+    (
+        "securityContext: {capabilities: {add: [NET_FOO]}}",
+        "securityContext.capabilities.add[0]: Invalid value: \"NET_FOO\": is no capability of Linux",
+    ),
+];
+
+#[test]
+fn bad_containers_are_refused_in_kubectls_words() {
+    for (lines, error) in BAD_CONTAINERS {
+        let expected = format!("The Pod \"web\" is invalid: spec.containers[0].{error}");
+        assert_eq!(refusal(&with_container(lines)), expected, "{lines}");
+    }
+}
+
+/// Lines of a spec and the one error that they bring.
+const BAD_SPECS: &[(&str, &str)] = &[
+    (
+        "activeDeadlineSeconds: 0",
+        "spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive",
+    ),
+    ("dnsPolicy: None", "spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None"),
+    (
+        "dnsConfig: {nameservers: [x]}",
+        "spec.dnsConfig.nameservers[0]: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+    ),
+    ("dnsConfig: {options: [{}]}", "spec.dnsConfig.options[0]: Required value: must not be empty"),
+    (
+        "hostAliases: [{ip: '1'}]",
+        "spec.hostAliases[0].ip: Invalid value: \"1\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+    ),
+    (
+        "shareProcessNamespace: true\nhostPID: true",
+        "spec.shareProcessNamespace: Invalid value: true: ShareProcessNamespace and HostPID cannot both be enabled",
+    ),
+    (
+        "runtimeClassName: gvisor",
+        "spec.runtimeClassName: not supported by hull: there is one runtime; leave it out",
+    ),
+    (
+        "hostUsers: false",
+        "spec.hostUsers: not supported by hull: user namespaces are not there yet; leave it out or set true",
+    ),
+    (
+        "ephemeralContainers: [{}]",
+        "spec.ephemeralContainers: not supported by hull: a pod starts without them",
+    ),
+    (
+        "os: {name: windows}",
+        "spec.os.name: not supported by hull: containers run on Linux; set linux or leave it out",
+    ),
+    ("readinessGates: [{conditionType: ''}]", "spec.readinessGates[0].conditionType: Required value"),
+    ("initContainers: [{name: app, image: a}]", "spec.initContainers[0].name: Duplicate value: \"app\""),
+    (
+        "initContainers: [{name: i, image: a, livenessProbe: {tcpSocket: {port: 1}}}]",
+        "spec.initContainers[0].livenessProbe: Forbidden: may not be set for init containers without restartPolicy=Always",
+    ),
+    ("volumes: [{name: a}, {name: a}]", "spec.volumes[1].name: Duplicate value: \"a\""),
+    (
+        "volumes: [{name: a, emptyDir: {}, hostPath: {path: /}}]",
+        "spec.volumes[0].hostPath: Forbidden: may not specify more than 1 volume type",
+    ),
+    (
+        "volumes: [{name: a, nfs: {}}]",
+        "spec.volumes[0].nfs: not supported by hull: use emptyDir, hostPath, configMap, secret, downwardAPI or projected",
+    ),
+    (
+        "volumes: [{name: a, hostPath: {path: /a/../b}}]",
+        "spec.volumes[0].hostPath.path: Invalid value: \"/a/../b\": must not contain '..'",
+    ),
+    ("volumes: [{name: a, configMap: {}}]", "spec.volumes[0].configMap.name: Required value"),
+    (
+        "volumes: [{name: a, secret: {secretName: s, defaultMode: 01000}}]",
+        "spec.volumes[0].secret.defaultMode: Invalid value: 512: must be a number between 0 and 0777 (octal), both inclusive",
+    ),
+    (
+        "volumes: [{name: a, projected: {sources: [{serviceAccountToken: {}}]}}]",
+        "spec.volumes[0].projected.sources[0].serviceAccountToken: not supported by hull: there is no API server that would issue it",
+    ),
+    (
+        "volumes: [{name: a, downwardAPI: {items: [{path: ../x, fieldRef: {fieldPath: metadata.name}}]}}]",
+        "spec.volumes[0].downwardAPI.items[0].path: Invalid value: \"../x\": must not contain '..'",
+    ),
+    (
+        "securityContext: {sysctls: [{name: kernel.pid_max, value: '1'}]}",
+        "spec.securityContext.sysctls[0].name: Forbidden: this sysctl belongs to the whole host, not to a pod",
+    ),
+    (
+        "hostNetwork: true\ninitContainers: [{name: i, image: a, ports: [{containerPort: 1, hostPort: 2}]}]",
+        "spec.initContainers[0].ports[0].hostPort: Invalid value: 2: must match `containerPort` when `hostNetwork` is true",
+    ),
+    (
+        "hostNetwork: true\ninitContainers: [{name: i, image: a, ports: [{containerPort: 1}, {containerPort: 1}]}]",
+        "spec.initContainers[0].ports[1].hostPort: Duplicate value: \"TCP//1\"",
+    ),
+    (
+        "hostnameOverride: a\nhostNetwork: true",
+        "spec.hostnameOverride: Forbidden: hostnameOverride cannot be used with hostNetwork",
+    ),
+];
+
+#[test]
+fn bad_specs_are_refused_in_kubectls_words() {
+    for (lines, error) in BAD_SPECS {
+        let expected = format!("The Pod \"web\" is invalid: {error}");
+        assert_eq!(refusal(&with_spec(lines)), expected, "{lines}");
+    }
+}
+
+#[test]
+fn bad_metadata_is_refused() {
+    let base = raw_pod(&with_container(""));
+    let refused = |change: fn(&mut raw::Pod)| {
+        let mut pod = base.clone();
+        change(&mut pod);
+        accept(pod, identity()).unwrap_err().to_string()
+    };
+    let no_name = refused(|pod| pod.metadata.name = None);
+    assert_eq!(
+        no_name,
+        "The Pod \"\" is invalid: metadata.name: Required value: name or generateName is required"
+    );
+    let label = refused(|pod| drop(pod.metadata.labels.insert("a".into(), "b c".into())));
+    assert!(
+        label.starts_with(
+            "The Pod \"web\" is invalid: metadata.labels: Invalid value: \"b c\": a valid label"
+        )
+    );
+    let big = refused(|pod| drop(pod.metadata.annotations.insert("a".into(), "x".repeat(256 << 10))));
+    assert_eq!(
+        big,
+        "The Pod \"web\" is invalid: metadata.annotations: Too long: may not be more than 262144 bytes"
+    );
+    let none = refused(|pod| pod.spec.containers.clear());
+    assert_eq!(none, "The Pod \"web\" is invalid: spec.containers: Required value");
+}
+
+#[test]
+fn fields_of_a_scheduler_are_accepted_and_shown() {
+    let text = with_spec(
+        "nodeSelector: {a: b}\ntolerations: [{key: k, operator: Exists}]\naffinity: {nodeAffinity: {}}\n\
+         serviceAccount: robot\nimagePullSecrets: [{name: s}]\ntopologySpreadConstraints: [{maxSkew: 1}]\n\
+         priorityClassName: high\nautomountServiceAccountToken: false\nnodeName: here",
+    );
+    let accepted = accepted(&text);
+    assert_eq!(accepted.pod.spec.service_account, "robot");
+    let shown = serde_json::to_value(&accepted.object.spec).unwrap();
+    assert_eq!(shown["tolerations"], serde_json::json!([{"key": "k", "operator": "Exists"}]));
+    assert_eq!(shown["affinity"], serde_json::json!({"nodeAffinity": {}}));
+    assert_eq!(shown["serviceAccountName"], "robot");
+}
+
+#[test]
+fn a_sidecar_may_have_probes_and_hooks() {
+    let text = with_spec(
+        "initContainers:\n- name: side\n  image: a\n  restartPolicy: Always\n  startupProbe: {tcpSocket: {port: web}}\n  \
+         lifecycle: {preStop: {sleep: {seconds: 30}}}",
+    );
+    let side = accepted(&text).pod.spec.init_containers.remove(0);
+    assert_eq!(side.restart_policy, Some(pod::RestartPolicy::Always));
+    assert_eq!(side.pre_stop, Some(pod::Handler::Sleep { seconds: 30 }));
+    assert!(side.startup.is_some());
+}
+
+#[test]
+fn a_container_inherits_the_pods_security() {
+    let text = with_spec(
+        "securityContext: {runAsUser: 5, runAsNonRoot: true, seccompProfile: {type: Unconfined}, fsGroup: 7}\n\
+         initContainers:\n- name: i\n  image: a\n  securityContext: {runAsUser: 6, capabilities: {drop: [all], add: [CAP_NET_RAW]}}",
+    );
+    let spec = accepted(&text).pod.spec;
+    assert_eq!(spec.containers[0].security.run_as_user, Some(5));
+    assert!(spec.containers[0].security.run_as_non_root);
+    assert_eq!(spec.containers[0].security.seccomp, pod::Seccomp::Unconfined);
+    let init = &spec.init_containers[0].security;
+    assert_eq!(init.run_as_user, Some(6));
+    assert_eq!(
+        (&init.drop_capabilities[..], &init.add_capabilities[..]),
+        (&["ALL".into()][..], &["NET_RAW".into()][..])
+    );
+    assert_eq!(spec.security.fs_group, Some(7));
+}
+
+#[test]
+fn a_pod_that_a_cluster_printed_is_accepted_anew() {
+    let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: web, uid: old, resourceVersion: '7', creationTimestamp: \
+        2020-01-01T00:00:00Z, deletionTimestamp: null, managedFields: [{a: 1}], ownerReferences: [{kind: X}]}\n\
+        spec: {containers: [{name: app, image: a, resources: {}}], priority: 0, preemptionPolicy: PreemptLowerPriority}\n\
+        status: {phase: Running, conditions: [{type: Ready}]}";
+    let object = accepted(text).object;
+    assert_eq!(object.metadata.uid, Some(identity().uid));
+    assert_eq!((object.status, object.metadata.resource_version), (None, None));
+    assert!(object.metadata.managed_fields.is_empty());
+}
+
+#[test]
+fn the_time_of_creation_has_whole_seconds() {
+    let created: Timestamp = "2025-01-02T03:04:05Z".parse().unwrap();
+    assert_eq!(accepted(HOOKS).pod.meta.created, created);
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn no_text_makes_load_panic(text in "(?s).{0,200}") {
+        let _loaded = load(&text, "x");
+    }
+
+    #[test]
+    fn no_yaml_like_text_makes_load_panic(
+        parts in proptest::collection::vec("(\\{|\\}|\\[|\\]|: |- |\n|\n  |&a |\\*a |<<: |\\||>|'|\"|#|%|!!|a|1e9|---|,|\\?)", 0..60)
+    ) {
+        let text = format!("apiVersion: v1\nkind: Pod\nmetadata: {}", parts.concat());
+        let _loaded = load(&text, "x");
+    }
+
+    #[test]
+    fn no_change_of_a_manifest_makes_it_panic(
+        which in 0_usize..5, at in 0_usize..2000, insert in "[ \\[\\]{}:,\n0-9a-z'\"-]{0,4}", remove in 0_usize..6
+    ) {
+        let mut text: String = [INIT_CHAIN, HOOKS, LIVENESS_EXEC, LIVENESS_TCP, READINESS][which].into();
+        let at = at % text.len();
+        let end = (at + remove).min(text.len());
+        text.replace_range(at..end, &insert);
+        for object in load(&text, "x").into_iter().flatten() {
+            if let Loaded::Pod(pod) = object {
+                let _accepted = accept(*pod, identity());
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! `hull-bench`: hull beside its peers, in one run of interleaved rounds (`make bench`, `docs/benchmarks.md`).
+//!
+//! Everything is made below one temporary directory, in a network namespace of its own, and taken away at
+//! the end. A peer that does not work here is named with its reason.
+
+mod hull;
+mod measure;
+mod memory;
+mod oci;
+mod podman;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use measure::{Contender, compare};
+
+/// What the command line says.
+struct Arguments {
+    binaries: PathBuf,
+    images: PathBuf,
+    rounds: usize,
+    pods: Vec<usize>,
+}
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((first, rest)) = words.split_first()
+        && first == "--strip-rlimits"
+    {
+        return report(podman::strip_and_execute(rest));
+    }
+    report(parse(&words).and_then(|arguments| enter_network(&words).and_then(|()| run(&arguments))))
+}
+
+fn report(result: Result<(), String>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("hull-bench: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse(words: &[String]) -> Result<Arguments, String> {
+    let usage = "usage: hull-bench --binaries DIR --images DIR [--rounds N] [--pods N,N,N]";
+    let mut arguments =
+        Arguments { binaries: PathBuf::new(), images: PathBuf::new(), rounds: 15, pods: vec![1, 20, 100] };
+    for pair in words.chunks(2) {
+        let [flag, value] = pair else {
+            return Err(usage.to_owned());
+        };
+        let number = |text: &str| text.parse().map_err(|_| format!("{flag} {value}: not a number; {usage}"));
+        match flag.as_str() {
+            "--binaries" => arguments.binaries = PathBuf::from(value),
+            "--images" => arguments.images = PathBuf::from(value),
+            "--rounds" => arguments.rounds = number(value)?,
+            "--pods" => arguments.pods = value.split(',').map(number).collect::<Result<_, _>>()?,
+            _ => return Err(usage.to_owned()),
+        }
+    }
+    let absolute =
+        |path: &Path| std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()));
+    arguments.binaries = absolute(&arguments.binaries)?;
+    arguments.images = absolute(&arguments.images)?;
+    Ok(arguments)
+}
+
+/// Goes on in a network and a mount namespace of its own, with loopback up.
+fn enter_network(words: &[String]) -> Result<(), String> {
+    if std::env::var_os("HULL_BENCH_NETWORK").is_some() {
+        return Ok(());
+    }
+    let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    // podman and its plugins keep locks and addresses in places that no option moves: they get their own.
+    let script = "busybox ip link set lo up && mkdir -p /var/lib/cni && mount -t tmpfs tmpfs /var/lib/cni && \
+                  mount -t tmpfs tmpfs /dev/shm && exec \"$0\" \"$@\"";
+    let mut inside = std::process::Command::new("unshare");
+    inside.args(["--net", "--mount", "--propagation", "private", "--", "sh", "-c", script]);
+    let status = inside.arg(own).args(words).env("HULL_BENCH_NETWORK", "1").status();
+    match status {
+        Ok(status) => std::process::exit(status.code().unwrap_or(1)),
+        Err(error) => Err(format!("unshare: {error}")),
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), String> {
+    nix::sys::prctl::set_child_subreaper(true).map_err(|error| format!("subreaper: {error}"))?;
+    let place = nix::unistd::mkdtemp(&std::env::temp_dir().join("hull-bench-XXXXXX"))
+        .map_err(|error| format!("temporary directory: {error}"))?;
+    let mut skipped = Vec::new();
+    // Declared before its users: what they made lies in it.
+    let _directory = measure::Directory(place.clone());
+    let hull = note(hull::Hull::new(arguments, &place.join("hull")), "hull", &mut skipped);
+    let podman = note(podman::Podman::new(arguments, &place.join("podman")), "podman", &mut skipped);
+    let crun = note(oci::Runtime::new("crun", &place.join("crun")), "crun", &mut skipped);
+    let runc = note(oci::Runtime::new("runc", &place.join("runc")), "runc", &mut skipped);
+    println!("{} rounds; wall and CPU in milliseconds, least and median\n", arguments.rounds);
+
+    let mut list: Vec<Contender<'_>> = Vec::new();
+    list.extend(hull.iter().map(|hull| Contender::new("hull apply --wait", || hull.pod_up())));
+    list.extend(podman.iter().map(|podman| Contender::new("podman kube play", || podman.pod_up())));
+    compare("pod up: two containers, local image, own network", arguments.rounds, list, &mut skipped);
+
+    let mut list: Vec<Contender<'_>> = Vec::new();
+    list.extend(hull.iter().map(|hull| Contender::new("hull exec", || hull.exec())));
+    list.extend(crun.iter().map(|crun| Contender::new("crun exec", || crun.exec())));
+    list.extend(runc.iter().map(|runc| Contender::new("runc exec", || runc.exec())));
+    list.push(Contender::new("fork and execve alone", || measure::timed_command("/bin/true", &[])));
+    compare("exec of /bin/true in a running container", arguments.rounds, list, &mut skipped);
+
+    let mut list: Vec<Contender<'_>> = Vec::new();
+    list.extend(
+        hull.iter().map(|hull| Contender::new("hull, one more container in a pod", || hull.one_more())),
+    );
+    list.extend(crun.iter().map(|crun| Contender::new("crun create + start", || crun.create_start())));
+    list.extend(runc.iter().map(|runc| Contender::new("runc create + start", || runc.create_start())));
+    compare("create and start in a sandbox, with limits", arguments.rounds, list, &mut skipped);
+
+    println!("resident memory (PSS) per pod of two containers, kB");
+    println!("  {:<34} {:>8} {:>10}", "", "pods", "kB per pod");
+    for count in &arguments.pods {
+        memory::show("hull: shim, supervisor, pause", *count, hull.as_ref().map(|hull| hull.memory(*count)));
+        memory::show(
+            "podman: conmon per container",
+            *count,
+            podman.as_ref().map(|podman| podman.memory(*count)),
+        );
+        memory::show("containerd-shim-runc-v2", *count, Some(memory::containerd(&place, *count)));
+    }
+    for line in skipped {
+        println!("skipped: {line}");
+    }
+    Ok(())
+}
+
+/// The peer, or a note of why it is not there.
+fn note<T>(peer: Result<T, String>, name: &str, skipped: &mut Vec<String>) -> Option<T> {
+    peer.map_err(|reason| skipped.push(format!("{name}: {}", reason.trim()))).ok()
+}

@@ -1,0 +1,271 @@
+//! One machine as hull sees it: its own `--root`, its own network namespace.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::command::{self, Output, Running};
+use crate::wait::wait_until;
+use crate::{binaries, leftovers};
+
+/// No single command takes longer; those that wait for a pod have limits of their own.
+const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+
+/// A machine for one case.
+#[derive(Debug)]
+pub struct Host {
+    root: PathBuf,
+    hull: PathBuf,
+    /// Holds the network namespace; ends when its standard input is closed, so also when we die.
+    holder: Child,
+    /// Every pod that was ever seen here, to recognise what belongs to them.
+    uids: Mutex<BTreeSet<String>>,
+}
+
+impl Host {
+    /// A machine with the test images in its store; the reason when there cannot be one here.
+    pub fn new() -> Result<Self, String> {
+        let host = Self::without_images()?;
+        let store = shared_images(&host)?;
+        let library = host.root.join("lib");
+        fs::create_dir_all(&library).map_err(|error| format!("{}: {error}", library.display()))?;
+        symlink(store, library.join("images")).map_err(|error| format!("{}: {error}", library.display()))?;
+        Ok(host)
+    }
+
+    /// A machine with an empty image store.
+    pub fn without_images() -> Result<Self, String> {
+        if !nix::unistd::geteuid().is_root() {
+            return Err("needs root".to_owned());
+        }
+        if std::env::var_os("HULL_TEST_NAMESPACES").is_none() {
+            return Err("needs namespaces of its own; run it as: tests/run cargo test".to_owned());
+        }
+        for name in ["hull-shim", "hull-pause"] {
+            binaries::program(name)?;
+        }
+        let hull = binaries::program("hull")?;
+        // Short, because sockets below it have at most 107 bytes of path; and not by pid, which another run
+        // in another PID namespace may have too.
+        let root = nix::unistd::mkdtemp(&std::env::temp_dir().join("hull-XXXXXX"))
+            .map_err(|error| format!("a directory in {}: {error}", std::env::temp_dir().display()))?;
+        let holder = hold_network()?;
+        Ok(Self { root, hull, holder, uids: Mutex::default() })
+    }
+
+    /// The directory given as `--root`.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The process whose network namespace is this host's.
+    #[must_use]
+    pub fn network_pid(&self) -> u32 {
+        self.holder.id()
+    }
+
+    /// A command that runs `program` on this host.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/proc/{}/ns/net", self.holder.id())).arg("--").arg(program);
+        command.env("NO_COLOR", "1").env("COLUMNS", "200");
+        command
+    }
+
+    fn hull_command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command(&self.hull);
+        command.arg("--root").arg(&self.root).args(arguments);
+        command
+    }
+
+    /// Runs `hull <arguments>` to its end.
+    #[track_caller]
+    pub fn hull(&self, arguments: &[&str]) -> Output {
+        self.hull_with_input(arguments, "")
+    }
+
+    /// The same with something to read on standard input.
+    #[track_caller]
+    pub fn hull_with_input(&self, arguments: &[&str], input: &str) -> Output {
+        let output = command::run(&mut self.hull_command(arguments), input, COMMAND_LIMIT);
+        self.note_pods();
+        output
+    }
+
+    /// Starts `hull <arguments>` in the background.
+    #[track_caller]
+    pub fn start(&self, arguments: &[&str]) -> Running {
+        Running::start(&mut self.hull_command(arguments))
+    }
+
+    /// Applies a manifest given as text.
+    #[track_caller]
+    pub fn apply(&self, manifest: &str) -> String {
+        self.hull_with_input(&["apply", "-f", "-"], manifest).ok()
+    }
+
+    /// Applies a file of `demo/`.
+    #[track_caller]
+    pub fn apply_demo(&self, file: &str) -> String {
+        let path = binaries::manifest(file);
+        self.hull(&["apply", "-f", &path.to_string_lossy()]).ok()
+    }
+
+    /// The Pod object as the API shows it; the reason when there is none.
+    pub fn pod(&self, name: &str) -> Result<Value, String> {
+        let output = self.hull(&["get", "pod", name, "-o", "json"]);
+        if !output.status.success() {
+            return Err(output.to_string());
+        }
+        serde_json::from_str(&output.stdout).map_err(|error| format!("{error}: {output}"))
+    }
+
+    /// Waits until the Pod object satisfies `wanted`.
+    #[track_caller]
+    pub fn wait_pod(
+        &self,
+        name: &str,
+        limit: Duration,
+        what: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
+        wait_until(limit, what, || {
+            let pod = self.pod(name)?;
+            if wanted(&pod) { Ok(pod) } else { Err(format!("{:#}", pod["status"])) }
+        })
+    }
+
+    /// The columns of `get pods NAME`: name, ready, status, restarts (one or several words), age.
+    pub fn columns(&self, name: &str) -> Result<Vec<String>, String> {
+        let output = self.hull(&["get", "pods", name, "--no-headers"]);
+        if !output.status.success() {
+            return Err(output.to_string());
+        }
+        Ok(output.stdout.split_whitespace().map(str::to_owned).collect())
+    }
+
+    /// Waits until `get pods` shows this READY and this STATUS.
+    #[track_caller]
+    pub fn wait_row(&self, name: &str, limit: Duration, ready: &str, status: &str) {
+        wait_until(limit, &format!("{name} {ready} {status}"), || {
+            let columns = self.columns(name)?;
+            let found = columns.get(1).zip(columns.get(2));
+            let wanted = found.is_some_and(|(is_ready, is)| is_ready == ready && is == status);
+            if wanted { Ok(()) } else { Err(columns.join(" ")) }
+        });
+    }
+
+    /// Runs a command in the pod's only or default container.
+    #[track_caller]
+    pub fn exec(&self, name: &str, command: &[&str]) -> Output {
+        self.hull(&[&["exec", name, "--"], command].concat())
+    }
+
+    /// What `hull` left on this machine: nothing, once every pod is deleted. Each line names one thing.
+    #[must_use]
+    pub fn leftovers(&self) -> Vec<String> {
+        let uids = self.note_pods();
+        leftovers::Search { root: &self.root, uids: &uids, network_pid: self.holder.id() }.describe()
+    }
+
+    /// Waits until nothing is left; removal may go on a little after `delete` has answered.
+    ///
+    /// # Panics
+    /// When something stays.
+    #[track_caller]
+    pub fn assert_clean(&self) {
+        wait_until(Duration::from_secs(10), "clean machine", || {
+            let left = self.leftovers();
+            if left.is_empty() { Ok(()) } else { Err(left.join("\n")) }
+        });
+    }
+
+    /// Remembers the pods that are here now; returns all that ever were.
+    fn note_pods(&self) -> BTreeSet<String> {
+        let Ok(mut uids) = self.uids.lock() else {
+            return BTreeSet::new();
+        };
+        let entries = fs::read_dir(self.root.join("run/pods")).into_iter().flatten().flatten();
+        uids.extend(entries.filter_map(|entry| entry.file_name().into_string().ok()));
+        uids.clone()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.report();
+        }
+        let uids = self.note_pods();
+        leftovers::Search { root: &self.root, uids: &uids, network_pid: self.holder.id() }.remove();
+        // Closing its input ends the holder.
+        drop(self.holder.stdin.take());
+        if let Err(error) = self.holder.wait() {
+            eprintln!("network namespace: {error}");
+        }
+        if let Err(error) = fs::remove_dir_all(&self.root) {
+            eprintln!("{}: {error}", self.root.display());
+        }
+    }
+}
+
+impl Host {
+    /// After a failure: what hull's own processes said about themselves.
+    fn report(&self) {
+        for uid in self.note_pods() {
+            let path = self.root.join("run/pods").join(&uid).join("hull.log");
+            if let Ok(text) = fs::read_to_string(&path) {
+                eprintln!("--- {}\n{text}", path.display());
+            }
+        }
+    }
+}
+
+/// A process in a new network namespace whose loopback is up.
+fn hold_network() -> Result<Child, String> {
+    let say = |error: &dyn std::fmt::Display| format!("a network namespace: {error}");
+    let mut holder = Command::new("unshare")
+        .args(["--net", "--", "sh", "-c", "busybox ip link set lo up && echo up && exec cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| say(&error))?;
+    let mut line = String::new();
+    let pipe = holder.stdout.take().ok_or_else(|| say(&"no pipe"))?;
+    BufReader::new(pipe).read_line(&mut line).map_err(|error| say(&error))?;
+    if line.trim() == "up" { Ok(holder) } else { Err(say(&"busybox ip link set lo up failed")) }
+}
+
+/// The store with all test images, filled once per test run: `/run` is the run's own (tests/run).
+fn shared_images(host: &Host) -> Result<&'static Path, String> {
+    static STORE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let filled = STORE.get_or_init(|| {
+        let archives = binaries::image_archives()?;
+        let say = |error: std::io::Error| format!("the shared image store: {error}");
+        let root = Path::new("/run/hull-test-images");
+        fs::create_dir_all(root).map_err(say)?;
+        // Another test process (nextest) may be filling it right now.
+        let lock = fs::File::create(root.join("lock")).map_err(say)?;
+        lock.lock().map_err(say)?;
+        let done = root.join("done");
+        for archive in archives.iter().filter(|_| !done.exists()) {
+            let mut import = host.command(&host.hull);
+            import.arg("--root").arg(root).args(["image", "import"]).arg(archive);
+            let output = command::run(&mut import, "", Duration::from_secs(300));
+            if !output.status.success() {
+                return Err(output.to_string());
+            }
+        }
+        fs::write(done, "").map_err(say)?;
+        Ok(root.join("lib/images"))
+    });
+    filled.as_deref().map_err(Clone::clone)
+}
