@@ -108,10 +108,7 @@ pub(super) fn arguments(program: &str, root: Option<&Path>, rest: &[&str]) -> Ve
     }
     arguments.extend(rest.iter().map(|one| one.as_bytes().to_vec()));
     // A null byte cannot come from a command line, nor from a task's name, which is checked.
-    arguments
-        .into_iter()
-        .filter_map(|one| CString::new(one).ok())
-        .collect()
+    arguments.into_iter().filter_map(|one| CString::new(one).ok()).collect()
 }
 
 /// A copy of standard error, the pod's diagnostics, to hand on.

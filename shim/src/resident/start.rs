@@ -111,38 +111,25 @@ fn protect_self() -> Error {
     let path = match std::env::current_exe() {
         Ok(path) => path,
         Err(source) => {
-            return Error::File {
-                operation: "read the link",
-                path: "/proc/self/exe".into(),
-                source,
-            };
+            return Error::File { operation: "read the link", path: "/proc/self/exe".into(), source };
         }
     };
     let tree = match protect::read_only_self() {
         Ok(tree) => tree,
         Err(errno) => return fail("clone the mount of this program read-only")(errno),
     };
-    let directory = path
-        .parent()
-        .map(|directory| directory.as_os_str().to_owned())
-        .unwrap_or_default();
+    let directory = path.parent().map(|directory| directory.as_os_str().to_owned()).unwrap_or_default();
     let added: [OsString; 2] = ["--protected".into(), directory];
     let arguments = std::env::args_os().chain(added);
     let variables = std::env::vars_os().map(|(name, value)| [name, value].join(std::ffi::OsStr::new("=")));
     let vector = |strings: Vec<OsString>| {
         // Neither arguments nor variables of a process can hold a null byte.
         process::Vector::new(
-            strings
-                .into_iter()
-                .filter_map(|one| CString::new(one.into_vec()).ok())
-                .collect(),
+            strings.into_iter().filter_map(|one| CString::new(one.into_vec()).ok()).collect(),
         )
     };
-    let errno = process::execute_descriptor(
-        tree.as_fd(),
-        &vector(arguments.collect()),
-        &vector(variables.collect()),
-    );
+    let errno =
+        process::execute_descriptor(tree.as_fd(), &vector(arguments.collect()), &vector(variables.collect()));
     fail("execute this program from its read-only mount")(errno)
 }
 
@@ -200,12 +187,8 @@ fn prepare(detached: &Detached) -> Result<Option<(Shim, Option<Record>)>, Error>
     let mut watch = Watch::new().map_err(system("make an epoll descriptor"))?;
     let signals = super::signals().map_err(system("block signals"))?;
     let timers = Timers::new().map_err(system("make a timer"))?;
-    watch
-        .add(&signals, Source::Signals)
-        .map_err(system("watch signals"))?;
-    watch
-        .add(&timers.descriptor(), Source::Timer)
-        .map_err(system("watch the timer"))?;
+    watch.add(&signals, Source::Signals).map_err(system("watch signals"))?;
+    watch.add(&timers.descriptor(), Source::Timer).map_err(system("watch the timer"))?;
     let shim = Shim {
         group: Group::of_pod(&hierarchies, &options.uid),
         programs: Programs::new(&detached.directory),
@@ -239,11 +222,7 @@ fn redirect(diagnostics: &std::path::Path) -> Result<(), Error> {
         .append(true)
         .create(true)
         .open(diagnostics)
-        .map_err(|source| Error::File {
-            operation: "open",
-            path: diagnostics.to_owned(),
-            source,
-        })?;
+        .map_err(|source| Error::File { operation: "open", path: diagnostics.to_owned(), source })?;
     let system = |what| move |errno| Error::System(what, errno);
     let null = super::null().map_err(system("open /dev/null"))?;
     nix::unistd::dup2_stdin(&null).map_err(system("replace standard input"))?;
@@ -255,19 +234,8 @@ fn redirect(diagnostics: &std::path::Path) -> Result<(), Error> {
 
 /// Takes the pod; none when another shim has it.
 fn lock(path: &std::path::Path) -> Result<Option<Flock<File>>, Error> {
-    let fail = |operation| {
-        move |source| Error::File {
-            operation,
-            path: path.to_owned(),
-            source,
-        }
-    };
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path);
+    let fail = |operation| move |source| Error::File { operation, path: path.to_owned(), source };
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
     match Flock::lock(file.map_err(fail("open"))?, FlockArg::LockExclusiveNonblock) {
         Ok(mut lock) => {
             lock.set_len(0).map_err(fail("truncate"))?;
