@@ -16,6 +16,9 @@ use crate::sys::capability::{self, Sets};
 /// Largest `/etc/passwd` that is read for a home directory.
 const PASSWD_LIMIT: u64 = 1 << 20;
 
+/// `SECCOMP_FILTER_FLAG_NEW_LISTENER`.
+const NEW_LISTENER: u32 = 1 << 3;
+
 /// Why `process` of a `config.json` cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -130,7 +133,11 @@ fn filter(spec: &Spec) -> Result<Option<(Rc<Filter>, u32)>, Error> {
     };
     let filter =
         seccomp::compile(profile, Arch::NATIVE).map_err(|error| Error::Seccomp(error.to_string()))?;
-    Ok(Some((Rc::new(filter), seccomp::load_flags(profile))))
+    let flags = seccomp::load_flags(profile);
+    if flags & NEW_LISTENER != 0 {
+        return Err(Error::Seccomp("SCMP_ACT_NOTIFY needs a listener, and this build has none".to_owned()));
+    }
+    Ok(Some((Rc::new(filter), flags)))
 }
 
 fn limits(listed: &[PosixRlimit]) -> Result<Vec<Limit>, Error> {
