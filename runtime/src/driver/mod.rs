@@ -19,6 +19,7 @@ pub mod handler;
 pub mod hands;
 pub mod objects;
 pub mod orders;
+pub mod privileges;
 pub mod readiness;
 pub mod record;
 pub mod shim;
@@ -70,9 +71,9 @@ pub enum Error {
         /// The shim's.
         theirs: u32,
     },
-    /// A socket cannot be made.
+    /// The kernel refuses what a supervisor cannot do without.
     #[error("cannot {0}")]
-    Socket(&'static str, #[source] std::io::Error),
+    System(&'static str, #[source] std::io::Error),
 }
 
 /// For a message whose receiver may be gone, which is no failure.
@@ -91,7 +92,7 @@ pub async fn run(layout: Layout, uid: &str, socket: OwnedFd) -> Result<(), Error
     let pod = layout.pod(uid);
     let text = crate::store::file::read(&pod.manifest())?;
     let accepted = manifest::reload(&text)?;
-    let shim = shim::Shim::new(socket).map_err(|error| Error::Socket("use the socket to the shim", error))?;
+    let shim = shim::Shim::new(socket).map_err(|error| Error::System("use the socket to the shim", error))?;
     let (report, mut reports) = mpsc::unbounded_channel();
     tokio::task::spawn_local(shim.clone().listen(report));
     let hello = tokio::time::timeout(HELLO_LIMIT, reports.recv()).await;
@@ -104,6 +105,7 @@ pub async fn run(layout: Layout, uid: &str, socket: OwnedFd) -> Result<(), Error
     let (driver, orders) = Driver::new(hands.clone(), *inventory).await?;
     driver.serve()?;
     objects::serve_names(&hands).await;
+    privileges::drop_all_but_files().map_err(|error| Error::System("give up capabilities", error))?;
     tokio::task::spawn_local(objects::watch(hands));
     driver.turn(inputs, reports, orders).await;
     Ok(())
@@ -174,7 +176,7 @@ impl Driver {
     /// Opens the pod's socket and serves the API on it.
     fn serve(&self) -> Result<(), Error> {
         let listener = crate::api::socket::listen(&self.hands.files().api_socket())
-            .map_err(|error| Error::Socket("listen on the pod's API socket", error))?;
+            .map_err(|error| Error::System("listen on the pod's API socket", error))?;
         tokio::task::spawn_local(crate::api::serve(listener, self.handle.clone(), self.hands.facts()));
         Ok(())
     }
