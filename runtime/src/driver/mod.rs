@@ -8,8 +8,8 @@
 //!
 //! **Invariant:** only the driver changes a pod's state; every front door translates and waits.
 //! **Invariant:** what a step decided is on disk before an action is carried out or a reader told.
-//! When the shim is gone nothing is decided any more: its successor ends this supervisor and starts one
-//! that goes on from the record.
+//! When the shim is gone nothing can be decided any more and the supervisor ends, so that its silent socket
+//! tells whoever asks next to start a successor of the shim; that starts a supervisor, which goes on from the record.
 
 pub mod clock;
 pub mod container;
@@ -139,6 +139,9 @@ impl Driver {
         let (snapshot, seen) = watch::channel(first);
         let handle = Handle::new(order, seen, changes.clone());
         let mut driver = Self { hands, state: Some(state), journal, handle, snapshot, changes };
+        if !recovered {
+            driver.write_down().await;
+        }
         driver.carry_out(actions).await;
         for input in driver.beginning(inventory, recovered).await {
             driver.step(input).await;
@@ -193,7 +196,7 @@ impl Driver {
                 Some(input) = inputs.recv() => self.step(input).await,
                 report = reports.recv() => match report {
                     Some(report) => self.report(report).await,
-                    None => return orphaned().await,
+                    None => return tracing::warn!("the shim is gone; whoever asks for the pod next starts a successor"),
                 },
                 Some(order) = orders.recv() => self.order(order).await,
                 () = sleep(wake) => self.step(Input::Tick).await,
@@ -313,12 +316,6 @@ impl Driver {
 
 fn view(state: &State, pod: &manifest::pod::Pod) -> View {
     View { generation: state.generation(), deletion: state.deletion(), status: state.status(pod) }
-}
-
-/// The shim is gone: its successor will end this process.
-async fn orphaned() {
-    tracing::warn!("the shim is gone; waiting to be replaced");
-    std::future::pending().await
 }
 
 async fn sleep(duration: Option<Duration>) {
