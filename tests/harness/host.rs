@@ -123,6 +123,22 @@ impl Host {
         self.hull_with_input(&["apply", "-f", "-"], manifest).ok()
     }
 
+    /// Applies a manifest given as text, and waits until its pods are ready or have completed.
+    #[track_caller]
+    pub fn apply_ready(&self, manifest: &str) -> String {
+        self.hull_with_input(&["apply", "-f", "-", "--wait", "--timeout=30s"], manifest).ok()
+    }
+
+    /// Deletes every pod at once, and checks that nothing stays.
+    ///
+    /// # Panics
+    /// When something stays.
+    #[track_caller]
+    pub fn leave_nothing(&self) {
+        self.hull(&["delete", "pods", "--all", "-A", "--now"]).ok();
+        self.assert_clean();
+    }
+
     /// Applies a file of `demo/`.
     #[track_caller]
     pub fn apply_demo(&self, file: &str) -> String {
