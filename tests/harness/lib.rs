@@ -11,11 +11,13 @@ pub mod binaries;
 pub mod command;
 pub mod host;
 pub mod leftovers;
+pub mod pod;
 pub mod process;
 pub mod wait;
 
 pub use command::{Output, Running};
 pub use host::Host;
+pub use pod::PodFiles;
 pub use wait::wait_until;
 
 /// Ends a case that cannot run here: prints why, or fails when `HULL_TEST_ROOT` is set (`make test-root`).
