@@ -9,5 +9,7 @@ pub mod sandbox;
 mod sys;
 pub mod wire;
 
+pub use sys::descriptor::inherited;
+
 /// Says of an operation that its failure changes nothing here; the comment beside the call says why.
 pub(crate) fn harmless<T, E>(_: Result<T, E>) {}

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::sync::Mutex;
 
 use hull_shim::layout::Layout;
-use hull_shim::sys::descriptor;
 use hull_shim::wire;
 use tokio::runtime::Builder;
 use tokio::task::LocalSet;
@@ -23,7 +22,7 @@ pub(super) struct Supervise {
 impl Supervise {
     pub(super) fn act(self, layout: &Layout) -> Result {
         self.log_to_file(layout)?;
-        let socket = descriptor::inherited(wire::SUPERVISOR_FD).map_err(|_| {
+        let socket = hull_shim::inherited(wire::SUPERVISOR_FD).map_err(|_| {
             Error::Usage("descriptor 3 is no socket to hull-shim, which alone starts this".to_owned())
         })?;
         let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
