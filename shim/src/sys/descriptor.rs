@@ -47,7 +47,7 @@ fn range(first: u32, last: u32, flags: u32) -> nix::Result<()> {
 }
 
 /// Takes ownership of a descriptor that this process inherited under a known number.
-pub(crate) fn inherited(number: RawFd) -> nix::Result<OwnedFd> {
+pub fn inherited(number: RawFd) -> nix::Result<OwnedFd> {
     // SAFETY: F_SETFD takes an integer; a number that is not open comes back as EBADF.
     check(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) }.into())?;
     // SAFETY: the line above proved it open; the command line named it as handed over to this process
