@@ -3,4 +3,5 @@
 #![expect(clippy::unwrap_used, reason = "a case fails by panicking, in its helpers too")]
 
 mod harness;
+mod manifests;
 mod pause;

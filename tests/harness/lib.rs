@@ -13,10 +13,12 @@ pub mod host;
 pub mod leftovers;
 pub mod process;
 pub mod wait;
+pub mod watch;
 
 pub use command::{Output, Running};
 pub use host::Host;
 pub use wait::wait_until;
+pub use watch::Watch;
 
 /// Ends a case that cannot run here: prints why, or fails when `HULL_TEST_ROOT` is set (`make test-root`).
 ///
