@@ -2,6 +2,7 @@
 //! `tests/run cargo test -p hull-tests --test cases NAME`.
 #![expect(clippy::unwrap_used, reason = "a case fails by panicking, in its helpers too")]
 
+mod crash;
 mod harness;
 mod manifests;
 mod pause;

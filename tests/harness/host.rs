@@ -81,7 +81,9 @@ impl Host {
         command
     }
 
-    fn hull_command(&self, arguments: &[&str]) -> Command {
+    /// The command `hull <arguments>`, not yet started.
+    #[must_use]
+    pub fn hull_command(&self, arguments: &[&str]) -> Command {
         let mut command = self.command(&self.hull);
         command.arg("--root").arg(&self.root).args(arguments);
         command
@@ -113,6 +115,15 @@ impl Host {
         Watch::of(self.start(&["get", "pods", "-w"]))
     }
 
+    /// The same with all that the pods' supervisors see and do in their diagnostics, and this standard input.
+    #[track_caller]
+    pub fn start_debug(&self, arguments: &[&str], input: &str) -> Running {
+        let mut running = Running::start(self.hull_command(arguments).env("HULL_LOG", "debug"));
+        running.write(input);
+        running.close_input();
+        running
+    }
+
     /// Applies a manifest given as text.
     #[track_caller]
     pub fn apply(&self, manifest: &str) -> String {
@@ -124,6 +135,16 @@ impl Host {
     pub fn apply_demo(&self, file: &str) -> String {
         let path = binaries::manifest(file);
         self.hull(&["apply", "-f", &path.to_string_lossy()]).ok()
+    }
+
+    /// Deletes a pod, and waits until it is gone.
+    ///
+    /// # Panics
+    /// When it cannot be deleted.
+    #[track_caller]
+    pub fn delete(&self, name: &str, flags: &[&str]) {
+        let output = self.hull(&[&["delete", "pod", name], flags].concat());
+        assert!(output.status.success(), "{output}");
     }
 
     /// The Pod object as the API shows it; the reason when there is none.

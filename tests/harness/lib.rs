@@ -11,12 +11,14 @@ pub mod binaries;
 pub mod command;
 pub mod host;
 pub mod leftovers;
+pub mod pod;
 pub mod process;
 pub mod wait;
 pub mod watch;
 
 pub use command::{Output, Running};
 pub use host::Host;
+pub use pod::PodFiles;
 pub use wait::wait_until;
 pub use watch::Watch;
 

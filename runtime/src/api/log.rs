@@ -11,12 +11,12 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::body::{self, Body, Sink};
-use super::follow::{Watch, WatchFlags};
 use super::query::Query;
 use super::status::Status;
 use super::{Server, order};
 use crate::core::status::{ContainerStatus, PodStatus};
 use crate::driver::handle::{Change, Handle};
+use crate::store::follow::{Watch, WatchFlags};
 use line::Writer;
 use read::Reader;
 

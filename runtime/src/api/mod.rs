@@ -8,12 +8,10 @@
 pub mod body;
 pub mod client;
 mod discovery;
-pub mod follow;
 pub mod log;
 pub mod object;
 mod order;
 pub mod query;
-pub mod readiness;
 pub mod route;
 pub mod selector;
 pub mod session;

@@ -28,9 +28,9 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role};
 
 use super::body::{self, Body};
-use super::readiness;
 use super::status::Status;
 use crate::driver::handle::{Output, Session};
+use crate::driver::readiness;
 
 /// The subprotocols understood, best first; the second has no message that closes a channel.
 pub const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];

@@ -227,7 +227,7 @@ mod tests {
             "-",
         );
         let object = objects.unwrap().remove(0);
-        object.accept("default", (uid, "2024-01-02T03:04:05Z".parse().unwrap()), None).unwrap()
+        object.accept("default", (uid, "2024-01-02T03:04:05Z".parse().unwrap()), None).unwrap().unwrap()
     }
 
     #[test]

@@ -11,8 +11,8 @@ use super::print::{field, pod};
 use super::resource::{self, Kind, Target};
 use super::{Error, Exit, Result, describe, duration};
 use crate::api::client::{Follower, PodRef};
-use crate::api::follow::{Watch, WatchFlags};
 use crate::api::selector::Selector;
+use crate::store::follow::{Watch, WatchFlags};
 
 /// Arguments of `wait`.
 #[derive(Debug, clap::Args)]

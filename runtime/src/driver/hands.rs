@@ -5,20 +5,23 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use hull_shim::layout::{Layout, PodLayout};
 use hull_shim::wire::{
     Answer, Command, Ended, Exit, Failure, Instance, InstanceId, InstanceState, Inventory, Sandbox,
 };
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::exec::Execs;
 use super::handle::View;
 use super::shim::Shim;
-use super::{clock, container, handler, unheard};
+use super::{clock, container, handler, objects, unheard};
 use crate::core::action::{Action, HookKind};
 use crate::core::input::Input;
+use crate::dns::Zone;
 use crate::manifest::Accepted;
 use crate::manifest::pod::{Container, ContainerName, Pod};
 use crate::{api, network};
@@ -48,6 +51,7 @@ pub struct Hands {
     known: HashMap<InstanceId, Instance>,
     hooks: RefCell<HashMap<(InstanceId, HookKind), AbortHandle>>,
     host: OnceCell<crate::spec::Host>,
+    names: OnceCell<watch::Sender<Arc<Zone>>>,
     leaving: Cell<Leaving>,
 }
 
@@ -75,6 +79,7 @@ impl Hands {
             known: inventory.instances.iter().map(|known| (known.instance.clone(), known.clone())).collect(),
             hooks: RefCell::default(),
             host: OnceCell::new(),
+            names: OnceCell::new(),
             leaving: Cell::new(Leaving::No),
         }
     }
@@ -347,9 +352,18 @@ impl Hands {
         self.tell(Input::Tick);
     }
 
-    /// Runs the pod's resolver where the pod has one.
-    pub async fn serve_names(self: Rc<Self>) {
-        super::objects::serve_names(self).await;
+    /// Has the resolver know these names from now on, and those that it is given later.
+    pub fn follow_names(&self, names: watch::Sender<Arc<Zone>>) {
+        // Set once: a supervisor serves names once.
+        unheard(self.names.set(names));
+    }
+
+    /// An object was applied or removed: look again.
+    pub fn objects_changed(&self) {
+        if let Some(names) = self.names.get() {
+            names.send_replace(Arc::new(objects::zone(self)));
+        }
+        self.tell(Input::ObjectsChanged);
     }
 }
 

@@ -1,93 +1,81 @@
-//! Objects that change while the pod lives: a watch on their directories wakes the core (a missing
-//! ConfigMap may have come) and renews the names that the pod's resolver knows.
+//! Objects that change while the pod lives: a ConfigMap that the core waits for may have come, and the
+//! pod's resolver has to know new names.
+//!
+//! `hull apply` tells every pod (`PUT` on its socket). A watch on the directories tells it too, should that
+//! process be killed in between; a host with more pods than inotify instances does without.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use hull_shim::wire::{Answer, Command};
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
 use super::hands::Hands;
-use super::unheard;
-use crate::core::input::Input;
 use crate::dns::{self, Zone};
 use crate::spec::CLUSTER_DOMAIN;
 use crate::store::file;
-use crate::store::objects::Objects;
+use crate::store::follow::{Watch, WatchFlags};
+use crate::store::objects::{Kind, Objects};
 
-/// The kinds of objects, as their directories are called.
-const KINDS: [&str; 3] = ["services", "configmaps", "secrets"];
+/// The kinds of objects that are watched.
+const KINDS: [Kind; 3] = [Kind::Service, Kind::ConfigMap, Kind::Secret];
 /// Where the resolver listens.
 const DNS_PORT: u16 = 53;
 
-/// Tells the core whenever an object of the pod's namespace was applied or removed.
+/// Looks again whenever an object of the pod's namespace was applied or removed.
 pub async fn watch(hands: Rc<Hands>) {
-    let watched = follow(&hands, |hands| hands.tell(Input::ObjectsChanged)).await;
-    if let Err(error) = watched {
-        tracing::error!(%error, "objects are not watched; waiting for one ends only by its retry");
+    if let Err(error) = follow(&hands).await {
+        tracing::warn!(%error, "objects are not watched; hull apply still tells of them");
     }
 }
 
-/// Calls `changed` after each change in the namespace's object directories.
-async fn follow(hands: &Hands, changed: impl Fn(&Hands)) -> io::Result<()> {
-    let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+async fn follow(hands: &Hands) -> io::Result<()> {
+    let watch = Watch::new()?;
     for kind in KINDS {
         let dir = directory(hands, kind)?;
-        inotify::add_watch(
-            &inotify,
-            dir,
-            WatchFlags::MOVED_TO | WatchFlags::DELETE | WatchFlags::CLOSE_WRITE,
-        )?;
+        watch.add(&dir, WatchFlags::MOVED_TO | WatchFlags::DELETE)?;
     }
-    // Not a pipe, but read like one: tokio only waits for it to be readable and calls read(2).
-    let events = pipe::Receiver::from_owned_fd_unchecked(OwnedFd::from(inotify))?;
-    let mut buffer = [0; 4096];
     loop {
-        events.readable().await?;
-        match events.try_read(&mut buffer) {
-            Ok(_) => changed(hands),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
+        watch.changed().await?;
+        hands.objects_changed();
     }
 }
 
-fn directory(hands: &Hands, kind: &str) -> io::Result<PathBuf> {
+fn directory(hands: &Hands, kind: Kind) -> io::Result<PathBuf> {
     use std::os::unix::fs::DirBuilderExt;
-    let dir = hands.layout().objects(kind, &hands.pod().meta.namespace);
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+    let dir = hands.layout().objects(kind.plural(), &hands.pod().meta.namespace);
+    let mode = if kind == Kind::Secret { 0o700 } else { 0o755 };
+    std::fs::DirBuilder::new().recursive(true).mode(mode).create(&dir)?;
     Ok(dir)
 }
 
 /// Runs the pod's resolver on the address that its `resolv.conf` names, if it has one.
-pub async fn serve_names(hands: Rc<Hands>) {
+pub async fn serve_names(hands: &Hands) {
     let Some(address) = hands.resolver() else { return };
-    let upstream = match upstream(&hands).await {
+    let upstream = match upstream(hands).await {
         Ok(upstream) => upstream,
         Err(message) => return tracing::error!(message, "the pod has no resolver"),
     };
-    let (renew, names) = watch::channel(Arc::new(zone(&hands)));
-    let server = dns::serve(SocketAddr::new(address, DNS_PORT), names, upstream);
+    let (renew, names) = watch::channel(Arc::new(zone(hands)));
+    hands.follow_names(renew);
+    let listeners = match dns::Listeners::bind(SocketAddr::new(address, DNS_PORT)).await {
+        Ok(listeners) => listeners,
+        Err(error) => {
+            return tracing::error!(error = &error as &dyn std::error::Error, "the pod has no resolver");
+        }
+    };
+    let server = listeners.serve(names, upstream);
     tokio::task::spawn_local(async move {
         let Err(error) = server.await;
         tracing::error!(error = &error as &dyn std::error::Error, "the pod's resolver ended");
     });
-    tokio::task::spawn_local(async move {
-        let followed = follow(&hands, |hands| unheard(renew.send(Arc::new(zone(hands))))).await;
-        if let Err(error) = followed {
-            tracing::error!(%error, "services are not watched; names of new ones do not resolve");
-        }
-    });
 }
 
 /// What the services of all namespaces are called; what cannot be read is left out and said.
-fn zone(hands: &Hands) -> Zone {
+pub(super) fn zone(hands: &Hands) -> Zone {
     match Objects::open(hands.layout()).service_records() {
         Ok(services) => Zone::from_services(CLUSTER_DOMAIN, services),
         Err(error) => {

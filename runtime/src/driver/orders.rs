@@ -19,7 +19,7 @@ impl Driver {
                 self.step(Input::Delete { grace_seconds }).await;
                 unheard(reply.send(Ok(self.refresh())));
             }
-            Order::ObjectsChanged => self.step(Input::ObjectsChanged).await,
+            Order::ObjectsChanged => self.hands.objects_changed(),
             Order::Exec { container, args, tty, stdin, reply } => {
                 let Some((instance, reply)) = self.running(&container, reply) else { return };
                 let execs = self.hands.execs().clone();

@@ -1,5 +1,6 @@
 //! Records on disk: objects (Services, ConfigMaps, Secrets), the pod's record, the event journal.
 
 pub mod file;
+pub mod follow;
 pub mod journal;
 pub mod objects;

@@ -121,10 +121,7 @@ fn refuse_unsupported(process: &Process) -> Result<(), Error> {
 
 /// A C string of `value`.
 pub(crate) fn text(field: &'static str, value: &str) -> Result<CString, Error> {
-    CString::new(value).map_err(|_| Error::NullByte {
-        field,
-        value: value.to_owned(),
-    })
+    CString::new(value).map_err(|_| Error::NullByte { field, value: value.to_owned() })
 }
 
 fn filter(spec: &Spec) -> Result<Option<(Rc<Filter>, u32)>, Error> {
@@ -194,9 +191,7 @@ fn sets(listed: Option<&LinuxCapabilities>) -> Result<Sets, Error> {
 }
 
 fn mask<'a>(listed: impl Iterator<Item = &'a Capability>) -> u64 {
-    listed
-        .filter_map(|one| number(*one))
-        .fold(0, |mask, number| mask | 1 << number)
+    listed.filter_map(|one| number(*one)).fold(0, |mask, number| mask | 1 << number)
 }
 
 /// The kernel's number of a capability; `include/uapi/linux/capability.h`.
@@ -250,15 +245,10 @@ fn number(one: Capability) -> Option<usize> {
 
 fn environment(listed: &[String], rootfs: &Path, uid: u32) -> Result<Vec<String>, Error> {
     let mut environment = merge(listed, &[])?;
-    let has_home = environment
-        .iter()
-        .any(|one| one.starts_with("HOME=") && one.len() > "HOME=".len());
+    let has_home = environment.iter().any(|one| one.starts_with("HOME=") && one.len() > "HOME=".len());
     if !has_home {
         environment.retain(|one| !one.starts_with("HOME="));
-        environment.push(format!(
-            "HOME={}",
-            home(rootfs, uid).unwrap_or_else(|| "/".to_owned())
-        ));
+        environment.push(format!("HOME={}", home(rootfs, uid).unwrap_or_else(|| "/".to_owned())));
     }
     Ok(environment)
 }

@@ -8,7 +8,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid, chown, mkfifo};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxDeviceCgroup, Spec};
 
 use super::children::Role;
 use super::instance::{Creator, Files, Held, Init, Starting, State, unfit, unknown};
@@ -32,9 +32,7 @@ const CREATOR_LIMIT: u64 = 120_000;
 
 impl Shim {
     pub(super) fn is_creating(&self) -> bool {
-        self.instances
-            .values()
-            .any(|held| matches!(held.state, State::Creating))
+        self.instances.values().any(|held| matches!(held.state, State::Creating))
     }
 
     pub(super) fn create(&mut self, config: CreateConfig, reply: Reply) {
@@ -48,10 +46,7 @@ impl Shim {
             None => None,
         };
         let begun = refused.map_or_else(
-            || {
-                self.begin_create(config, reply)
-                    .map_err(|message| Failure::Create { message })
-            },
+            || self.begin_create(config, reply).map_err(|message| Failure::Create { message }),
             Err,
         );
         if let Err(failure) = begun {
@@ -63,23 +58,15 @@ impl Shim {
         let text = |error: &dyn std::error::Error| super::chain(error);
         let path = config.bundle.join("config.json");
         let spec = Spec::load(&path).map_err(|error| format!("read {}: {}", path.display(), text(&error)))?;
-        let pause = self
-            .sandbox
-            .pause
-            .as_ref()
-            .ok_or("there is no sandbox")?
-            .record
-            .pid;
+        let pause = self.sandbox.pause.as_ref().ok_or("there is no sandbox")?.record.pid;
         let group = self.group.child(&config.instance.to_string());
         let (identity, program) = identify(&spec, &config)?;
-        let joined = Joined {
-            pause,
-            share_pid: self.config.share_pid,
-        };
+        let joined = Joined { pause, share_pid: self.config.share_pid };
         let spec =
             spec::complete(spec, &config.bundle, joined, &group.absolute()).map_err(|error| text(&error))?;
         group.create().map_err(|error| text(&error))?;
         group.kill_together().map_err(|error| text(&error))?;
+        group.restrict_devices(&device_rules(&spec)).map_err(|error| text(&error))?;
         let entry = group.entry().map_err(|error| text(&error))?;
         let made = make_files(&config, &identity)?;
         let (result, theirs) = packet_pair().map_err(launch::reason)?;
@@ -127,32 +114,20 @@ impl Shim {
         self.roles.insert(child.pid, Role::Creator(instance.clone()));
         self.timers.after(CREATOR_LIMIT, Timer::Creator(instance.clone()));
         if let Some(held) = self.instances.get_mut(&instance) {
-            held.creator = Some(Creator {
-                pidfd: child.pidfd,
-                result,
-                reply: Some(reply),
-            });
+            held.creator = Some(Creator { pidfd: child.pidfd, result, reply: Some(reply) });
         }
         Ok(())
     }
 
     pub(super) fn creator_overdue(&mut self, instance: &InstanceId) {
-        if let Some(creator) = self
-            .instances
-            .get(instance)
-            .and_then(|held| held.creator.as_ref())
-        {
+        if let Some(creator) = self.instances.get(instance).and_then(|held| held.creator.as_ref()) {
             self.complain(format_args!("the creator of {instance} hangs and is killed"));
             harmless(pidfd::signal(creator.pidfd.as_fd(), libc::SIGKILL));
         }
     }
 
     pub(super) fn creator_ended(&mut self, instance: &InstanceId) {
-        let Some(creator) = self
-            .instances
-            .get_mut(instance)
-            .and_then(|held| held.creator.take())
-        else {
+        let Some(creator) = self.instances.get_mut(instance).and_then(|held| held.creator.take()) else {
             return;
         };
         let answer = match receive(&creator.result) {
@@ -162,9 +137,7 @@ impl Shim {
         let answer = answer.map_err(|message| {
             self.discard(instance);
             self.record();
-            Failure::Create {
-                message: format!("unable to create container {instance}: {message}"),
-            }
+            Failure::Create { message: format!("unable to create container {instance}: {message}") }
         });
         if !self.is_creating() {
             self.strays.clear();
@@ -193,16 +166,11 @@ impl Shim {
         let Some(held) = self.instances.get_mut(instance) else {
             return Err("it was given up".to_owned());
         };
-        held.init = Some(Init {
-            record: ProcessRecord { pid, start_time },
-            pidfd,
-        });
+        held.init = Some(Init { record: ProcessRecord { pid, start_time }, pidfd });
         held.state = State::Created;
         held.terminal = master;
         self.roles.insert(pid, Role::Init(instance.clone()));
-        if let Err(what) = set_oom_score(pid, held.identity.oom_score_adj) {
-            return Err(what);
-        }
+        set_oom_score(pid, held.identity.oom_score_adj)?;
         let terminal = held.terminal.as_ref().map(OwnedFd::try_clone).transpose();
         if let Some(copy) = terminal.map_err(|error| error.to_string())? {
             self.follow(instance, Kind::Terminal, copy);
@@ -234,10 +202,7 @@ impl Shim {
     }
 
     fn try_start(&mut self, instance: &InstanceId, reply: Reply) -> Result<(), Failure> {
-        let held = self
-            .instances
-            .get_mut(instance)
-            .ok_or_else(|| unknown(instance))?;
+        let held = self.instances.get_mut(instance).ok_or_else(|| unknown(instance))?;
         let (State::Created, Some(start), None) = (&held.state, &held.start, &held.starting) else {
             return Err(unfit(held, "created"));
         };
@@ -249,10 +214,7 @@ impl Shim {
             .watch
             .add(start, Source::Start(instance.clone()))
             .map_err(|errno| other("watch its start", &errno))?;
-        held.starting = Some(Starting {
-            token,
-            reply: Some(reply),
-        });
+        held.starting = Some(Starting { token, reply: Some(reply) });
         let notified = libcontainer::notify_socket::NotifySocket::new(socket).notify_container_start();
         if let Err(error) = notified {
             self.watch.remove(start, token);
@@ -326,6 +288,11 @@ pub(super) fn identify(spec: &Spec, config: &CreateConfig) -> Result<(Identity, 
     Ok((identity, program))
 }
 
+fn device_rules(spec: &Spec) -> Vec<LinuxDeviceCgroup> {
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    resources.and_then(|resources| resources.devices().clone()).unwrap_or_default()
+}
+
 struct Made {
     stdio: Stdio,
     streams: Vec<(Kind, OwnedFd)>,
@@ -342,13 +309,7 @@ fn make_files(config: &CreateConfig, identity: &Identity) -> Result<Made, String
     make_fifo(&start_path, identity)?;
     let start = open_fifo(&start_path, OFlag::O_RDONLY)?;
     let start_write = open_blocking(&start_path, OFlag::O_WRONLY)?;
-    let made = |stdio, streams, stdin| Made {
-        stdio,
-        streams,
-        stdin,
-        start,
-        start_write,
-    };
+    let made = |stdio, streams, stdin| Made { stdio, streams, stdin, start, start_write };
     if config.tty {
         return Ok(made(Stdio::Terminal, Vec::new(), None));
     }
@@ -374,30 +335,18 @@ fn make_fifo(path: &Path, identity: &Identity) -> Result<(), String> {
     match mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR) {
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(errno) => {
-            return Err(format!(
-                "make the FIFO {}: {}",
-                path.display(),
-                launch::reason(errno)
-            ));
+            return Err(format!("make the FIFO {}: {}", path.display(), launch::reason(errno)));
         }
     }
     // The container may open its /dev/stdout anew, as its own user.
-    chown(
-        path,
-        Some(Uid::from_raw(identity.uid)),
-        Some(Gid::from_raw(identity.gid)),
-    )
-    .map_err(|errno| format!("chown {}: {}", path.display(), launch::reason(errno)))
+    chown(path, Some(Uid::from_raw(identity.uid)), Some(Gid::from_raw(identity.gid)))
+        .map_err(|errno| format!("chown {}: {}", path.display(), launch::reason(errno)))
 }
 
 /// Opens a FIFO without waiting for its other end.
 pub(super) fn open_fifo(path: &Path, access: OFlag) -> Result<OwnedFd, String> {
-    open(
-        path,
-        access | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW,
-        Mode::empty(),
-    )
-    .map_err(|errno| format!("open {}: {}", path.display(), launch::reason(errno)))
+    open(path, access | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty())
+        .map_err(|errno| format!("open {}: {}", path.display(), launch::reason(errno)))
 }
 
 /// The same for a process that expects reads and writes to wait.
@@ -420,12 +369,7 @@ pub(super) fn remove_files(config: &CreateConfig) {
 }
 
 fn packet_pair() -> nix::Result<(OwnedFd, OwnedFd)> {
-    socketpair(
-        AddressFamily::Unix,
-        SockType::SeqPacket,
-        None,
-        SockFlag::SOCK_CLOEXEC,
-    )
+    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
 }
 
 /// What the creator, which has ended, told.

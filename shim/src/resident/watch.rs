@@ -39,18 +39,13 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn new() -> nix::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        Ok(Self {
-            epoll,
-            sources: BTreeMap::new(),
-            next: 0,
-        })
+        Ok(Self { epoll, sources: BTreeMap::new(), next: 0 })
     }
 
     pub(super) fn add(&mut self, descriptor: &impl AsFd, source: Source) -> nix::Result<Token> {
         self.next += 1;
         let token = Token(self.next);
-        self.epoll
-            .add(descriptor, EpollEvent::new(EpollFlags::EPOLLIN, token.0))?;
+        self.epoll.add(descriptor, EpollEvent::new(EpollFlags::EPOLLIN, token.0))?;
         self.sources.insert(token, source);
         Ok(token)
     }
@@ -60,10 +55,7 @@ impl Watch {
         let mut flags = EpollFlags::EPOLLIN;
         flags.set(EpollFlags::EPOLLOUT, wanted);
         // Only fails for a descriptor that was never added.
-        harmless(
-            self.epoll
-                .modify(descriptor, &mut EpollEvent::new(flags, token.0)),
-        );
+        harmless(self.epoll.modify(descriptor, &mut EpollEvent::new(flags, token.0)));
     }
 
     /// Must be called before `descriptor` is closed: a copy of it in a child would keep the registration.
@@ -82,12 +74,7 @@ impl Watch {
             Err(Errno::EINTR) => 0,
             result => result?,
         };
-        ready.extend(
-            events
-                .iter()
-                .take(count)
-                .map(|event| (Token(event.data()), event.events())),
-        );
+        ready.extend(events.iter().take(count).map(|event| (Token(event.data()), event.events())));
         Ok(())
     }
 }

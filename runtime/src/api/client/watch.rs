@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::{Client, Error, PodRef, Reply, Result, query};
-use crate::api::follow::{Watch, WatchFlags};
+use crate::store::follow::{Watch, WatchFlags};
 
 /// JSON documents of a watch, one a line.
 #[derive(Debug)]

@@ -22,7 +22,7 @@ impl Watch {
     /// The user has too many watches (`fs.inotify.max_user_instances`).
     pub fn new() -> io::Result<Self> {
         let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-        Ok(Self(super::readiness::register(fd)?))
+        Ok(Self(crate::driver::readiness::register(fd)?))
     }
 
     /// Adds a file or directory.
