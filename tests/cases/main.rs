@@ -8,6 +8,7 @@ mod cli;
 mod containers;
 mod harness;
 mod images;
+mod manifests;
 mod pause;
 mod sandbox;
 mod services;

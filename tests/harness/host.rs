@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::command::{self, Output, Running};
 use crate::wait::wait_until;
+use crate::watch::Watch;
 use crate::{binaries, leftovers};
 
 /// No single command takes longer; those that wait for a pod have limits of their own.
@@ -106,6 +107,12 @@ impl Host {
     #[track_caller]
     pub fn start(&self, arguments: &[&str]) -> Running {
         Running::start(&mut self.hull_command(arguments))
+    }
+
+    /// Starts `get pods -w`.
+    #[track_caller]
+    pub fn watch_pods(&self) -> Watch {
+        Watch::of(self.start(&["get", "pods", "-w"]))
     }
 
     /// The same with all that the pods' supervisors see and do in their diagnostics, and this standard input.

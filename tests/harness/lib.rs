@@ -14,11 +14,13 @@ pub mod leftovers;
 pub mod pod;
 pub mod process;
 pub mod wait;
+pub mod watch;
 
 pub use command::{Output, Running};
 pub use host::Host;
 pub use pod::PodFiles;
 pub use wait::wait_until;
+pub use watch::Watch;
 
 /// Ends a case that cannot run here: prints why, or fails when `HULL_TEST_ROOT` is set (`make test-root`).
 ///
