@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use hull_tests::pod::{Instance, kill_now};
+use hull_tests::pod_files::{Instance, kill_now};
 use hull_tests::{Host, PodFiles, host, process, wait_until};
 use serde_json::Value;
 

@@ -12,13 +12,14 @@ pub mod command;
 pub mod host;
 pub mod leftovers;
 pub mod pod;
+pub mod pod_files;
 pub mod process;
 pub mod wait;
 pub mod watch;
 
 pub use command::{Output, Running};
 pub use host::Host;
-pub use pod::PodFiles;
+pub use pod_files::PodFiles;
 pub use wait::wait_until;
 pub use watch::Watch;
 
