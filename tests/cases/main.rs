@@ -2,14 +2,15 @@
 //! `tests/run cargo test -p hull-tests --test cases NAME`.
 #![expect(clippy::unwrap_used, reason = "a case fails by panicking, in its helpers too")]
 
-mod crash;
 mod api;
 mod cli;
 mod containers;
+mod crash;
 mod harness;
 mod images;
 mod manifests;
 mod pause;
 mod sandbox;
+mod scale;
 mod services;
 mod volumes;

@@ -11,6 +11,7 @@ pub mod binaries;
 pub mod command;
 pub mod host;
 pub mod leftovers;
+pub mod machine;
 pub mod pod;
 pub mod process;
 pub mod wait;
@@ -18,6 +19,7 @@ pub mod watch;
 
 pub use command::{Output, Running};
 pub use host::Host;
+pub use machine::Machine;
 pub use pod::PodFiles;
 pub use wait::wait_until;
 pub use watch::Watch;
