@@ -131,10 +131,11 @@ spec:
   restartPolicy: Always
   volumes: [{{name: data, emptyDir: {{}}}}]
   initContainers:
-  - {{name: first, image: busybox, command: [sh, -c, 'echo one >> /data/init'], volumeMounts: [{{name: data, mountPath: /data}}]}}
+  - {{name: first, image: busybox, imagePullPolicy: IfNotPresent, command: [sh, -c, 'echo one >> /data/init'], volumeMounts: [{{name: data, mountPath: /data}}]}}
   containers:
   - name: main
     image: busybox
+    imagePullPolicy: IfNotPresent
     command: [sh, -c, {SLEEPER:?}]
     volumeMounts: [{{name: data, mountPath: /data}}]
     lifecycle:
@@ -142,7 +143,7 @@ spec:
       preStop: {{exec: {{command: [sh, -c, 'echo stopping >> /data/hook']}}}}
     startupProbe: {{exec: {{command: ['true']}}, periodSeconds: 1}}
     readinessProbe: {{exec: {{command: ['true']}}, periodSeconds: 1}}
-  - {{name: other, image: busybox, command: [sh, -c, {SLEEPER:?}]}}
+  - {{name: other, image: busybox, imagePullPolicy: IfNotPresent, command: [sh, -c, {SLEEPER:?}]}}
 "
     )
 }
@@ -369,7 +370,7 @@ fn a_pod_without_shim_supervisor_or_pause_is_deleted_whole() {
     let host = host!();
     type Harm = fn(&PodFiles);
     let harms: [(&str, Harm); 5] = [
-        ("shim", |files| drop(files.kill_shim())),
+        ("shim", |files| assert!(files.kill_shim() > 0)),
         ("shim and supervisor", |files| {
             let supervisor = files.processes().supervisor;
             files.kill_shim();

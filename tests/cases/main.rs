@@ -17,6 +17,7 @@ mod pause;
 mod pause;
 mod probes;
 mod sandbox;
+mod scale;
 mod services;
 mod termination;
 mod volumes;

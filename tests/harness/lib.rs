@@ -11,6 +11,7 @@ pub mod binaries;
 pub mod command;
 pub mod host;
 pub mod leftovers;
+pub mod machine;
 pub mod pod;
 pub mod pod_files;
 pub mod process;
@@ -20,6 +21,8 @@ pub mod watch;
 pub use command::{Output, Running};
 pub use host::Host;
 pub use pod_files::PodFiles;
+pub use machine::Machine;
+pub use pod::PodFiles;
 pub use wait::wait_until;
 pub use watch::Watch;
 
