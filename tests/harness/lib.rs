@@ -20,9 +20,9 @@ pub mod watch;
 
 pub use command::{Output, Running};
 pub use host::Host;
-pub use pod_files::PodFiles;
 pub use machine::Machine;
 pub use pod::PodFiles;
+pub use pod_files::PodFiles;
 pub use wait::wait_until;
 pub use watch::Watch;
 
