@@ -116,7 +116,10 @@ spec:
     );
     assert_eq!(status["lastState"]["terminated"]["exitCode"], 1);
     let event = host.wait_event("crash", SOON, "BackOff", "Back-off restarting failed container app in pod");
-    assert_eq!(event["message"], format!("Back-off restarting failed container app in pod crash_default({uid})"));
+    assert_eq!(
+        event["message"],
+        format!("Back-off restarting failed container app in pod crash_default({uid})")
+    );
     assert_eq!(event["type"], "Warning");
 
     let pod = host.wait_pod("crash", AFTER_BACKOFF, "a second back-off", |pod| {
@@ -159,7 +162,10 @@ spec:
     let pod = host.wait_pod("init", SOON, "phase Failed", |pod| pod["status"]["phase"] == "Failed");
     assert_eq!(container(&pod, "app")["state"]["waiting"]["reason"], "PodInitializing");
     assert_eq!(container(&pod, "second")["state"]["waiting"]["reason"], "PodInitializing");
-    assert_eq!(condition(&pod, "Initialized")["message"], "containers with incomplete status: [first second]");
+    assert_eq!(
+        condition(&pod, "Initialized")["message"],
+        "containers with incomplete status: [first second]"
+    );
     let created = host.event_lines("init").iter().filter(|line| line.starts_with("Created")).count();
     assert_eq!(created, 1);
     host.end(&["init"]);
@@ -204,7 +210,8 @@ spec:
 /// An init container, a sidecar with a startup probe, a second init container, a main container; each writes what
 /// happens to it into the file `order`.
 fn with_sidecar(dir: &std::path::Path) -> String {
-    let script = "trap 'echo {0} TERM >> /out/order; exit 0' TERM; echo {0} up >> /out/order; sleep 1000 & wait";
+    let script =
+        "trap 'echo {0} TERM >> /out/order; exit 0' TERM; echo {0} up >> /out/order; sleep 1000 & wait";
     format!(
         r#"
 apiVersion: v1
@@ -256,7 +263,11 @@ fn a_sidecar_gates_what_follows_until_its_startup_probe_and_ends_after_the_main_
     host.apply(&with_sidecar(&dir));
     wait_until(SOON, "two startup probes", || {
         let order = host.shared_lines("order");
-        if order.iter().filter(|line| *line == "probed").count() >= 2 { Ok(()) } else { Err(format!("{order:?}")) }
+        if order.iter().filter(|line| *line == "probed").count() >= 2 {
+            Ok(())
+        } else {
+            Err(format!("{order:?}"))
+        }
     });
     host.wait_row("car", SOON, "0/2", "Init:1/3");
     let pod = host.pod("car").unwrap();
@@ -288,7 +299,9 @@ fn sidecars_stop_in_reverse_order_after_the_main_container() {
     let host = host!();
     let dir = host.shared_dir();
     let script = |name: &str| {
-        format!("trap 'sleep 0.3; echo {name} >> /out/order; exit 0' TERM; touch /out/{name}; sleep 1000 & wait")
+        format!(
+            "trap 'sleep 0.3; echo {name} >> /out/order; exit 0' TERM; touch /out/{name}; sleep 1000 & wait"
+        )
     };
     host.apply(&format!(
         r#"

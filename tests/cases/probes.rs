@@ -52,17 +52,29 @@ fn a_page_that_is_missing_keeps_a_pod_unready_until_it_is_there() {
         let status = if found_there.load(Ordering::Relaxed) { "200 OK" } else { "404 Not Found" };
         respond(&mut stream, status, "", "body");
     });
-    let event =
-        host.wait_event("app", SOON, "Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 404");
+    let event = host.wait_event(
+        "app",
+        SOON,
+        "Unhealthy",
+        "Readiness probe failed: HTTP probe failed with statuscode: 404",
+    );
     assert_eq!(event["message"], "Readiness probe failed: HTTP probe failed with statuscode: 404");
-    assert_eq!((&event["type"], &event["involvedObject"]["fieldPath"]), (&"Warning".into(), &"spec.containers{app}".into()));
+    assert_eq!(
+        (&event["type"], &event["involvedObject"]["fieldPath"]),
+        (&"Warning".into(), &"spec.containers{app}".into())
+    );
     host.wait_row("app", SOON, "0/1", "Running");
     let pod = host.pod("app").unwrap();
     let ready = condition(&pod, "ContainersReady");
-    assert_eq!((text(&ready["reason"]), text(&ready["message"])), ("ContainersNotReady", "containers with unready status: [app]"));
+    assert_eq!(
+        (text(&ready["reason"]), text(&ready["message"])),
+        ("ContainersNotReady", "containers with unready status: [app]")
+    );
     let request = asked.lock().unwrap().to_lowercase();
     let ip = text(&pod["status"]["podIP"]);
-    for line in ["get /ready http/1.1", "user-agent: kube-probe/1.36", "accept: */*", &format!("host: {ip}:8080")] {
+    for line in
+        ["get /ready http/1.1", "user-agent: kube-probe/1.36", "accept: */*", &format!("host: {ip}:8080")]
+    {
         assert!(request.lines().any(|is| is == line), "{line}\n{request}");
     }
     assert!(!request.contains("accept-encoding"), "{request}");
@@ -98,8 +110,12 @@ fn redirects_are_followed_on_the_same_host_and_warned_about_to_another() {
         seen.lock().unwrap().push(path);
     });
     host.wait_row("app", SOON, "1/1", "Running");
-    let warned = host.wait_event("app", SOON, "ProbeWarning", "Liveness probe warning: Probe terminated redirects");
-    assert_eq!(warned["message"], "Liveness probe warning: Probe terminated redirects, Response body: gone away");
+    let warned =
+        host.wait_event("app", SOON, "ProbeWarning", "Liveness probe warning: Probe terminated redirects");
+    assert_eq!(
+        warned["message"],
+        "Liveness probe warning: Probe terminated redirects, Response body: gone away"
+    );
     let paths = paths.lock().unwrap().clone();
     for path in ["/a/start", "/a/next?x=1", "/last"] {
         assert!(paths.iter().any(|seen| seen == path), "{paths:?}");
@@ -112,7 +128,9 @@ fn redirects_are_followed_on_the_same_host_and_warned_about_to_another() {
 #[test]
 fn a_server_that_does_not_answer_in_time_fails_its_probe() {
     let host = host!();
-    host.apply(&sleeper("    readinessProbe: {httpGet: {port: 8082}, periodSeconds: 1, timeoutSeconds: 1}\n"));
+    host.apply(&sleeper(
+        "    readinessProbe: {httpGet: {port: 8082}, periodSeconds: 1, timeoutSeconds: 1}\n",
+    ));
     let held = Mutex::new(Vec::new());
     let server = host.serve_in_pod("app", 8082, move |stream| held.lock().unwrap().push(stream));
     let ip = text(&host.pod("app").unwrap()["status"]["podIP"]).to_owned();
@@ -172,7 +190,9 @@ spec:
 #[test]
 fn a_port_name_that_no_port_has_is_an_error_and_no_failure() {
     let host = host!();
-    host.apply(&sleeper("    livenessProbe: {httpGet: {port: web}, periodSeconds: 1, failureThreshold: 1}\n"));
+    host.apply(&sleeper(
+        "    livenessProbe: {httpGet: {port: web}, periodSeconds: 1, failureThreshold: 1}\n",
+    ));
     let event = host.wait_event("app", SOON, "Unhealthy", "Liveness probe errored");
     assert_eq!(
         event["message"],
@@ -253,7 +273,8 @@ fn a_grpc_probe_reads_the_health_of_a_service() {
         let ip = text(&host.pod("app")?["status"]["podIP"]).to_owned();
         if ip.is_empty() { Err("none".to_owned()) } else { Ok(ip) }
     });
-    let late = format!("timeout: failed to connect service \"{ip}:8084\" within 1s: context deadline exceeded");
+    let late =
+        format!("timeout: failed to connect service \"{ip}:8084\" within 1s: context deadline exceeded");
     host.wait_event("app", SOON, "Unhealthy", &format!("Readiness probe failed: {late}"));
     // 1 is SERVING, 2 NOT_SERVING.
     let status = Arc::new(AtomicUsize::new(2));
@@ -262,11 +283,21 @@ fn a_grpc_probe_reads_the_health_of_a_service() {
         let status = u8::try_from(now.load(Ordering::Relaxed)).unwrap();
         health_server(stream, (status != 0).then_some(status));
     });
-    host.wait_event("app", SOON, "Unhealthy", "Readiness probe failed: service unhealthy (responded with \"NOT_SERVING\")");
+    host.wait_event(
+        "app",
+        SOON,
+        "Unhealthy",
+        "Readiness probe failed: service unhealthy (responded with \"NOT_SERVING\")",
+    );
     status.store(1, Ordering::Relaxed);
     host.wait_row("app", SOON, "1/1", "Running");
     status.store(0, Ordering::Relaxed);
-    host.wait_event("app", SOON, "Unhealthy", "Readiness probe failed: timeout: health rpc did not complete within 1s");
+    host.wait_event(
+        "app",
+        SOON,
+        "Unhealthy",
+        "Readiness probe failed: timeout: health rpc did not complete within 1s",
+    );
     drop(server);
     host.end(&["app"]);
 }
@@ -297,7 +328,12 @@ fn a_liveness_probe_whose_program_is_missing_never_kills() {
         "    livenessProbe: {exec: {command: [no-such-program]}, periodSeconds: 1, failureThreshold: 1}\n",
     ));
     let event = wait_until(SOON, "a third error", || {
-        let event = host.wait_event("app", SOON, "Unhealthy", "Liveness probe errored and resulted in unknown state: ");
+        let event = host.wait_event(
+            "app",
+            SOON,
+            "Unhealthy",
+            "Liveness probe errored and resulted in unknown state: ",
+        );
         if event["count"].as_u64() >= Some(3) { Ok(event) } else { Err(event.to_string()) }
     });
     let message = text(&event["message"]);
@@ -348,7 +384,10 @@ fn a_startup_probe_holds_the_others_back() {
     });
     assert!(probes.iter().all(|probe| probe == "startup"), "{probes:?}");
     let pod = host.pod("app").unwrap();
-    assert_eq!((&container(&pod, "app")["started"], &container(&pod, "app")["ready"]), (&false.into(), &false.into()));
+    assert_eq!(
+        (&container(&pod, "app")["started"], &container(&pod, "app")["ready"]),
+        (&false.into(), &false.into())
+    );
     std::fs::write(host.shared_dir().join("go"), "").unwrap();
     host.wait_row("app", SOON, "1/1", "Running");
     assert_eq!(container(&host.pod("app").unwrap(), "app")["started"], true);
@@ -366,7 +405,9 @@ fn a_startup_probe_holds_the_others_back() {
 #[test]
 fn a_failing_startup_probe_restarts_the_container() {
     let host = host!();
-    host.apply(&sleeper("    startupProbe: {exec: {command: ['false']}, periodSeconds: 1, failureThreshold: 2}\n"));
+    host.apply(&sleeper(
+        "    startupProbe: {exec: {command: ['false']}, periodSeconds: 1, failureThreshold: 2}\n",
+    ));
     let event = host.wait_event("app", SOON, "Killing", "startup");
     assert_eq!(event["message"], "Container app failed startup probe, will be restarted");
     let pod = host.wait_pod("app", SOON, "a restart", |pod| container(pod, "app")["restartCount"] == 1);

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::command::{self, Output, Running};
 use crate::wait::wait_until;
+use crate::watch::Watch;
 use crate::{binaries, leftovers};
 
 /// No single command takes longer; those that wait for a pod have limits of their own.
@@ -80,7 +81,9 @@ impl Host {
         command
     }
 
-    fn hull_command(&self, arguments: &[&str]) -> Command {
+    /// The command `hull <arguments>`, not yet started.
+    #[must_use]
+    pub fn hull_command(&self, arguments: &[&str]) -> Command {
         let mut command = self.command(&self.hull);
         command.arg("--root").arg(&self.root).args(arguments);
         command
@@ -106,10 +109,41 @@ impl Host {
         Running::start(&mut self.hull_command(arguments))
     }
 
+    /// Starts `get pods -w`.
+    #[track_caller]
+    pub fn watch_pods(&self) -> Watch {
+        Watch::of(self.start(&["get", "pods", "-w"]))
+    }
+
+    /// The same with all that the pods' supervisors see and do in their diagnostics, and this standard input.
+    #[track_caller]
+    pub fn start_debug(&self, arguments: &[&str], input: &str) -> Running {
+        let mut running = Running::start(self.hull_command(arguments).env("HULL_LOG", "debug"));
+        running.write(input);
+        running.close_input();
+        running
+    }
+
     /// Applies a manifest given as text.
     #[track_caller]
     pub fn apply(&self, manifest: &str) -> String {
         self.hull_with_input(&["apply", "-f", "-"], manifest).ok()
+    }
+
+    /// Applies a manifest given as text, and waits until its pods are ready or have completed.
+    #[track_caller]
+    pub fn apply_ready(&self, manifest: &str) -> String {
+        self.hull_with_input(&["apply", "-f", "-", "--wait", "--timeout=30s"], manifest).ok()
+    }
+
+    /// Deletes every pod at once, and checks that nothing stays.
+    ///
+    /// # Panics
+    /// When something stays.
+    #[track_caller]
+    pub fn leave_nothing(&self) {
+        self.hull(&["delete", "pods", "--all", "-A", "--now"]).ok();
+        self.assert_clean();
     }
 
     /// Applies a file of `demo/`.
@@ -117,6 +151,16 @@ impl Host {
     pub fn apply_demo(&self, file: &str) -> String {
         let path = binaries::manifest(file);
         self.hull(&["apply", "-f", &path.to_string_lossy()]).ok()
+    }
+
+    /// Deletes a pod, and waits until it is gone.
+    ///
+    /// # Panics
+    /// When it cannot be deleted.
+    #[track_caller]
+    pub fn delete(&self, name: &str, flags: &[&str]) {
+        let output = self.hull(&[&["delete", "pod", name], flags].concat());
+        assert!(output.status.success(), "{output}");
     }
 
     /// The Pod object as the API shows it; the reason when there is none.
@@ -174,6 +218,21 @@ impl Host {
     pub fn leftovers(&self) -> Vec<String> {
         let uids = self.note_pods();
         leftovers::Search { root: &self.root, uids: &uids, network_pid: self.holder.id() }.describe()
+    }
+
+    /// Cgroups that name a pod of this host.
+    #[must_use]
+    pub fn cgroups(&self) -> Vec<String> {
+        let uids = self.note_pods();
+        let search = leftovers::Search { root: &self.root, uids: &uids, network_pid: self.holder.id() };
+        search.cgroups().iter().map(|path| path.display().to_string()).collect()
+    }
+
+    /// Whether a cgroup path names a pod that this host ever had.
+    #[must_use]
+    pub fn speaks_of_pod(&self, text: &str) -> bool {
+        let uids = self.note_pods();
+        leftovers::Search { root: &self.root, uids: &uids, network_pid: self.holder.id() }.is_ours(text)
     }
 
     /// Waits until nothing is left; removal may go on a little after `delete` has answered.

@@ -42,7 +42,8 @@ impl Host {
         if !output.status.success() {
             return Err(output.to_string());
         }
-        let list: Value = serde_json::from_str(&output.stdout).map_err(|error| format!("{error}: {output}"))?;
+        let list: Value =
+            serde_json::from_str(&output.stdout).map_err(|error| format!("{error}: {output}"))?;
         Ok(list["items"].as_array().cloned().unwrap_or_default())
     }
 
@@ -51,8 +52,7 @@ impl Host {
     pub fn wait_event(&self, pod: &str, limit: Duration, reason: &str, text: &str) -> Value {
         wait_until(limit, &format!("event {reason} {text:?}"), || {
             let events = self.events(pod)?;
-            let wanted =
-                |event: &&Value| event["reason"] == reason && message_of(event).contains(text);
+            let wanted = |event: &&Value| event["reason"] == reason && message_of(event).contains(text);
             events.iter().find(wanted).cloned().ok_or_else(|| shown(&events))
         })
     }
@@ -250,8 +250,7 @@ fn message_of(event: &Value) -> &str {
 }
 
 fn shown(events: &[Value]) -> String {
-    let line = |event: &Value| {
-        format!("{} x{} {}", text(&event["reason"]), event["count"], message_of(event))
-    };
+    let line =
+        |event: &Value| format!("{} x{} {}", text(&event["reason"]), event["count"], message_of(event));
     events.iter().map(line).collect::<Vec<_>>().join("\n")
 }

@@ -171,7 +171,7 @@ fn busybox() -> Recipe {
 fn nginx() -> Recipe {
     Recipe {
         name: "docker.io/library/nginx:latest".into(),
-        packages: vec!["nginx", "nginx-common", "bash"],
+        packages: vec!["nginx", "nginx-common", "bash", "dash"],
         config: json!({
             "Env": [PATH],
             "Entrypoint": ["/docker-entrypoint.sh"],
@@ -191,7 +191,14 @@ fn nginx() -> Recipe {
     }
 }
 
+/// The shell of Debian's images. That of busybox would run its own `nslookup` (and any other applet) rather
+/// than the program of this name that the image is for.
+fn debian_shell(layer: &mut Layer) {
+    layer.link("usr/bin/sh", "dash");
+}
+
 fn finish_nginx(layer: &mut Layer) {
+    debian_shell(layer);
     accounts(layer, "nginx:x:101:101:nginx user:/nonexistent:/bin/false\n", "nginx:x:101:\n");
     layer.text("docker-entrypoint.sh", 0o755, "#!/bin/sh\nset -e\nexec \"$@\"\n");
     layer.text("etc/nginx/nginx.conf", 0o644, NGINX);
@@ -244,7 +251,7 @@ const NGINX_INDEX: &str = "\
 fn redis() -> Recipe {
     Recipe {
         name: "docker.io/library/redis:latest".into(),
-        packages: vec!["redis-server", "redis-tools", "bash"],
+        packages: vec!["redis-server", "redis-tools", "bash", "dash"],
         config: json!({
             "Env": [PATH],
             "Entrypoint": ["docker-entrypoint.sh"],
@@ -254,6 +261,7 @@ fn redis() -> Recipe {
             "Volumes": {"/data": {}},
         }),
         finish: |layer| {
+            debian_shell(layer);
             accounts(layer, "redis:x:999:999::/data:/bin/false\n", "redis:x:999:\n");
             layer.directory("data", 0o755, 999);
             layer.text("usr/local/bin/docker-entrypoint.sh", 0o755, REDIS);
@@ -278,9 +286,9 @@ exec \"$@\"
 fn dnsutils() -> Recipe {
     Recipe {
         name: "docker.io/tutum/dnsutils:latest".into(),
-        packages: vec!["bind9-dnsutils", "bind9-host", "bash"],
+        packages: vec!["bind9-dnsutils", "bind9-host", "bash", "dash"],
         config: json!({"Env": [PATH], "Cmd": ["/bin/bash"]}),
-        finish: |_| {},
+        finish: debian_shell,
         without: &["etc/skel", "usr/bin/bashbug", "usr/bin/mdig", "usr/bin/nsupdate"],
     }
 }

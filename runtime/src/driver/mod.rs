@@ -8,8 +8,8 @@
 //!
 //! **Invariant:** only the driver changes a pod's state; every front door translates and waits.
 //! **Invariant:** what a step decided is on disk before an action is carried out or a reader told.
-//! When the shim is gone nothing is decided any more: its successor ends this supervisor and starts one
-//! that goes on from the record.
+//! When the shim is gone nothing can be decided any more and the supervisor ends, so that its silent socket
+//! tells whoever asks next to start a successor of the shim; that starts a supervisor, which goes on from the record.
 
 pub mod clock;
 pub mod container;
@@ -19,6 +19,7 @@ pub mod handler;
 pub mod hands;
 pub mod objects;
 pub mod orders;
+pub mod privileges;
 pub mod readiness;
 pub mod record;
 pub mod shim;
@@ -70,9 +71,9 @@ pub enum Error {
         /// The shim's.
         theirs: u32,
     },
-    /// A socket cannot be made.
+    /// The kernel refuses what a supervisor cannot do without.
     #[error("cannot {0}")]
-    Socket(&'static str, #[source] std::io::Error),
+    System(&'static str, #[source] std::io::Error),
 }
 
 /// For a message whose receiver may be gone, which is no failure.
@@ -91,7 +92,7 @@ pub async fn run(layout: Layout, uid: &str, socket: OwnedFd) -> Result<(), Error
     let pod = layout.pod(uid);
     let text = crate::store::file::read(&pod.manifest())?;
     let accepted = manifest::reload(&text)?;
-    let shim = shim::Shim::new(socket).map_err(|error| Error::Socket("use the socket to the shim", error))?;
+    let shim = shim::Shim::new(socket).map_err(|error| Error::System("use the socket to the shim", error))?;
     let (report, mut reports) = mpsc::unbounded_channel();
     tokio::task::spawn_local(shim.clone().listen(report));
     let hello = tokio::time::timeout(HELLO_LIMIT, reports.recv()).await;
@@ -104,6 +105,7 @@ pub async fn run(layout: Layout, uid: &str, socket: OwnedFd) -> Result<(), Error
     let (driver, orders) = Driver::new(hands.clone(), *inventory).await?;
     driver.serve()?;
     objects::serve_names(&hands).await;
+    privileges::drop_all_but_files().map_err(|error| Error::System("give up capabilities", error))?;
     tokio::task::spawn_local(objects::watch(hands));
     driver.turn(inputs, reports, orders).await;
     Ok(())
@@ -137,6 +139,9 @@ impl Driver {
         let (snapshot, seen) = watch::channel(first);
         let handle = Handle::new(order, seen, changes.clone());
         let mut driver = Self { hands, state: Some(state), journal, handle, snapshot, changes };
+        if !recovered {
+            driver.write_down().await;
+        }
         driver.carry_out(actions).await;
         for input in driver.beginning(inventory, recovered).await {
             driver.step(input).await;
@@ -174,7 +179,7 @@ impl Driver {
     /// Opens the pod's socket and serves the API on it.
     fn serve(&self) -> Result<(), Error> {
         let listener = crate::api::socket::listen(&self.hands.files().api_socket())
-            .map_err(|error| Error::Socket("listen on the pod's API socket", error))?;
+            .map_err(|error| Error::System("listen on the pod's API socket", error))?;
         tokio::task::spawn_local(crate::api::serve(listener, self.handle.clone(), self.hands.facts()));
         Ok(())
     }
@@ -191,7 +196,7 @@ impl Driver {
                 Some(input) = inputs.recv() => self.step(input).await,
                 report = reports.recv() => match report {
                     Some(report) => self.report(report).await,
-                    None => return orphaned().await,
+                    None => return tracing::warn!("the shim is gone; whoever asks for the pod next starts a successor"),
                 },
                 Some(order) = orders.recv() => self.order(order).await,
                 () = sleep(wake) => self.step(Input::Tick).await,
@@ -311,12 +316,6 @@ impl Driver {
 
 fn view(state: &State, pod: &manifest::pod::Pod) -> View {
     View { generation: state.generation(), deletion: state.deletion(), status: state.status(pod) }
-}
-
-/// The shim is gone: its successor will end this process.
-async fn orphaned() {
-    tracing::warn!("the shim is gone; waiting to be replaced");
-    std::future::pending().await
 }
 
 async fn sleep(duration: Option<Duration>) {

@@ -61,7 +61,13 @@ pub async fn serve_names(hands: &Hands) {
     };
     let (renew, names) = watch::channel(Arc::new(zone(hands)));
     hands.follow_names(renew);
-    let server = dns::serve(SocketAddr::new(address, DNS_PORT), names, upstream);
+    let listeners = match dns::Listeners::bind(SocketAddr::new(address, DNS_PORT)).await {
+        Ok(listeners) => listeners,
+        Err(error) => {
+            return tracing::error!(error = &error as &dyn std::error::Error, "the pod has no resolver");
+        }
+    };
+    let server = listeners.serve(names, upstream);
     tokio::task::spawn_local(async move {
         let Err(error) = server.await;
         tracing::error!(error = &error as &dyn std::error::Error, "the pod's resolver ended");

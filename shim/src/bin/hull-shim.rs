@@ -50,7 +50,6 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Options>, S
                 let parsed = number.to_string_lossy().parse();
                 options.ready = Some(parsed.map_err(|_| format!("--ready-fd {number:?} is not a number"))?);
             }
-            "--supervisor" => options.supervisor = Some(value()?.into()),
             "--protected" => options.protected = Some(value()?.into()),
             "--foreground" => options.foreground = true,
             _ => return Err(format!("unknown argument {name:?}")),

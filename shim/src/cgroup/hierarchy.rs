@@ -76,19 +76,11 @@ fn parse(mountinfo: &str) -> Option<Hierarchies> {
             _ => {}
         }
     }
-    if v1.is_empty() {
-        v2.map(Hierarchies::V2)
-    } else {
-        Some(Hierarchies::V1(v1))
-    }
+    if v1.is_empty() { v2.map(Hierarchies::V2) } else { Some(Hierarchies::V1(v1)) }
 }
 
 fn controllers(options: &str) -> Vec<String> {
-    options
-        .split(',')
-        .filter(|one| CONTROLLERS.contains(one))
-        .map(str::to_owned)
-        .collect()
+    options.split(',').filter(|one| CONTROLLERS.contains(one)).map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -112,10 +104,7 @@ mod tests {
 
     #[test]
     fn v2_alone_is_v2() {
-        assert_eq!(
-            parse(UNIFIED),
-            Some(Hierarchies::V2("/sys/fs/cgroup/unified".into()))
-        );
+        assert_eq!(parse(UNIFIED), Some(Hierarchies::V2("/sys/fs/cgroup/unified".into())));
         assert_eq!(parse("1 0 0:1 / / rw - ext4 /dev/sda rw\n"), None);
     }
 }

@@ -9,6 +9,7 @@
 //! shim must not sleep, joins through descriptors opened once, and needs a dozen files in all.
 //! libcontainer's own `libcgroups` applies a container's limits from its `config.json`.
 
+pub(crate) mod devices;
 mod hierarchy;
 mod v1;
 mod v2;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 pub(crate) use hierarchy::Hierarchies;
+use oci_spec::runtime::LinuxDeviceCgroup;
 
 use crate::harmless;
 use crate::sys::process;
@@ -33,6 +35,17 @@ pub(crate) enum Error {
     /// A limit needs a controller that the host does not have.
     #[error("the cgroup controller {0} is not available, which this limit needs")]
     NoController(&'static str),
+    /// The kernel refused the device program.
+    #[error("{operation} the device program of {}", path.display())]
+    Devices {
+        /// What was done.
+        operation: &'static str,
+        /// For which group.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: nix::Error,
+    },
     /// A file operation.
     #[error("{operation} {}", path.display())]
     File {
@@ -79,27 +92,19 @@ impl Entry {
 
     /// Moves the calling process in, on v1; on v2 clone3 did. Allocates nothing.
     pub(crate) fn enter(&self) -> nix::Result<()> {
-        self.members
-            .iter()
-            .try_for_each(|members| process::write_to(members.as_raw_fd(), b"0"))
+        self.members.iter().try_for_each(|members| process::write_to(members.as_raw_fd(), b"0"))
     }
 }
 
 impl Group {
     /// The group of a pod.
     pub(crate) fn of_pod(hierarchies: &Rc<Hierarchies>, uid: &str) -> Self {
-        Self {
-            hierarchies: Rc::clone(hierarchies),
-            path: Path::new("hull").join(format!("pod{uid}")),
-        }
+        Self { hierarchies: Rc::clone(hierarchies), path: Path::new("hull").join(format!("pod{uid}")) }
     }
 
     /// A group below this one.
     pub(crate) fn child(&self, name: &str) -> Self {
-        Self {
-            hierarchies: Rc::clone(&self.hierarchies),
-            path: self.path.join(name),
-        }
+        Self { hierarchies: Rc::clone(&self.hierarchies), path: self.path.join(name) }
     }
 
     /// Its absolute path as `cgroupsPath` of a specification wants it.
@@ -128,6 +133,14 @@ impl Group {
         match &*self.hierarchies {
             Hierarchies::V1(_) => Ok(()),
             Hierarchies::V2(root) => v2::kill_together(root, &self.path),
+        }
+    }
+
+    /// Limits which devices the group may use, on v2; on v1 libcontainer does.
+    pub(crate) fn restrict_devices(&self, rules: &[LinuxDeviceCgroup]) -> Result<(), Error> {
+        match &*self.hierarchies {
+            Hierarchies::V1(_) => Ok(()),
+            Hierarchies::V2(root) => v2::restrict_devices(root, &self.path, rules),
         }
     }
 
@@ -172,8 +185,7 @@ impl Group {
         let Some(parent) = self.path.parent() else { return };
         match &*self.hierarchies {
             Hierarchies::V1(all) => {
-                all.iter()
-                    .for_each(|hierarchy| remove_if_empty(&hierarchy.root.join(parent)));
+                all.iter().for_each(|hierarchy| remove_if_empty(&hierarchy.root.join(parent)));
             }
             Hierarchies::V2(root) => remove_if_empty(&root.join(parent)),
         }
@@ -193,17 +205,14 @@ impl Group {
             Hierarchies::V1(all) => v1::file_of(all, "memory", &self.path, "memory.oom_control"),
             Hierarchies::V2(root) => Some(root.join(&self.path).join("memory.events")),
         };
-        events
-            .and_then(|events| keyed(&events, "oom_kill"))
-            .is_some_and(|kills| kills > 0)
+        events.and_then(|events| keyed(&events, "oom_kill")).is_some_and(|kills| kills > 0)
     }
 }
 
 /// The number behind `key` in a file of `key number` lines.
 fn keyed(path: &Path, key: &str) -> Option<u64> {
     let text = std::fs::read_to_string(path).ok()?;
-    text.lines()
-        .find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
+    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
 /// The number that a file holds.
@@ -217,11 +226,7 @@ fn write(path: PathBuf, value: &str) -> Result<(), Error> {
         .write(true)
         .open(&path)
         .and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()));
-    written.map_err(|source| Error::File {
-        operation: "write",
-        path,
-        source,
-    })
+    written.map_err(|source| Error::File { operation: "write", path, source })
 }
 
 /// Another pod's shim may remove the empty parent between two steps of ours: then it is made again.
@@ -234,11 +239,7 @@ fn make_directory(path: &Path) -> Result<(), Error> {
             Ok(()) | Err(_) => break,
         }
     }
-    made.map_err(|source| Error::File {
-        operation: "create",
-        path: path.to_owned(),
-        source,
-    })
+    made.map_err(|source| Error::File { operation: "create", path: path.to_owned(), source })
 }
 
 /// Every pid in the group at `directory` and below.
@@ -278,11 +279,7 @@ fn remove_tree(directory: &Path) -> Result<Removal, Error> {
         Ok(()) => Ok(removal),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(removal),
         Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(Removal::Busy),
-        Err(source) => Err(Error::File {
-            operation: "remove",
-            path: directory.to_owned(),
-            source,
-        }),
+        Err(source) => Err(Error::File { operation: "remove", path: directory.to_owned(), source }),
     }
 }
 
@@ -302,9 +299,5 @@ fn open_directory(path: PathBuf) -> Result<OwnedFd, Error> {
 
 fn open_members(path: PathBuf) -> Result<OwnedFd, Error> {
     let file = std::fs::OpenOptions::new().write(true).open(&path);
-    file.map(OwnedFd::from).map_err(|source| Error::File {
-        operation: "open",
-        path,
-        source,
-    })
+    file.map(OwnedFd::from).map_err(|source| Error::File { operation: "open", path, source })
 }

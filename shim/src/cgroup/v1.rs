@@ -18,17 +18,13 @@ use crate::wire::{Resources, Statistics};
 const KILL_ROUNDS: usize = 16;
 
 pub(super) fn file_of(all: &[Hierarchy], controller: &str, path: &Path, file: &str) -> Option<PathBuf> {
-    let hierarchy = all
-        .iter()
-        .find(|one| one.controllers.iter().any(|known| known == controller))?;
+    let hierarchy = all.iter().find(|one| one.controllers.iter().any(|known| known == controller))?;
     Some(hierarchy.root.join(path).join(file))
 }
 
 /// The hierarchy in which leaves are made and members are listed.
 fn killing(all: &[Hierarchy]) -> Option<&Hierarchy> {
-    let freezer = all
-        .iter()
-        .find(|one| one.controllers.iter().any(|known| known == "freezer"));
+    let freezer = all.iter().find(|one| one.controllers.iter().any(|known| known == "freezer"));
     freezer.or(all.first())
 }
 
@@ -62,31 +58,12 @@ fn fill_cpuset(root: &Path, path: &Path) -> Result<(), Error> {
 pub(super) fn limit(all: &[Hierarchy], path: &Path, resources: &Resources) -> Result<(), Error> {
     let set = |controller: &'static str, file: &str, value: Option<String>| {
         let Some(value) = value else { return Ok(()) };
-        write(
-            file_of(all, controller, path, file).ok_or(Error::NoController(controller))?,
-            &value,
-        )
+        write(file_of(all, controller, path, file).ok_or(Error::NoController(controller))?, &value)
     };
-    set(
-        "cpu",
-        "cpu.shares",
-        resources.cpu_shares.map(|value| value.to_string()),
-    )?;
-    set(
-        "cpu",
-        "cpu.cfs_period_us",
-        resources.cpu_period.map(|value| value.to_string()),
-    )?;
-    set(
-        "cpu",
-        "cpu.cfs_quota_us",
-        resources.cpu_quota.map(|value| value.to_string()),
-    )?;
-    set(
-        "memory",
-        "memory.limit_in_bytes",
-        resources.memory_limit.map(|value| value.to_string()),
-    )?;
+    set("cpu", "cpu.shares", resources.cpu_shares.map(|value| value.to_string()))?;
+    set("cpu", "cpu.cfs_period_us", resources.cpu_period.map(|value| value.to_string()))?;
+    set("cpu", "cpu.cfs_quota_us", resources.cpu_quota.map(|value| value.to_string()))?;
+    set("memory", "memory.limit_in_bytes", resources.memory_limit.map(|value| value.to_string()))?;
     set("pids", "pids.max", resources.pids_limit.map(super::v2::or_max))
 }
 
@@ -95,10 +72,7 @@ pub(super) fn entry(all: &[Hierarchy], path: &Path) -> Result<Entry, Error> {
         .iter()
         .map(|hierarchy| open_members(hierarchy.root.join(path).join("cgroup.procs")).map(Rc::new))
         .collect::<Result<_, _>>()?;
-    Ok(Entry {
-        directory: None,
-        members,
-    })
+    Ok(Entry { directory: None, members })
 }
 
 /// A leaf exists in one hierarchy only; in the others its members are in the group itself.
@@ -125,10 +99,7 @@ pub(super) fn kill(all: &[Hierarchy], path: &Path) -> Result<(), Error> {
     freeze(hierarchy, &directory, "FROZEN")?;
     let mut killed: Vec<i32> = Vec::new();
     for _ in 0..KILL_ROUNDS {
-        let fresh: Vec<i32> = pids(&directory)
-            .into_iter()
-            .filter(|pid| !killed.contains(pid))
-            .collect();
+        let fresh: Vec<i32> = pids(&directory).into_iter().filter(|pid| !killed.contains(pid)).collect();
         if fresh.is_empty() {
             break;
         }
@@ -160,9 +131,7 @@ pub(super) fn remove(all: &[Hierarchy], path: &Path) -> Result<Removal, Error> {
 
 pub(super) fn statistics(all: &[Hierarchy], path: &Path) -> Statistics {
     let read = |controller, file| {
-        file_of(all, controller, path, file)
-            .and_then(|file| number(&file))
-            .unwrap_or_default()
+        file_of(all, controller, path, file).and_then(|file| number(&file)).unwrap_or_default()
     };
     Statistics {
         cpu_usage: read("cpuacct", "cpuacct.usage"),

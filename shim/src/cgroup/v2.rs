@@ -4,11 +4,15 @@
 //! pod is in a leaf: pause's own or an instance's. Leaves of exec'd processes are below an instance's
 //! group and have no controllers, which the rule allows.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::rc::Rc;
 
-use super::{Entry, Error, keyed, make_directory, number, open_directory, write};
+use oci_spec::runtime::LinuxDeviceCgroup;
+
+use super::{Entry, Error, devices, keyed, make_directory, number, open_directory, write};
 use crate::harmless;
+use crate::sys::bpf;
 use crate::wire::{Resources, Statistics};
 
 const CONTROLLERS: [&str; 6] = ["cpu", "memory", "pids", "cpuset", "io", "hugetlb"];
@@ -27,10 +31,7 @@ pub(super) fn create(root: &Path, path: &Path) -> Result<(), Error> {
 /// Turns on for the children whatever is there. What a limit needs and lacks is noticed when it is set.
 fn enable_controllers(directory: &Path) {
     for controller in CONTROLLERS {
-        harmless(write(
-            directory.join("cgroup.subtree_control"),
-            &format!("+{controller}"),
-        ));
+        harmless(write(directory.join("cgroup.subtree_control"), &format!("+{controller}")));
     }
 }
 
@@ -39,36 +40,18 @@ pub(super) fn limit(root: &Path, path: &Path, resources: &Resources) -> Result<(
     let set = |controller: &'static str, file: &str, value: Option<String>| {
         let Some(value) = value else { return Ok(()) };
         let file = directory.join(file);
-        if file.exists() {
-            write(file, &value)
-        } else {
-            Err(Error::NoController(controller))
-        }
+        if file.exists() { write(file, &value) } else { Err(Error::NoController(controller)) }
     };
     let period = resources.cpu_period.unwrap_or(DEFAULT_PERIOD);
-    set(
-        "cpu",
-        "cpu.weight",
-        resources.cpu_shares.map(|shares| weight(shares).to_string()),
-    )?;
-    set(
-        "cpu",
-        "cpu.max",
-        resources
-            .cpu_quota
-            .map(|quota| format!("{} {period}", or_max(quota))),
-    )?;
+    set("cpu", "cpu.weight", resources.cpu_shares.map(|shares| weight(shares).to_string()))?;
+    set("cpu", "cpu.max", resources.cpu_quota.map(|quota| format!("{} {period}", or_max(quota))))?;
     set("memory", "memory.max", resources.memory_limit.map(or_max))?;
     set("pids", "pids.max", resources.pids_limit.map(or_max))
 }
 
 /// A limit as v2 writes it; a negative one is none.
 pub(super) fn or_max(limit: i64) -> String {
-    if limit < 0 {
-        "max".to_owned()
-    } else {
-        limit.to_string()
-    }
+    if limit < 0 { "max".to_owned() } else { limit.to_string() }
 }
 
 /// `cpu.shares` as a v2 weight, by the curve that runc uses: 2, 1024 and 262144 become 1, 100 and 10000.
@@ -89,12 +72,20 @@ pub(super) fn kill_together(root: &Path, path: &Path) -> Result<(), Error> {
     if file.exists() { write(file, "1") } else { Ok(()) }
 }
 
+pub(super) fn restrict_devices(root: &Path, path: &Path, rules: &[LinuxDeviceCgroup]) -> Result<(), Error> {
+    let path = root.join(path);
+    let group = open_directory(path.clone())?;
+    let fail = |operation| {
+        let path = path.clone();
+        move |source| Error::Devices { operation, path, source }
+    };
+    let program = bpf::load_device_program(&devices::compile(rules)).map_err(fail("load"))?;
+    bpf::attach_device_program(&program, group.as_fd()).map_err(fail("attach"))
+}
+
 pub(super) fn entry(root: &Path, path: &Path) -> Result<Entry, Error> {
     let directory = open_directory(root.join(path))?;
-    Ok(Entry {
-        directory: Some(Rc::new(directory)),
-        members: Vec::new(),
-    })
+    Ok(Entry { directory: Some(Rc::new(directory)), members: Vec::new() })
 }
 
 pub(super) fn leaf(root: &Path, path: &Path) -> Result<Entry, Error> {
@@ -123,6 +114,27 @@ pub(super) fn statistics(root: &Path, path: &Path) -> Statistics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// On a hybrid host v2 is mounted beside v1 without the controllers, and takes device programs all the same.
+    #[test]
+    fn a_group_uses_only_the_devices_it_may() {
+        const SCRIPT: &str = "echo 0 > \"$0/cgroup.procs\" && true < /dev/null && ! true < /dev/kmsg";
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        let v2 = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"));
+        let Some(root) = v2.and_then(|line| line.split(' ').nth(1)).map(Path::new) else {
+            return eprintln!("skipped: no cgroup v2 is mounted");
+        };
+        let name = format!("hull-devices-test-{}", std::process::id());
+        if std::fs::create_dir(root.join(&name)).is_err() {
+            return eprintln!("skipped: may not make a group in {}", root.display());
+        }
+        let restricted = restrict_devices(root, Path::new(&name), &[]);
+        let group = root.join(&name);
+        let status = std::process::Command::new("/bin/sh").arg("-c").arg(SCRIPT).arg(&group).status();
+        std::fs::remove_dir(&group).unwrap();
+        restricted.unwrap();
+        assert!(status.unwrap().success());
+    }
 
     #[test]
     fn shares_become_weights_on_runcs_curve() {

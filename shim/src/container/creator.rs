@@ -66,9 +66,7 @@ const CONSOLE: &str = "console.sock";
 
 /// The socket that starts the container `id` built in `work`.
 pub(crate) fn notify_socket(work: &Path, id: &str) -> PathBuf {
-    work.join(STATE)
-        .join(id)
-        .join(libcontainer::notify_socket::NOTIFY_FILE)
+    work.join(STATE).join(id).join(libcontainer::notify_socket::NOTIFY_FILE)
 }
 
 /// Runs in the forked child.
@@ -100,9 +98,7 @@ fn build(job: &Job) -> Result<(), String> {
         Stdio::Terminal => Some(listen(&job.work.join(CONSOLE))?),
         Stdio::Files(_) => None,
     };
-    job.spec
-        .save(bundle.join("config.json"))
-        .map_err(|error| format!("write config.json: {error}"))?;
+    job.spec.save(bundle.join("config.json")).map_err(|error| format!("write config.json: {error}"))?;
     let pid = match call_libcontainer(job, &bundle) {
         Ok(pid) => pid,
         Err(error) => return Err(trace::explain(&error)),
@@ -123,33 +119,20 @@ fn keep_only_the_jobs(job: &Job) -> nix::Result<()> {
 }
 
 fn call_libcontainer(job: &Job, bundle: &Path) -> Result<i32, libcontainer::error::LibcontainerError> {
-    let last = Last {
-        identity: job.identity.clone(),
-        program: job.program.clone(),
-        pipe: job.start.as_raw_fd(),
-    };
+    let last =
+        Last { identity: job.identity.clone(), program: job.program.clone(), pipe: job.start.as_raw_fd() };
     let mut builder = ContainerBuilder::new(job.id.clone(), SyscallType::default())
         .with_root_path(job.work.join(STATE))?
         .with_executor(last);
     match &job.stdio {
         Stdio::Terminal => builder = builder.with_console_socket(Some(job.work.join(CONSOLE))),
         Stdio::Files([stdin, stdout, stderr]) => {
-            let copy = |file: &OwnedFd| {
-                file.try_clone()
-                    .map_err(libcontainer::error::LibcontainerError::OtherIO)
-            };
-            builder = builder
-                .with_stdin(copy(stdin)?)
-                .with_stdout(copy(stdout)?)
-                .with_stderr(copy(stderr)?);
+            let copy =
+                |file: &OwnedFd| file.try_clone().map_err(libcontainer::error::LibcontainerError::OtherIO);
+            builder = builder.with_stdin(copy(stdin)?).with_stdout(copy(stdout)?).with_stderr(copy(stderr)?);
         }
     }
-    let container = builder
-        .as_init(bundle)
-        .with_systemd(false)
-        .as_sibling(true)
-        .with_detach(true)
-        .build()?;
+    let container = builder.as_init(bundle).with_systemd(false).as_sibling(true).with_detach(true).build()?;
     Ok(container.pid().map_or(0, |pid| pid.as_raw()))
 }
 
@@ -166,9 +149,7 @@ fn listen(path: &Path) -> Result<UnixListener, String> {
 
 /// libcontainer's init connected and sent before `build` returned, so this waits for nothing.
 fn receive_master(listener: &UnixListener) -> Result<OwnedFd, String> {
-    let (stream, _) = listener
-        .accept()
-        .map_err(|error| format!("accept the terminal: {error}"))?;
+    let (stream, _) = listener.accept().map_err(|error| format!("accept the terminal: {error}"))?;
     let mut buffer = [0_u8; 4096];
     match socket::receive(stream.as_fd(), &mut buffer) {
         Ok(socket::Packet::Message(_, mut descriptors)) if descriptors.len() == 1 => {
@@ -190,9 +171,7 @@ struct Last {
 impl Executor for Last {
     fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
         // As runc does; a directory that cannot be made is reported by chdir.
-        harmless(std::fs::create_dir_all(
-            self.identity.directory.to_string_lossy().as_ref(),
-        ));
+        harmless(std::fs::create_dir_all(self.identity.directory.to_string_lossy().as_ref()));
         transform(&self.identity, &self.program).report(self.pipe)
     }
 
@@ -246,9 +225,7 @@ mod trace {
             // Ends with EAGAIN, since we hold the writing end ourselves.
             harmless(read.read_to_end(&mut traced));
         }
-        String::from_utf8_lossy(&traced)
-            .lines()
-            .for_each(|line| push(&mut parts, line.to_owned()));
+        String::from_utf8_lossy(&traced).lines().for_each(|line| push(&mut parts, line.to_owned()));
         parts.join(": ")
     }
 

@@ -24,22 +24,12 @@ impl Program {
     pub(crate) fn new(identity: &Identity, args: &[String], more: &[String]) -> Result<Self, Error> {
         let name = args.first().ok_or(Error::Missing("process.args"))?;
         let environment = merge(&identity.environment, more)?;
-        let path = environment
-            .iter()
-            .find_map(|one| one.strip_prefix("PATH="))
-            .unwrap_or(DEFAULT_PATH);
+        let path = environment.iter().find_map(|one| one.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
         Ok(Self {
             candidates: candidates(name, path)?,
-            arguments: Vector::new(
-                args.iter()
-                    .map(|one| text("args", one))
-                    .collect::<Result<_, _>>()?,
-            ),
+            arguments: Vector::new(args.iter().map(|one| text("args", one)).collect::<Result<_, _>>()?),
             environment: Vector::new(
-                environment
-                    .iter()
-                    .map(|one| text("env", one))
-                    .collect::<Result<_, _>>()?,
+                environment.iter().map(|one| text("env", one)).collect::<Result<_, _>>()?,
             ),
         })
     }
@@ -66,10 +56,7 @@ impl Program {
                 )
             }
             Step::Limit(index) => {
-                let kind = identity
-                    .limits
-                    .get(usize::from(index))
-                    .map(|limit| limit.kind.to_string());
+                let kind = identity.limits.get(usize::from(index)).map(|limit| limit.kind.to_string());
                 format!("error setting rlimit {}: {reason}", kind.unwrap_or_default())
             }
             step => format!("{}: {reason}", operation(step)),
@@ -107,9 +94,7 @@ fn operation(step: Step) -> &'static str {
 /// An errno's text as it stands in the middle of a message.
 pub(crate) fn lower(text: &str) -> String {
     let mut letters = text.chars();
-    letters
-        .next()
-        .map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
 fn candidates(name: &str, path: &str) -> Result<Vec<CString>, Error> {
@@ -118,9 +103,7 @@ fn candidates(name: &str, path: &str) -> Result<Vec<CString>, Error> {
     }
     // An empty element of PATH is the working directory.
     let place = |dir: &str| Path::new(if dir.is_empty() { "." } else { dir }).join(name);
-    path.split(':')
-        .map(|dir| text("env", &place(dir).to_string_lossy()))
-        .collect()
+    path.split(':').map(|dir| text("env", &place(dir).to_string_lossy())).collect()
 }
 
 #[cfg(test)]
@@ -130,10 +113,7 @@ mod tests {
     #[test]
     fn a_bare_name_is_tried_in_every_directory_of_path() {
         let tried = candidates("ls", "/bin::/usr/bin").unwrap();
-        assert_eq!(
-            tried,
-            [c"/bin/ls".into(), c"./ls".into(), CString::from(c"/usr/bin/ls")]
-        );
+        assert_eq!(tried, [c"/bin/ls".into(), c"./ls".into(), CString::from(c"/usr/bin/ls")]);
     }
 
     #[test]

@@ -73,11 +73,7 @@ fn sandbox_file(kind: LinuxNamespaceType, share_pid: bool) -> Option<&'static st
 
 fn reduce(process: &Process) -> Result<Process, Error> {
     let mut reduced = process.clone();
-    let root = UserBuilder::default()
-        .uid(0_u32)
-        .gid(0_u32)
-        .build()
-        .map_err(Error::User)?;
+    let root = UserBuilder::default().uid(0_u32).gid(0_u32).build().map_err(Error::User)?;
     reduced
         .set_user(root)
         .set_capabilities(None)
@@ -98,21 +94,12 @@ mod tests {
 
     fn completed(share_pid: bool) -> Spec {
         let joined = Joined { pause: 42, share_pid };
-        complete(
-            Spec::default(),
-            Path::new("/b"),
-            joined,
-            Path::new("/hull/podx/c.0"),
-        )
-        .unwrap()
+        complete(Spec::default(), Path::new("/b"), joined, Path::new("/hull/podx/c.0")).unwrap()
     }
 
     fn path_of(spec: &Spec, kind: Kind) -> Option<String> {
         let namespaces = spec.linux().as_ref().unwrap().namespaces().as_ref().unwrap();
-        let found = namespaces
-            .iter()
-            .find(|namespace| namespace.typ() == kind)
-            .unwrap();
+        let found = namespaces.iter().find(|namespace| namespace.typ() == kind).unwrap();
         found.path().as_ref().map(|path| path.display().to_string())
     }
 
@@ -123,10 +110,7 @@ mod tests {
         assert_eq!(path_of(&spec, Kind::Uts).as_deref(), Some("/proc/42/ns/uts"));
         assert_eq!(path_of(&spec, Kind::Pid), None);
         assert_eq!(path_of(&spec, Kind::Mount), None);
-        assert_eq!(
-            path_of(&completed(true), Kind::Pid).as_deref(),
-            Some("/proc/42/ns/pid")
-        );
+        assert_eq!(path_of(&completed(true), Kind::Pid).as_deref(), Some("/proc/42/ns/pid"));
     }
 
     #[test]

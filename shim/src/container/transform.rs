@@ -111,13 +111,7 @@ impl Problem {
         let (kind, index) = match self.step {
             Step::Limit(index) => (LIMIT, index),
             Step::Sysctl(index) => (SYSCTL, index),
-            step => (
-                STEPS
-                    .iter()
-                    .position(|known| *known == step)
-                    .map_or(u8::MAX, |at| at as u8),
-                0,
-            ),
+            step => (STEPS.iter().position(|known| *known == step).map_or(u8::MAX, |at| at as u8), 0),
         };
         let errno = (self.errno as i32).to_ne_bytes();
         [kind, index, 0, 0, errno[0], errno[1], errno[2], errno[3]]
@@ -131,10 +125,7 @@ impl Problem {
             SYSCTL => Step::Sysctl(index),
             kind => STEPS.get(usize::from(kind)).copied().unwrap_or(Step::Execute),
         };
-        Self {
-            step,
-            errno: Errno::from_raw(i32::from_ne_bytes(errno)),
-        }
+        Self { step, errno: Errno::from_raw(i32::from_ne_bytes(errno)) }
     }
 
     /// Sends itself and ends the process with 128, the code of a container that could not start.
@@ -173,10 +164,7 @@ fn prepare(identity: &Identity) -> Result<(), Problem> {
         chdir(identity.directory.as_c_str()).map_err(Problem::at(Step::Directory))?;
     }
     if !process::is_inside_root() {
-        return Err(Problem {
-            step: Step::DirectoryOutside,
-            errno: Errno::EXDEV,
-        });
+        return Err(Problem { step: Step::DirectoryOutside, errno: Errno::EXDEV });
     }
     process::default_signals();
     if identity.no_new_privileges {
@@ -213,17 +201,11 @@ fn execute(program: &Program) -> Problem {
             Errno::ENOENT | Errno::ENOTDIR => {}
             Errno::EACCES => worst = Errno::EACCES,
             errno => {
-                return Problem {
-                    step: Step::Execute,
-                    errno,
-                };
+                return Problem { step: Step::Execute, errno };
             }
         }
     }
-    Problem {
-        step: Step::Execute,
-        errno: worst,
-    }
+    Problem { step: Step::Execute, errno: worst }
 }
 
 #[cfg(test)]
@@ -233,10 +215,7 @@ mod tests {
     #[test]
     fn a_problem_survives_the_pipe() {
         for step in STEPS.into_iter().chain([Step::Limit(3), Step::Sysctl(7)]) {
-            let problem = Problem {
-                step,
-                errno: Errno::EPERM,
-            };
+            let problem = Problem { step, errno: Errno::EPERM };
             assert_eq!(Problem::from_bytes(problem.to_bytes()), problem);
         }
     }

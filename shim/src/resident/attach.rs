@@ -26,16 +26,11 @@ impl Shim {
     }
 
     fn try_attach(&mut self, instance: &InstanceId) -> Result<Vec<OwnedFd>, Failure> {
-        let held = self
-            .instances
-            .get_mut(instance)
-            .ok_or_else(|| unknown(instance))?;
+        let held = self.instances.get_mut(instance).ok_or_else(|| unknown(instance))?;
         if !matches!(held.state, State::Created | State::Running) {
             return Err(unfit(held, "running"));
         }
-        let fail = |message| Failure::Other {
-            message: format!("attach to {instance}: {message}"),
-        };
+        let fail = |message| Failure::Other { message: format!("attach to {instance}: {message}") };
         let input = input(held).map_err(fail)?;
         let (ours, theirs) = channel().map_err(|errno| fail(launch::reason(errno)))?;
         held.output.attach(ours);
@@ -43,10 +38,7 @@ impl Shim {
     }
 
     pub(super) fn close_stdin(&mut self, instance: &InstanceId) -> Result<(), Failure> {
-        let held = self
-            .instances
-            .get_mut(instance)
-            .ok_or_else(|| unknown(instance))?;
+        let held = self.instances.get_mut(instance).ok_or_else(|| unknown(instance))?;
         held.stdin = None;
         if let Some(terminal) = &held.terminal {
             // A terminal whose buffer is full has a reader that will not miss the end of input.
@@ -76,12 +68,7 @@ fn input(held: &mut Held) -> Result<OwnedFd, String> {
 }
 
 fn channel() -> nix::Result<(OwnedFd, OwnedFd)> {
-    let (ours, theirs) = socketpair(
-        AddressFamily::Unix,
-        SockType::SeqPacket,
-        None,
-        SockFlag::SOCK_CLOEXEC,
-    )?;
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
     super::set_nonblocking(&ours)?;
     // Needs CAP_NET_ADMIN; without it the client may lag behind less.
     harmless(setsockopt(&ours, sockopt::SndBufForce, &BUFFER));

@@ -8,7 +8,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid, chown, mkfifo};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxDeviceCgroup, Spec};
 
 use super::children::Role;
 use super::instance::{Creator, Files, Held, Init, Starting, State, unfit, unknown};
@@ -18,6 +18,7 @@ use super::supervisor::Reply;
 use super::timers::Timer;
 use super::watch::Source;
 use super::{Shim, launch, procfs};
+use crate::cgroup::{self, Entry, Group};
 use crate::container::creator::{self, Job, Outcome, Stdio};
 use crate::container::identity::Identity;
 use crate::container::program::Program;
@@ -32,9 +33,7 @@ const CREATOR_LIMIT: u64 = 120_000;
 
 impl Shim {
     pub(super) fn is_creating(&self) -> bool {
-        self.instances
-            .values()
-            .any(|held| matches!(held.state, State::Creating))
+        self.instances.values().any(|held| matches!(held.state, State::Creating))
     }
 
     pub(super) fn create(&mut self, config: CreateConfig, reply: Reply) {
@@ -48,10 +47,7 @@ impl Shim {
             None => None,
         };
         let begun = refused.map_or_else(
-            || {
-                self.begin_create(config, reply)
-                    .map_err(|message| Failure::Create { message })
-            },
+            || self.begin_create(config, reply).map_err(|message| Failure::Create { message }),
             Err,
         );
         if let Err(failure) = begun {
@@ -60,29 +56,18 @@ impl Shim {
     }
 
     fn begin_create(&mut self, config: CreateConfig, reply: Reply) -> Result<(), String> {
-        let text = |error: &dyn std::error::Error| super::chain(error);
-        let path = config.bundle.join("config.json");
-        let spec = Spec::load(&path).map_err(|error| format!("read {}: {}", path.display(), text(&error)))?;
-        let pause = self
-            .sandbox
-            .pause
-            .as_ref()
-            .ok_or("there is no sandbox")?
-            .record
-            .pid;
-        let group = self.group.child(&config.instance.to_string());
-        let (identity, program) = identify(&spec, &config)?;
-        let joined = Joined {
-            pause,
-            share_pid: self.config.share_pid,
+        let instance = config.instance.clone();
+        let group = self.group.child(&instance.to_string());
+        let (spec, identity, program) = self.complete(&config, &group)?;
+        let made = match make_all(&config, &group, &spec, &identity) {
+            Ok(made) => made,
+            Err(message) => {
+                self.remove_group(&group, 0);
+                remove_files(&config);
+                return Err(message);
+            }
         };
-        let spec =
-            spec::complete(spec, &config.bundle, joined, &group.absolute()).map_err(|error| text(&error))?;
-        group.create().map_err(|error| text(&error))?;
-        group.kill_together().map_err(|error| text(&error))?;
-        let entry = group.entry().map_err(|error| text(&error))?;
-        let made = make_files(&config, &identity)?;
-        let (result, theirs) = packet_pair().map_err(launch::reason)?;
+        let (result, theirs) = made.result;
         let job = Job {
             spec,
             id: config.id.clone(),
@@ -93,21 +78,19 @@ impl Shim {
             result: theirs,
             start: made.start_write,
         };
-        let instance = config.instance.clone();
         let held = Held {
-            output: Output::new(&config.log)
-                .map_err(|error| format!("open {}: {error}", config.log.display()))?,
             create: config,
             state: State::Creating,
             creator: None,
             init: None,
             started_at: None,
             group,
-            entry,
+            entry: made.entry,
             identity,
             program,
             start: Some(made.start),
             starting: None,
+            output: made.output,
             stdin: made.stdin,
             terminal: None,
         };
@@ -116,43 +99,53 @@ impl Shim {
         for (kind, stream) in made.streams {
             self.follow(&instance, kind, stream);
         }
-        let child = process::spawn(nix::sched::CloneFlags::empty(), None, &job, creator::run);
-        let child = match child {
+        self.fork_creator(&instance, &job, result, reply)
+    }
+
+    /// The specification for libcontainer, and what is left to the last steps.
+    fn complete(&self, config: &CreateConfig, group: &Group) -> Result<(Spec, Identity, Program), String> {
+        let path = config.bundle.join("config.json");
+        let spec = Spec::load(&path)
+            .map_err(|error| format!("read {}: {}", path.display(), super::chain(&error)))?;
+        let (identity, program) = identify(&spec, config)?;
+        let pause = self.sandbox.pause.as_ref().ok_or("there is no sandbox")?.record.pid;
+        let joined = Joined { pause, share_pid: self.config.share_pid };
+        let spec = spec::complete(spec, &config.bundle, joined, &group.absolute());
+        Ok((spec.map_err(|error| super::chain(&error))?, identity, program))
+    }
+
+    fn fork_creator(
+        &mut self,
+        instance: &InstanceId,
+        job: &Job,
+        result: OwnedFd,
+        reply: Reply,
+    ) -> Result<(), String> {
+        let child = match process::spawn(nix::sched::CloneFlags::empty(), None, job, creator::run) {
             Ok(child) => child,
             Err(errno) => {
-                self.discard(&instance);
+                self.discard(instance);
+                self.record();
                 return Err(format!("fork a creator: {}", launch::reason(errno)));
             }
         };
         self.roles.insert(child.pid, Role::Creator(instance.clone()));
         self.timers.after(CREATOR_LIMIT, Timer::Creator(instance.clone()));
-        if let Some(held) = self.instances.get_mut(&instance) {
-            held.creator = Some(Creator {
-                pidfd: child.pidfd,
-                result,
-                reply: Some(reply),
-            });
+        if let Some(held) = self.instances.get_mut(instance) {
+            held.creator = Some(Creator { pidfd: child.pidfd, result, reply: Some(reply) });
         }
         Ok(())
     }
 
     pub(super) fn creator_overdue(&mut self, instance: &InstanceId) {
-        if let Some(creator) = self
-            .instances
-            .get(instance)
-            .and_then(|held| held.creator.as_ref())
-        {
+        if let Some(creator) = self.instances.get(instance).and_then(|held| held.creator.as_ref()) {
             self.complain(format_args!("the creator of {instance} hangs and is killed"));
             harmless(pidfd::signal(creator.pidfd.as_fd(), libc::SIGKILL));
         }
     }
 
     pub(super) fn creator_ended(&mut self, instance: &InstanceId) {
-        let Some(creator) = self
-            .instances
-            .get_mut(instance)
-            .and_then(|held| held.creator.take())
-        else {
+        let Some(creator) = self.instances.get_mut(instance).and_then(|held| held.creator.take()) else {
             return;
         };
         let answer = match receive(&creator.result) {
@@ -162,9 +155,7 @@ impl Shim {
         let answer = answer.map_err(|message| {
             self.discard(instance);
             self.record();
-            Failure::Create {
-                message: format!("unable to create container {instance}: {message}"),
-            }
+            Failure::Create { message: format!("unable to create container {instance}: {message}") }
         });
         if !self.is_creating() {
             self.strays.clear();
@@ -193,16 +184,11 @@ impl Shim {
         let Some(held) = self.instances.get_mut(instance) else {
             return Err("it was given up".to_owned());
         };
-        held.init = Some(Init {
-            record: ProcessRecord { pid, start_time },
-            pidfd,
-        });
+        held.init = Some(Init { record: ProcessRecord { pid, start_time }, pidfd });
         held.state = State::Created;
         held.terminal = master;
         self.roles.insert(pid, Role::Init(instance.clone()));
-        if let Err(what) = set_oom_score(pid, held.identity.oom_score_adj) {
-            return Err(what);
-        }
+        set_oom_score(pid, held.identity.oom_score_adj)?;
         let terminal = held.terminal.as_ref().map(OwnedFd::try_clone).transpose();
         if let Some(copy) = terminal.map_err(|error| error.to_string())? {
             self.follow(instance, Kind::Terminal, copy);
@@ -234,10 +220,7 @@ impl Shim {
     }
 
     fn try_start(&mut self, instance: &InstanceId, reply: Reply) -> Result<(), Failure> {
-        let held = self
-            .instances
-            .get_mut(instance)
-            .ok_or_else(|| unknown(instance))?;
+        let held = self.instances.get_mut(instance).ok_or_else(|| unknown(instance))?;
         let (State::Created, Some(start), None) = (&held.state, &held.start, &held.starting) else {
             return Err(unfit(held, "created"));
         };
@@ -249,10 +232,7 @@ impl Shim {
             .watch
             .add(start, Source::Start(instance.clone()))
             .map_err(|errno| other("watch its start", &errno))?;
-        held.starting = Some(Starting {
-            token,
-            reply: Some(reply),
-        });
+        held.starting = Some(Starting { token, reply: Some(reply) });
         let notified = libcontainer::notify_socket::NotifySocket::new(socket).notify_container_start();
         if let Err(error) = notified {
             self.watch.remove(start, token);
@@ -326,7 +306,16 @@ pub(super) fn identify(spec: &Spec, config: &CreateConfig) -> Result<(Identity, 
     Ok((identity, program))
 }
 
+fn device_rules(spec: &Spec) -> Vec<LinuxDeviceCgroup> {
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    resources.and_then(|resources| resources.devices().clone()).unwrap_or_default()
+}
+
+/// What is there before the creator is.
 struct Made {
+    entry: Entry,
+    output: Output,
+    result: (OwnedFd, OwnedFd),
     stdio: Stdio,
     streams: Vec<(Kind, OwnedFd)>,
     stdin: Option<OwnedFd>,
@@ -334,31 +323,49 @@ struct Made {
     start_write: OwnedFd,
 }
 
+fn make_all(config: &CreateConfig, group: &Group, spec: &Spec, identity: &Identity) -> Result<Made, String> {
+    let text = |error: cgroup::Error| super::chain(&error);
+    group.create().map_err(text)?;
+    group.kill_together().map_err(text)?;
+    group.restrict_devices(&device_rules(spec)).map_err(text)?;
+    let start_path = Files(config).start();
+    make_fifo(&start_path, identity)?;
+    let streams = make_streams(config, identity)?;
+    Ok(Made {
+        entry: group.entry().map_err(text)?,
+        output: Output::new(&config.log)
+            .map_err(|error| format!("open {}: {error}", config.log.display()))?,
+        result: packet_pair().map_err(launch::reason)?,
+        stdio: streams.stdio,
+        streams: streams.ours,
+        stdin: streams.stdin,
+        start: open_fifo(&start_path, OFlag::O_RDONLY)?,
+        start_write: open_blocking(&start_path, OFlag::O_WRONLY)?,
+    })
+}
+
+struct Streams {
+    stdio: Stdio,
+    ours: Vec<(Kind, OwnedFd)>,
+    stdin: Option<OwnedFd>,
+}
+
 /// The FIFOs of an instance. Its own ends of standard output are open for reading too, so that it never gets
 /// EPIPE while no shim is there.
-fn make_files(config: &CreateConfig, identity: &Identity) -> Result<Made, String> {
-    let files = Files(config);
-    let start_path = files.start();
-    make_fifo(&start_path, identity)?;
-    let start = open_fifo(&start_path, OFlag::O_RDONLY)?;
-    let start_write = open_blocking(&start_path, OFlag::O_WRONLY)?;
-    let made = |stdio, streams, stdin| Made {
-        stdio,
-        streams,
-        stdin,
-        start,
-        start_write,
-    };
+fn make_streams(config: &CreateConfig, identity: &Identity) -> Result<Streams, String> {
     if config.tty {
-        return Ok(made(Stdio::Terminal, Vec::new(), None));
+        return Ok(Streams { stdio: Stdio::Terminal, ours: Vec::new(), stdin: None });
     }
-    let (mut streams, mut ends) = (Vec::new(), Vec::new());
-    for (kind, path) in [(Kind::Stdout, files.stdout()), (Kind::Stderr, files.stderr())] {
-        make_fifo(&path, identity)?;
-        streams.push((kind, open_fifo(&path, OFlag::O_RDONLY)?));
-        ends.push(open_blocking(&path, OFlag::O_RDWR)?);
-    }
-    let (stdin, ours) = if config.stdin {
+    let files = Files(config);
+    let open_both = |kind, path: &Path| {
+        make_fifo(path, identity)?;
+        // The reader first: it is told of the writers' end only when it was there before them.
+        let ours = open_fifo(path, OFlag::O_RDONLY)?;
+        Ok::<_, String>(((kind, ours), open_blocking(path, OFlag::O_RDWR)?))
+    };
+    let (stdout, their_stdout) = open_both(Kind::Stdout, &files.stdout())?;
+    let (stderr, their_stderr) = open_both(Kind::Stderr, &files.stderr())?;
+    let (their_stdin, stdin) = if config.stdin {
         let path = files.stdin();
         make_fifo(&path, identity)?;
         let theirs = open_blocking(&path, OFlag::O_RDONLY)?;
@@ -366,38 +373,26 @@ fn make_files(config: &CreateConfig, identity: &Identity) -> Result<Made, String
     } else {
         (super::null().map_err(launch::reason)?, None)
     };
-    let [stdout, stderr] = <[OwnedFd; 2]>::try_from(ends).map_err(|_| "two streams make two ends")?;
-    Ok(made(Stdio::Files([stdin, stdout, stderr]), streams, ours))
+    let stdio = Stdio::Files([their_stdin, their_stdout, their_stderr]);
+    Ok(Streams { stdio, ours: vec![stdout, stderr], stdin })
 }
 
 fn make_fifo(path: &Path, identity: &Identity) -> Result<(), String> {
     match mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR) {
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(errno) => {
-            return Err(format!(
-                "make the FIFO {}: {}",
-                path.display(),
-                launch::reason(errno)
-            ));
+            return Err(format!("make the FIFO {}: {}", path.display(), launch::reason(errno)));
         }
     }
     // The container may open its /dev/stdout anew, as its own user.
-    chown(
-        path,
-        Some(Uid::from_raw(identity.uid)),
-        Some(Gid::from_raw(identity.gid)),
-    )
-    .map_err(|errno| format!("chown {}: {}", path.display(), launch::reason(errno)))
+    chown(path, Some(Uid::from_raw(identity.uid)), Some(Gid::from_raw(identity.gid)))
+        .map_err(|errno| format!("chown {}: {}", path.display(), launch::reason(errno)))
 }
 
 /// Opens a FIFO without waiting for its other end.
 pub(super) fn open_fifo(path: &Path, access: OFlag) -> Result<OwnedFd, String> {
-    open(
-        path,
-        access | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW,
-        Mode::empty(),
-    )
-    .map_err(|errno| format!("open {}: {}", path.display(), launch::reason(errno)))
+    open(path, access | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty())
+        .map_err(|errno| format!("open {}: {}", path.display(), launch::reason(errno)))
 }
 
 /// The same for a process that expects reads and writes to wait.
@@ -420,12 +415,7 @@ pub(super) fn remove_files(config: &CreateConfig) {
 }
 
 fn packet_pair() -> nix::Result<(OwnedFd, OwnedFd)> {
-    socketpair(
-        AddressFamily::Unix,
-        SockType::SeqPacket,
-        None,
-        SockFlag::SOCK_CLOEXEC,
-    )
+    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
 }
 
 /// What the creator, which has ended, told.

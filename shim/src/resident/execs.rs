@@ -17,6 +17,7 @@ use crate::cgroup::Group;
 use crate::container::exec::{self, Stdio, Target};
 use crate::container::program::Program;
 use crate::container::transform::Problem;
+use crate::harmless;
 use crate::sys::terminal;
 use crate::wire::{Answer, ExecConfig, Exit, Failure, InstanceId, Report};
 
@@ -53,24 +54,13 @@ impl Shim {
 
     fn try_exec(&mut self, config: &ExecConfig, files: Vec<OwnedFd>, reply: Reply) -> Result<(), Failure> {
         let key = self.key();
-        let held = self
-            .instances
-            .get(&config.instance)
-            .ok_or_else(|| unknown(&config.instance))?;
+        let held = self.instances.get(&config.instance).ok_or_else(|| unknown(&config.instance))?;
         let (State::Running, Some(init)) = (&held.state, &held.init) else {
             return Err(unfit(held, "running"));
         };
-        let fail = |message: String| Failure::Other {
-            message: format!("exec in {}: {message}", config.instance),
-        };
-        let mut variables = config.env.clone();
-        if config.tty.is_some() && !variables.iter().any(|one| one.starts_with("TERM=")) {
-            variables.push("TERM=xterm".to_owned());
-        }
-        let program =
-            Program::new(&held.identity, &config.args, &variables).map_err(|error| Failure::Start {
-                message: super::chain(&error),
-            })?;
+        let fail =
+            |message: String| Failure::Other { message: format!("exec in {}: {message}", config.instance) };
+        let program = program(held, config)?;
         let (stdio, master) = match config.tty {
             Some(size) => open_terminal(held, init.record.pid, size).map_err(fail)?,
             None => (Stdio::Files(three(files).map_err(fail)?), None),
@@ -85,13 +75,12 @@ impl Shim {
             cgroup: &entry,
             own_pid_namespace: self.own_pid_namespace.as_fd(),
         };
-        let started = exec::start(&target, &program, &stdio).and_then(|(child, pipe)| {
-            let token = self.watch.add(&pipe, Source::Exec(key))?;
-            Ok((child, pipe, token))
-        });
-        let (child, pipe, token) = match started {
+        let started = exec::start(&target, &program, &stdio)
+            .and_then(|(child, pipe)| Ok((child, self.watch.add(&pipe, Source::Exec(key))?, pipe)));
+        let (child, token, pipe) = match started {
             Ok(started) => started,
             Err(errno) => {
+                harmless(leaf.kill());
                 self.remove_group(&leaf, 0);
                 return Err(fail(launch::reason(errno)));
             }
@@ -104,12 +93,7 @@ impl Shim {
             pid: child.pid,
             leaf,
             program,
-            starting: Some(Starting {
-                pipe,
-                token,
-                reply,
-                master,
-            }),
+            starting: Some(Starting { pipe, token, reply, master }),
             terminal,
             timed_out: false,
             failed: false,
@@ -142,10 +126,7 @@ impl Shim {
             let problem = Problem::from_bytes(bytes);
             let message = match self.instances.get(&running.instance) {
                 Some(held) => running.program.explain(&held.identity, problem),
-                None => format!(
-                    "unable to start container process: {}",
-                    launch::reason(problem.errno)
-                ),
+                None => format!("unable to start container process: {}", launch::reason(problem.errno)),
             };
             return self.answer(Some(starting.reply), Err(Failure::Start { message }));
         }
@@ -168,11 +149,7 @@ impl Shim {
         }
         if !running.failed && running.generation == self.supervisor.generation() {
             let Running { exec, timed_out, .. } = running;
-            self.report(&Report::ExecExited {
-                exec,
-                exit,
-                timed_out,
-            });
+            self.report(&Report::ExecExited { exec, exit, timed_out });
         }
     }
 
@@ -187,19 +164,13 @@ impl Shim {
 
     fn find_exec(&self, exec: u64) -> Option<&Running> {
         let generation = self.supervisor.generation();
-        self.execs
-            .values()
-            .find(|running| running.exec == exec && running.generation == generation)
+        self.execs.values().find(|running| running.exec == exec && running.generation == generation)
     }
 
     pub(super) fn kill_exec(&mut self, exec: u64) -> Result<(), Failure> {
-        let missing = || Failure::State {
-            message: format!("there is no exec {exec}"),
-        };
+        let missing = || Failure::State { message: format!("there is no exec {exec}") };
         let running = self.find_exec(exec).ok_or_else(missing)?;
-        running.leaf.kill().map_err(|error| Failure::Other {
-            message: super::chain(&error),
-        })
+        running.leaf.kill().map_err(|error| Failure::Other { message: super::chain(&error) })
     }
 
     pub(super) fn terminal_of_exec(&self, exec: u64) -> Option<&OwnedFd> {
@@ -208,29 +179,30 @@ impl Shim {
 
     /// Nobody can resize them any more, and their processes are to see the hang-up.
     pub(super) fn forget_terminals_of_execs(&mut self) {
-        self.execs
-            .values_mut()
-            .for_each(|running| running.terminal = None);
+        self.execs.values_mut().for_each(|running| running.terminal = None);
     }
+}
+
+fn program(held: &Held, config: &ExecConfig) -> Result<Program, Failure> {
+    let mut variables = config.env.clone();
+    if config.tty.is_some() && !variables.iter().any(|one| one.starts_with("TERM=")) {
+        variables.push("TERM=xterm".to_owned());
+    }
+    Program::new(&held.identity, &config.args, &variables)
+        .map_err(|error| Failure::Start { message: super::chain(&error) })
 }
 
 fn three(files: Vec<OwnedFd>) -> Result<[OwnedFd; 3], String> {
     let count = files.len();
-    files
-        .try_into()
-        .map_err(|_| format!("needs three descriptors, and {count} came along"))
+    files.try_into().map_err(|_| format!("needs three descriptors, and {count} came along"))
 }
 
 /// A terminal of the container's own devpts, reached from its root directory without leaving it.
 fn open_terminal(held: &Held, init: i32, size: (u16, u16)) -> Result<(Stdio, Option<OwnedFd>), String> {
     let step = |what: &'static str| move |errno: Errno| format!("{what}: {}", launch::reason(errno));
     let path = format!("/proc/{init}/root");
-    let root = open(
-        path.as_str(),
-        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )
-    .map_err(step("open the container's root directory"))?;
+    let root = open(path.as_str(), OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(step("open the container's root directory"))?;
     let how = OpenHow::new()
         .flags(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW)
         .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);

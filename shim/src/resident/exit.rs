@@ -28,10 +28,7 @@ impl Shim {
         held.start = None;
         self.drain(instance);
         self.record();
-        self.report(&Report::Exited {
-            instance: instance.clone(),
-            exit: ended,
-        });
+        self.report(&Report::Exited { instance: instance.clone(), exit: ended });
         if self.sandbox.stopping.is_some() {
             self.continue_stop();
         }

@@ -47,8 +47,7 @@ impl Shim {
             self.finish = Finish::Asked;
             self.record();
             self.kill_requested_tasks();
-            self.timers
-                .after(PATIENCE, Timer::SupervisorOverdue(self.supervisor.generation()));
+            self.timers.after(PATIENCE, Timer::SupervisorOverdue(self.supervisor.generation()));
         }
         let over = outcome.is_ok();
         self.answer(reply, outcome);
@@ -78,11 +77,8 @@ impl Shim {
 
     fn remove_name(&self) -> Result<(), String> {
         let link = self.layout.name_link(&self.config.namespace, &self.config.name);
-        let is_ours = std::fs::read_link(&link).is_ok_and(|target| {
-            target
-                .file_name()
-                .is_some_and(|name| name == self.config.uid.as_str())
-        });
+        let is_ours = std::fs::read_link(&link)
+            .is_ok_and(|target| target.file_name().is_some_and(|name| name == self.config.uid.as_str()));
         if is_ours {
             std::fs::remove_file(&link).map_err(|error| format!("remove {}: {error}", link.display()))?;
         }

@@ -102,9 +102,7 @@ impl Held {
         let state = match &self.state {
             State::Creating => return None,
             State::Created => InstanceState::Created,
-            State::Running => InstanceState::Running {
-                started_at: self.started_at.unwrap_or_default(),
-            },
+            State::Running => InstanceState::Running { started_at: self.started_at.unwrap_or_default() },
             State::Exited(ended) => InstanceState::Exited(*ended),
         };
         Some(Instance {
@@ -133,17 +131,11 @@ impl Held {
 
 /// No such instance.
 pub(super) fn unknown(instance: &InstanceId) -> Failure {
-    Failure::State {
-        message: format!("there is no instance {instance}"),
-    }
+    Failure::State { message: format!("there is no instance {instance}") }
 }
 
 /// An instance that is not in the state that a request needs.
 pub(super) fn unfit(held: &Held, needed: &str) -> Failure {
-    let message = format!(
-        "instance {} is {}, not {needed}",
-        held.create.instance,
-        held.word()
-    );
+    let message = format!("instance {} is {}, not {needed}", held.create.instance, held.word());
     Failure::State { message }
 }

@@ -16,20 +16,17 @@ pub(super) struct Programs {
     pub(super) hull: PathBuf,
     /// `hull-pause`.
     pub(super) pause: PathBuf,
-    /// In place of `hull supervise`, in tests.
-    pub(super) supervisor: Option<PathBuf>,
     environment: process::Vector,
 }
 
 impl Programs {
-    pub(super) fn new(directory: &Path, supervisor: Option<PathBuf>) -> Self {
+    pub(super) fn new(directory: &Path) -> Self {
         let variables = std::env::vars_os().filter_map(|(name, value)| {
             CString::new([name.into_vec(), b"=".to_vec(), value.into_vec()].concat()).ok()
         });
         Self {
             hull: directory.join("hull"),
             pause: directory.join("hull-pause"),
-            supervisor,
             environment: process::Vector::new(variables.collect()),
         }
     }
@@ -111,10 +108,7 @@ pub(super) fn arguments(program: &str, root: Option<&Path>, rest: &[&str]) -> Ve
     }
     arguments.extend(rest.iter().map(|one| one.as_bytes().to_vec()));
     // A null byte cannot come from a command line, nor from a task's name, which is checked.
-    arguments
-        .into_iter()
-        .filter_map(|one| CString::new(one).ok())
-        .collect()
+    arguments.into_iter().filter_map(|one| CString::new(one).ok()).collect()
 }
 
 /// A copy of standard error, the pod's diagnostics, to hand on.

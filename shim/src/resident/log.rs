@@ -61,16 +61,7 @@ pub(super) struct Prefix<'a> {
 
 impl Prefix<'_> {
     fn write(&self, tag: &[u8], text: &[u8], out: &mut Vec<u8>) {
-        for part in [
-            self.stamp.as_bytes(),
-            b" ",
-            self.stream.as_bytes(),
-            b" ",
-            tag,
-            b" ",
-            text,
-            b"\n",
-        ] {
+        for part in [self.stamp.as_bytes(), b" ", self.stream.as_bytes(), b" ", tag, b" ", text, b"\n"] {
             out.extend_from_slice(part);
         }
     }
@@ -97,11 +88,7 @@ fn civil(days: i64) -> (i64, i64, i64) {
     let of_year = of_era - (365 * year + year / 4 - year / 100);
     let march_month = (5 * of_year + 2) / 153;
     let day = of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 {
-        march_month + 3
-    } else {
-        march_month - 9
-    };
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
     (year + era * 400 + i64::from(month <= 2), month, day)
 }
 
@@ -109,16 +96,11 @@ fn civil(days: i64) -> (i64, i64, i64) {
 mod tests {
     use super::*;
 
-    const PREFIX: Prefix<'static> = Prefix {
-        stamp: "T",
-        stream: "stdout",
-    };
+    const PREFIX: Prefix<'static> = Prefix { stamp: "T", stream: "stdout" };
 
     fn log(chunks: &[&[u8]]) -> String {
         let (mut lines, mut out) = (Lines::default(), Vec::new());
-        chunks
-            .iter()
-            .for_each(|chunk| lines.push(chunk, &PREFIX, &mut out));
+        chunks.iter().for_each(|chunk| lines.push(chunk, &PREFIX, &mut out));
         lines.finish(&PREFIX, &mut out);
         String::from_utf8(out).unwrap()
     }
@@ -136,23 +118,14 @@ mod tests {
         let text = vec![b'x'; LONGEST + 3];
         let lines: Vec<usize> = log(&[&text, b"\n"]).lines().map(|line| line.len()).collect();
         assert_eq!(lines, [LONGEST + "T stdout P ".len(), 3 + "T stdout F ".len()]);
-        let at_once: Vec<usize> = log(&[&[&text[..], b"\n"].concat()])
-            .lines()
-            .map(str::len)
-            .collect();
+        let at_once: Vec<usize> = log(&[&[&text[..], b"\n"].concat()]).lines().map(str::len).collect();
         assert_eq!(at_once, lines);
     }
 
     #[test]
     fn times_are_printed_in_utc_with_nine_digits() {
-        assert_eq!(
-            timestamp(1_704_164_645_123_456_789),
-            "2024-01-02T03:04:05.123456789Z"
-        );
-        assert_eq!(
-            timestamp(951_782_400_000_000_001),
-            "2000-02-29T00:00:00.000000001Z"
-        );
+        assert_eq!(timestamp(1_704_164_645_123_456_789), "2024-01-02T03:04:05.123456789Z");
+        assert_eq!(timestamp(951_782_400_000_000_001), "2000-02-29T00:00:00.000000001Z");
         assert_eq!(timestamp(-1), "1969-12-31T23:59:59.999999999Z");
     }
 }

@@ -88,9 +88,7 @@ impl Shim {
         let mut ready = Vec::new();
         while !self.finish.is_done() {
             self.timers.arm();
-            self.watch
-                .wait(&mut ready)
-                .map_err(|errno| Error::System("wait for events", errno))?;
+            self.watch.wait(&mut ready).map_err(|errno| Error::System("wait for events", errno))?;
             for (token, flags) in ready.drain(..) {
                 // An earlier event of this batch may have closed the source of a later one.
                 if let Some(source) = self.watch.source(token) {
@@ -106,7 +104,7 @@ impl Shim {
             Source::Signals => self.signalled(),
             Source::Timer => self.elapsed(),
             Source::Supervisor => self.supervisor_event(flags),
-            Source::Adopted(pid) => self.adopted_event(pid),
+            Source::Adopted(pid, role) => self.adopted_event(pid, role),
             Source::Output(instance, stream) => self.output_event(&instance, stream),
             Source::Start(instance) => self.start_event(&instance),
             Source::Exec(key) => self.exec_event(key),
@@ -148,10 +146,7 @@ impl Shim {
 /// Says something about the shim itself, in the pod's diagnostics.
 fn complain(what: std::fmt::Arguments<'_>) {
     use std::io::Write;
-    let line = format!(
-        "{} hull-shim: {what}\n",
-        log::timestamp(crate::sys::clock::wall())
-    );
+    let line = format!("{} hull-shim: {what}\n", log::timestamp(crate::sys::clock::wall()));
     // Nobody is left to tell when the diagnostics cannot be written.
     harmless(std::io::stderr().write_all(line.as_bytes()));
 }

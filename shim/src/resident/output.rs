@@ -69,11 +69,7 @@ pub(super) struct Output {
 impl Output {
     /// Opens the log; directories that are missing are made.
     pub(super) fn new(log: &Path) -> std::io::Result<Self> {
-        Ok(Self {
-            log: open_log(log)?,
-            streams: Vec::new(),
-            clients: Vec::new(),
-        })
+        Ok(Self { log: open_log(log)?, streams: Vec::new(), clients: Vec::new() })
     }
 
     /// Adds a client that gets every chunk from now on.
@@ -88,10 +84,7 @@ impl Output {
         };
         let (mut buffer, mut text) = ([0; CHUNK], Vec::new());
         let stamp = timestamp(clock::wall());
-        let prefix = Prefix {
-            stamp: &stamp,
-            stream: kind.name(),
-        };
+        let prefix = Prefix { stamp: &stamp, stream: kind.name() };
         let mut ended = false;
         for _ in 0..rounds {
             match nix::unistd::read(&stream.source, &mut buffer) {
@@ -132,11 +125,7 @@ fn open_log(path: &Path) -> std::io::Result<File> {
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory)?;
     }
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o640)
-        .open(path)
+    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
 }
 
 impl Shim {
@@ -149,12 +138,7 @@ impl Shim {
             .and_then(|()| self.watch.add(&source, Source::Output(instance.clone(), kind)));
         match watched {
             Ok(token) => {
-                held.output.streams.push(Stream {
-                    kind,
-                    source,
-                    token,
-                    lines: Lines::default(),
-                });
+                held.output.streams.push(Stream { kind, source, token, lines: Lines::default() });
             }
             Err(errno) => super::complain(format_args!("watch the output of {instance}: {errno}")),
         }
@@ -179,13 +163,10 @@ impl Shim {
 
     /// Takes over what an ended instance wrote, and tells attached clients that this was all.
     pub(super) fn drain(&mut self, instance: &InstanceId) {
-        let kinds = self.instances.get(instance).map(|held| {
-            held.output
-                .streams
-                .iter()
-                .map(|stream| stream.kind)
-                .collect::<Vec<_>>()
-        });
+        let kinds = self
+            .instances
+            .get(instance)
+            .map(|held| held.output.streams.iter().map(|stream| stream.kind).collect::<Vec<_>>());
         for kind in kinds.unwrap_or_default() {
             self.read_output(instance, kind, DRAIN);
         }
@@ -206,14 +187,10 @@ impl Shim {
     }
 
     pub(super) fn reopen_log(&mut self, instance: &InstanceId) -> Result<(), Failure> {
-        let held = self
-            .instances
-            .get_mut(instance)
-            .ok_or_else(|| unknown(instance))?;
+        let held = self.instances.get_mut(instance).ok_or_else(|| unknown(instance))?;
         let path = &held.create.log;
-        held.output.log = open_log(path).map_err(|error| Failure::Other {
-            message: format!("open {}: {error}", path.display()),
-        })?;
+        held.output.log = open_log(path)
+            .map_err(|error| Failure::Other { message: format!("open {}: {error}", path.display()) })?;
         Ok(())
     }
 }

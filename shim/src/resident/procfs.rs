@@ -79,14 +79,7 @@ mod tests {
         for field in 4..=52 {
             line.push_str(&format!(" {field}"));
         }
-        assert_eq!(
-            parse(&line),
-            Some(Stat {
-                is_zombie: true,
-                start_time: 22,
-                exit_code: 52
-            })
-        );
+        assert_eq!(parse(&line), Some(Stat { is_zombie: true, start_time: 22, exit_code: 52 }));
         assert_eq!(parse("garbage"), None);
     }
 

@@ -84,15 +84,11 @@ pub(super) enum Error {
 pub(super) fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
     let bytes = match std::fs::read(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        result => result.map_err(|source| Error::File {
-            operation: "read",
-            path: path.to_owned(),
-            source,
-        })?,
+        result => {
+            result.map_err(|source| Error::File { operation: "read", path: path.to_owned(), source })?
+        }
     };
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .map_err(|source| Error::Parse(path.to_owned(), source))
+    serde_json::from_slice(&bytes).map(Some).map_err(|source| Error::Parse(path.to_owned(), source))
 }
 
 fn write(path: &Path, record: &Record) -> Result<(), Error> {
@@ -102,11 +98,7 @@ fn write(path: &Path, record: &Record) -> Result<(), Error> {
         file.write_all(&bytes)?;
         file.sync_all()
     });
-    written.map_err(|source| Error::File {
-        operation: "write",
-        path: temporary.clone(),
-        source,
-    })?;
+    written.map_err(|source| Error::File { operation: "write", path: temporary.clone(), source })?;
     std::fs::rename(&temporary, path).map_err(|source| Error::File {
         operation: "replace",
         path: path.to_owned(),

@@ -71,9 +71,7 @@ impl Shim {
 
     fn kill(&mut self, instance: &InstanceId) -> Result<(), Failure> {
         let held = self.instances.get(instance).ok_or_else(|| unknown(instance))?;
-        held.group.kill().map_err(|error| Failure::Other {
-            message: super::chain(&error),
-        })?;
+        held.group.kill().map_err(|error| Failure::Other { message: super::chain(&error) })?;
         if let (State::Created | State::Running, Some(init)) = (&held.state, &held.init) {
             pidfd::signal(init.pidfd.as_fd(), libc::SIGKILL)
                 .map_err(|errno| other(format!("kill instance {instance}"), errno))?;
@@ -84,10 +82,7 @@ impl Shim {
     fn resize(&mut self, instance: &InstanceId, exec: Option<u64>, size: (u16, u16)) -> Result<(), Failure> {
         let found = match exec {
             Some(exec) => self.terminal_of_exec(exec),
-            None => self
-                .instances
-                .get(instance)
-                .and_then(|held| held.terminal.as_ref()),
+            None => self.instances.get(instance).and_then(|held| held.terminal.as_ref()),
         };
         let message = || format!("{instance} has no such terminal");
         let found = found.ok_or_else(|| Failure::State { message: message() })?;
@@ -104,11 +99,7 @@ impl Shim {
     }
 
     fn host_socket(&mut self, v6: bool, reply: Reply) {
-        let family = if v6 {
-            AddressFamily::Inet6
-        } else {
-            AddressFamily::Inet
-        };
+        let family = if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
         match socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None) {
             Ok(socket) => self.answer_with(Some(reply), Ok(Answer::Socket), vec![socket]),
             Err(errno) => self.answer(Some(reply), Err(other("make a socket".to_owned(), errno))),
@@ -118,7 +109,5 @@ impl Shim {
 
 /// A system call that failed.
 pub(super) fn other(what: String, errno: nix::Error) -> Failure {
-    Failure::Other {
-        message: format!("{what}: {}", super::launch::reason(errno)),
-    }
+    Failure::Other { message: format!("{what}: {}", super::launch::reason(errno)) }
 }

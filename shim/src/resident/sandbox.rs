@@ -74,10 +74,7 @@ impl Sandbox {
 
     pub(super) fn living_pause(&self) -> Option<BorrowedFd<'_>> {
         let usable = self.record.phase == Phase::Up;
-        self.pause
-            .as_ref()
-            .filter(|_| usable)
-            .map(|pause| pause.pidfd.as_fd())
+        self.pause.as_ref().filter(|_| usable).map(|pause| pause.pidfd.as_fd())
     }
 }
 
@@ -108,9 +105,7 @@ impl Shim {
     fn start_pause(&mut self) -> Result<(), String> {
         let text = |error: &dyn std::error::Error| super::chain(error);
         self.group.create().map_err(|error| text(&error))?;
-        self.group
-            .limit(&self.config.resources)
-            .map_err(|error| text(&error))?;
+        self.group.limit(&self.config.resources).map_err(|error| text(&error))?;
         let group = self.group.child("pause");
         group.create().map_err(|error| text(&error))?;
         let entry = group.entry().map_err(|error| text(&error))?;
@@ -123,20 +118,9 @@ impl Shim {
         self.roles.insert(pid, Role::Pause);
         let start_time = procfs::start_time(pid).ok_or("read the start time of pause")?;
         let record = ProcessRecord { pid, start_time };
-        self.sandbox.pause = Some(Init {
-            record,
-            pidfd: started.child.pidfd,
-        });
-        let token = self
-            .watch
-            .add(&started.status, Source::Pause)
-            .map_err(|errno| text(&errno))?;
-        self.sandbox.setup = Some(Setup {
-            plan,
-            status: started.status,
-            token,
-            go: Some(started.go),
-        });
+        self.sandbox.pause = Some(Init { record, pidfd: started.child.pidfd });
+        let token = self.watch.add(&started.status, Source::Pause).map_err(|errno| text(&errno))?;
+        self.sandbox.setup = Some(Setup { plan, status: started.status, token, go: Some(started.go) });
         Ok(())
     }
 
@@ -195,9 +179,7 @@ impl Shim {
     pub(super) fn open_network_namespace(&self) -> Result<OwnedFd, String> {
         let pause = self.sandbox.pause.as_ref().ok_or("there is no pause")?;
         let path = format!("/proc/{}/ns/net", pause.record.pid);
-        std::fs::File::open(&path)
-            .map(OwnedFd::from)
-            .map_err(|error| format!("open {path}: {error}"))
+        std::fs::File::open(&path).map(OwnedFd::from).map_err(|error| format!("open {path}: {error}"))
     }
 
     pub(super) fn network_is_up(&mut self, outcome: &Outcome) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CString, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -37,8 +37,6 @@ pub struct Options {
     /// `--ready-fd`: gets `1` when the pod has its supervisor or another shim has the pod, or `0` and
     /// the reason why this one cannot serve it.
     pub ready: Option<RawFd>,
-    /// `--supervisor`, for tests: a program in place of `hull`.
-    pub supervisor: Option<PathBuf>,
     /// `--foreground`, for tests: stay a child of the caller.
     pub foreground: bool,
     /// `--protected`, given by the shim to itself: it runs from a read-only clone of its file, whose
@@ -113,65 +111,55 @@ fn protect_self() -> Error {
     let path = match std::env::current_exe() {
         Ok(path) => path,
         Err(source) => {
-            return Error::File {
-                operation: "read the link",
-                path: "/proc/self/exe".into(),
-                source,
-            };
+            return Error::File { operation: "read the link", path: "/proc/self/exe".into(), source };
         }
     };
     let tree = match protect::read_only_self() {
         Ok(tree) => tree,
         Err(errno) => return fail("clone the mount of this program read-only")(errno),
     };
-    let directory = path
-        .parent()
-        .map(|directory| directory.as_os_str().to_owned())
-        .unwrap_or_default();
+    let directory = path.parent().map(|directory| directory.as_os_str().to_owned()).unwrap_or_default();
     let added: [OsString; 2] = ["--protected".into(), directory];
     let arguments = std::env::args_os().chain(added);
     let variables = std::env::vars_os().map(|(name, value)| [name, value].join(std::ffi::OsStr::new("=")));
     let vector = |strings: Vec<OsString>| {
         // Neither arguments nor variables of a process can hold a null byte.
         process::Vector::new(
-            strings
-                .into_iter()
-                .filter_map(|one| CString::new(one.into_vec()).ok())
-                .collect(),
+            strings.into_iter().filter_map(|one| CString::new(one.into_vec()).ok()).collect(),
         )
     };
-    let errno = process::execute_descriptor(
-        tree.as_fd(),
-        &vector(arguments.collect()),
-        &vector(variables.collect()),
-    );
+    let errno =
+        process::execute_descriptor(tree.as_fd(), &vector(arguments.collect()), &vector(variables.collect()));
     fail("execute this program from its read-only mount")(errno)
 }
 
 fn serve(detached: &Detached) -> Result<(), Error> {
     let ready = detached.options.ready.map(descriptor::inherited).transpose();
     let ready = ready.map_err(|errno| Error::System("use --ready-fd", errno))?;
-    let failure_pipe = ready.as_ref().and_then(|ready| ready.try_clone().ok());
-    let served = prepare(detached, ready).and_then(|prepared| match prepared {
-        Some((mut shim, record)) => {
+    let served = match prepare(detached) {
+        Ok(Some((mut shim, record))) => {
+            shim.ready = ready;
             shim.begin(record);
-            shim.serve()
+            return shim.serve();
         }
-        None => Ok(()),
-    });
-    if let Err(error) = &served {
-        let reason = super::chain(error);
-        super::complain(format_args!("{reason}"));
-        if let Some(pipe) = failure_pipe {
-            // A caller that went away does not need to know.
-            harmless(File::from(pipe).write_all(format!("0{reason}").as_bytes()));
-        }
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    let said = match &served {
+        Ok(()) => "1".to_owned(),
+        Err(error) => format!("0{}", super::chain(error)),
+    };
+    if let Some(pipe) = ready {
+        // A caller that went away does not need to know.
+        harmless(File::from(pipe).write_all(said.as_bytes()));
+    } else {
+        super::complain(format_args!("{said}"));
     }
     served
 }
 
 /// None when another shim has the pod.
-fn prepare(detached: &Detached, ready: Option<OwnedFd>) -> Result<Option<(Shim, Option<Record>)>, Error> {
+fn prepare(detached: &Detached) -> Result<Option<(Shim, Option<Record>)>, Error> {
     let options = &detached.options;
     let layout = Layout::new(options.root.clone());
     let pod = layout.pod(&options.uid);
@@ -182,44 +170,43 @@ fn prepare(detached: &Detached, ready: Option<OwnedFd>) -> Result<Option<(Shim, 
     };
     redirect(&pod.diagnostics())?;
     let Some(lock) = lock(&pod.shim_lock())? else {
-        if let Some(ready) = ready {
-            harmless(nix::unistd::write(&ready, b"1"));
-        }
         return Ok(None);
     };
     let record = record::read::<Record>(&pod.shim_record()).map_err(|error| text(&error))?;
-    let system = |what| move |errno| Error::System(what, errno);
-    process::become_subreaper().map_err(system("become a subreaper"))?;
+    process::become_subreaper().map_err(|errno| Error::System("become a subreaper", errno))?;
     // libcontainer would take it for a request to hand descriptors on.
     environment::forget("LISTEN_FDS");
+    let programs = Programs::new(&detached.directory);
+    Ok(Some((assemble(layout, config, programs, lock)?, record)))
+}
+
+fn assemble(
+    layout: Layout,
+    config: SandboxConfig,
+    programs: Programs,
+    lock: Flock<File>,
+) -> Result<Shim, Error> {
+    let system = |what| move |errno| Error::System(what, errno);
     let hierarchies = Rc::new(Hierarchies::find().map_err(|error| Error::Cgroup(super::chain(&error)))?);
-    let namespace = PathBuf::from("/proc/self/ns/pid");
-    let own_pid_namespace = File::open(&namespace).map_err(|source| Error::File {
-        operation: "open",
-        path: namespace,
-        source,
-    })?;
+    let path = PathBuf::from("/proc/self/ns/pid");
+    let namespace = File::open(&path).map_err(|source| Error::File { operation: "open", path, source })?;
     let mut watch = Watch::new().map_err(system("make an epoll descriptor"))?;
     let signals = super::signals().map_err(system("block signals"))?;
     let timers = Timers::new().map_err(system("make a timer"))?;
-    watch
-        .add(&signals, Source::Signals)
-        .map_err(system("watch signals"))?;
-    watch
-        .add(&timers.descriptor(), Source::Timer)
-        .map_err(system("watch the timer"))?;
-    let shim = Shim {
-        group: Group::of_pod(&hierarchies, &options.uid),
-        programs: Programs::new(&detached.directory, options.supervisor.clone()),
+    watch.add(&signals, Source::Signals).map_err(system("watch signals"))?;
+    watch.add(&timers.descriptor(), Source::Timer).map_err(system("watch the timer"))?;
+    Ok(Shim {
+        pod: layout.pod(&config.uid),
+        group: Group::of_pod(&hierarchies, &config.uid),
+        programs,
         layout,
-        pod,
         config,
         _lock: lock,
-        ready,
+        ready: None,
         watch,
         signals,
         timers,
-        own_pid_namespace: own_pid_namespace.into(),
+        own_pid_namespace: namespace.into(),
         roles: HashMap::new(),
         strays: HashMap::new(),
         adopted: HashMap::new(),
@@ -231,8 +218,7 @@ fn prepare(detached: &Detached, ready: Option<OwnedFd>) -> Result<Option<(Shim, 
         finish: Finish::default(),
         // Names of cgroups are made from keys: those of a predecessor are not used again.
         next_key: clock::monotonic().unsigned_abs(),
-    };
-    Ok(Some((shim, record)))
+    })
 }
 
 /// Standard input is `/dev/null`, the other two are the pod's diagnostics; the directory is `/`.
@@ -241,11 +227,7 @@ fn redirect(diagnostics: &std::path::Path) -> Result<(), Error> {
         .append(true)
         .create(true)
         .open(diagnostics)
-        .map_err(|source| Error::File {
-            operation: "open",
-            path: diagnostics.to_owned(),
-            source,
-        })?;
+        .map_err(|source| Error::File { operation: "open", path: diagnostics.to_owned(), source })?;
     let system = |what| move |errno| Error::System(what, errno);
     let null = super::null().map_err(system("open /dev/null"))?;
     nix::unistd::dup2_stdin(&null).map_err(system("replace standard input"))?;
@@ -257,19 +239,8 @@ fn redirect(diagnostics: &std::path::Path) -> Result<(), Error> {
 
 /// Takes the pod; none when another shim has it.
 fn lock(path: &std::path::Path) -> Result<Option<Flock<File>>, Error> {
-    let fail = |operation| {
-        move |source| Error::File {
-            operation,
-            path: path.to_owned(),
-            source,
-        }
-    };
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path);
+    let fail = |operation| move |source| Error::File { operation, path: path.to_owned(), source };
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
     match Flock::lock(file.map_err(fail("open"))?, FlockArg::LockExclusiveNonblock) {
         Ok(mut lock) => {
             lock.set_len(0).map_err(fail("truncate"))?;

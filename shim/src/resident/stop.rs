@@ -50,11 +50,7 @@ impl Shim {
 
     pub(super) fn begin_stop(&mut self, goal: Goal) {
         self.sandbox.record.phase = Phase::Stopping;
-        self.sandbox.stopping = Some(Stopping {
-            step: Step::Instances,
-            goal,
-            failure: None,
-        });
+        self.sandbox.stopping = Some(Stopping { step: Step::Instances, goal, failure: None });
         self.record();
         self.kill_instances();
         self.continue_stop();
@@ -108,19 +104,11 @@ impl Shim {
     }
 
     fn start_network_down(&mut self) -> bool {
-        let Some(input) = self
-            .config
-            .network
-            .clone()
-            .filter(|_| self.sandbox.record.network_used)
-        else {
+        let Some(input) = self.config.network.clone().filter(|_| self.sandbox.record.network_used) else {
             return false;
         };
-        let namespace = self
-            .sandbox
-            .network_namespace
-            .as_ref()
-            .and_then(|namespace| namespace.try_clone().ok());
+        let namespace =
+            self.sandbox.network_namespace.as_ref().and_then(|namespace| namespace.try_clone().ok());
         let namespace = namespace.or_else(|| self.open_network_namespace().ok());
         match self.start_task("network-down", &input, namespace, Purpose::NetworkDown) {
             Ok(()) => true,
@@ -164,14 +152,10 @@ impl Shim {
                 self.stopped();
             }
             Ok(Removal::Busy) if attempt < RETRIES => {
-                self.timers
-                    .after(retry_delay(attempt), Timer::PodGroup(attempt + 1));
+                self.timers.after(retry_delay(attempt), Timer::PodGroup(attempt + 1));
             }
             Ok(Removal::Busy) => {
-                self.undo_failed(format!(
-                    "the cgroup {} stays busy",
-                    self.group.absolute().display()
-                ));
+                self.undo_failed(format!("the cgroup {} stays busy", self.group.absolute().display()));
                 self.stopped();
             }
             Err(error) => {
@@ -209,14 +193,10 @@ impl Shim {
         match group.remove() {
             Ok(Removal::Gone) => {}
             Ok(Removal::Busy) if attempt < RETRIES => {
-                self.timers
-                    .after(retry_delay(attempt), Timer::Remove(group.clone(), attempt + 1));
+                self.timers.after(retry_delay(attempt), Timer::Remove(group.clone(), attempt + 1));
             }
             Ok(Removal::Busy) => {
-                self.complain(format_args!(
-                    "the cgroup {} stays busy",
-                    group.absolute().display()
-                ));
+                self.complain(format_args!("the cgroup {} stays busy", group.absolute().display()));
             }
             Err(error) => self.complain(format_args!("{}", super::chain(&error))),
         }

@@ -52,6 +52,8 @@ pub(super) struct Supervisor {
     alive: Option<Alive>,
     starts: u32,
     quick_deaths: u32,
+    /// For one packet; only the pages that packets reached are resident.
+    buffer: Vec<u8>,
     /// It is to be started as soon as nothing of its predecessor is under way.
     wanted: bool,
 }
@@ -107,20 +109,9 @@ impl Shim {
         let start_time = procfs::start_time(child.pid).ok_or("read its start time")?;
         let token = self.watch.add(&ours, Source::Supervisor).map_err(text)?;
         self.roles.insert(child.pid, Role::Supervisor);
-        let record = ProcessRecord {
-            pid: child.pid,
-            start_time,
-        };
-        self.supervisor.alive = Some(Alive {
-            record,
-            pidfd: child.pidfd,
-            since: clock::monotonic(),
-        });
-        self.supervisor.link = Some(Link {
-            socket: ours,
-            token,
-            outgoing: VecDeque::new(),
-        });
+        let record = ProcessRecord { pid: child.pid, start_time };
+        self.supervisor.alive = Some(Alive { record, pidfd: child.pidfd, since: clock::monotonic() });
+        self.supervisor.link = Some(Link { socket: ours, token, outgoing: VecDeque::new() });
         self.record();
         let hello = Report::Hello(Box::new(self.inventory()));
         self.supervisor.starts += 1;
@@ -133,10 +124,9 @@ impl Shim {
     fn launch_supervisor(&self, theirs: &OwnedFd) -> Result<crate::sys::process::Child, String> {
         let (null, log) = (super::null().map_err(launch::reason)?, launch::diagnostics());
         let log = log.map_err(|error| error.to_string())?;
-        let program = self.programs.supervisor.as_ref().unwrap_or(&self.programs.hull);
         let rest = ["supervise", "--uid", &self.config.uid];
         let launch = launch::Launch {
-            program,
+            program: &self.programs.hull,
             arguments: launch::arguments("hull", self.layout.root(), &rest),
             descriptors: vec![null.as_fd(), log.as_fd(), log.as_fd(), theirs.as_fd()],
             sandbox: self.sandbox.living_pause(),
@@ -150,11 +140,7 @@ impl Shim {
         let up = (record.phase == Phase::Up && self.sandbox.living_pause().is_some()).then_some(record);
         let sandbox = up.and_then(|record| {
             let pid = record.pause?.pid;
-            Some(Sandbox {
-                attempt: record.attempt,
-                pid,
-                network: record.network.clone(),
-            })
+            Some(Sandbox { attempt: record.attempt, pid, network: record.network.clone() })
         });
         let instances: Vec<Instance> = self.instances.values().filter_map(|held| held.shown()).collect();
         Inventory {
@@ -233,17 +219,20 @@ impl Shim {
         if flags.contains(EpollFlags::EPOLLOUT) {
             self.flush();
         }
-        let mut buffer = vec![0; MAX_PACKET];
+        let mut buffer = std::mem::take(&mut self.supervisor.buffer);
+        buffer.resize(MAX_PACKET, 0);
+        self.receive_requests(&mut buffer);
+        self.supervisor.buffer = buffer;
+    }
+
+    fn receive_requests(&mut self, buffer: &mut [u8]) {
         while let Some(link) = &self.supervisor.link {
-            match socket::receive(link.socket.as_fd(), &mut buffer) {
+            match socket::receive(link.socket.as_fd(), buffer) {
                 Ok(socket::Packet::Message(length, descriptors)) => {
                     let bytes = buffer.get(..length).unwrap_or_default();
                     match serde_json::from_slice::<Request>(bytes) {
                         Ok(request) => {
-                            let reply = Reply {
-                                generation: self.supervisor.generation(),
-                                id: request.id,
-                            };
+                            let reply = Reply { generation: self.supervisor.generation(), id: request.id };
                             self.request(reply, request.command, descriptors);
                         }
                         Err(error) => self.complain(format_args!("a request that cannot be parsed: {error}")),
@@ -286,14 +275,8 @@ impl Shim {
         let bytes = if bytes.len() <= MAX_PACKET {
             bytes
         } else {
-            let message = format!(
-                "the answer has {} bytes, and a packet takes {MAX_PACKET}",
-                bytes.len()
-            );
-            encode(&Report::Done {
-                id: reply.id,
-                result: Err(Failure::Other { message }),
-            })
+            let message = format!("the answer has {} bytes, and a packet takes {MAX_PACKET}", bytes.len());
+            encode(&Report::Done { id: reply.id, result: Err(Failure::Other { message }) })
         };
         self.send(bytes, descriptors);
     }
@@ -301,10 +284,7 @@ impl Shim {
     pub(super) fn report(&mut self, report: &Report) {
         let bytes = encode(report);
         if bytes.len() > MAX_PACKET {
-            self.complain(format_args!(
-                "a report of {} bytes does not fit into a packet",
-                bytes.len()
-            ));
+            self.complain(format_args!("a report of {} bytes does not fit into a packet", bytes.len()));
         }
         self.send(bytes, Vec::new());
     }

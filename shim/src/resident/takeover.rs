@@ -78,10 +78,7 @@ impl Shim {
     }
 
     fn take_up(&mut self, record: InstanceRecord) {
-        let Some(process) = record
-            .init
-            .or_else(|| record.ended.map(|_| ProcessRecord::gone()))
-        else {
+        let Some(process) = record.init.or_else(|| record.ended.map(|_| ProcessRecord::gone())) else {
             return self.give_up(&record.create);
         };
         let instance = record.create.instance.clone();
@@ -99,10 +96,7 @@ impl Shim {
         }
         match procfs::open(process.pid, process.start_time) {
             Some(pidfd) => {
-                let init = Init {
-                    record: process,
-                    pidfd,
-                };
+                let init = Init { record: process, pidfd };
                 // One that ended already is reported by this watch at once.
                 self.adopt(&init, Role::Init(instance.clone()));
                 if let Some(held) = self.instances.get_mut(&instance) {
@@ -169,9 +163,6 @@ impl Shim {
 impl ProcessRecord {
     /// Stands for a process that ended and was recorded so.
     fn gone() -> Self {
-        Self {
-            pid: 0,
-            start_time: 0,
-        }
+        Self { pid: 0, start_time: 0 }
     }
 }

@@ -104,17 +104,9 @@ impl Shim {
             sandbox: None,
             dies_with_shim: true,
         };
-        let child = launch
-            .start(&self.programs)
-            .map_err(|errno| format!("start {name}: {}", text(errno)))?;
+        let child = launch.start(&self.programs).map_err(|errno| format!("start {name}: {}", text(errno)))?;
         self.roles.insert(child.pid, Role::Task(key));
-        let task = Task {
-            name: name.to_owned(),
-            purpose,
-            pidfd: child.pidfd,
-            captures,
-            too_long: false,
-        };
+        let task = Task { name: name.to_owned(), purpose, pidfd: child.pidfd, captures, too_long: false };
         self.tasks.insert(key, task);
         Ok(())
     }
@@ -122,12 +114,7 @@ impl Shim {
     fn capture(&mut self, pipe: OwnedFd, key: u64) -> Result<Capture, String> {
         super::set_nonblocking(&pipe).map_err(launch::reason)?;
         let token = self.watch.add(&pipe, Source::Task(key)).map_err(launch::reason)?;
-        Ok(Capture {
-            pipe,
-            token,
-            bytes: Vec::new(),
-            open: true,
-        })
+        Ok(Capture { pipe, token, bytes: Vec::new(), open: true })
     }
 
     pub(super) fn task_event(&mut self, key: u64) {
@@ -155,9 +142,8 @@ impl Shim {
         for capture in task.captures.iter().filter(|capture| capture.open) {
             self.watch.remove(&capture.pipe, capture.token);
         }
-        let [stdout, stderr] = task
-            .captures
-            .map(|capture| String::from_utf8_lossy(&capture.bytes).into_owned());
+        let [stdout, stderr] =
+            task.captures.map(|capture| String::from_utf8_lossy(&capture.bytes).into_owned());
         let outcome = Outcome { exit, stdout, stderr };
         match task.purpose {
             Purpose::Request(reply) => {
@@ -165,11 +151,7 @@ impl Shim {
                     let message = format!("task {} printed more than {LIMIT} bytes", task.name);
                     Err(Failure::Other { message })
                 } else {
-                    Ok(Answer::Task {
-                        exit,
-                        stdout: outcome.stdout,
-                        stderr: outcome.stderr,
-                    })
+                    Ok(Answer::Task { exit, stdout: outcome.stdout, stderr: outcome.stderr })
                 };
                 self.answer(Some(reply), answer);
             }
@@ -181,11 +163,7 @@ impl Shim {
 
     /// The supervisor that asked for them is gone, and the next one asks anew.
     pub(super) fn kill_requested_tasks(&mut self) {
-        for task in self
-            .tasks
-            .values()
-            .filter(|task| matches!(task.purpose, Purpose::Request(_)))
-        {
+        for task in self.tasks.values().filter(|task| matches!(task.purpose, Purpose::Request(_))) {
             harmless(pidfd::signal(task.pidfd.as_fd(), libc::SIGKILL));
         }
     }
@@ -197,9 +175,7 @@ impl Capture {
         while self.open && self.bytes.len() <= LIMIT {
             match nix::unistd::read(&self.pipe, &mut buffer) {
                 Ok(0) => self.open = false,
-                Ok(count) => self
-                    .bytes
-                    .extend_from_slice(buffer.get(..count).unwrap_or_default()),
+                Ok(count) => self.bytes.extend_from_slice(buffer.get(..count).unwrap_or_default()),
                 Err(Errno::EINTR) => {}
                 Err(_) => return,
             }
@@ -212,8 +188,6 @@ fn input_file(input: &serde_json::Value) -> Result<OwnedFd, String> {
     let descriptor = memfd_create(c"task", MFdFlags::MFD_CLOEXEC).map_err(launch::reason)?;
     let mut file = std::fs::File::from(descriptor);
     let bytes = serde_json::to_vec(input).map_err(|error| error.to_string())?;
-    file.write_all(&bytes)
-        .and_then(|()| file.rewind())
-        .map_err(|error| error.to_string())?;
+    file.write_all(&bytes).and_then(|()| file.rewind()).map_err(|error| error.to_string())?;
     Ok(file.into())
 }

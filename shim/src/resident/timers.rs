@@ -41,11 +41,7 @@ impl Timers {
     pub(super) fn new() -> nix::Result<Self> {
         let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
         let descriptor = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
-        Ok(Self {
-            descriptor,
-            pending: BTreeMap::new(),
-            next: 0,
-        })
+        Ok(Self { descriptor, pending: BTreeMap::new(), next: 0 })
     }
 
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
@@ -55,17 +51,13 @@ impl Timers {
     /// Sets a deadline, some milliseconds from now.
     pub(super) fn after(&mut self, milliseconds: u64, timer: Timer) {
         self.next += 1;
-        let delay = i64::try_from(milliseconds)
-            .unwrap_or(i64::MAX)
-            .saturating_mul(NANOS_PER_MILLI);
-        self.pending
-            .insert((clock::monotonic().saturating_add(delay), self.next), timer);
+        let delay = i64::try_from(milliseconds).unwrap_or(i64::MAX).saturating_mul(NANOS_PER_MILLI);
+        self.pending.insert((clock::monotonic().saturating_add(delay), self.next), timer);
     }
 
     /// Takes back the deadline of an exec'd process.
     pub(super) fn cancel_exec(&mut self, key: u64) {
-        self.pending
-            .retain(|_, timer| !matches!(timer, Timer::Exec(known) if *known == key));
+        self.pending.retain(|_, timer| !matches!(timer, Timer::Exec(known) if *known == key));
     }
 
     /// Arms the timer for the earliest deadline, or not at all.
@@ -74,8 +66,7 @@ impl Timers {
             None => self.descriptor.unset(),
             Some((due, _)) => {
                 let at = TimeSpec::new(due / NANOS, due % NANOS);
-                self.descriptor
-                    .set(Expiration::OneShot(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME)
+                self.descriptor.set(Expiration::OneShot(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME)
             }
         };
         if let Err(errno) = result {
@@ -87,8 +78,6 @@ impl Timers {
     pub(super) fn due(&mut self) -> Vec<Timer> {
         let later = self.pending.split_off(&(clock::monotonic() + 1, 0));
         // Setting the timer anew clears its readiness: `arm` runs before each wait.
-        std::mem::replace(&mut self.pending, later)
-            .into_values()
-            .collect()
+        std::mem::replace(&mut self.pending, later).into_values().collect()
     }
 }

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
+use super::children::Role;
 use super::output::Kind;
 use crate::harmless;
 use crate::wire::InstanceId;
@@ -17,7 +18,7 @@ pub(super) enum Source {
     Timer,
     Supervisor,
     /// A process that an earlier shim started.
-    Adopted(i32),
+    Adopted(i32, Role),
     Output(InstanceId, Kind),
     Start(InstanceId),
     Exec(u64),
@@ -39,18 +40,13 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn new() -> nix::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        Ok(Self {
-            epoll,
-            sources: BTreeMap::new(),
-            next: 0,
-        })
+        Ok(Self { epoll, sources: BTreeMap::new(), next: 0 })
     }
 
     pub(super) fn add(&mut self, descriptor: &impl AsFd, source: Source) -> nix::Result<Token> {
         self.next += 1;
         let token = Token(self.next);
-        self.epoll
-            .add(descriptor, EpollEvent::new(EpollFlags::EPOLLIN, token.0))?;
+        self.epoll.add(descriptor, EpollEvent::new(EpollFlags::EPOLLIN, token.0))?;
         self.sources.insert(token, source);
         Ok(token)
     }
@@ -60,10 +56,7 @@ impl Watch {
         let mut flags = EpollFlags::EPOLLIN;
         flags.set(EpollFlags::EPOLLOUT, wanted);
         // Only fails for a descriptor that was never added.
-        harmless(
-            self.epoll
-                .modify(descriptor, &mut EpollEvent::new(flags, token.0)),
-        );
+        harmless(self.epoll.modify(descriptor, &mut EpollEvent::new(flags, token.0)));
     }
 
     /// Must be called before `descriptor` is closed: a copy of it in a child would keep the registration.
@@ -82,12 +75,7 @@ impl Watch {
             Err(Errno::EINTR) => 0,
             result => result?,
         };
-        ready.extend(
-            events
-                .iter()
-                .take(count)
-                .map(|event| (Token(event.data()), event.events())),
-        );
+        ready.extend(events.iter().take(count).map(|event| (Token(event.data()), event.events())));
         Ok(())
     }
 }

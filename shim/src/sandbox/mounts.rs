@@ -58,10 +58,9 @@ pub(crate) fn below(directory: &Path) -> Result<Vec<PathBuf>, Error> {
 }
 
 fn select(table: &[u8], directory: &Path) -> Vec<PathBuf> {
-    let points = table
-        .split(|byte| *byte == b'\n')
-        .filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
-    let points = points.map(|point| unescape_bytes(point));
+    let points =
+        table.split(|byte| *byte == b'\n').filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
+    let points = points.map(unescape_bytes);
     points.filter(|point| point.starts_with(directory)).collect()
 }
 

@@ -67,10 +67,7 @@ impl Plan {
         namespaces.set(CloneFlags::CLONE_NEWIPC, !config.host_ipc);
         namespaces.set(CloneFlags::CLONE_NEWUTS, config.hostname.is_some());
         namespaces.set(CloneFlags::CLONE_NEWPID, config.share_pid);
-        let sysctls = config
-            .sysctls
-            .iter()
-            .map(|(name, value)| sysctl(config, name, value));
+        let sysctls = config.sysctls.iter().map(|(name, value)| sysctl(config, name, value));
         let hostname = config.hostname.as_deref().map(CString::new).transpose();
         Ok(Self {
             namespaces,
@@ -90,12 +87,7 @@ impl Plan {
         let (go_read, go) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| Error::System("make a pipe", errno))?;
         let flags = nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK);
         nix::fcntl::fcntl(&status, flags).map_err(|errno| Error::System("set O_NONBLOCK", errno))?;
-        let work = Work {
-            plan: self,
-            cgroup,
-            status: status_write.as_raw_fd(),
-            go: go_read.as_raw_fd(),
-        };
+        let work = Work { plan: self, cgroup, status: status_write.as_raw_fd(), go: go_read.as_raw_fd() };
         let child = process::spawn(self.namespaces, cgroup.directory(), &work, run)
             .map_err(|errno| Error::System("make a process in new namespaces", errno))?;
         Ok(Pause { child, status, go })
@@ -106,10 +98,7 @@ impl Plan {
         let reason = lower(problem.errno.desc());
         match problem.step {
             Step::Sysctl(index) => {
-                let file = self
-                    .sysctls
-                    .get(usize::from(index))
-                    .map(|(file, _)| file.to_string_lossy());
+                let file = self.sysctls.get(usize::from(index)).map(|(file, _)| file.to_string_lossy());
                 format!("write {}: {reason}", file.unwrap_or_default())
             }
             Step::Execute => format!("execute {}: {reason}", self.program.to_string_lossy()),
@@ -120,46 +109,28 @@ impl Plan {
 
 /// The file of a sysctl and its value, if the sandbox has it to itself (oci-runtime 4.9).
 fn sysctl(config: &SandboxConfig, name: &str, value: &str) -> Result<(CString, CString), Error> {
-    let fail = |reason| Error::Sysctl {
-        name: name.to_owned(),
-        reason,
-    };
+    let fail = |reason| Error::Sysctl { name: name.to_owned(), reason };
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "._-/".contains(letter);
     let path = name.replace('.', "/");
     if !name.chars().all(plain) || path.split('/').any(str::is_empty) {
         return Err(fail("not the name of a sysctl"));
     }
-    const IPC: [&str; 8] = [
-        "msgmax",
-        "msgmnb",
-        "msgmni",
-        "sem",
-        "shmall",
-        "shmmax",
-        "shmmni",
-        "shm_rmid_forced",
-    ];
+    const IPC: [&str; 8] =
+        ["msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"];
     let is_ipc = path.starts_with("fs/mqueue/")
-        || path
-            .strip_prefix("kernel/")
-            .is_some_and(|rest| IPC.contains(&rest));
+        || path.strip_prefix("kernel/").is_some_and(|rest| IPC.contains(&rest));
     let is_private = if path.starts_with("net/") {
         !config.host_network
     } else if is_ipc {
         !config.host_ipc
     } else {
-        return Err(fail(
-            "not private to a pod; only net.*, fs.mqueue.* and the kernel's IPC sysctls are",
-        ));
+        return Err(fail("not private to a pod; only net.*, fs.mqueue.* and the kernel's IPC sysctls are"));
     };
     if !is_private {
         return Err(fail("belongs to a namespace of the host that this pod uses"));
     }
     let value = CString::new(value).map_err(|_| fail("its value has a null byte"))?;
-    Ok((
-        CString::new(format!("/proc/sys/{path}")).map_err(|_| Error::NullByte("sysctls"))?,
-        value,
-    ))
+    Ok((CString::new(format!("/proc/sys/{path}")).map_err(|_| Error::NullByte("sysctls"))?, value))
 }
 
 struct Work<'a> {
@@ -179,11 +150,7 @@ fn run(work: &Work<'_>) -> ! {
         process::leave(1);
     }
     let errno = process::execute(&work.plan.program, &work.plan.arguments, &work.plan.environment);
-    Problem {
-        step: Step::Execute,
-        errno,
-    }
-    .report(work.status)
+    Problem { step: Step::Execute, errno }.report(work.status)
 }
 
 fn set_up(work: &Work<'_>) -> Result<(), Problem> {
@@ -236,10 +203,7 @@ mod tests {
     #[test]
     fn only_sysctls_of_the_pods_own_namespaces_are_written() {
         let (file, value) = sysctl(&config(false), "net.ipv4.ip_forward", "1").unwrap();
-        assert_eq!(
-            (file.as_c_str(), value.as_c_str()),
-            (c"/proc/sys/net/ipv4/ip_forward", c"1")
-        );
+        assert_eq!((file.as_c_str(), value.as_c_str()), (c"/proc/sys/net/ipv4/ip_forward", c"1"));
         assert!(sysctl(&config(false), "kernel.shmmax", "1").is_ok());
         assert!(sysctl(&config(true), "net.ipv4.ip_forward", "1").is_err());
         assert!(sysctl(&config(false), "kernel.core_pattern", "x").is_err());

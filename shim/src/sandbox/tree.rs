@@ -28,26 +28,17 @@ pub(crate) struct Error {
 
 /// Removes `directory` and everything in it; one that is not there is removed already.
 pub(crate) fn remove(directory: &Path) -> Result<(), Error> {
-    let fail = |name: &CStr, source| Error {
-        root: directory.to_owned(),
-        name: name.to_owned(),
-        source,
-    };
+    let fail = |name: &CStr, source| Error { root: directory.to_owned(), name: name.to_owned(), source };
     let top = match open(AT_FDCWD, directory, ResolveFlag::RESOLVE_NO_MAGICLINKS) {
         Ok(top) => top,
         Err(Errno::ENOENT) => return Ok(()),
         Err(source) => return Err(fail(c".", source)),
     };
-    let mut removal = Removal {
-        top: top.as_fd(),
-        moved: 0,
-    };
+    let mut removal = Removal { top: top.as_fd(), moved: 0 };
     // Each pass empties the top but for what it moved there itself.
     loop {
         let before = removal.moved;
-        removal
-            .empty(top.as_fd(), 0)
-            .map_err(|(name, source)| fail(&name, source))?;
+        removal.empty(top.as_fd(), 0).map_err(|(name, source)| fail(&name, source))?;
         if removal.moved == before {
             break;
         }

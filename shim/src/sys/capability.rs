@@ -37,10 +37,7 @@ struct Half {
 
 /// The permitted set of this process.
 pub(crate) fn permitted() -> nix::Result<u64> {
-    let mut header = Header {
-        version: VERSION_3,
-        pid: 0,
-    };
+    let mut header = Header { version: VERSION_3, pid: 0 };
     let mut halves = [Half::default(); 2];
     // SAFETY: the kernel reads one header and writes two halves, as version 3 says; both outlive the call.
     check(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, halves.as_mut_ptr()) })?;
@@ -49,10 +46,7 @@ pub(crate) fn permitted() -> nix::Result<u64> {
 
 /// Sets the effective, permitted and inheritable sets.
 pub(crate) fn set(sets: &Sets) -> nix::Result<()> {
-    let header = Header {
-        version: VERSION_3,
-        pid: 0,
-    };
+    let header = Header { version: VERSION_3, pid: 0 };
     let half = |shift: u32| Half {
         effective: (sets.effective >> shift) as u32,
         permitted: (sets.permitted >> shift) as u32,
@@ -100,14 +94,7 @@ fn ambient(operation: i32, number: u32) -> nix::Result<()> {
 pub(crate) fn keep_over_user_change(keep: bool) -> nix::Result<()> {
     // SAFETY: PR_SET_KEEPCAPS takes an integer and touches no memory of ours.
     check(unsafe {
-        libc::syscall(
-            libc::SYS_prctl,
-            libc::PR_SET_KEEPCAPS,
-            libc::c_ulong::from(keep),
-            0,
-            0,
-            0,
-        )
+        libc::syscall(libc::SYS_prctl, libc::PR_SET_KEEPCAPS, libc::c_ulong::from(keep), 0, 0, 0)
     })
     .map(drop)
 }

@@ -18,14 +18,8 @@ pub(crate) fn raise_loopback() -> nix::Result<()> {
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
     // SAFETY: SIOCSIFFLAGS reads one ifreq that outlives the call; its name ends in a null byte.
     check(
-        unsafe {
-            libc::ioctl(
-                socket.as_raw_fd(),
-                libc::SIOCSIFFLAGS as libc::Ioctl,
-                &raw const request,
-            )
-        }
-        .into(),
+        unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as libc::Ioctl, &raw const request) }
+            .into(),
     )
     .map(drop)
 }

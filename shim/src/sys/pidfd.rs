@@ -41,10 +41,7 @@ pub(crate) fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> nix::Result<()> {
 /// The wait status of a process that ended and was reaped by somebody else (Linux 6.15).
 #[must_use]
 pub(crate) fn exit_status(pidfd: BorrowedFd<'_>) -> Option<i32> {
-    let mut info = Info {
-        mask: INFO_EXIT,
-        ..Info::default()
-    };
+    let mut info = Info { mask: INFO_EXIT, ..Info::default() };
     // SAFETY: the request's number says 64 bytes, which is the size of `Info`, and it outlives the call.
     check(unsafe { libc::ioctl(pidfd.as_raw_fd(), GET_INFO, &raw mut info) }.into()).ok()?;
     (info.mask & INFO_EXIT != 0).then_some(info.exit_code)

@@ -48,10 +48,8 @@ pub(crate) fn spawn<T>(
         child(with)
     }
     // SAFETY: CLONE_PIDFD made this descriptor for us (close-on-exec), nobody else owns it.
-    Ok(Child {
-        pid: pid as i32,
-        pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
-    })
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Child { pid: pid as i32, pidfd })
 }
 
 /// Ends this process at once: no destructor, no exit handler.
@@ -76,11 +74,7 @@ impl Vector {
     /// Keeps `strings` together with the array of pointers to them.
     #[must_use]
     pub(crate) fn new(strings: Vec<std::ffi::CString>) -> Self {
-        let pointers = strings
-            .iter()
-            .map(|one| one.as_ptr())
-            .chain([std::ptr::null()])
-            .collect();
+        let pointers = strings.iter().map(|one| one.as_ptr()).chain([std::ptr::null()]).collect();
         Self { pointers, strings }
     }
 
@@ -107,13 +101,7 @@ impl std::fmt::Debug for Vector {
 pub(crate) fn execute(path: &CStr, arguments: &Vector, environment: &Vector) -> Errno {
     // SAFETY: both arrays end in a null pointer and point into strings that `Vector` owns and never
     // changes; `path` ends in a null byte.
-    unsafe {
-        libc::execve(
-            path.as_ptr(),
-            arguments.pointers.as_ptr(),
-            environment.pointers.as_ptr(),
-        )
-    };
+    unsafe { libc::execve(path.as_ptr(), arguments.pointers.as_ptr(), environment.pointers.as_ptr()) };
     Errno::last()
 }
 
@@ -183,10 +171,7 @@ fn control(option: i32, value: libc::c_ulong) -> nix::Result<()> {
 
 /// Sets a resource limit of this process.
 pub(crate) fn limit(resource: u32, soft: u64, hard: u64) -> nix::Result<()> {
-    let limit = libc::rlimit64 {
-        rlim_cur: soft,
-        rlim_max: hard,
-    };
+    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
     let null = std::ptr::null_mut::<libc::rlimit64>();
     // SAFETY: reads one rlimit64 that outlives the call; no old limit is asked for.
     check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const limit, null) }).map(drop)
@@ -270,7 +255,9 @@ pub(crate) fn reap() -> Option<(i32, Exit)> {
     // SAFETY: the kernel writes one siginfo_t, which outlives the call.
     let result = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, options) };
     // SAFETY: waitid filled in a SIGCHLD siginfo, or left it zero, which reads as pid 0.
-    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    let pid = unsafe { info.si_pid() };
+    // SAFETY: the same siginfo.
+    let status = unsafe { info.si_status() };
     if result != 0 || pid == 0 {
         return None;
     }

@@ -17,12 +17,8 @@ pub(crate) fn read_only_self() -> nix::Result<OwnedFd> {
     let number = check(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })?;
     // SAFETY: the kernel made this descriptor for us just now, nobody else owns it.
     let tree = unsafe { OwnedFd::from_raw_fd(number as i32) };
-    let attributes = libc::mount_attr {
-        attr_set: libc::MOUNT_ATTR_RDONLY,
-        attr_clr: 0,
-        propagation: 0,
-        userns_fd: 0,
-    };
+    let attributes =
+        libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
     // SAFETY: reads an empty path, and one mount_attr of the size given; both outlive the call.
     check(unsafe {
         libc::syscall(

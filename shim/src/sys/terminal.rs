@@ -31,12 +31,7 @@ pub(crate) fn open_slave(multiplexer: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
 
 /// Sets the window size: columns and rows.
 pub(crate) fn resize(terminal: BorrowedFd<'_>, (columns, rows): (u16, u16)) -> nix::Result<()> {
-    let size = libc::winsize {
-        ws_row: rows,
-        ws_col: columns,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
+    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: TIOCSWINSZ reads one winsize that outlives the call.
     check(unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSWINSZ, &raw const size) }.into())
         .map(drop)

@@ -2,6 +2,7 @@
 //!
 //! This program is also the `hull` that those shims find beside themselves: as `hull supervise` it hands its
 //! socket to the test and waits, as `hull task` it answers canned JSON.
+#![expect(clippy::unwrap_used, reason = "a test, which clippy does not see since it has its own main")]
 
 mod cases;
 mod pod;
@@ -14,28 +15,17 @@ fn main() -> ExitCode {
     if let Some(status) = stand_in::run(&arguments) {
         return status;
     }
-    let filters: Vec<&String> = arguments
-        .iter()
-        .skip(1)
-        .filter(|one| !one.starts_with('-'))
-        .collect();
+    let filters: Vec<&String> = arguments.iter().skip(1).filter(|one| !one.starts_with('-')).collect();
     let chosen =
         |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()));
     if arguments.iter().any(|one| one == "--list") {
-        cases::ALL
-            .iter()
-            .filter(|(name, _)| chosen(name))
-            .for_each(|(name, _)| println!("{name}: test"));
+        cases::ALL.iter().filter(|(name, _)| chosen(name)).for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;
     }
     if let Some(reason) = pod::cannot_run() {
         println!("skipped: {reason}");
         let demanded = std::env::var_os("HULL_TEST_ROOT").is_some();
-        return if demanded {
-            ExitCode::FAILURE
-        } else {
-            ExitCode::SUCCESS
-        };
+        return if demanded { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     }
     pod::isolate();
     let mut failed = 0;
@@ -44,9 +34,5 @@ fn main() -> ExitCode {
         println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
         failed += usize::from(!passed);
     }
-    if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

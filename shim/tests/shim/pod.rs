@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::IoSliceMut;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process};
@@ -15,7 +15,8 @@ use hull_shim::wire::{
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
+use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::{Value, json};
 
 use crate::stand_in::SOCKET;
@@ -73,11 +74,7 @@ impl Pod {
             share_pid: false,
             host_pid: false,
             sysctls: [("net.ipv4.ip_unprivileged_port_start".to_owned(), "7".to_owned())].into(),
-            resources: Resources {
-                pids_limit: Some(200),
-                cpu_shares: Some(512),
-                ..Resources::default()
-            },
+            resources: Resources { pids_limit: Some(200), cpu_shares: Some(512), ..Resources::default() },
             network: Some(json!({"pod": name})),
         };
         change(&mut config);
@@ -87,16 +84,8 @@ impl Pod {
         std::os::unix::fs::symlink(format!("../../pods/{uid}"), link).unwrap();
         install(&root.join("bin"));
         let listener = UnixListener::bind(root.join("test.sock")).unwrap();
-        let mut pod = Self {
-            root,
-            uid,
-            layout,
-            shim: None,
-            listener,
-            link: None,
-            seen: VecDeque::new(),
-            next: 0,
-        };
+        let mut pod =
+            Self { root, uid, layout, shim: None, listener, link: None, seen: VecDeque::new(), next: 0 };
         pod.start_shim();
         let hello = pod.greet();
         (pod, hello)
@@ -105,13 +94,23 @@ impl Pod {
     /// Starts a shim, the first or a successor.
     pub(crate) fn start_shim(&mut self) {
         let mut command = Process::new(self.root.join("bin/hull-shim"));
-        command
-            .arg("pod")
-            .arg("--root")
-            .arg(&self.root)
-            .args(["--uid", &self.uid, "--foreground"]);
+        command.arg("pod").arg("--root").arg(&self.root).args(["--uid", &self.uid, "--foreground"]);
         command.env(SOCKET, self.root.join("test.sock"));
         self.shim = Some(command.spawn().unwrap());
+    }
+
+    /// Starts a detached shim as `hull apply` does; what it says on the ready descriptor.
+    pub(crate) fn start_detached(&self) -> String {
+        let (read, write) = nix::unistd::pipe().unwrap();
+        let number = write.as_raw_fd().to_string();
+        let mut command = Process::new(self.root.join("bin/hull-shim"));
+        command.arg("pod").arg("--root").arg(&self.root).args(["--uid", &self.uid, "--ready-fd", &number]);
+        command.env(SOCKET, self.root.join("test.sock"));
+        assert!(command.status().unwrap().success());
+        drop(write);
+        let mut said = String::new();
+        std::io::Read::read_to_string(&mut std::fs::File::from(read), &mut said).unwrap();
+        said
     }
 
     /// Waits for the next supervisor and its greeting.
@@ -120,11 +119,8 @@ impl Pod {
         wait_readable(&self.listener, "a supervisor");
         let (stream, _) = self.listener.accept().unwrap();
         let mut byte = [0];
-        let (_, mut received) = receive(stream.as_raw_fd(), &mut byte);
-        self.link = Some(Link {
-            socket: received.remove(0),
-            _supervisor: stream,
-        });
+        let (_, mut received) = receive(&stream, &mut byte);
+        self.link = Some(Link { socket: received.remove(0), _supervisor: stream });
         match self.report() {
             (Report::Hello(inventory), _) => *inventory,
             other => panic!("not a greeting: {other:?}"),
@@ -166,11 +162,7 @@ impl Pod {
         let bytes = serde_json::to_vec(&Request { id: wanted, command }).unwrap();
         let parts = [std::io::IoSlice::new(&bytes)];
         let rights = [ControlMessage::ScmRights(descriptors)];
-        let control = if descriptors.is_empty() {
-            &rights[..0]
-        } else {
-            &rights[..]
-        };
+        let control = if descriptors.is_empty() { &rights[..0] } else { &rights[..] };
         let socket = self.link.as_ref().unwrap().socket.as_raw_fd();
         sendmsg::<UnixAddr>(socket, &parts, control, MsgFlags::empty(), None).unwrap();
         loop {
@@ -185,7 +177,7 @@ impl Pod {
         let socket = &self.link.as_ref().unwrap().socket;
         wait_readable(socket, "a report");
         let mut buffer = vec![0; MAX_PACKET];
-        let (length, descriptors) = receive(socket.as_raw_fd(), &mut buffer);
+        let (length, descriptors) = receive(socket, &mut buffer);
         assert!(length > 0, "the shim closed its socket");
         (serde_json::from_slice(&buffer[..length]).unwrap(), descriptors)
     }
@@ -206,21 +198,14 @@ impl Pod {
 
     pub(crate) fn exit_of(&mut self, instance: &InstanceId) -> hull_shim::wire::Ended {
         self.expect(|report| match report {
-            Report::Exited {
-                instance: ended,
-                exit,
-            } if ended == instance => Some(*exit),
+            Report::Exited { instance: ended, exit } if ended == instance => Some(*exit),
             _ => None,
         })
     }
 
     pub(crate) fn exec_exit(&mut self, wanted: u64) -> (Exit, bool) {
         self.expect(|report| match report {
-            Report::ExecExited {
-                exec,
-                exit,
-                timed_out,
-            } if *exec == wanted => Some((*exit, *timed_out)),
+            Report::ExecExited { exec, exit, timed_out } if *exec == wanted => Some((*exit, *timed_out)),
             _ => None,
         })
     }
@@ -234,10 +219,7 @@ impl Pod {
         let tty = config["process"]["terminal"] == json!(true);
         std::fs::write(bundle.join("config.json"), serde_json::to_vec(&config).unwrap()).unwrap();
         CreateConfig {
-            instance: InstanceId {
-                container: name.into(),
-                attempt: 0,
-            },
+            instance: InstanceId { container: name.into(), attempt: 0 },
             id: format!("{name}0"),
             log: self.log_path(name),
             bundle,
@@ -256,6 +238,18 @@ impl Pod {
         std::fs::read_to_string(self.log_path(name)).unwrap()
     }
 
+    /// Waits until the pod's directory is gone.
+    pub(crate) fn await_gone(&mut self) {
+        self.link = None;
+        for _ in 0..2000 {
+            if !self.layout.dir().exists() {
+                return;
+            }
+            poll(&mut [], PollTimeout::from(10_u16)).unwrap();
+        }
+        panic!("the pod stays: {}", self.diagnostics());
+    }
+
     /// Waits until the log of a container has a text.
     pub(crate) fn await_log(&self, name: &str, text: &str) {
         let mut tries = 0;
@@ -272,10 +266,7 @@ impl Pod {
         let record: Value =
             serde_json::from_slice(&std::fs::read(self.layout.shim_record()).unwrap()).unwrap();
         let instances = record["instances"].as_array().unwrap();
-        let found = instances
-            .iter()
-            .find(|one| one["create"]["instance"] == json!(instance))
-            .unwrap();
+        let found = instances.iter().find(|one| one["create"]["instance"] == json!(instance)).unwrap();
         i32::try_from(found["init"]["pid"].as_i64().unwrap()).unwrap()
     }
 
@@ -288,19 +279,9 @@ impl Pod {
     pub(crate) fn launch_config(&mut self, config: CreateConfig) -> InstanceId {
         let instance = config.instance.clone();
         let created = self.ask(Command::Create(Box::new(config)));
-        assert!(
-            matches!(created, Ok(Answer::Created { .. })),
-            "{created:?}\n{}",
-            self.diagnostics()
-        );
-        let started = self.ask(Command::Start {
-            instance: instance.clone(),
-        });
-        assert!(
-            matches!(started, Ok(Answer::Started { .. })),
-            "{started:?}\n{}",
-            self.diagnostics()
-        );
+        assert!(matches!(created, Ok(Answer::Created { .. })), "{created:?}\n{}", self.diagnostics());
+        let started = self.ask(Command::Start { instance: instance.clone() });
+        assert!(matches!(started, Ok(Answer::Started { .. })), "{started:?}\n{}", self.diagnostics());
         instance
     }
 
@@ -332,18 +313,15 @@ impl Pod {
 
     /// Directories of this pod in any cgroup hierarchy.
     pub(crate) fn cgroups(&self) -> Vec<PathBuf> {
-        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-        let cgroup = mounts.lines().filter(|line| {
-            line.split(' ')
-                .nth(2)
-                .is_some_and(|kind| kind.starts_with("cgroup"))
-        });
-        let roots = cgroup.filter_map(|line| line.split(' ').nth(1));
-        roots
-            .map(|root| Path::new(root).join("hull").join(format!("pod{}", self.uid)))
-            .filter(|path| path.exists())
-            .collect()
+        let group = format!("hull/pod{}", self.uid);
+        cgroup_roots().iter().map(|root| root.join(&group)).filter(|path| path.exists()).collect()
     }
+}
+
+fn cgroup_roots() -> Vec<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    fields.filter(|fields| fields[2].starts_with("cgroup")).map(|fields| fields[1].into()).collect()
 }
 
 pub(crate) fn exec_config(
@@ -387,7 +365,12 @@ impl Drop for Pod {
             }
             groups.iter().for_each(|group| sweep(group));
         }
+        // The pod's /dev/shm, when the case ended before the pod did.
+        nix::mount::umount2(&self.layout.shm(), nix::mount::MntFlags::MNT_DETACH).ok();
         drop(std::fs::remove_dir_all(&self.root));
+        for root in cgroup_roots() {
+            drop(std::fs::remove_dir(root.join("hull")));
+        }
     }
 }
 
@@ -398,10 +381,7 @@ fn sweep(group: &Path) {
             sweep(&below.path());
         }
     }
-    for pid in std::fs::read_to_string(group.join("cgroup.procs"))
-        .unwrap_or_default()
-        .lines()
-    {
+    for pid in std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default().lines() {
         let pid = nix::unistd::Pid::from_raw(pid.parse().unwrap_or(i32::MAX));
         // Gone already is as good.
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).ok();
@@ -415,20 +395,15 @@ fn wait_readable(descriptor: &impl AsFd, what: &str) {
     assert!(ready > 0, "no {what} within {PATIENCE} ms");
 }
 
-fn receive(socket: RawFd, buffer: &mut [u8]) -> (usize, Vec<OwnedFd>) {
-    let mut space = nix::cmsg_space!([RawFd; 4]);
+fn receive(socket: impl AsFd, buffer: &mut [u8]) -> (usize, Vec<OwnedFd>) {
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut parts = [IoSliceMut::new(buffer)];
-    let message =
-        recvmsg::<UnixAddr>(socket, &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC).unwrap();
+    let message = recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
     let mut descriptors = Vec::new();
-    for control in message.cmsgs().unwrap() {
-        if let ControlMessageOwned::ScmRights(numbers) = control {
-            // SAFETY: the kernel made these descriptors for us with this message.
-            descriptors.extend(
-                numbers
-                    .into_iter()
-                    .map(|number| unsafe { OwnedFd::from_raw_fd(number) }),
-            );
+    for one in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(received) = one {
+            descriptors.extend(received);
         }
     }
     (message.bytes, descriptors)
@@ -458,27 +433,15 @@ fn make_rootfs(rootfs: &Path) {
         "sh", "sleep", "cat", "echo", "grep", "id", "true", "hostname", "stty", "ls", "tty", "kill", "yes",
         "head",
     ] {
-        drop(std::os::unix::fs::symlink(
-            "busybox",
-            rootfs.join("bin").join(name),
-        ));
+        drop(std::os::unix::fs::symlink("busybox", rootfs.join("bin").join(name)));
     }
-    std::fs::write(
-        rootfs.join("etc/passwd"),
-        "root:x:0:0::/root:/bin/sh\nweb:x:7:7::/home/web:/bin/sh\n",
-    )
-    .unwrap();
+    std::fs::write(rootfs.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nweb:x:7:7::/home/web:/bin/sh\n")
+        .unwrap();
     std::fs::write(rootfs.join("bin/not-executable"), "x").unwrap();
 }
 
 fn specification(args: &[&str]) -> Value {
-    let capabilities = json!([
-        "CAP_CHOWN",
-        "CAP_KILL",
-        "CAP_SETUID",
-        "CAP_SETGID",
-        "CAP_NET_BIND_SERVICE"
-    ]);
+    let capabilities = json!(["CAP_CHOWN", "CAP_KILL", "CAP_SETUID", "CAP_SETGID", "CAP_NET_BIND_SERVICE"]);
     json!({
         "ociVersion": "1.2.0",
         "process": {

@@ -44,10 +44,7 @@ fn task(name: &str) -> ExitCode {
     match name {
         "network-up" => {
             let own = std::fs::read_link("/proc/self/fd/3").map(|link| link.display().to_string());
-            println!(
-                "{{\"namespace\":{:?},\"input\":{input}}}",
-                own.unwrap_or_default()
-            );
+            println!("{{\"namespace\":{:?},\"input\":{input}}}", own.unwrap_or_default());
         }
         "network-down" | "quiet" => {}
         "echo" => print!("{input}"),

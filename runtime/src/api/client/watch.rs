@@ -1,6 +1,7 @@
 //! Following one pod, or all pods of a namespace as they come and go.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -141,12 +142,13 @@ async fn discover(client: Client, subject: Subject, sender: Sender) {
     }
 }
 
-/// Watches the directories in which name links come and go; those that are missing yet are noticed in their parents.
+/// Watches the directories in which name links come and go. Those that are missing yet are noticed in their
+/// parents, which are watched first: whatever is made after a look that missed it wakes the watch.
 fn observe(watch: &Watch, client: &Client, subject: &Subject) {
     let flags = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::DELETE | WatchFlags::ONLYDIR;
     let layout = client.layout();
     let names = layout.name_link("", "").components().as_path().to_owned();
-    let mut directories = vec![layout.run().to_owned(), layout.pods(), names.clone()];
+    let mut directories = vec![layout.pods(), names.clone()];
     match &subject.namespace {
         Some(namespace) => directories.push(names.join(namespace)),
         None => {
@@ -154,11 +156,27 @@ fn observe(watch: &Watch, client: &Client, subject: &Subject) {
             directories.extend(entries.filter_map(std::result::Result::ok).map(|entry| entry.path()));
         }
     }
-    for directory in directories {
-        if let Err(error) = watch.add(&directory, flags) {
+    let missing = down_to(layout.run()).into_iter().map(|directory| (directory, flags | WatchFlags::ONESHOT));
+    let ours = std::iter::once(layout.run()).chain(directories.iter().map(PathBuf::as_path));
+    for (directory, flags) in missing.chain(ours.map(|directory| (directory, flags))) {
+        if let Err(error) = watch.add(directory, flags) {
             tracing::debug!(%error, directory = %directory.display(), "not watched yet");
         }
     }
+}
+
+/// The parents of a directory that is missing, from the nearest that is there down; none if it is there. They
+/// are not ours: one event of each is enough, and the next look may find that they matter no more.
+fn down_to(directory: &Path) -> Vec<&Path> {
+    let mut parents = Vec::new();
+    for (child, parent) in directory.ancestors().zip(directory.ancestors().skip(1)) {
+        if child.exists() {
+            break;
+        }
+        parents.push(parent);
+    }
+    parents.reverse();
+    parents
 }
 
 /// Waits for news of directories; looks every second where the kernel does not tell.

@@ -33,11 +33,7 @@ impl Abi {
         let row = TABLE.binary_search_by(|(known, _)| (*known).cmp(name)).ok()?;
         let (_, numbers) = TABLE.get(row)?;
         let number = u32::try_from(*numbers.get(self as usize)?).ok()?;
-        Some(if self == Self::X32 {
-            number | X32_BIT
-        } else {
-            number
-        })
+        Some(if self == Self::X32 { number | X32_BIT } else { number })
     }
 
     /// Whether arguments are compared in full, or their lower halves only.
@@ -52,9 +48,7 @@ impl Abi {
             return None;
         }
         let of = |list: &[&str], first: u64| {
-            list.iter()
-                .position(|known| *known == name)
-                .map(|place| first + place as u64)
+            list.iter().position(|known| *known == name).map(|place| first + place as u64)
         };
         let socket = of(&SOCKET_CALLS, 1).and_then(|which| Some((self.number("socketcall")?, which)));
         socket.or_else(|| {

@@ -36,11 +36,7 @@ pub enum Arch {
 
 impl Arch {
     /// The machine that this program was built for.
-    pub const NATIVE: Self = if cfg!(target_arch = "aarch64") {
-        Self::Aarch64
-    } else {
-        Self::X86_64
-    };
+    pub const NATIVE: Self = if cfg!(target_arch = "aarch64") { Self::Aarch64 } else { Self::X86_64 };
 }
 
 /// One BPF instruction, laid out as the kernel's `struct sock_filter`.

@@ -90,26 +90,20 @@ impl Writer {
         match verdict {
             Verdict::Always(value) => Target::Return(*value),
             Verdict::Depends { rules, fallback } => {
-                rules
-                    .iter()
-                    .rev()
-                    .fold(Target::Return(*fallback), |otherwise, rule| {
-                        let matched = Target::Return(rule.action);
-                        rule.conditions.iter().rev().fold(matched, |then, condition| {
-                            self.condition(condition, (then, otherwise))
-                        })
-                    })
+                rules.iter().rev().fold(Target::Return(*fallback), |otherwise, rule| {
+                    let matched = Target::Return(rule.action);
+                    rule.conditions
+                        .iter()
+                        .rev()
+                        .fold(matched, |then, condition| self.condition(condition, (then, otherwise)))
+                })
             }
         }
     }
 
     /// One comparison of an argument, upper half first; goes to the first target when it holds.
     fn condition(&mut self, condition: &Condition, (holds, fails): (Target, Target)) -> Target {
-        let (yes, no) = if condition.negated {
-            (fails, holds)
-        } else {
-            (holds, fails)
-        };
+        let (yes, no) = if condition.negated { (fails, holds) } else { (holds, fails) };
         let low = ARGUMENTS + 8 * condition.index;
         let upper = |value: u64| (value >> 32) as u32;
         let lower = |value: u64| value as u32;
@@ -197,12 +191,7 @@ impl Writer {
 
     /// An instruction that goes on with the one written before.
     fn push(&mut self, code: u16, k: u32) -> Target {
-        self.reversed.push(Instruction {
-            code,
-            jt: 0,
-            jf: 0,
-            k,
-        });
+        self.reversed.push(Instruction { code, jt: 0, jf: 0, k });
         Target::At(self.reversed.len() - 1)
     }
 }

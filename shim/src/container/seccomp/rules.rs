@@ -106,34 +106,20 @@ pub(super) fn plan(profile: &LinuxSeccomp, arch: Arch) -> Result<Vec<Section>, E
         }
         // A tracer that cancels a call leaves the number -1; that is no call through a foreign ABI.
         ranges.push(u32::MAX, Verdict::Always(default));
-        Ok(Section {
-            audit,
-            ranges: ranges.0,
-        })
+        Ok(Section { audit, ranges: ranges.0 })
     };
     // Architectures of other machines may be listed too: no process here can ever use them.
     let wanted: [(u32, &[Abi], bool); 2] = match arch {
         Arch::X86_64 => {
-            let native: &[Abi] = if listed(Listed::ScmpArchX32) {
-                &[Abi::X86_64, Abi::X32]
-            } else {
-                &[Abi::X86_64]
-            };
-            [
-                (AUDIT_X86_64, native, true),
-                (AUDIT_I386, &[Abi::I386], listed(Listed::ScmpArchX86)),
-            ]
+            let native: &[Abi] =
+                if listed(Listed::ScmpArchX32) { &[Abi::X86_64, Abi::X32] } else { &[Abi::X86_64] };
+            [(AUDIT_X86_64, native, true), (AUDIT_I386, &[Abi::I386], listed(Listed::ScmpArchX86))]
         }
-        Arch::Aarch64 => [
-            (AUDIT_AARCH64, &[Abi::Aarch64], true),
-            (AUDIT_ARM, &[Abi::Arm], listed(Listed::ScmpArchArm)),
-        ],
+        Arch::Aarch64 => {
+            [(AUDIT_AARCH64, &[Abi::Aarch64], true), (AUDIT_ARM, &[Abi::Arm], listed(Listed::ScmpArchArm))]
+        }
     };
-    wanted
-        .into_iter()
-        .filter(|(.., on)| *on)
-        .map(|(audit, abis, _)| section(audit, abis))
-        .collect()
+    wanted.into_iter().filter(|(.., on)| *on).map(|(audit, abis, _)| section(audit, abis)).collect()
 }
 
 /// Appends the ranges of one ABI.
@@ -203,29 +189,15 @@ impl Calls {
     fn name(&mut self, abi: Abi, name: &str) {
         let numbers = [abi.number(name), abi.multiplexed(name).map(|(gate, _)| gate)];
         let ordinary = |number: &u32| *number < ARM_PRIVATE || abi == Abi::X32;
-        self.last = self
-            .last
-            .max(numbers.into_iter().flatten().filter(ordinary).max());
+        self.last = self.last.max(numbers.into_iter().flatten().filter(ordinary).max());
     }
 
     /// One entry's rules on one call; without rules the action is unconditional.
     fn decide(&mut self, (abi, name): (Abi, &str), action: Return, rules: Vec<Rule>) {
         if let (true, Some((gate, which))) = (rules.is_empty(), abi.multiplexed(name)) {
-            let test = Test::Equal {
-                mask: u64::MAX,
-                value: which,
-            };
-            let conditions = vec![Condition {
-                index: 0,
-                test,
-                negated: false,
-                wide: false,
-            }];
-            self.decided
-                .entry(gate)
-                .or_default()
-                .rules
-                .push(Rule { conditions, action });
+            let test = Test::Equal { mask: u64::MAX, value: which };
+            let conditions = vec![Condition { index: 0, test, negated: false, wide: false }];
+            self.decided.entry(gate).or_default().rules.push(Rule { conditions, action });
         }
         if let Some(number) = abi.number(name) {
             let call = self.decided.entry(number).or_default();
@@ -240,21 +212,13 @@ impl Calls {
 /// The rules of one entry; none means that it does not look at arguments.
 fn rules(entry: &LinuxSyscall, name: &str, abi: Abi, action: Return) -> Result<Vec<Rule>, Error> {
     let arguments = entry.args().as_deref().unwrap_or_default();
-    let conditions: Vec<_> = arguments
-        .iter()
-        .map(|one| condition(one, name, abi))
-        .collect::<Result<_, _>>()?;
+    let conditions: Vec<_> =
+        arguments.iter().map(|one| condition(one, name, abi)).collect::<Result<_, _>>()?;
     let twice = |one: &Condition| conditions.iter().filter(|other| other.index == one.index).count() > 1;
     if conditions.is_empty() {
         Ok(Vec::new())
     } else if conditions.iter().any(twice) {
-        Ok(conditions
-            .iter()
-            .map(|one| Rule {
-                conditions: vec![*one],
-                action,
-            })
-            .collect())
+        Ok(conditions.iter().map(|one| Rule { conditions: vec![*one], action }).collect())
     } else {
         Ok(vec![Rule { conditions, action }])
     }
@@ -264,10 +228,7 @@ fn rules(entry: &LinuxSyscall, name: &str, abi: Abi, action: Return) -> Result<V
 fn condition(argument: &LinuxSeccompArg, name: &str, abi: Abi) -> Result<Condition, Error> {
     let index = argument.index();
     if index > 5 {
-        return Err(Error::ArgumentIndex {
-            name: name.to_owned(),
-            index,
-        });
+        return Err(Error::ArgumentIndex { name: name.to_owned(), index });
     }
     let value = argument.value();
     let equal = |mask, value| Test::Equal { mask, value };
@@ -280,12 +241,7 @@ fn condition(argument: &LinuxSeccompArg, name: &str, abi: Abi) -> Result<Conditi
         Operator::ScmpCmpGt => (Test::Above(value), false),
         Operator::ScmpCmpLe => (Test::Above(value), true),
     };
-    Ok(Condition {
-        index: index as u32,
-        test,
-        negated,
-        wide: abi.is_wide(),
-    })
+    Ok(Condition { index: index as u32, test, negated, wide: abi.is_wide() })
 }
 
 /// The kernel's value for an action.
@@ -327,10 +283,7 @@ impl Ranges {
     fn call(&mut self, number: u32, call: &Call, after: Return) {
         let verdict = match call.always {
             Some(action) => Verdict::Always(action),
-            None => Verdict::Depends {
-                rules: call.rules.clone(),
-                fallback: after,
-            },
+            None => Verdict::Depends { rules: call.rules.clone(), fallback: after },
         };
         self.push(number, verdict);
         self.push(number + 1, Verdict::Always(after));

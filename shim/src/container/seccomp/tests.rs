@@ -82,11 +82,7 @@ fn value(action: Action, errno: Option<u32>) -> u32 {
 
 fn holds(one: &LinuxSeccompArg, data: &Data, abi: Abi) -> bool {
     let cut = |value: u64| {
-        if matches!(abi, Abi::X86_64 | Abi::Aarch64) {
-            value
-        } else {
-            value & 0xffff_ffff
-        }
+        if matches!(abi, Abi::X86_64 | Abi::Aarch64) { value } else { value & 0xffff_ffff }
     };
     let (is, wanted) = (cut(data.arguments[one.index()]), cut(one.value()));
     match one.op() {
@@ -102,15 +98,10 @@ fn holds(one: &LinuxSeccompArg, data: &Data, abi: Abi) -> bool {
 
 fn all_hold(rule: &LinuxSyscall, data: &Data, abi: Abi) -> bool {
     let arguments = rule.args().as_deref().unwrap_or_default();
-    let shared = arguments
-        .iter()
-        .any(|one| arguments.iter().filter(|two| one.index() == two.index()).count() > 1);
+    let shared =
+        arguments.iter().any(|one| arguments.iter().filter(|two| one.index() == two.index()).count() > 1);
     let mut each = arguments.iter().map(|one| holds(one, data, abi));
-    if shared {
-        each.any(|one| one)
-    } else {
-        each.all(|one| one)
-    }
+    if shared { each.any(|one| one) } else { each.all(|one| one) }
 }
 
 /// The verdict of the profile, read plainly.
@@ -142,10 +133,8 @@ fn expected(profile: &LinuxSeccomp, arch: Arch, data: &Data) -> u32 {
             }
         }
     }
-    let refuses = !matches!(
-        profile.default_action(),
-        Action::ScmpActAllow | Action::ScmpActLog | Action::ScmpActTrace
-    );
+    let refuses =
+        !matches!(profile.default_action(), Action::ScmpActAllow | Action::ScmpActLog | Action::ScmpActTrace);
     let newer = refuses && last.is_some_and(|last| data.number > last);
     always.or(first).unwrap_or(if newer { ENOSYS } else { default })
 }
@@ -237,10 +226,7 @@ const ACTIONS: [Action; 8] = [
 
 fn argument(index: usize, op: Operator, value: u64, two: Option<u64>) -> LinuxSeccompArg {
     let builder = LinuxSeccompArgBuilder::default().index(index).op(op).value(value);
-    two.into_iter()
-        .fold(builder, LinuxSeccompArgBuilder::value_two)
-        .build()
-        .unwrap()
+    two.into_iter().fold(builder, LinuxSeccompArgBuilder::value_two).build().unwrap()
 }
 
 fn rule(names: &[&str], action: Action, errno: Option<u32>, args: Vec<LinuxSeccompArg>) -> LinuxSyscall {
@@ -262,31 +248,18 @@ fn profile(default: Action, architectures: &[Listed], rules: Vec<LinuxSyscall>) 
 fn any_rule(random: &mut Random) -> LinuxSyscall {
     let names: Vec<_> = (0..=random.below(4)).map(|_| random.of(&NAMES)).collect();
     let action = random.of(&[ACTIONS.as_slice(), &[Action::ScmpActNotify]].concat());
-    let names = if action == Action::ScmpActNotify {
-        vec!["ptrace"]
-    } else {
-        names
-    };
+    let names = if action == Action::ScmpActNotify { vec!["ptrace"] } else { names };
     let errno =
         matches!(action, Action::ScmpActErrno | Action::ScmpActTrace).then(|| random.below(4096) as u32);
     let count = random.of(&[0, 0, 1, 1, 2, 3]);
     let one = |random: &mut Random| {
-        argument(
-            random.below(6),
-            random.of(&OPERATORS),
-            random.word(),
-            Some(random.word()),
-        )
+        argument(random.below(6), random.of(&OPERATORS), random.word(), Some(random.word()))
     };
     rule(&names, action, errno, (0..count).map(|_| one(random)).collect())
 }
 
 fn any_profile(random: &mut Random) -> LinuxSeccomp {
-    let mut listed = vec![
-        Listed::ScmpArchX86_64,
-        Listed::ScmpArchAarch64,
-        Listed::ScmpArchS390x,
-    ];
+    let mut listed = vec![Listed::ScmpArchX86_64, Listed::ScmpArchAarch64, Listed::ScmpArchS390x];
     listed.extend(
         [Listed::ScmpArchX86, Listed::ScmpArchX32, Listed::ScmpArchArm]
             .iter()
@@ -318,29 +291,11 @@ fn every_verdict_is_that_of_the_profile_read_plainly() {
         for (arch, audits) in MACHINES {
             let filter = compile(&profile, arch).unwrap();
             for audit in audits.iter().copied() {
-                let special = [
-                    ARM_PRIVATE + 1,
-                    ARM_PRIVATE + 5,
-                    ARM_PRIVATE + 9,
-                    X32_BIT - 1,
-                    u32::MAX,
-                    u32::MAX - 1,
-                ];
-                for number in (0..600)
-                    .chain((0..600).map(|number| number | X32_BIT))
-                    .chain(special)
-                {
+                let special =
+                    [ARM_PRIVATE + 1, ARM_PRIVATE + 5, ARM_PRIVATE + 9, X32_BIT - 1, u32::MAX, u32::MAX - 1];
+                for number in (0..600).chain((0..600).map(|number| number | X32_BIT)).chain(special) {
                     let arguments = std::array::from_fn(|_| random.word());
-                    agree_on(
-                        &profile,
-                        &filter,
-                        arch,
-                        &Data {
-                            number,
-                            audit,
-                            arguments,
-                        },
-                    );
+                    agree_on(&profile, &filter, arch, &Data { number, audit, arguments });
                 }
             }
         }
@@ -362,11 +317,7 @@ fn every_operator_compares_all_64_bits() {
                     &profile,
                     &filter,
                     Arch::X86_64,
-                    &Data {
-                        number: 0,
-                        audit: AUDIT_X86_64,
-                        arguments,
-                    },
+                    &Data { number: 0, audit: AUDIT_X86_64, arguments },
                 );
             }
         }
@@ -374,24 +325,13 @@ fn every_operator_compares_all_64_bits() {
 }
 
 fn verdict(profile: &LinuxSeccomp, number: u32, arguments: [u64; 6]) -> u32 {
-    run(
-        &compile(profile, Arch::X86_64).unwrap(),
-        &Data {
-            number,
-            audit: AUDIT_X86_64,
-            arguments,
-        },
-    )
+    run(&compile(profile, Arch::X86_64).unwrap(), &Data { number, audit: AUDIT_X86_64, arguments })
 }
 
 #[test]
 fn a_rule_without_arguments_decides_whatever_else_is_said() {
-    let special = rule(
-        &["read"],
-        Action::ScmpActErrno,
-        Some(5),
-        vec![argument(0, Operator::ScmpCmpEq, 5, None)],
-    );
+    let special =
+        rule(&["read"], Action::ScmpActErrno, Some(5), vec![argument(0, Operator::ScmpCmpEq, 5, None)]);
     let plain = rule(&["read"], Action::ScmpActAllow, None, vec![]);
     let profile = profile(Action::ScmpActErrno, &[], vec![special, plain]);
     assert_eq!(verdict(&profile, 0, [5; 6]), ALLOW);
@@ -410,11 +350,7 @@ fn a_call_newer_than_the_profile_does_not_exist() {
 #[test]
 fn neighbours_with_one_verdict_share_a_range() {
     let all: Vec<&str> = vec!["read", "write", "open", "close", "stat", "fstat", "lstat", "poll"];
-    let profile = profile(
-        Action::ScmpActErrno,
-        &[],
-        vec![rule(&all, Action::ScmpActAllow, None, vec![])],
-    );
+    let profile = profile(Action::ScmpActErrno, &[], vec![rule(&all, Action::ScmpActAllow, None, vec![])]);
     let Filter(program) = compile(&profile, Arch::X86_64).unwrap();
     assert!(program.len() <= 12, "{program:#?}");
 }
@@ -423,12 +359,7 @@ fn neighbours_with_one_verdict_share_a_range() {
 fn far_jumps_are_bridged_and_a_program_that_is_too_long_is_refused() {
     let many = |count: u64| {
         let one = |value| {
-            rule(
-                &["read"],
-                Action::ScmpActAllow,
-                None,
-                vec![argument(0, Operator::ScmpCmpEq, value, None)],
-            )
+            rule(&["read"], Action::ScmpActAllow, None, vec![argument(0, Operator::ScmpCmpEq, value, None)])
         };
         let mut rules: Vec<_> = (0..count).map(|value| one(value + (value << 40))).collect();
         rules.push(rule(&["write"], Action::ScmpActAllow, None, vec![]));
@@ -438,38 +369,22 @@ fn far_jumps_are_bridged_and_a_program_that_is_too_long_is_refused() {
     assert_eq!(verdict(&long, 0, [899 + (899 << 40), 0, 0, 0, 0, 0]), ALLOW);
     assert_eq!(verdict(&long, 0, [899, 0, 0, 0, 0, 0]), EPERM);
     assert_eq!(verdict(&long, 1, [0; 6]), ALLOW);
-    assert!(matches!(
-        compile(&many(1100), Arch::X86_64),
-        Err(Error::TooLong(_))
-    ));
+    assert!(matches!(compile(&many(1100), Arch::X86_64), Err(Error::TooLong(_))));
 }
 
 #[test]
 fn what_the_kernel_could_not_do_is_refused() {
     let with = |action, errno, args| {
         compile(
-            &profile(
-                Action::ScmpActErrno,
-                &[],
-                vec![rule(&["write"], action, errno, args)],
-            ),
+            &profile(Action::ScmpActErrno, &[], vec![rule(&["write"], action, errno, args)]),
             Arch::X86_64,
         )
     };
-    assert_eq!(
-        with(Action::ScmpActErrno, Some(4096), vec![]),
-        Err(Error::Errno(4096))
-    );
-    assert_eq!(
-        with(Action::ScmpActAllow, Some(1), vec![]),
-        Err(Error::ErrnoUnused(Action::ScmpActAllow))
-    );
+    assert_eq!(with(Action::ScmpActErrno, Some(4096), vec![]), Err(Error::Errno(4096)));
+    assert_eq!(with(Action::ScmpActAllow, Some(1), vec![]), Err(Error::ErrnoUnused(Action::ScmpActAllow)));
     assert_eq!(with(Action::ScmpActNotify, None, vec![]), Err(Error::NotifyWrite));
     let seventh = vec![argument(6, Operator::ScmpCmpEq, 0, None)];
-    let refused = Error::ArgumentIndex {
-        name: "write".into(),
-        index: 6,
-    };
+    let refused = Error::ArgumentIndex { name: "write".into(), index: 6 };
     assert_eq!(with(Action::ScmpActAllow, None, seventh), Err(refused));
     assert_eq!(
         compile(&profile(Action::ScmpActNotify, &[], vec![]), Arch::X86_64),
@@ -481,11 +396,8 @@ fn what_the_kernel_could_not_do_is_refused() {
 fn flags_are_those_of_the_profile_or_runcs() {
     let silent = profile(Action::ScmpActAllow, &[], vec![]);
     assert_eq!(load_flags(&silent), 4);
-    let mut notifying = profile(
-        Action::ScmpActAllow,
-        &[],
-        vec![rule(&["mount"], Action::ScmpActNotify, None, vec![])],
-    );
+    let mut notifying =
+        profile(Action::ScmpActAllow, &[], vec![rule(&["mount"], Action::ScmpActNotify, None, vec![])]);
     notifying.set_flags(Some(vec![]));
     assert_eq!(load_flags(&notifying), 8);
 }
@@ -503,14 +415,8 @@ fn in_child(filter: &Filter, probe: fn() -> i32) -> i32 {
         // SAFETY: prctl with PR_SET_NO_NEW_PRIVS takes integers only.
         let first = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
         // SAFETY: `head` points at the program, which lives on; Instruction is laid out as sock_filter.
-        let second = unsafe {
-            libc::syscall(
-                libc::SYS_seccomp,
-                libc::SECCOMP_SET_MODE_FILTER,
-                0,
-                &raw const head,
-            )
-        };
+        let second =
+            unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const head) };
         let status = if first == 0 && second == 0 { probe() } else { 99 };
         // SAFETY: _exit takes an integer and does not come back.
         unsafe { libc::_exit(status) }
@@ -527,11 +433,7 @@ fn probe() -> i32 {
     let errno_of = |number: libc::c_long, second: u64| {
         // SAFETY: the calls below take integers only.
         let result = unsafe { libc::syscall(number, 0xffff_ffff_u64, second) };
-        if result >= 0 {
-            0
-        } else {
-            std::io::Error::last_os_error().raw_os_error().unwrap_or(-1)
-        }
+        if result >= 0 { 0 } else { std::io::Error::last_os_error().raw_os_error().unwrap_or(-1) }
     };
     let verdicts = [
         errno_of(libc::SYS_getppid, 0),
@@ -555,10 +457,7 @@ fn the_kernel_takes_the_program_and_obeys_it() {
             ],
         ),
     ];
-    let filter = compile(
-        &profile(Action::ScmpActAllow, &[Listed::ScmpArchX86], rules),
-        Arch::NATIVE,
-    )
-    .unwrap();
+    let filter =
+        compile(&profile(Action::ScmpActAllow, &[Listed::ScmpArchX86], rules), Arch::NATIVE).unwrap();
     assert_eq!(in_child(&filter, probe), 0);
 }
