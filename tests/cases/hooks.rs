@@ -72,7 +72,11 @@ fn a_post_start_hook_holds_back_the_next_container_and_what_is_shown() {
 #[test]
 fn a_failed_post_start_hook_kills_the_container() {
     let host = host!();
-    host.apply(&hooked(&host, "Always", "{postStart: {exec: {command: [sh, -c, 'echo out; echo why >&2; exit 3']}}}"));
+    host.apply(&hooked(
+        &host,
+        "Always",
+        "{postStart: {exec: {command: [sh, -c, 'echo out; echo why >&2; exit 3']}}}",
+    ));
     let pod = host.wait_pod("app", SOON, "PostStartHookError", |pod| {
         container(pod, "one")["state"]["waiting"]["reason"] == "PostStartHookError"
     });
@@ -242,9 +246,8 @@ fn a_container_that_exits_during_its_post_start_hook_is_restarted() {
         1,
     );
     host.apply(&manifest);
-    let pod = host.wait_pod("app", SOON, "a restart", |pod| {
-        container(pod, "one")["restartCount"].as_u64() >= Some(1)
-    });
+    let pod = host
+        .wait_pod("app", SOON, "a restart", |pod| container(pod, "one")["restartCount"].as_u64() >= Some(1));
     assert_eq!(container(&pod, "one")["lastState"]["terminated"]["exitCode"], 6, "{pod:#}");
     host.wait_event("app", SOON, "FailedPostStartHook", "PostStartHook failed");
     host.end(&["app"]);
@@ -254,9 +257,11 @@ fn a_container_that_exits_during_its_post_start_hook_is_restarted() {
 fn an_abandoned_pre_stop_hook_goes_on_and_may_still_write() {
     let host = host!();
     let hook = "sleep 2.5; yes | head -c 200000; echo end >> /out/hook; sleep 60";
-    let manifest = hooked(&host, "Always", &format!("{{preStop: {{exec: {{command: [sh, -c, '{hook}']}}}}}}"));
+    let manifest =
+        hooked(&host, "Always", &format!("{{preStop: {{exec: {{command: [sh, -c, '{hook}']}}}}}}"));
     // The process outlives its stop signal, until SIGKILL 2 s after it.
-    let manifest = manifest.replacen("cat /proc/uptime >> /out/term; exit 0", "cat /proc/uptime >> /out/term", 1);
+    let manifest =
+        manifest.replacen("cat /proc/uptime >> /out/term; exit 0", "cat /proc/uptime >> /out/term", 1);
     let manifest = manifest.replacen("sleep 1000 & wait\"]", "while :; do sleep 1; done\"]", 1);
     host.apply(&manifest);
     host.wait_row("app", SOON, "2/2", "Running");

@@ -209,6 +209,7 @@ fn a_pod_can_be_deleted_during_each_part_of_its_start() {
     };
     for n in 0..8 {
         host.apply(&pod(n));
+        // Not a wait: each pod is caught a little further on.
         hull_tests::wait::pause(Duration::from_millis(u64::from(n) * 25));
         host.begin_end(&format!("p{n}"), &["--now"]);
     }
