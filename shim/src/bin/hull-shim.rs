@@ -9,6 +9,10 @@ use hull_shim::resident::{self, Options};
 const USAGE: &str = "usage: hull-shim pod [--root DIR] --uid UID [--ready-fd N]\n       hull-shim --version";
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == "--help" || argument == "-h") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
     match parse(std::env::args_os().skip(1)) {
         Ok(Some(options)) => serve(options),
         Ok(None) => {
