@@ -8,6 +8,7 @@ mod containers;
 mod crash;
 mod harness;
 mod images;
+mod leftovers;
 mod manifests;
 mod pause;
 mod sandbox;
