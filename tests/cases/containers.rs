@@ -40,13 +40,18 @@ fn status_line(text: &str, field: &str) -> String {
 #[test]
 fn a_container_and_what_is_executed_in_it_are_confined_alike() {
     let host = host!();
-    let script = "cat /proc/self/status; dmesg; unshare -m true; mount -t tmpfs x /mnt; echo end; exec sleep 1000";
+    let script =
+        "cat /proc/self/status; dmesg; unshare -m true; mount -t tmpfs x /mnt; echo end; exec sleep 1000";
     host.apply_ready(&one("confined", script, "", ""));
     let log = wait_until(SOON, "end of the script", || {
         let log = host.hull(&["logs", "confined"]).ok();
         if log.contains("end\n") { Ok(log) } else { Err(log) }
     });
-    let exec = sh(&host, "confined", "cat /proc/self/status; unshare -m true 2>&1; mount -t tmpfs x /tmp 2>&1; true");
+    let exec = sh(
+        &host,
+        "confined",
+        "cat /proc/self/status; unshare -m true 2>&1; mount -t tmpfs x /tmp 2>&1; true",
+    );
     for text in [&log, &exec] {
         assert_eq!(status_line(text, "CapEff"), "00000000a80425fb");
         assert_eq!(status_line(text, "CapBnd"), "00000000a80425fb");
@@ -95,7 +100,8 @@ fn a_security_context_is_what_the_container_gets() {
 
     host.apply(&one("root", IDLE, "securityContext: {runAsNonRoot: true}", ""));
     host.wait_row("root", SOON, "0/1", "CreateContainerConfigError");
-    let why = host.pod("root").unwrap()["status"]["containerStatuses"][0]["state"]["waiting"]["message"].clone();
+    let why =
+        host.pod("root").unwrap()["status"]["containerStatuses"][0]["state"]["waiting"]["message"].clone();
     assert!(why.as_str().unwrap().contains("container has runAsNonRoot and image will run as root"), "{why}");
     host.leave_nothing();
 }
@@ -143,9 +149,22 @@ spec: {ports: [{port: 80, name: web}]}
     let address = host.pod("env").unwrap()["status"]["podIP"].as_str().unwrap().to_owned();
     let (ip, port) = (format!("IP={address}"), "MY_SVC_SERVICE_PORT_WEB=80");
     for wanted in [
-        "/tmp/there", "PLAIN=$(BASE)/x $(BASE) $(NONE)", "AFTER=base/y", "POD=env", &ip, "LABEL=shop", "CPU=250",
-        "MEMORY=32", "ONE=red", "TWO=s3cret", "COLOR=red", "SIZE=7", "SECRET_TOKEN=s3cret", port,
-        "MY_SVC_SERVICE_PORT=80", "HOSTNAME=env",
+        "/tmp/there",
+        "PLAIN=$(BASE)/x $(BASE) $(NONE)",
+        "AFTER=base/y",
+        "POD=env",
+        &ip,
+        "LABEL=shop",
+        "CPU=250",
+        "MEMORY=32",
+        "ONE=red",
+        "TWO=s3cret",
+        "COLOR=red",
+        "SIZE=7",
+        "SECRET_TOKEN=s3cret",
+        port,
+        "MY_SVC_SERVICE_PORT=80",
+        "HOSTNAME=env",
     ] {
         assert!(environment.lines().any(|line| line == wanted), "{wanted} is not in\n{environment}");
     }
@@ -177,7 +196,8 @@ fn limits_hold_and_are_visible_from_inside() {
 #[test]
 fn the_ends_of_executed_commands_are_told_as_kubectl_tells_them() {
     let host = host!();
-    let two = one("work", IDLE, "", "") + "  - {name: side, image: busybox, imagePullPolicy: IfNotPresent, command: [sleep, '1000']}\n";
+    let two = one("work", IDLE, "", "")
+        + "  - {name: side, image: busybox, imagePullPolicy: IfNotPresent, command: [sleep, '1000']}\n";
     host.apply_ready(&two);
     let exec = |words: &[&str]| host.hull(&[&["exec"], words].concat());
     assert_eq!(exec(&["work", "-c", "main", "--", "true"]).ok(), "");
@@ -192,8 +212,14 @@ fn the_ends_of_executed_commands_are_told_as_kubectl_tells_them() {
     let denied = exec(&["work", "-c", "main", "--", "/etc/passwd"]).fails(1);
     assert!(denied.contains("permission denied"), "{denied}");
     assert_eq!(exec(&["work", "--", "true"]).stderr, "Defaulted container \"main\" out of: main, side\n");
-    assert_eq!(exec(&["work", "-c", "x", "--", "true"]).fails(1), "error: container x is not valid for pod work out of: main, side\n");
-    assert_eq!(exec(&["gone", "--", "true"]).fails(1), "Error from server (NotFound): pods \"gone\" not found\n");
+    assert_eq!(
+        exec(&["work", "-c", "x", "--", "true"]).fails(1),
+        "error: container x is not valid for pod work out of: main, side\n"
+    );
+    assert_eq!(
+        exec(&["gone", "--", "true"]).fails(1),
+        "Error from server (NotFound): pods \"gone\" not found\n"
+    );
     assert_eq!(exec(&["work"]).fails(1), "error: you must specify at least one command for the container\n");
 
     host.apply_ready(&one("over", "true", "", "restartPolicy: Never"));
@@ -222,12 +248,8 @@ fn five_megabytes_of_any_bytes_pass_through_an_executed_command() {
     std::fs::write(&there, &bytes).unwrap();
     let script = "exec \"$0\" --root \"$1\" exec -i pipe -- cat <\"$2\" >\"$3\"";
     let hull = hull_tests::binaries::program("hull").unwrap();
-    let output = host
-        .command("sh")
-        .args(["-c", script])
-        .args([&hull, host.root(), &there, &back])
-        .output()
-        .unwrap();
+    let output =
+        host.command("sh").args(["-c", script]).args([&hull, host.root(), &there, &back]).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert!(std::fs::read(&back).unwrap() == bytes, "other bytes came back");
     std::fs::remove_dir_all(&directory).unwrap();
@@ -237,7 +259,8 @@ fn five_megabytes_of_any_bytes_pass_through_an_executed_command() {
 /// Runs `hull` on a terminal of 33 rows and 77 columns that `script` makes, with `input` typed.
 fn on_terminal(host: &Host, arguments: &str, input: &str) -> String {
     let hull = hull_tests::binaries::program("hull").unwrap();
-    let line = format!("stty rows 33 cols 77; exec {} --root {} {arguments}", hull.display(), host.root().display());
+    let line =
+        format!("stty rows 33 cols 77; exec {} --root {} {arguments}", hull.display(), host.root().display());
     let mut command = host.command("script");
     command.args(["-q", "-e", "-c", &line, "/dev/null"]);
     hull_tests::command::run(&mut command, input, Duration::from_secs(20)).ok()
@@ -258,7 +281,12 @@ fn a_command_gets_a_terminal_of_the_callers_size() {
 #[test]
 fn one_attaches_to_a_container_with_input_or_a_terminal() {
     let host = host!();
-    host.apply_ready(&one("cat", "echo started; exec cat", "stdin: true\n    stdinOnce: true", "restartPolicy: Never"));
+    host.apply_ready(&one(
+        "cat",
+        "echo started; exec cat",
+        "stdin: true\n    stdinOnce: true",
+        "restartPolicy: Never",
+    ));
     let mut attached = host.start(&["attach", "-i", "cat"]);
     attached.write("typed\n");
     attached.wait_line(SOON, "echo", |line| line == "typed");
@@ -284,7 +312,11 @@ fn logs_are_kept_in_the_cri_format_and_shown_as_asked() {
     wait_until(Duration::from_secs(30), "second instance", || {
         let pod = host.pod("talk")?;
         let status = &pod["status"]["containerStatuses"][0];
-        if status["restartCount"] == 1 && status["state"]["running"].is_object() { Ok(()) } else { Err(status.to_string()) }
+        if status["restartCount"] == 1 && status["state"]["running"].is_object() {
+            Ok(())
+        } else {
+            Err(status.to_string())
+        }
     });
     let uid = host.pod("talk").unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
     let file = host.root().join(format!("log/pods/default_talk_{uid}/main/0.log"));
@@ -307,6 +339,9 @@ fn logs_are_kept_in_the_cri_format_and_shown_as_asked() {
     follow.wait_line(SOON, "last line", |line| line == "no end");
     host.hull(&["delete", "pod", "talk", "--now"]).ok();
     assert!(follow.wait(SOON).success());
-    assert_eq!(host.hull(&["logs", "talk"]).fails(1), "Error from server (NotFound): pods \"talk\" not found\n");
+    assert_eq!(
+        host.hull(&["logs", "talk"]).fails(1),
+        "Error from server (NotFound): pods \"talk\" not found\n"
+    );
     host.leave_nothing();
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use hull_tests::pod::{Instance, kill_now};
+use hull_tests::pod_files::{Instance, kill_now};
 use hull_tests::{Host, PodFiles, host, process, wait_until};
 use serde_json::Value;
 
@@ -351,9 +351,7 @@ fn exits_while_no_shim_is_there_are_seen_with_their_codes() {
     wait_until(SOON, "end of the sleeper", || {
         if process::is_alive(sleeper) { Err(String::new()) } else { Ok(()) }
     });
-    host.wait_pod("a", SOON, "its end", |pod| {
-        statuses(pod)["sleeper"]["state"]["terminated"].is_object()
-    });
+    host.wait_pod("a", SOON, "its end", |pod| statuses(pod)["sleeper"]["state"]["terminated"].is_object());
     let ended = statuses(&host.pod("a").unwrap())["sleeper"]["state"]["terminated"].clone();
     // Whoever reaped it had no pidfd: the kernel's memory of it is gone with it, and hull says so.
     assert!(ended["exitCode"] == 7 || ended["exitCode"] == 255, "{ended}");
@@ -497,11 +495,13 @@ fn one_name_applied_by_ten_at_once_is_one_pod() {
     let host = host!();
     let mut applies: Vec<_> =
         (0..10).map(|_| host.start_debug(&["apply", "-f", "-"], &two_containers("a"))).collect();
-    let outcomes: Vec<_> = applies.iter_mut().map(|apply| (apply.wait(SOON), apply.lines().join("\n"))).collect();
+    let outcomes: Vec<_> =
+        applies.iter_mut().map(|apply| (apply.wait(SOON), apply.lines().join("\n"))).collect();
     let created = outcomes.iter().filter(|(_, said)| said.contains("pod/a created")).count();
     assert_eq!(created, 1, "{outcomes:#?}");
     for (status, said) in &outcomes {
-        let one_of = said.contains("created") || said.contains("unchanged") || said.contains("already exists");
+        let one_of =
+            said.contains("created") || said.contains("unchanged") || said.contains("already exists");
         assert!(one_of, "{status} {said}");
     }
     running(&host, "a");

@@ -49,8 +49,10 @@ fn containers_share_network_ipc_and_host_name_but_neither_processes_nor_files() 
 
     // Shared memory, a message queue and localhost; the name of the other container's process is not there.
     sh(&host, "pair", "a", "echo shared >/dev/shm/file && touch /dev/mqueue/queue && touch /private");
-    assert_eq!(sh(&host, "pair", "b", "cat /dev/shm/file; ls /dev/mqueue; ls /private 2>&1 || true"),
-        "shared\nqueue\nls: /private: No such file or directory");
+    assert_eq!(
+        sh(&host, "pair", "b", "cat /dev/shm/file; ls /dev/mqueue; ls /private 2>&1 || true"),
+        "shared\nqueue\nls: /private: No such file or directory"
+    );
     assert!(sh(&host, "pair", "a", "wget -q -O - http://localhost").contains("Welcome to nginx!"));
     assert!(!sh(&host, "pair", "a", "ps").contains("nginx"));
     host.leave_nothing();
@@ -141,7 +143,10 @@ impl Neighbour {
 fn pods_reach_each_other_the_host_and_through_masquerading_the_world() {
     let host = host!();
     let neighbour = Neighbour::of(&host);
-    let pod = |name: &str| PAIR.replace("name: pair", &format!("name: {name}")).replace("  hostname: left\n  subdomain: right\n", "");
+    let pod = |name: &str| {
+        PAIR.replace("name: pair", &format!("name: {name}"))
+            .replace("  hostname: left\n  subdomain: right\n", "")
+    };
     host.apply_ready(&format!("{}---{}", pod("one"), pod("two")));
     let address = |name: &str| host.pod(name).unwrap()["status"]["podIP"].as_str().unwrap().to_owned();
     let (one, two) = (address("one"), address("two"));
@@ -151,14 +156,16 @@ fn pods_reach_each_other_the_host_and_through_masquerading_the_world() {
     assert!(sh(&host, "one", "a", &page(two.clone())).contains("Welcome"));
     let gateway = sh(&host, "one", "a", "ip route | sed -n 's/default via \\([^ ]*\\).*/\\1/p'");
     sh(&host, "one", "a", &format!("ping -c 1 -W 5 {gateway}"));
-    let from_host = host.command("busybox").args(["wget", "-q", "-O", "-", &format!("http://{two}")]).output();
+    let from_host =
+        host.command("busybox").args(["wget", "-q", "-O", "-", &format!("http://{two}")]).output();
     assert!(String::from_utf8_lossy(&from_host.unwrap().stdout).contains("Welcome"));
 
     // The neighbour has no route to a pod: what answers it is the host's address.
     let server = "busybox nc -l -p 7000 -s 192.0.2.2 -v -e echo hello 2>&1";
     let listening = Running::start(neighbour.command("sh").args(["-c", server]));
     wait_until(SOON, "listener", || {
-        let table = neighbour.command("cat").arg("/proc/net/tcp").output().map_err(|error| error.to_string())?;
+        let table =
+            neighbour.command("cat").arg("/proc/net/tcp").output().map_err(|error| error.to_string())?;
         let table = String::from_utf8_lossy(&table.stdout).into_owned();
         if table.contains(":1B58 ") { Ok(()) } else { Err(table) }
     });

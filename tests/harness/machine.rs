@@ -74,7 +74,8 @@ fn network(host: &Host) -> BTreeSet<String> {
     let links = output(host, &["busybox", "ip", "-o", "link"]);
     let names = links.lines().filter_map(|line| line.split(": ").nth(1)).map(|name| format!("link {name}"));
     let addresses = output(host, &["busybox", "ip", "-o", "-4", "addr"]);
-    let addresses = addresses.lines().map(|line| line.split_whitespace().take(4).collect::<Vec<_>>().join(" "));
+    let addresses =
+        addresses.lines().map(|line| line.split_whitespace().take(4).collect::<Vec<_>>().join(" "));
     let routes = output(host, &["busybox", "ip", "route"]);
     names.chain(addresses).chain(routes.lines().map(|line| format!("route {line}"))).collect()
 }
