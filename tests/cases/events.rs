@@ -101,7 +101,12 @@ spec:
 "#,
         dir.display()
     ));
-    host.wait_event("web", SOON, "Unhealthy", "(combined from similar events): Readiness probe failed: failure 11");
+    host.wait_event(
+        "web",
+        SOON,
+        "Unhealthy",
+        "(combined from similar events): Readiness probe failed: failure 11",
+    );
     let rows: Vec<_> =
         host.event_lines("web").into_iter().filter(|line| line.starts_with("Unhealthy")).collect();
     assert_eq!(rows.len(), 10, "{rows:#?}");

@@ -69,7 +69,11 @@ fn a_post_start_hook_holds_back_the_next_container_and_what_is_shown() {
 #[test]
 fn a_failed_post_start_hook_kills_the_container() {
     let host = host!();
-    host.apply(&hooked(&host, "Always", "{postStart: {exec: {command: [sh, -c, 'echo out; echo why >&2; exit 3']}}}"));
+    host.apply(&hooked(
+        &host,
+        "Always",
+        "{postStart: {exec: {command: [sh, -c, 'echo out; echo why >&2; exit 3']}}}",
+    ));
     let pod = host.wait_pod("app", SOON, "PostStartHookError", |pod| {
         container(pod, "one")["state"]["waiting"]["reason"] == "PostStartHookError"
     });
@@ -239,9 +243,8 @@ fn a_container_that_exits_during_its_post_start_hook_is_restarted() {
         1,
     );
     host.apply(&manifest);
-    let pod = host.wait_pod("app", SOON, "a restart", |pod| {
-        container(pod, "one")["restartCount"].as_u64() >= Some(1)
-    });
+    let pod = host
+        .wait_pod("app", SOON, "a restart", |pod| container(pod, "one")["restartCount"].as_u64() >= Some(1));
     assert_eq!(container(&pod, "one")["lastState"]["terminated"]["exitCode"], 6, "{pod:#}");
     host.wait_event("app", SOON, "FailedPostStartHook", "PostStartHook failed");
     host.end(&["app"]);

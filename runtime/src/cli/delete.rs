@@ -7,8 +7,11 @@ use super::context::Context;
 use super::print::field;
 use super::resource::{self, Kind, Target};
 use super::{Error, Exit, Result, accept, apply, duration, wait};
-use crate::api::client::PodRef;
+use crate::api::client::{PodRef, shim};
 use crate::api::selector::Selector;
+
+/// How long a pod that is deleted by force may take to go by itself.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Arguments of `delete`.
 #[derive(Debug, Default, clap::Args)]
@@ -141,7 +144,7 @@ impl Delete {
         let not_found = || Error::not_found(kind.plural(), name);
         let pod = if *kind == Kind::Pod {
             let pod = context.client.find(namespace, name)?.ok_or_else(not_found)?;
-            context.client.delete(&pod, grace).await?;
+            self.delete_pod(context, &pod, grace).await?;
             Some(pod)
         } else {
             if !accept::remove(context.layout(), *kind, namespace, name)? {
@@ -152,6 +155,20 @@ impl Delete {
         };
         context.print(&self.said(doomed))?;
         Ok(pod)
+    }
+
+    /// Asks the pod to go. One that cannot be asked any more, because its records are damaged or its supervisor
+    /// does not come up, is removed without it if that was asked for.
+    async fn delete_pod(&self, context: &Context, pod: &PodRef, grace: Option<i64>) -> Result<()> {
+        let asked = async {
+            context.client.delete(pod, grace).await?;
+            if self.force { wait::until_finished(context, pod, PATIENCE).await } else { Ok(true) }
+        };
+        match asked.await {
+            Ok(true) => Ok(()),
+            Err(error) if !self.force || error.is_not_found() => Err(error),
+            Ok(false) | Err(_) => Ok(shim::remove(context.layout(), &pod.uid)?),
+        }
     }
 
     fn said(&self, doomed: &Doomed) -> String {

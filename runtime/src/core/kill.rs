@@ -274,9 +274,8 @@ impl Turn<'_> {
 
     /// A hook's request went another way than asked for (reference 6.2).
     pub(super) fn hook_fell_back(&mut self, address: &str) {
-        let text = format!(
-            "request to HTTPS lifecycle hook {address} got HTTP response, retry with HTTP succeeded"
-        );
+        let text =
+            format!("request to HTTPS lifecycle hook {address} got HTTP response, retry with HTTP succeeded");
         self.pod_event(EventType::Warning, "LifecycleHTTPFallback", text);
     }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -46,6 +46,12 @@ pub enum Error {
     /// The pod ended meanwhile.
     #[error("the pod is gone")]
     Gone,
+    /// It could not remove everything.
+    #[error("{message}")]
+    Remove {
+        /// What stays, and why.
+        message: String,
+    },
     /// The socket stayed silent.
     #[error("nobody answers at {} after {} s; see {}", socket.display(), after.as_secs(), log.display())]
     Silent {
@@ -79,15 +85,36 @@ pub fn start(layout: &Layout, uid: &str) -> Result<Started, Error> {
     // The one descriptor that the shim is to inherit.
     rustix::io::fcntl_setfd(&ready, rustix::io::FdFlags::empty())
         .map_err(|error| Error::Prepare(error.into()))?;
-    let mut command = Command::new(&program);
-    if let Some(root) = layout.root() {
-        command.arg("--root").arg(root);
-    }
-    command.args(["pod", "--uid", uid, "--ready-fd", &ready.as_raw_fd().to_string()]);
+    let mut command = command(&program, layout, "pod", uid);
+    command.args(["--ready-fd", &ready.as_raw_fd().to_string()]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
     let child = command.spawn().map_err(|source| Error::Execute { program, source })?;
     rustix::io::ioctl_fionbio(&report, true).map_err(|error| Error::Prepare(error.into()))?;
     Ok(Started { child, report, said: Vec::new() })
+}
+
+fn command(program: &Path, layout: &Layout, verb: &str, uid: &str) -> Command {
+    let mut command = Command::new(program);
+    if let Some(root) = layout.root() {
+        command.arg("--root").arg(root);
+    }
+    command.args([verb, "--uid", uid]);
+    command
+}
+
+/// Takes away everything of a pod by force, whatever its records say and whoever of it lives.
+///
+/// # Errors
+/// Something of it does not go.
+pub fn remove(layout: &Layout, uid: &str) -> Result<(), Error> {
+    let program = beside_this("hull-shim");
+    let output = command(&program, layout, "remove", uid).stdin(Stdio::null()).output();
+    let output = output.map_err(|source| Error::Execute { program, source })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(Error::Remove { message: said.trim().to_owned() })
 }
 
 /// A program installed beside this one, or else found in `PATH`.
@@ -154,10 +181,10 @@ impl Started {
 /// # Errors
 /// The socket stays silent.
 pub async fn revive(layout: &Layout, uid: &str) -> Result<(), Error> {
-    if !shim_lives(layout, uid) {
+    if !lives(layout, uid) {
         match start(layout, uid)?.answers(layout, uid, REVIVE).await {
             // Another successor was faster: its socket is as good.
-            Err(Error::Ended { .. } | Error::Refused { .. }) if shim_lives(layout, uid) => {}
+            Err(Error::Ended { .. } | Error::Refused { .. }) if lives(layout, uid) => {}
             other => return other,
         }
     }
@@ -180,7 +207,8 @@ pub async fn revive(layout: &Layout, uid: &str) -> Result<(), Error> {
 }
 
 /// Whether a shim holds the pod's lock.
-fn shim_lives(layout: &Layout, uid: &str) -> bool {
+#[must_use]
+pub fn lives(layout: &Layout, uid: &str) -> bool {
     let Ok(file) = std::fs::File::open(layout.pod(uid).shim_lock()) else {
         return false;
     };
