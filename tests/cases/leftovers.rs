@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use hull_tests::pod::kill_now;
+use hull_tests::pod_files::kill_now;
 use hull_tests::{Host, Output, PodFiles, binaries, host, skip, wait_until};
 use nix::mount::{MsFlags, mount};
 
