@@ -288,7 +288,7 @@ spec:
     );
     host.wait_row("a", SOON, "0/1", "Running");
     let files = PodFiles::find(&host, "a").unwrap();
-    let mut watch = host.start(&["get", "pods", "a", "-w", "--no-headers"]);
+    let watch = host.start(&["get", "pods", "a", "-w", "--no-headers"]);
     files.replace_supervisor();
     host.wait_row("a", SOON, "0/1", "Running");
     assert_eq!(host.exec("a", &["touch", "/tmp/ready"]).ok(), "");
@@ -311,7 +311,7 @@ spec:
     };
     let count: u64 = events(&host).iter().filter_map(failures).sum();
     assert!((3..=4).contains(&count), "{:?}", events(&host));
-    watch.close_input();
+    drop(watch);
     host.delete("a", &["--now"]);
     host.assert_clean();
 }

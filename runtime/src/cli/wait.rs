@@ -228,8 +228,8 @@ async fn gone(context: &Context, pod: &PodRef) -> Result<()> {
     }
 }
 
-/// Waits until nothing is left of a pod; false when that takes too long.
-pub(super) async fn until_finished(context: &Context, pod: &PodRef, limit: Duration) -> Result<bool> {
+/// Waits until nothing is left of a pod; false when that takes longer.
+pub(super) async fn is_gone_within(context: &Context, pod: &PodRef, limit: Duration) -> Result<bool> {
     match tokio::time::timeout(limit, gone(context, pod)).await {
         Ok(gone) => gone.map(|()| true),
         Err(_) => Ok(false),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use hull_shim::layout::Layout;
+use hull_shim::layout::{Layout, PodLayout};
 use rustix::fs::{FlockOperation, flock};
 use tokio::time::Instant;
 
@@ -14,6 +14,8 @@ use super::socket;
 
 /// How long a pod may take to answer after it was taken up again.
 const REVIVE: Duration = Duration::from_secs(5);
+/// How much of the end of a pod's diagnostics is looked at.
+const DIAGNOSTICS_TAIL: u64 = 8192;
 /// Between two looks at the socket.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -53,15 +55,26 @@ pub enum Error {
         message: String,
     },
     /// The socket stayed silent.
-    #[error("nobody answers at {} after {} s; see {}", socket.display(), after.as_secs(), log.display())]
+    #[error("nobody answers at {} after {} s{said}; see {}", socket.display(), after.as_secs(), log.display())]
     Silent {
         /// Where.
         socket: PathBuf,
         /// How long was waited.
         after: Duration,
+        /// The last error of a supervisor, with what introduces it; or nothing.
+        said: String,
         /// Where shim and supervisor tell what happened.
         log: PathBuf,
     },
+}
+
+impl Error {
+    fn silent(files: &PodLayout, after: Duration) -> Self {
+        let tail = crate::store::file::tail(&files.diagnostics(), DIAGNOSTICS_TAIL);
+        let said = tail.lines().rev().find_map(|line| line.strip_prefix("error: "));
+        let said = said.map(|error| format!(", where a supervisor ended with: {error}")).unwrap_or_default();
+        Self::Silent { socket: files.api_socket(), after, said, log: files.diagnostics() }
+    }
 }
 
 /// A shim just started. The process forks at once and its child detaches itself.
@@ -140,11 +153,7 @@ impl Started {
                 return Err(Error::Gone);
             }
             if Instant::now() >= end {
-                return Err(Error::Silent {
-                    socket: files.api_socket(),
-                    after: within,
-                    log: files.diagnostics(),
-                });
+                return Err(Error::silent(&files, within));
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -195,11 +204,7 @@ pub async fn revive(layout: &Layout, uid: &str) -> Result<(), Error> {
             return Err(Error::Gone);
         }
         if Instant::now() >= end {
-            return Err(Error::Silent {
-                socket: files.api_socket(),
-                after: REVIVE,
-                log: files.diagnostics(),
-            });
+            return Err(Error::silent(&files, REVIVE));
         }
         tokio::time::sleep(LOOK).await;
     }
