@@ -2,7 +2,21 @@
 //! `tests/run cargo test -p hull-tests --test cases NAME`.
 #![expect(clippy::unwrap_used, reason = "a case fails by panicking, in its helpers too")]
 
+mod api;
+mod cli;
+mod containers;
 mod crash;
+mod events;
 mod harness;
+mod hooks;
+mod images;
+mod leftovers;
+mod lifecycle;
 mod manifests;
 mod pause;
+mod probes;
+mod sandbox;
+mod scale;
+mod services;
+mod termination;
+mod volumes;

@@ -26,8 +26,8 @@ impl Output {
     ///
     /// # Panics
     /// When it failed.
-    #[must_use]
     #[track_caller]
+    #[expect(clippy::must_use_candidate, reason = "it is also called for its check alone")]
     pub fn ok(self) -> String {
         assert!(self.status.success(), "{self}");
         self.stdout
@@ -37,8 +37,8 @@ impl Output {
     ///
     /// # Panics
     /// When it ended otherwise.
-    #[must_use]
     #[track_caller]
+    #[expect(clippy::must_use_candidate, reason = "it is also called for its check alone")]
     pub fn fails(self, code: i32) -> String {
         assert_eq!(self.status.code(), Some(code), "{self}");
         self.stderr

@@ -130,6 +130,22 @@ impl Host {
         self.hull_with_input(&["apply", "-f", "-"], manifest).ok()
     }
 
+    /// Applies a manifest given as text, and waits until its pods are ready or have completed.
+    #[track_caller]
+    pub fn apply_ready(&self, manifest: &str) -> String {
+        self.hull_with_input(&["apply", "-f", "-", "--wait", "--timeout=30s"], manifest).ok()
+    }
+
+    /// Deletes every pod at once, and checks that nothing stays.
+    ///
+    /// # Panics
+    /// When something stays.
+    #[track_caller]
+    pub fn leave_nothing(&self) {
+        self.hull(&["delete", "pods", "--all", "-A", "--now"]).ok();
+        self.assert_clean();
+    }
+
     /// Applies a file of `demo/`.
     #[track_caller]
     pub fn apply_demo(&self, file: &str) -> String {
@@ -202,6 +218,21 @@ impl Host {
     pub fn leftovers(&self) -> Vec<String> {
         let uids = self.note_pods();
         leftovers::Search { root: &self.root, uids: &uids, network_pid: self.holder.id() }.describe()
+    }
+
+    /// Cgroups that name a pod of this host.
+    #[must_use]
+    pub fn cgroups(&self) -> Vec<String> {
+        let uids = self.note_pods();
+        let search = leftovers::Search { root: &self.root, uids: &uids, network_pid: self.holder.id() };
+        search.cgroups().iter().map(|path| path.display().to_string()).collect()
+    }
+
+    /// Whether a cgroup path names a pod that this host ever had.
+    #[must_use]
+    pub fn speaks_of_pod(&self, text: &str) -> bool {
+        let uids = self.note_pods();
+        leftovers::Search { root: &self.root, uids: &uids, network_pid: self.holder.id() }.is_ours(text)
     }
 
     /// Waits until nothing is left; removal may go on a little after `delete` has answered.

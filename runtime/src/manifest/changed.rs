@@ -39,6 +39,10 @@ pub fn changed(old: &Pod, new: &Pod) -> Update {
     let mut new = new.clone();
     keep_pull_policies(&old.spec.containers, &mut new.spec.containers);
     keep_pull_policies(&old.spec.init_containers, &mut new.spec.init_containers);
+    // The binding to a node is not the manifest's; one that names another node is a change, though.
+    if new.spec.node_name.is_none() {
+        new.spec.node_name.clone_from(&old.spec.node_name);
+    }
     defaults::pod(&mut new);
     let mut errors = Errors::default();
     let at = At::root("spec");
@@ -194,6 +198,16 @@ mod tests {
     fn the_same_manifest_changes_nothing() {
         let old = pod("nginx", "");
         assert_eq!(update(&old, &old), Update::Unchanged);
+    }
+
+    #[test]
+    fn a_bound_pod_is_unchanged_by_a_manifest_that_names_no_node() {
+        let new = pod("nginx", "");
+        let mut old = new.clone();
+        old.spec.node_name = Some("here".to_owned());
+        assert_eq!(update(&old, &new), Update::Unchanged);
+        let elsewhere = pod("nginx", "  nodeName: elsewhere");
+        assert!(matches!(update(&old, &elsewhere), Update::Forbidden(_)));
     }
 
     #[test]

@@ -16,6 +16,9 @@ use crate::sys::capability::{self, Sets};
 /// Largest `/etc/passwd` that is read for a home directory.
 const PASSWD_LIMIT: u64 = 1 << 20;
 
+/// `SECCOMP_FILTER_FLAG_NEW_LISTENER`.
+const NEW_LISTENER: u32 = 1 << 3;
+
 /// Why `process` of a `config.json` cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -130,7 +133,11 @@ fn filter(spec: &Spec) -> Result<Option<(Rc<Filter>, u32)>, Error> {
     };
     let filter =
         seccomp::compile(profile, Arch::NATIVE).map_err(|error| Error::Seccomp(error.to_string()))?;
-    Ok(Some((Rc::new(filter), seccomp::load_flags(profile))))
+    let flags = seccomp::load_flags(profile);
+    if flags & NEW_LISTENER != 0 {
+        return Err(Error::Seccomp("SCMP_ACT_NOTIFY needs a listener, and this build has none".to_owned()));
+    }
+    Ok(Some((Rc::new(filter), flags)))
 }
 
 fn limits(listed: &[PosixRlimit]) -> Result<Vec<Limit>, Error> {
@@ -191,56 +198,7 @@ fn sets(listed: Option<&LinuxCapabilities>) -> Result<Sets, Error> {
 }
 
 fn mask<'a>(listed: impl Iterator<Item = &'a Capability>) -> u64 {
-    listed.filter_map(|one| number(*one)).fold(0, |mask, number| mask | 1 << number)
-}
-
-/// The kernel's number of a capability; `include/uapi/linux/capability.h`.
-fn number(one: Capability) -> Option<usize> {
-    const NAMES: [&str; 41] = [
-        "CHOWN",
-        "DAC_OVERRIDE",
-        "DAC_READ_SEARCH",
-        "FOWNER",
-        "FSETID",
-        "KILL",
-        "SETGID",
-        "SETUID",
-        "SETPCAP",
-        "LINUX_IMMUTABLE",
-        "NET_BIND_SERVICE",
-        "NET_BROADCAST",
-        "NET_ADMIN",
-        "NET_RAW",
-        "IPC_LOCK",
-        "IPC_OWNER",
-        "SYS_MODULE",
-        "SYS_RAWIO",
-        "SYS_CHROOT",
-        "SYS_PTRACE",
-        "SYS_PACCT",
-        "SYS_ADMIN",
-        "SYS_BOOT",
-        "SYS_NICE",
-        "SYS_RESOURCE",
-        "SYS_TIME",
-        "SYS_TTY_CONFIG",
-        "MKNOD",
-        "LEASE",
-        "AUDIT_WRITE",
-        "AUDIT_CONTROL",
-        "SETFCAP",
-        "MAC_OVERRIDE",
-        "MAC_ADMIN",
-        "SYSLOG",
-        "WAKE_ALARM",
-        "BLOCK_SUSPEND",
-        "AUDIT_READ",
-        "PERFMON",
-        "BPF",
-        "CHECKPOINT_RESTORE",
-    ];
-    let name = one.to_string();
-    NAMES.iter().position(|known| *known == name)
+    listed.filter_map(|one| super::capability::number(*one)).fold(0, |mask, number| mask | 1 << number)
 }
 
 fn environment(listed: &[String], rootfs: &Path, uid: u32) -> Result<Vec<String>, Error> {
@@ -318,10 +276,10 @@ mod tests {
 
     #[test]
     fn every_known_capability_has_its_kernel_number() {
-        assert_eq!(number(Capability::Chown), Some(0));
-        assert_eq!(number(Capability::SysAdmin), Some(21));
-        assert_eq!(number(Capability::CheckpointRestore), Some(40));
-        assert_eq!(number(Capability::Bpf), Some(39));
+        assert_eq!(super::super::capability::number(Capability::Chown), Some(0));
+        assert_eq!(super::super::capability::number(Capability::SysAdmin), Some(21));
+        assert_eq!(super::super::capability::number(Capability::CheckpointRestore), Some(40));
+        assert_eq!(super::super::capability::number(Capability::Bpf), Some(39));
     }
 
     #[test]

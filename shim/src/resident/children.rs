@@ -33,10 +33,7 @@ impl Shim {
     }
 
     /// A process that an earlier shim started has ended.
-    pub(super) fn adopted_event(&mut self, pid: i32) {
-        let Some(role) = self.roles.remove(&pid) else {
-            return;
-        };
+    pub(super) fn adopted_event(&mut self, pid: i32, role: Role) {
         let process = match &role {
             Role::Pause => self.sandbox.pause_process(),
             Role::Init(instance) => self.instances.get(instance).and_then(|held| held.init.as_ref()),
@@ -53,8 +50,7 @@ impl Shim {
     /// Watches a process that an earlier shim started.
     pub(super) fn adopt(&mut self, process: &instance::Init, role: Role) {
         let ProcessRecord { pid, .. } = process.record;
-        self.roles.insert(pid, role);
-        match self.watch.add(&process.pidfd, Source::Adopted(pid)) {
+        match self.watch.add(&process.pidfd, Source::Adopted(pid, role)) {
             Ok(token) => drop(self.adopted.insert(pid, token)),
             Err(errno) => self.complain(format_args!("watch process {pid}: {errno}")),
         }

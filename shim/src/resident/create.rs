@@ -18,7 +18,9 @@ use super::supervisor::Reply;
 use super::timers::Timer;
 use super::watch::Source;
 use super::{Shim, launch, procfs};
+use crate::cgroup::{self, Entry, Group};
 use crate::container::creator::{self, Job, Outcome, Stdio};
+use crate::container::groups;
 use crate::container::identity::Identity;
 use crate::container::program::Program;
 use crate::container::spec::{self, Joined};
@@ -55,21 +57,18 @@ impl Shim {
     }
 
     fn begin_create(&mut self, config: CreateConfig, reply: Reply) -> Result<(), String> {
-        let text = |error: &dyn std::error::Error| super::chain(error);
-        let path = config.bundle.join("config.json");
-        let spec = Spec::load(&path).map_err(|error| format!("read {}: {}", path.display(), text(&error)))?;
-        let pause = self.sandbox.pause.as_ref().ok_or("there is no sandbox")?.record.pid;
-        let group = self.group.child(&config.instance.to_string());
-        let (identity, program) = identify(&spec, &config)?;
-        let joined = Joined { pause, share_pid: self.config.share_pid };
-        let spec =
-            spec::complete(spec, &config.bundle, joined, &group.absolute()).map_err(|error| text(&error))?;
-        group.create().map_err(|error| text(&error))?;
-        group.kill_together().map_err(|error| text(&error))?;
-        group.restrict_devices(&device_rules(&spec)).map_err(|error| text(&error))?;
-        let entry = group.entry().map_err(|error| text(&error))?;
-        let made = make_files(&config, &identity)?;
-        let (result, theirs) = packet_pair().map_err(launch::reason)?;
+        let instance = config.instance.clone();
+        let group = self.group.child(&instance.to_string());
+        let (spec, identity, program) = self.complete(&config, &group)?;
+        let made = match make_all(&config, &group, &spec, &identity) {
+            Ok(made) => made,
+            Err(message) => {
+                self.remove_group(&group, 0);
+                remove_files(&config);
+                return Err(message);
+            }
+        };
+        let (result, theirs) = made.result;
         let job = Job {
             spec,
             id: config.id.clone(),
@@ -80,21 +79,19 @@ impl Shim {
             result: theirs,
             start: made.start_write,
         };
-        let instance = config.instance.clone();
         let held = Held {
-            output: Output::new(&config.log)
-                .map_err(|error| format!("open {}: {error}", config.log.display()))?,
             create: config,
             state: State::Creating,
             creator: None,
             init: None,
             started_at: None,
             group,
-            entry,
+            entry: made.entry,
             identity,
             program,
             start: Some(made.start),
             starting: None,
+            output: made.output,
             stdin: made.stdin,
             terminal: None,
         };
@@ -103,17 +100,43 @@ impl Shim {
         for (kind, stream) in made.streams {
             self.follow(&instance, kind, stream);
         }
-        let child = process::spawn(nix::sched::CloneFlags::empty(), None, &job, creator::run);
-        let child = match child {
+        self.fork_creator(&instance, &job, result, reply)
+    }
+
+    /// The specification for libcontainer, and what is left to the last steps.
+    fn complete(&self, config: &CreateConfig, group: &Group) -> Result<(Spec, Identity, Program), String> {
+        let path = config.bundle.join("config.json");
+        let spec = Spec::load(&path)
+            .map_err(|error| format!("read {}: {}", path.display(), super::chain(&error)))?;
+        let (identity, program) = identify(&spec, config)?;
+        let pause = self.sandbox.pause.as_ref().ok_or("there is no sandbox")?.record.pid;
+        let joined = Joined { pause, share_pid: self.config.share_pid };
+        let spec = spec::complete(spec, &config.bundle, joined, &group.absolute());
+        let mut spec = spec.map_err(|error| super::chain(&error))?;
+        if let Some(shown) = group.shown() {
+            groups::show(&mut spec, &shown).map_err(|error| super::chain(&error))?;
+        }
+        Ok((spec, identity, program))
+    }
+
+    fn fork_creator(
+        &mut self,
+        instance: &InstanceId,
+        job: &Job,
+        result: OwnedFd,
+        reply: Reply,
+    ) -> Result<(), String> {
+        let child = match process::spawn(nix::sched::CloneFlags::empty(), None, job, creator::run) {
             Ok(child) => child,
             Err(errno) => {
-                self.discard(&instance);
+                self.discard(instance);
+                self.record();
                 return Err(format!("fork a creator: {}", launch::reason(errno)));
             }
         };
         self.roles.insert(child.pid, Role::Creator(instance.clone()));
         self.timers.after(CREATOR_LIMIT, Timer::Creator(instance.clone()));
-        if let Some(held) = self.instances.get_mut(&instance) {
+        if let Some(held) = self.instances.get_mut(instance) {
             held.creator = Some(Creator { pidfd: child.pidfd, result, reply: Some(reply) });
         }
         Ok(())
@@ -203,7 +226,16 @@ impl Shim {
 
     fn try_start(&mut self, instance: &InstanceId, reply: Reply) -> Result<(), Failure> {
         let held = self.instances.get_mut(instance).ok_or_else(|| unknown(instance))?;
-        let (State::Created, Some(start), None) = (&held.state, &held.start, &held.starting) else {
+        // A supervisor died over its request, and the next one asks again.
+        if let (State::Running, Some(started_at)) = (&held.state, held.started_at) {
+            self.answer(Some(reply), Ok(Answer::Started { started_at }));
+            return Ok(());
+        }
+        if let Some(starting) = &mut held.starting {
+            starting.reply = Some(reply);
+            return Ok(());
+        }
+        let (State::Created, Some(start)) = (&held.state, &held.start) else {
             return Err(unfit(held, "created"));
         };
         let other = |what: &str, error: &dyn std::fmt::Display| Failure::Other {
@@ -293,7 +325,11 @@ fn device_rules(spec: &Spec) -> Vec<LinuxDeviceCgroup> {
     resources.and_then(|resources| resources.devices().clone()).unwrap_or_default()
 }
 
+/// What is there before the creator is.
 struct Made {
+    entry: Entry,
+    output: Output,
+    result: (OwnedFd, OwnedFd),
     stdio: Stdio,
     streams: Vec<(Kind, OwnedFd)>,
     stdin: Option<OwnedFd>,
@@ -301,25 +337,49 @@ struct Made {
     start_write: OwnedFd,
 }
 
+fn make_all(config: &CreateConfig, group: &Group, spec: &Spec, identity: &Identity) -> Result<Made, String> {
+    let text = |error: cgroup::Error| super::chain(&error);
+    group.create().map_err(text)?;
+    group.kill_together().map_err(text)?;
+    group.restrict_devices(&device_rules(spec)).map_err(text)?;
+    let start_path = Files(config).start();
+    make_fifo(&start_path, identity)?;
+    let streams = make_streams(config, identity)?;
+    Ok(Made {
+        entry: group.entry().map_err(text)?,
+        output: Output::new(&config.log)
+            .map_err(|error| format!("open {}: {error}", config.log.display()))?,
+        result: packet_pair().map_err(launch::reason)?,
+        stdio: streams.stdio,
+        streams: streams.ours,
+        stdin: streams.stdin,
+        start: open_fifo(&start_path, OFlag::O_RDONLY)?,
+        start_write: open_blocking(&start_path, OFlag::O_WRONLY)?,
+    })
+}
+
+struct Streams {
+    stdio: Stdio,
+    ours: Vec<(Kind, OwnedFd)>,
+    stdin: Option<OwnedFd>,
+}
+
 /// The FIFOs of an instance. Its own ends of standard output are open for reading too, so that it never gets
 /// EPIPE while no shim is there.
-fn make_files(config: &CreateConfig, identity: &Identity) -> Result<Made, String> {
-    let files = Files(config);
-    let start_path = files.start();
-    make_fifo(&start_path, identity)?;
-    let start = open_fifo(&start_path, OFlag::O_RDONLY)?;
-    let start_write = open_blocking(&start_path, OFlag::O_WRONLY)?;
-    let made = |stdio, streams, stdin| Made { stdio, streams, stdin, start, start_write };
+fn make_streams(config: &CreateConfig, identity: &Identity) -> Result<Streams, String> {
     if config.tty {
-        return Ok(made(Stdio::Terminal, Vec::new(), None));
+        return Ok(Streams { stdio: Stdio::Terminal, ours: Vec::new(), stdin: None });
     }
-    let (mut streams, mut ends) = (Vec::new(), Vec::new());
-    for (kind, path) in [(Kind::Stdout, files.stdout()), (Kind::Stderr, files.stderr())] {
-        make_fifo(&path, identity)?;
-        streams.push((kind, open_fifo(&path, OFlag::O_RDONLY)?));
-        ends.push(open_blocking(&path, OFlag::O_RDWR)?);
-    }
-    let (stdin, ours) = if config.stdin {
+    let files = Files(config);
+    let open_both = |kind, path: &Path| {
+        make_fifo(path, identity)?;
+        // The reader first: it is told of the writers' end only when it was there before them.
+        let ours = open_fifo(path, OFlag::O_RDONLY)?;
+        Ok::<_, String>(((kind, ours), open_blocking(path, OFlag::O_RDWR)?))
+    };
+    let (stdout, their_stdout) = open_both(Kind::Stdout, &files.stdout())?;
+    let (stderr, their_stderr) = open_both(Kind::Stderr, &files.stderr())?;
+    let (their_stdin, stdin) = if config.stdin {
         let path = files.stdin();
         make_fifo(&path, identity)?;
         let theirs = open_blocking(&path, OFlag::O_RDONLY)?;
@@ -327,8 +387,8 @@ fn make_files(config: &CreateConfig, identity: &Identity) -> Result<Made, String
     } else {
         (super::null().map_err(launch::reason)?, None)
     };
-    let [stdout, stderr] = <[OwnedFd; 2]>::try_from(ends).map_err(|_| "two streams make two ends")?;
-    Ok(made(Stdio::Files([stdin, stdout, stderr]), streams, ours))
+    let stdio = Stdio::Files([their_stdin, their_stdout, their_stderr]);
+    Ok(Streams { stdio, ours: vec![stdout, stderr], stdin })
 }
 
 fn make_fifo(path: &Path, identity: &Identity) -> Result<(), String> {

@@ -17,6 +17,7 @@ use crate::cgroup::Group;
 use crate::container::exec::{self, Stdio, Target};
 use crate::container::program::Program;
 use crate::container::transform::Problem;
+use crate::harmless;
 use crate::sys::terminal;
 use crate::wire::{Answer, ExecConfig, Exit, Failure, InstanceId, Report};
 
@@ -59,12 +60,7 @@ impl Shim {
         };
         let fail =
             |message: String| Failure::Other { message: format!("exec in {}: {message}", config.instance) };
-        let mut variables = config.env.clone();
-        if config.tty.is_some() && !variables.iter().any(|one| one.starts_with("TERM=")) {
-            variables.push("TERM=xterm".to_owned());
-        }
-        let program = Program::new(&held.identity, &config.args, &variables)
-            .map_err(|error| Failure::Start { message: super::chain(&error) })?;
+        let program = program(held, config)?;
         let (stdio, master) = match config.tty {
             Some(size) => open_terminal(held, init.record.pid, size).map_err(fail)?,
             None => (Stdio::Files(three(files).map_err(fail)?), None),
@@ -79,13 +75,12 @@ impl Shim {
             cgroup: &entry,
             own_pid_namespace: self.own_pid_namespace.as_fd(),
         };
-        let started = exec::start(&target, &program, &stdio).and_then(|(child, pipe)| {
-            let token = self.watch.add(&pipe, Source::Exec(key))?;
-            Ok((child, pipe, token))
-        });
-        let (child, pipe, token) = match started {
+        let started = exec::start(&target, &program, &stdio)
+            .and_then(|(child, pipe)| Ok((child, self.watch.add(&pipe, Source::Exec(key))?, pipe)));
+        let (child, token, pipe) = match started {
             Ok(started) => started,
             Err(errno) => {
+                harmless(leaf.kill());
                 self.remove_group(&leaf, 0);
                 return Err(fail(launch::reason(errno)));
             }
@@ -186,6 +181,15 @@ impl Shim {
     pub(super) fn forget_terminals_of_execs(&mut self) {
         self.execs.values_mut().for_each(|running| running.terminal = None);
     }
+}
+
+fn program(held: &Held, config: &ExecConfig) -> Result<Program, Failure> {
+    let mut variables = config.env.clone();
+    if config.tty.is_some() && !variables.iter().any(|one| one.starts_with("TERM=")) {
+        variables.push("TERM=xterm".to_owned());
+    }
+    Program::new(&held.identity, &config.args, &variables)
+        .map_err(|error| Failure::Start { message: super::chain(&error) })
 }
 
 fn three(files: Vec<OwnedFd>) -> Result<[OwnedFd; 3], String> {

@@ -24,6 +24,7 @@ mod log;
 mod output;
 mod procfs;
 mod record;
+mod remove;
 mod requests;
 mod sandbox;
 mod start;
@@ -104,7 +105,7 @@ impl Shim {
             Source::Signals => self.signalled(),
             Source::Timer => self.elapsed(),
             Source::Supervisor => self.supervisor_event(flags),
-            Source::Adopted(pid) => self.adopted_event(pid),
+            Source::Adopted(pid, role) => self.adopted_event(pid, role),
             Source::Output(instance, stream) => self.output_event(&instance, stream),
             Source::Start(instance) => self.start_event(&instance),
             Source::Exec(key) => self.exec_event(key),

@@ -37,6 +37,8 @@ pub struct Options {
     /// `--ready-fd`: gets `1` when the pod has its supervisor or another shim has the pod, or `0` and
     /// the reason why this one cannot serve it.
     pub ready: Option<RawFd>,
+    /// `remove` in place of `pod`: take everything of the pod away by force, and end.
+    pub remove: bool,
     /// `--foreground`, for tests: stay a child of the caller.
     pub foreground: bool,
     /// `--protected`, given by the shim to itself: it runs from a read-only clone of its file, whose
@@ -83,6 +85,9 @@ pub fn run(options: Options) -> Result<(), Error> {
     let Some(directory) = options.protected.clone() else {
         return Err(protect_self());
     };
+    if options.remove {
+        return super::remove::remove(&options);
+    }
     let detached = Detached { options, directory };
     if detached.options.foreground {
         return serve(&detached);
@@ -173,34 +178,40 @@ fn prepare(detached: &Detached) -> Result<Option<(Shim, Option<Record>)>, Error>
         return Ok(None);
     };
     let record = record::read::<Record>(&pod.shim_record()).map_err(|error| text(&error))?;
-    let system = |what| move |errno| Error::System(what, errno);
-    process::become_subreaper().map_err(system("become a subreaper"))?;
+    process::become_subreaper().map_err(|errno| Error::System("become a subreaper", errno))?;
     // libcontainer would take it for a request to hand descriptors on.
     environment::forget("LISTEN_FDS");
+    let programs = Programs::new(&detached.directory);
+    Ok(Some((assemble(layout, config, programs, lock)?, record)))
+}
+
+fn assemble(
+    layout: Layout,
+    config: SandboxConfig,
+    programs: Programs,
+    lock: Flock<File>,
+) -> Result<Shim, Error> {
+    let system = |what| move |errno| Error::System(what, errno);
     let hierarchies = Rc::new(Hierarchies::find().map_err(|error| Error::Cgroup(super::chain(&error)))?);
-    let namespace = PathBuf::from("/proc/self/ns/pid");
-    let own_pid_namespace = File::open(&namespace).map_err(|source| Error::File {
-        operation: "open",
-        path: namespace,
-        source,
-    })?;
+    let path = PathBuf::from("/proc/self/ns/pid");
+    let namespace = File::open(&path).map_err(|source| Error::File { operation: "open", path, source })?;
     let mut watch = Watch::new().map_err(system("make an epoll descriptor"))?;
     let signals = super::signals().map_err(system("block signals"))?;
     let timers = Timers::new().map_err(system("make a timer"))?;
     watch.add(&signals, Source::Signals).map_err(system("watch signals"))?;
     watch.add(&timers.descriptor(), Source::Timer).map_err(system("watch the timer"))?;
-    let shim = Shim {
-        group: Group::of_pod(&hierarchies, &options.uid),
-        programs: Programs::new(&detached.directory),
+    Ok(Shim {
+        pod: layout.pod(&config.uid),
+        group: Group::of_pod(&hierarchies, &config.uid),
+        programs,
         layout,
-        pod,
         config,
         _lock: lock,
         ready: None,
         watch,
         signals,
         timers,
-        own_pid_namespace: own_pid_namespace.into(),
+        own_pid_namespace: namespace.into(),
         roles: HashMap::new(),
         strays: HashMap::new(),
         adopted: HashMap::new(),
@@ -212,8 +223,7 @@ fn prepare(detached: &Detached) -> Result<Option<(Shim, Option<Record>)>, Error>
         finish: Finish::default(),
         // Names of cgroups are made from keys: those of a predecessor are not used again.
         next_key: clock::monotonic().unsigned_abs(),
-    };
-    Ok(Some((shim, record)))
+    })
 }
 
 /// Standard input is `/dev/null`, the other two are the pod's diagnostics; the directory is `/`.
@@ -233,7 +243,7 @@ fn redirect(diagnostics: &std::path::Path) -> Result<(), Error> {
 }
 
 /// Takes the pod; none when another shim has it.
-fn lock(path: &std::path::Path) -> Result<Option<Flock<File>>, Error> {
+pub(super) fn lock(path: &std::path::Path) -> Result<Option<Flock<File>>, Error> {
     let fail = |operation| move |source| Error::File { operation, path: path.to_owned(), source };
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
     match Flock::lock(file.map_err(fail("open"))?, FlockArg::LockExclusiveNonblock) {

@@ -52,6 +52,8 @@ pub(super) struct Supervisor {
     alive: Option<Alive>,
     starts: u32,
     quick_deaths: u32,
+    /// For one packet; only the pages that packets reached are resident.
+    buffer: Vec<u8>,
     /// It is to be started as soon as nothing of its predecessor is under way.
     wanted: bool,
 }
@@ -217,9 +219,15 @@ impl Shim {
         if flags.contains(EpollFlags::EPOLLOUT) {
             self.flush();
         }
-        let mut buffer = vec![0; MAX_PACKET];
+        let mut buffer = std::mem::take(&mut self.supervisor.buffer);
+        buffer.resize(MAX_PACKET, 0);
+        self.receive_requests(&mut buffer);
+        self.supervisor.buffer = buffer;
+    }
+
+    fn receive_requests(&mut self, buffer: &mut [u8]) {
         while let Some(link) = &self.supervisor.link {
-            match socket::receive(link.socket.as_fd(), &mut buffer) {
+            match socket::receive(link.socket.as_fd(), buffer) {
                 Ok(socket::Packet::Message(length, descriptors)) => {
                     let bytes = buffer.get(..length).unwrap_or_default();
                     match serde_json::from_slice::<Request>(bytes) {

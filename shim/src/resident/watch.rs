@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
+use super::children::Role;
 use super::output::Kind;
 use crate::harmless;
 use crate::wire::InstanceId;
@@ -17,7 +18,7 @@ pub(super) enum Source {
     Timer,
     Supervisor,
     /// A process that an earlier shim started.
-    Adopted(i32),
+    Adopted(i32, Role),
     Output(InstanceId, Kind),
     Start(InstanceId),
     Exec(u64),
