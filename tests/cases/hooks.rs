@@ -60,6 +60,9 @@ fn a_post_start_hook_holds_back_the_next_container_and_what_is_shown() {
     assert_eq!(container(&pod, "one")["state"]["waiting"]["reason"], "ContainerCreating");
     assert_eq!(pod["status"]["phase"], "Pending");
     assert!(host.shared_lines("two").is_empty());
+    // It runs already, whatever is shown.
+    let inside = host.hull(&["exec", "app", "-c", "one", "--", "echo", "inside"]);
+    assert_eq!(inside.ok(), "inside\n");
     std::fs::write(host.shared_dir().join("go"), "").unwrap();
     host.wait_row("app", SOON, "2/2", "Running");
     assert_eq!(host.shared_lines("done"), ["app"]);
@@ -248,4 +251,20 @@ fn a_container_that_exits_during_its_post_start_hook_is_restarted() {
     assert_eq!(container(&pod, "one")["lastState"]["terminated"]["exitCode"], 6, "{pod:#}");
     host.wait_event("app", SOON, "FailedPostStartHook", "PostStartHook failed");
     host.end(&["app"]);
+}
+
+#[test]
+fn an_abandoned_pre_stop_hook_goes_on_and_may_still_write() {
+    let host = host!();
+    let hook = "sleep 2.5; yes | head -c 200000; echo end >> /out/hook; sleep 60";
+    let manifest = hooked(&host, "Always", &format!("{{preStop: {{exec: {{command: [sh, -c, '{hook}']}}}}}}"));
+    // The process outlives its stop signal, until SIGKILL 2 s after it.
+    let manifest = manifest.replacen("cat /proc/uptime >> /out/term; exit 0", "cat /proc/uptime >> /out/term", 1);
+    let manifest = manifest.replacen("sleep 1000 & wait\"]", "while :; do sleep 1; done\"]", 1);
+    host.apply(&manifest);
+    host.wait_row("app", SOON, "2/2", "Running");
+    moment(&host, "up");
+    host.begin_end("app", &["--grace-period=2"]);
+    host.wait_gone("app", SOON);
+    assert_eq!(host.shared_lines("hook"), ["end"]);
 }
