@@ -155,7 +155,8 @@ fn a_full_disk_is_told_and_pods_go_on_when_there_is_room() {
     assert!(delete.wait(Duration::from_secs(40)).success(), "{:?}", delete.lines());
     wait_until(SOON, "nothing left", || {
         let left = host.leftovers();
-        let left: Vec<_> = left.iter().filter(|one| **one != format!("mount {}", host.root().display())).collect();
+        let left: Vec<_> =
+            left.iter().filter(|one| **one != format!("mount {}", host.root().display())).collect();
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
     });
 }

@@ -134,10 +134,11 @@ fn sweep(layout: &Layout) {
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.starts_with(".new-") {
             remove_harmlessly(fs::remove_dir_all(entry.path()), &entry.path());
-        } else if !shim::lives(layout, &name) && !is_named(layout, &name) {
-            if let Err(error) = shim::remove(layout, &name) {
-                tracing::warn!(%error, uid = name, "cannot remove what a pod left");
-            }
+        } else if !shim::lives(layout, &name)
+            && !is_named(layout, &name)
+            && let Err(error) = shim::remove(layout, &name)
+        {
+            tracing::warn!(%error, uid = name, "cannot remove what a pod left");
         }
     }
 }
