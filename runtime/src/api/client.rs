@@ -276,9 +276,10 @@ impl Client {
         }
         match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                shim::revive(&self.layout, &pod.uid)
-                    .await
-                    .map_err(|source| Error::Revive { pod: pod.to_string(), source })?;
+                shim::revive(&self.layout, &pod.uid).await.map_err(|source| match source {
+                    shim::Error::Gone => Status::not_found("pods", &pod.name).into(),
+                    source => Error::Revive { pod: pod.to_string(), source },
+                })?;
                 socket::connect(&path).await
             }
             _ => Err(source),

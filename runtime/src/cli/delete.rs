@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::context::Context;
 use super::print::field;
 use super::resource::{self, Kind, Target};
@@ -28,6 +30,9 @@ pub(super) struct Delete {
     /// Delete all objects of the types.
     #[arg(long)]
     all: bool,
+    /// Look in all namespaces.
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
     /// Only objects with these labels.
     #[arg(short = 'l', long, value_name = "LABELS")]
     selector: Option<String>,
@@ -118,12 +123,17 @@ impl Delete {
 
     async fn of_target(&self, context: &Context, target: Target) -> Result<Vec<Doomed>> {
         let kind = target.kind;
-        let doomed = |name: String| Doomed { kind, namespace: context.namespace().to_owned(), name };
+        let doomed = |(namespace, name): Named| Doomed { kind, namespace, name };
         if kind == Kind::Event {
             return Err(Error::Usage("events go with their pod and cannot be deleted".to_owned()));
         }
         if let Some(name) = target.name {
-            return Ok(vec![doomed(name)]);
+            if self.all_namespaces {
+                return Err(Error::Usage(
+                    "a resource cannot be retrieved by name across all namespaces".to_owned(),
+                ));
+            }
+            return Ok(vec![doomed((context.namespace().to_owned(), name))]);
         }
         if !self.all && self.selector.is_none() {
             return Err(Error::Usage(
@@ -133,12 +143,12 @@ impl Delete {
         }
         // Without a selector a name is enough: a pod that does not answer can be deleted, too.
         let Some(labels) = &self.selector else {
-            return Ok(names(context, kind)?.into_iter().map(doomed).collect());
+            return Ok(names(context, kind, self.all_namespaces)?.into_iter().map(doomed).collect());
         };
         let selector = Selector::parse(labels, "")?;
-        let objects = super::get::fetch(context, &Target { kind, name: None }, false).await?;
+        let objects = super::get::fetch(context, &Target { kind, name: None }, self.all_namespaces).await?;
         let objects = objects.into_iter().filter(|object| selector.matches(object));
-        Ok(objects.map(|object| doomed(field::text(&object, "/metadata/name").to_owned())).collect())
+        Ok(objects.map(|object| doomed(named(&object))).collect())
     }
 
     /// Deletes one object; a pod comes back to be waited for.
@@ -194,12 +204,22 @@ impl Delete {
     }
 }
 
-fn names(context: &Context, kind: Kind) -> Result<Vec<String>> {
+/// Namespace and name.
+type Named = (String, String);
+
+fn named(object: &Value) -> Named {
+    let text = |path| field::text(object, path).to_owned();
+    (text("/metadata/namespace"), text("/metadata/name"))
+}
+
+fn names(context: &Context, kind: Kind, everywhere: bool) -> Result<Vec<Named>> {
     if kind == Kind::Pod {
-        return Ok(context.pods(false)?.into_iter().map(|pod| pod.name).collect());
+        let pods = context.pods(everywhere)?;
+        return Ok(pods.into_iter().map(|pod| (pod.namespace, pod.name)).collect());
     }
-    let objects = accept::list(context.layout(), kind, Some(context.namespace()))?;
-    Ok(objects.iter().map(|object| field::text(object, "/metadata/name").to_owned()).collect())
+    let namespace = (!everywhere).then(|| context.namespace());
+    let objects = accept::list(context.layout(), kind, namespace)?;
+    Ok(objects.iter().map(named).collect())
 }
 
 /// Deletes pods in their own time and waits until they are gone.

@@ -20,6 +20,7 @@ use super::watch::Source;
 use super::{Shim, launch, procfs};
 use crate::cgroup::{self, Entry, Group};
 use crate::container::creator::{self, Job, Outcome, Stdio};
+use crate::container::groups;
 use crate::container::identity::Identity;
 use crate::container::program::Program;
 use crate::container::spec::{self, Joined};
@@ -111,7 +112,11 @@ impl Shim {
         let pause = self.sandbox.pause.as_ref().ok_or("there is no sandbox")?.record.pid;
         let joined = Joined { pause, share_pid: self.config.share_pid };
         let spec = spec::complete(spec, &config.bundle, joined, &group.absolute());
-        Ok((spec.map_err(|error| super::chain(&error))?, identity, program))
+        let mut spec = spec.map_err(|error| super::chain(&error))?;
+        if let Some(shown) = group.shown() {
+            groups::show(&mut spec, &shown).map_err(|error| super::chain(&error))?;
+        }
+        Ok((spec, identity, program))
     }
 
     fn fork_creator(

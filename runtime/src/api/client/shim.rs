@@ -45,6 +45,9 @@ pub enum Error {
         /// Where shim and supervisor tell what happened.
         log: PathBuf,
     },
+    /// The pod ended meanwhile.
+    #[error("the pod is gone")]
+    Gone,
     /// It could not remove everything.
     #[error("{message}")]
     Remove {
@@ -146,6 +149,9 @@ impl Started {
                 return Ok(());
             }
             self.listen(layout, uid)?;
+            if !files.dir().exists() {
+                return Err(Error::Gone);
+            }
             if Instant::now() >= end {
                 return Err(Error::silent(&files, within));
             }
@@ -194,6 +200,9 @@ pub async fn revive(layout: &Layout, uid: &str) -> Result<(), Error> {
     let files = layout.pod(uid);
     let end = Instant::now() + REVIVE;
     while socket::connect(&files.api_socket()).await.is_err() {
+        if !files.dir().exists() {
+            return Err(Error::Gone);
+        }
         if Instant::now() >= end {
             return Err(Error::silent(&files, REVIVE));
         }
