@@ -23,8 +23,16 @@ fn sh(host: &Host, pod: &str, container: &str, script: &str) -> String {
     host.hull(&["exec", pod, "-c", container, "--", "sh", "-c", script]).ok().trim().to_owned()
 }
 
+/// Waits for the page of nginx: without a readiness probe it counts as ready before it listens.
+fn wait_page(host: &Host, pod: &str, url: &str) {
+    wait_until(SOON, "page of nginx", || {
+        let output = host.hull(&["exec", pod, "-c", "a", "--", "wget", "-q", "-O", "-", url]);
+        if output.stdout.contains("Welcome to nginx!") { Ok(()) } else { Err(output.to_string()) }
+    });
+}
+
 fn namespaces(host: &Host, pod: &str, container: &str) -> Vec<String> {
-    let script = "cd /proc/self/ns && readlink net ipc uts pid mnt";
+    let script = "for kind in net ipc uts pid mnt; do readlink /proc/self/ns/$kind; done";
     sh(host, pod, container, script).lines().map(str::to_owned).collect()
 }
 
@@ -53,7 +61,7 @@ fn containers_share_network_ipc_and_host_name_but_neither_processes_nor_files() 
         sh(&host, "pair", "b", "cat /dev/shm/file; ls /dev/mqueue; ls /private 2>&1 || true"),
         "shared\nqueue\nls: /private: No such file or directory"
     );
-    assert!(sh(&host, "pair", "a", "wget -q -O - http://localhost").contains("Welcome to nginx!"));
+    wait_page(&host, "pair", "http://localhost");
     assert!(!sh(&host, "pair", "a", "ps").contains("nginx"));
     host.leave_nothing();
 }
@@ -121,12 +129,14 @@ impl Neighbour {
             let status = host.command("busybox").args(words.split(' ')).status().unwrap();
             assert!(status.success(), "{words}");
         };
+        // busybox leaves the name of the other end to the kernel.
         ip("ip link add near type veth peer name far");
-        ip(&format!("ip link set far netns {pid}"));
+        ip(&format!("ip link set veth0 netns {pid}"));
         ip(&format!("ip addr add {}/24 dev near", NEIGHBOUR[0]));
         ip("ip link set near up");
         let neighbour = Self { holder };
-        for words in [format!("ip addr add {}/24 dev far", NEIGHBOUR[1]), "ip link set far up".to_owned()] {
+        for words in [format!("ip addr add {}/24 dev veth0", NEIGHBOUR[1]), "ip link set veth0 up".to_owned()]
+        {
             assert!(neighbour.command("busybox").args(words.split(' ')).status().unwrap().success());
         }
         neighbour
@@ -152,8 +162,7 @@ fn pods_reach_each_other_the_host_and_through_masquerading_the_world() {
     let (one, two) = (address("one"), address("two"));
     assert_ne!(one, two);
 
-    let page = |url: String| format!("wget -q -T 5 -O - http://{url}");
-    assert!(sh(&host, "one", "a", &page(two.clone())).contains("Welcome"));
+    wait_page(&host, "one", &format!("http://{two}"));
     let gateway = sh(&host, "one", "a", "ip route | sed -n 's/default via \\([^ ]*\\).*/\\1/p'");
     sh(&host, "one", "a", &format!("ping -c 1 -W 5 {gateway}"));
     let from_host =
@@ -190,7 +199,7 @@ fn a_pod_without_a_network_has_loopback_only_and_ranges_can_be_chosen() {
     host.hull_with_input(&["apply", "-f", "-", "--wait", "--network", "loopback"], &alone).ok();
     let links = sh(&host, "alone", "a", "ls /sys/class/net");
     assert_eq!(links, "lo");
-    assert!(sh(&host, "alone", "a", "wget -q -O - http://127.0.0.1").contains("Welcome"));
+    wait_page(&host, "alone", "http://127.0.0.1");
 
     let flags = ["apply", "-f", "-", "--wait", "--pod-cidr", "10.200.7.0/28", "--bridge", "other0"];
     host.hull_with_input(&flags, PAIR).ok();
