@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use hull_tests::{Host, Output, Running, command, host, skip, wait_until};
+use hull_tests::{Host, Output, Running, command, host, process, skip, wait_until};
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -88,13 +88,8 @@ fn curl_reads_watches_and_deletes_a_pod() {
 /// Listens on loopback of the host's network namespace and passes each connection to the socket, as long as
 /// the process runs.
 fn relay(host: &Host, socket: PathBuf) -> u16 {
-    let namespace = format!("/proc/{}/ns/net", host.network_pid());
-    let bind = move || {
-        let namespace = std::fs::File::open(namespace).unwrap();
-        nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
-        TcpListener::bind(("127.0.0.1", 0)).unwrap()
-    };
-    let listener = std::thread::spawn(bind).join().unwrap();
+    let bind = || TcpListener::bind(("127.0.0.1", 0));
+    let listener = process::in_network_of(host.network_pid(), bind).unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
         for client in listener.incoming().map_while(Result::ok) {
@@ -134,11 +129,7 @@ fn an_unmodified_kubectl_works_on_it() {
         kubectl.arg(format!("--server=http://127.0.0.1:{port}")).args(words);
         command::run(&mut kubectl, "", Duration::from_secs(30))
     };
-    let table = kubectl(&["get", "pods"]).ok();
-    assert!(
-        table.lines().nth(1).is_some_and(|line| line.starts_with("web") && line.contains("Running")),
-        "{table}"
-    );
+    assert_eq!(kubectl(&["get", "pods", "-o", "name"]).ok(), "pod/web\n");
     assert_eq!(kubectl(&["get", "pod", "web", "-o", "jsonpath={.status.phase}"]).ok(), "Running");
     let details = kubectl(&["describe", "pod", "web"]).ok();
     assert!(details.contains("Container started") || details.contains("Started"), "{details}");

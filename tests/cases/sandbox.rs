@@ -1,5 +1,7 @@
 //! The sandbox: what the containers of a pod share, and what a pod shares with the host when it asks for it.
 
+use std::io::Write;
+use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
 
@@ -170,19 +172,17 @@ fn pods_reach_each_other_the_host_and_through_masquerading_the_world() {
     assert!(String::from_utf8_lossy(&from_host.unwrap().stdout).contains("Welcome"));
 
     // The neighbour has no route to a pod: what answers it is the host's address.
-    let server = "busybox nc -l -p 7000 -s 192.0.2.2 -v -e echo hello 2>&1";
-    let listening = Running::start(neighbour.command("sh").args(["-c", server]));
-    wait_until(SOON, "listener", || {
-        let table =
-            neighbour.command("cat").arg("/proc/net/tcp").output().map_err(|error| error.to_string())?;
-        let table = String::from_utf8_lossy(&table.stdout).into_owned();
-        if table.contains(":1B58 ") { Ok(()) } else { Err(table) }
+    let listener = process::in_network_of(neighbour.holder.pid(), || TcpListener::bind((NEIGHBOUR[1], 0)));
+    let listener = listener.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let greeter = std::thread::spawn(move || {
+        let (mut caller, from) = listener.accept().unwrap();
+        caller.write_all(b"hello\n").unwrap();
+        from.ip().to_string()
     });
-    let greeting = sh(&host, "one", "a", &format!("nc -w 5 {} 7000 </dev/null", NEIGHBOUR[1]));
+    let greeting = sh(&host, "one", "a", &format!("nc -w 5 {} {port} </dev/null", NEIGHBOUR[1]));
     assert_eq!(greeting, "hello");
-    let line = listening.wait_line(SOON, "caller", |line| line.starts_with("connect to"));
-    assert!(line.contains(NEIGHBOUR[0]), "{line}");
-    drop(listening);
+    assert_eq!(greeter.join().unwrap(), NEIGHBOUR[0]);
 
     // Between pods the addresses stay what they are.
     let log = sh(&host, "two", "b", "true") + &host.hull(&["logs", "two", "-c", "b"]).ok();

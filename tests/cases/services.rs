@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
-use hull_tests::{Host, host, wait_until};
+use hull_tests::{Host, host, process, wait_until};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -87,17 +87,6 @@ fn play_resolver(socket: &UdpSocket) {
     }
 }
 
-/// A socket in the network namespace of the host.
-fn bind_on(host: &Host, address: Ipv4Addr) -> UdpSocket {
-    let path = format!("/proc/{}/ns/net", host.network_pid());
-    let bind = move || {
-        let namespace = std::fs::File::open(path).unwrap();
-        nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
-        UdpSocket::bind((address, 53)).unwrap()
-    };
-    std::thread::spawn(bind).join().unwrap()
-}
-
 #[test]
 fn other_names_are_asked_of_the_resolvers_of_the_host() {
     let host = host!();
@@ -105,7 +94,7 @@ fn other_names_are_asked_of_the_resolvers_of_the_host() {
     let address = Ipv4Addr::new(198, 51, 100, 53);
     let ip = format!("ip addr add {address}/32 dev lo");
     assert!(host.command("busybox").args(ip.split(' ')).status().unwrap().success());
-    let socket = bind_on(&host, address);
+    let socket = process::in_network_of(host.network_pid(), move || UdpSocket::bind((address, 53))).unwrap();
     std::thread::spawn(move || play_resolver(&socket));
     let resolv = host.root().join("resolv.conf");
     std::fs::write(&resolv, format!("nameserver {address}\n")).unwrap();
