@@ -6,13 +6,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use hull_tests::{process, wait_until};
+use nix::sys::resource::UsageWho;
 
 use crate::Arguments;
-use crate::measure::{Sample, execute, reap, timed};
+use crate::measure::{Meter, Sample, execute, mount_memory, own_time, reap, rusage, unmount};
 use crate::memory::proportional;
 use crate::podman::POD;
 
-/// Operations between two readings of a clock that ticks every 10 ms.
+/// Operations in one sample, so that what is read of each process counts.
 const REPEAT: u32 = 20;
 /// Containers of the larger pod less those of the smaller one.
 const MORE: u32 = 10;
@@ -26,8 +27,11 @@ pub(crate) struct Hull {
 impl Hull {
     /// Imports the image and starts the pod that stays.
     pub(crate) fn new(arguments: &Arguments, root: &Path) -> Result<Self, String> {
-        fs::create_dir_all(root).map_err(|error| format!("{}: {error}", root.display()))?;
         let hull = Self { program: arguments.binaries.join("hull"), root: root.to_owned() };
+        // As by default: what runs is in memory, images and logs are on disk.
+        let run = root.join("run");
+        fs::create_dir_all(&run).map_err(|error| format!("{}: {error}", run.display()))?;
+        mount_memory(&run)?;
         let archive = arguments.images.join("busybox.tar");
         execute(hull.command(&["image", "import"]).arg(archive))?;
         hull.apply("stays", 2)?;
@@ -54,55 +58,84 @@ impl Hull {
         execute(self.command(&["apply", "--wait", "-f"]).arg(path)).map(drop)
     }
 
-    fn delete(&self, name: &str) -> Result<(), String> {
-        execute(&mut self.command(&["delete", "pod", name, "--now"]))?;
+    fn delete(&self, names: &[&str]) -> Result<(), String> {
+        execute(&mut self.command(&[&["delete", "pod", "--now"], names].concat()))?;
         reap();
         Ok(())
     }
 
-    /// Shims, supervisors and pauses. A program is recognised by its arguments, a pause by its parent.
-    fn residents(&self) -> Vec<i32> {
-        let root = self.root.to_string_lossy().into_owned();
-        let of_hull: Vec<i32> =
-            process::all().into_iter().filter(|pid| process::command_line(*pid).contains(&root)).collect();
-        let is_pause = |pid: &i32| {
-            process::file(*pid, "comm").trim() == "hull-pause"
-                && process::parent(*pid).is_some_and(|parent| of_hull.contains(&parent))
-        };
-        let pauses: Vec<i32> = process::all().into_iter().filter(is_pause).collect();
-        [of_hull, pauses].concat()
+    /// The cgroups of our pods.
+    fn groups(&self) -> Vec<String> {
+        let pods = fs::read_dir(self.root.join("run/pods")).into_iter().flatten().flatten();
+        pods.map(|pod| format!("hull/pod{}", pod.file_name().to_string_lossy())).collect()
     }
 
-    /// A pod of `containers`, with the processor time of its own shim and supervisor, removed again.
-    fn measured_pod(&self, containers: u32) -> Result<Sample, String> {
-        let before = self.residents();
-        let mut sample = timed(&[], || self.apply("bench", containers))?;
-        let new = self.residents().into_iter().filter(|pid| !before.contains(pid));
-        sample.cpu += new.map(crate::measure::resident_time).sum::<Duration>();
-        self.delete("bench")?;
+    /// Our processes whose arguments say that they are a shim or a supervisor.
+    fn programs(&self, argument: &str) -> Vec<i32> {
+        let root = self.root.to_string_lossy().into_owned();
+        let is_one = |pid: &i32| {
+            let words = process::command_line(*pid);
+            words.contains(&root) && words.split(' ').any(|word| word == argument)
+        };
+        process::all().into_iter().filter(is_one).collect()
+    }
+
+    /// Shims, supervisors and pauses. A program is recognised by its arguments, a pause by its parent.
+    fn residents(&self) -> Vec<i32> {
+        let shims = self.programs("pod");
+        let is_pause = |pid: &i32| {
+            process::file(*pid, "comm").trim() == "hull-pause"
+                && process::parent(*pid).is_some_and(|parent| shims.contains(&parent))
+        };
+        let pauses: Vec<i32> = process::all().into_iter().filter(is_pause).collect();
+        [shims.clone(), self.programs("supervise"), pauses].concat()
+    }
+
+    /// A pod of `containers` is made and removed again, which is not measured.
+    fn measured_pod(&self, meter: &Meter, containers: u32) -> Result<Sample, String> {
+        let sample = meter.timed(|| self.groups(), || self.apply("bench", containers))?;
+        self.delete(&["bench"])?;
         Ok(sample)
     }
 
     /// `apply --wait` of two containers.
-    pub(crate) fn pod_up(&self) -> Result<Sample, String> {
-        self.measured_pod(2)
+    pub(crate) fn pod_up(&self, meter: &Meter) -> Result<Sample, String> {
+        self.measured_pod(meter, 2)
     }
 
     /// What one more container costs: create and start with rootfs, log and cgroup.
-    pub(crate) fn one_more(&self) -> Result<Sample, String> {
-        let few = self.measured_pod(2)?;
-        let many = self.measured_pod(2 + MORE)?;
+    pub(crate) fn one_more(&self, meter: &Meter) -> Result<Sample, String> {
+        let few = self.measured_pod(meter, 2)?;
+        let many = self.measured_pod(meter, 2 + MORE)?;
         let (wall, cpu) = (many.wall.saturating_sub(few.wall), many.cpu.saturating_sub(few.cpu));
-        Ok(Sample { wall, cpu }.each(MORE))
+        Ok(Sample { wall, cpu, parts: Vec::new() }.each(MORE))
     }
 
-    /// `hull exec` of `/bin/true`, client, supervisor and shim together.
-    pub(crate) fn exec(&self) -> Result<Sample, String> {
+    /// `hull exec` of `/bin/true`, all together and each process apart.
+    pub(crate) fn exec(&self, meter: &Meter) -> Result<Sample, String> {
+        let (supervisors, shims) = (self.programs("supervise"), self.programs("pod"));
+        let read = || {
+            let of = |pids: &[i32]| pids.iter().map(|pid| own_time(*pid)).sum::<Duration>();
+            [rusage(UsageWho::RUSAGE_CHILDREN), of(&supervisors), of(&shims)]
+        };
         let work = || {
             (0..REPEAT)
                 .try_for_each(|_| execute(&mut self.command(&["exec", "stays", "--", "/bin/true"])).map(drop))
         };
-        timed(&self.residents(), work).map(|sample| sample.each(REPEAT))
+        let before = read();
+        let mut sample = meter.timed(|| self.groups(), work)?;
+        let mut after = read();
+        after.iter_mut().zip(before).for_each(|(after, before)| *after = after.saturating_sub(before));
+        let [client, supervisor, shim] = after;
+        let process = sample.cpu.saturating_sub(client + supervisor + shim);
+        sample.parts = vec![
+            ("the client", client),
+            ("the supervisor", supervisor),
+            ("the shim", shim),
+            ("the process in the container", process),
+            (WITHOUT_CLIENT, supervisor + shim + process),
+        ];
+        Ok(sample.each(REPEAT))
     }
 
     /// The sum of PSS with `pods` pods.
@@ -112,12 +145,13 @@ impl Hull {
         let result = names.iter().try_for_each(|name| self.apply(name, 2));
         let added: Vec<i32> = self.residents().into_iter().filter(|pid| !stays.contains(pid)).collect();
         let sum = proportional(&added);
-        for name in &names {
-            self.delete(name)?;
-        }
+        self.delete(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
         result.map(|()| sum)
     }
 }
+
+/// What an exec costs once a supervisor has been asked, as a probe's.
+pub(crate) const WITHOUT_CLIENT: &str = "without the client";
 
 impl Drop for Hull {
     fn drop(&mut self) {
@@ -130,5 +164,6 @@ impl Drop for Hull {
             if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
         };
         wait_until(Duration::from_secs(20), "end of hull's processes", gone);
+        unmount(&self.root.join("run"));
     }
 }

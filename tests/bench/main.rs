@@ -1,4 +1,4 @@
-//! `hull-bench`: hull beside its peers, in one run of interleaved rounds (`make bench`, `docs/benchmarks.md`).
+//! `hull-bench`: hull beside its peers, in one run of interleaved rounds (`make bench`, `docs/performance.md`).
 //!
 //! Everything is made below one temporary directory, in a network namespace of its own, and taken away at
 //! the end. A peer that does not work here is named with its reason.
@@ -8,11 +8,13 @@ mod measure;
 mod memory;
 mod oci;
 mod podman;
+mod target;
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use measure::{Contender, compare};
+use measure::{Contender, Medians, Meter, compare};
 
 /// What the command line says.
 struct Arguments {
@@ -45,7 +47,7 @@ fn report(result: Result<(), String>) -> ExitCode {
 fn parse(words: &[String]) -> Result<Arguments, String> {
     let usage = "usage: hull-bench --binaries DIR --images DIR [--rounds N] [--pods N,N,N]";
     let mut arguments =
-        Arguments { binaries: PathBuf::new(), images: PathBuf::new(), rounds: 15, pods: vec![1, 20, 100] };
+        Arguments { binaries: PathBuf::new(), images: PathBuf::new(), rounds: 9, pods: vec![1, 20, 100] };
     for pair in words.chunks(2) {
         let [flag, value] = pair else {
             return Err(usage.to_owned());
@@ -88,53 +90,88 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     nix::sys::prctl::set_child_subreaper(true).map_err(|error| format!("subreaper: {error}"))?;
     let place = nix::unistd::mkdtemp(&std::env::temp_dir().join("hull-bench-XXXXXX"))
         .map_err(|error| format!("temporary directory: {error}"))?;
-    let mut skipped = Vec::new();
-    // Declared before its users: what they made lies in it.
+    let skipped = RefCell::default();
+    // Declared before their users: what those made lies in them.
     let _directory = measure::Directory(place.clone());
-    let hull = note(hull::Hull::new(arguments, &place.join("hull")), "hull", &mut skipped);
-    let podman = note(podman::Podman::new(arguments, &place.join("podman")), "podman", &mut skipped);
-    let crun = note(oci::Runtime::new("crun", &place.join("crun")), "crun", &mut skipped);
-    let runc = note(oci::Runtime::new("runc", &place.join("runc")), "runc", &mut skipped);
+    let meter = measure::Meter::enter()?;
+    let peers = Peers {
+        hull: note(hull::Hull::new(arguments, &place.join("hull")), "hull", &skipped),
+        podman: note(podman::Podman::new(arguments, &place.join("podman")), "podman", &skipped),
+        crun: note(oci::Runtime::new("crun", &place.join("crun")), "crun", &skipped),
+        runc: note(oci::Runtime::new("runc", &place.join("runc")), "runc", &skipped),
+    };
     println!("{} rounds; wall and CPU in milliseconds, least and median\n", arguments.rounds);
-
-    let mut list: Vec<Contender<'_>> = Vec::new();
-    list.extend(hull.iter().map(|hull| Contender::new("hull apply --wait", || hull.pod_up())));
-    list.extend(podman.iter().map(|podman| Contender::new("podman kube play", || podman.pod_up())));
-    compare("pod up: two containers, local image, own network", arguments.rounds, list, &mut skipped);
-
-    let mut list: Vec<Contender<'_>> = Vec::new();
-    list.extend(hull.iter().map(|hull| Contender::new("hull exec", || hull.exec())));
-    list.extend(crun.iter().map(|crun| Contender::new("crun exec", || crun.exec())));
-    list.extend(runc.iter().map(|runc| Contender::new("runc exec", || runc.exec())));
-    list.push(Contender::new("fork and execve alone", || measure::timed_command("/bin/true", &[])));
-    compare("exec of /bin/true in a running container", arguments.rounds, list, &mut skipped);
-
-    let mut list: Vec<Contender<'_>> = Vec::new();
-    list.extend(
-        hull.iter().map(|hull| Contender::new("hull, one more container in a pod", || hull.one_more())),
-    );
-    list.extend(crun.iter().map(|crun| Contender::new("crun create + start", || crun.create_start())));
-    list.extend(runc.iter().map(|runc| Contender::new("runc create + start", || runc.create_start())));
-    compare("create and start in a sandbox, with limits", arguments.rounds, list, &mut skipped);
-
-    println!("resident memory (PSS) per pod of two containers, kB");
-    println!("  {:<34} {:>8} {:>10}", "", "pods", "kB per pod");
-    for count in &arguments.pods {
-        memory::show("hull: shim, supervisor, pause", *count, hull.as_ref().map(|hull| hull.memory(*count)));
-        memory::show(
-            "podman: conmon per container",
-            *count,
-            podman.as_ref().map(|podman| podman.memory(*count)),
-        );
-        memory::show("containerd-shim-runc-v2", *count, Some(memory::containerd(&place, *count)));
-    }
-    for line in skipped {
+    let mut medians = peers.times(arguments.rounds, &meter, &skipped);
+    medians.extend(peers.memories(&arguments.pods, &place));
+    target::show(&medians);
+    for line in skipped.take() {
         println!("skipped: {line}");
     }
     Ok(())
 }
 
+/// Notes of what could not be measured.
+type Skipped = RefCell<Vec<String>>;
+
+/// hull and what it is measured beside, as far as they work here.
+struct Peers {
+    hull: Option<hull::Hull>,
+    podman: Option<podman::Podman>,
+    crun: Option<oci::Runtime>,
+    runc: Option<oci::Runtime>,
+}
+
+impl Peers {
+    fn times(&self, rounds: usize, meter: &Meter, skipped: &Skipped) -> Medians {
+        let mut list: Vec<Contender<'_>> = Vec::new();
+        list.extend(self.hull.iter().map(|hull| Contender::new(target::APPLY, || hull.pod_up(meter))));
+        list.extend(self.podman.iter().map(|podman| Contender::new(target::PLAY, || podman.pod_up(meter))));
+        let mut medians = compare("pod up: two containers, local image, own network", rounds, list, skipped);
+
+        let mut list: Vec<Contender<'_>> = Vec::new();
+        list.extend(self.hull.iter().map(|hull| Contender::new("hull exec", || hull.exec(meter))));
+        list.extend(self.crun.iter().map(|crun| Contender::new(target::CRUN_EXEC, || crun.exec(meter))));
+        list.extend(self.runc.iter().map(|runc| Contender::new("runc exec", || runc.exec(meter))));
+        list.extend(self.crun.iter().map(|crun| Contender::new(target::FLOOR, || crun.plain_true(meter))));
+        medians.extend(compare("exec of /bin/true in a running container", rounds, list, skipped));
+
+        let mut list: Vec<Contender<'_>> = Vec::new();
+        list.extend(self.hull.iter().map(|hull| Contender::new(target::CREATE, || hull.one_more(meter))));
+        list.extend(
+            self.crun.iter().map(|crun| Contender::new(target::CRUN_CREATE, || crun.create_start(meter))),
+        );
+        list.extend(
+            self.runc.iter().map(|runc| Contender::new("runc create + start", || runc.create_start(meter))),
+        );
+        medians.extend(compare("create and start in a sandbox, with limits", rounds, list, skipped));
+        medians
+    }
+
+    /// Resident memory; a peer whose figure does not depend on the number of pods is spared the largest.
+    fn memories(&self, pods: &[usize], place: &Path) -> Medians {
+        println!("resident memory (PSS) per pod of two containers, kB");
+        println!("  {:<44} {:>10} {:>8}", "", "pods", "kB");
+        let mut medians = Medians::new();
+        for count in pods {
+            let hull = self.hull.as_ref().map(|hull| hull.memory(*count));
+            if let Some(sum) = memory::show("hull: shim, supervisor, pause", *count, hull) {
+                medians.push(target::memory(*count, sum));
+            }
+            if *count <= MOST_PODMAN_PODS {
+                let podman = self.podman.as_ref().map(|podman| podman.memory(*count));
+                memory::show("podman: conmon per container", *count, podman);
+            }
+            memory::show("containerd-shim-runc-v2", *count, Some(memory::containerd(place, *count)));
+        }
+        println!();
+        medians
+    }
+}
+
+/// More would take minutes to start and to remove.
+const MOST_PODMAN_PODS: usize = 20;
+
 /// The peer, or a note of why it is not there.
-fn note<T>(peer: Result<T, String>, name: &str, skipped: &mut Vec<String>) -> Option<T> {
-    peer.map_err(|reason| skipped.push(format!("{name}: {}", reason.trim()))).ok()
+fn note<T>(peer: Result<T, String>, name: &str, skipped: &Skipped) -> Option<T> {
+    peer.map_err(|reason| skipped.borrow_mut().push(format!("{name}: {}", reason.trim()))).ok()
 }

@@ -12,14 +12,15 @@ use nix::unistd::Pid;
 
 use crate::measure::{execute, reap};
 
-/// Prints one figure: the sum over all pods in kB, divided by their number.
-pub(crate) fn show(name: &str, pods: usize, sum: Option<Result<u64, String>>) {
-    let figure = match sum {
-        Some(Ok(sum)) => (sum / pods as u64).to_string(),
-        Some(Err(reason)) => format!("skipped: {}", reason.trim()),
-        None => "skipped: see below".to_owned(),
+/// Prints one figure and gives it: the sum over all pods in kB, divided by their number.
+pub(crate) fn show(name: &str, pods: usize, sum: Option<Result<u64, String>>) -> Option<u64> {
+    let figure = sum.unwrap_or_else(|| Err("see below".to_owned())).map(|sum| sum / pods as u64);
+    let text = match &figure {
+        Ok(each) => each.to_string(),
+        Err(reason) => format!("skipped: {}", reason.trim()),
     };
-    println!("  {name:<34} {pods:>8} {figure:>10}");
+    println!("  {name:<44} {pods:>10} {text:>8}");
+    figure.ok()
 }
 
 /// The sum of PSS over these processes, once it has come to rest: they may be starting still.

@@ -7,7 +7,10 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::measure::{Sample, execute, reap, timed};
+use crate::measure::{Meter, Sample, execute, own_group, reap};
+
+/// Operations in one sample of what is very short.
+const REPEAT: u32 = 20;
 
 /// A runtime with the command line of runc.
 pub(crate) struct Runtime {
@@ -90,9 +93,9 @@ impl Runtime {
         })
     }
 
-    /// The parent of our containers' groups.
+    /// The parent of our containers' groups, below the one whose time is counted.
     fn group(&self) -> String {
-        format!("hull-bench-{}-{}", self.program, std::process::id())
+        format!("{}/{}", own_group(), self.program)
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -115,21 +118,22 @@ impl Runtime {
     }
 
     /// exec of `/bin/true` in the container that stays.
-    pub(crate) fn exec(&self) -> Result<Sample, String> {
-        timed(&[], || execute(&mut self.command(&["exec", "stays", "/bin/true"])).map(drop))
+    pub(crate) fn exec(&self, meter: &Meter) -> Result<Sample, String> {
+        meter.timed(Vec::new, || execute(&mut self.command(&["exec", "stays", "/bin/true"])).map(drop))
+    }
+
+    /// The same program without a container: what the kernel takes to make and end a process.
+    pub(crate) fn plain_true(&self, meter: &Meter) -> Result<Sample, String> {
+        let program = self.directory.join("rootfs/bin/true");
+        let work = || (0..REPEAT).try_for_each(|_| execute(&mut Command::new(&program)).map(drop));
+        meter.timed(Vec::new, work).map(|sample| sample.each(REPEAT))
     }
 
     /// create and start of a further container, which is then removed outside of the measurement.
-    pub(crate) fn create_start(&self) -> Result<Sample, String> {
+    pub(crate) fn create_start(&self, meter: &Meter) -> Result<Sample, String> {
         self.count.set(self.count.get() + 1);
         let id = format!("c{}", self.count.get());
-        let mut sample = timed(&[], || self.create(&id))?;
-        // Its init process stays, so its own part of the work is not yet among the reaped.
-        let state = execute(&mut self.command(&["state", &id]))?;
-        let state: Value =
-            serde_json::from_str(&state).map_err(|error| format!("{} state: {error}", self.program))?;
-        let pid = state["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
-        sample.cpu += pid.map(crate::measure::resident_time).unwrap_or_default();
+        let sample = meter.timed(Vec::new, || self.create(&id))?;
         self.remove(&id)?;
         Ok(sample)
     }

@@ -10,7 +10,7 @@ use hull_tests::process;
 use serde_json::Value;
 
 use crate::Arguments;
-use crate::measure::{Sample, execute, reap, timed};
+use crate::measure::{Meter, Sample, execute, reap};
 use crate::memory::proportional;
 
 /// What is played: the same as hull's.
@@ -40,7 +40,9 @@ impl Podman {
     /// Configures it and loads the image.
     pub(crate) fn new(arguments: &Arguments, directory: &Path) -> Result<Self, String> {
         let say = |error: std::io::Error| format!("{}: {error}", directory.display());
-        fs::create_dir_all(directory).map_err(say)?;
+        let run = directory.join("run");
+        fs::create_dir_all(&run).map_err(say)?;
+        crate::measure::mount_memory(&run)?;
         let own = std::env::current_exe().map_err(say)?;
         let runtime = directory.join("runtime");
         fs::write(&runtime, format!("#!/bin/sh\nexec {} --strip-rlimits crun \"$@\"\n", own.display()))
@@ -69,7 +71,7 @@ impl Podman {
         command.env("CONTAINERS_CONF", self.directory.join("containers.conf"));
         command.arg("--root").arg(self.directory.join("storage"));
         command.arg("--runroot").arg(self.directory.join("run"));
-        command.arg("--tmpdir").arg(self.directory.join("tmp"));
+        command.arg("--tmpdir").arg(self.directory.join("run/tmp"));
         command
     }
 
@@ -94,9 +96,10 @@ impl Podman {
     }
 
     /// `kube play` until everything runs; removal is outside of the measurement.
-    pub(crate) fn pod_up(&self) -> Result<Sample, String> {
-        let sample =
-            timed(&[], || execute(self.command().args(["kube", "play"]).arg(&self.manifest)).map(drop));
+    pub(crate) fn pod_up(&self, meter: &Meter) -> Result<Sample, String> {
+        let groups = || vec![GROUP.to_owned()];
+        let sample = meter
+            .timed(groups, || execute(self.command().args(["kube", "play"]).arg(&self.manifest)).map(drop));
         let removed = self.remove_all();
         let sample = sample?;
         removed?;
@@ -141,13 +144,8 @@ impl Drop for Podman {
             crate::oci::remove_groups(GROUP);
         }
         // podman keeps its store's directory mounted.
-        let storage = self.directory.join("storage/overlay");
-        if let Err(error) = nix::mount::umount2(&storage, nix::mount::MntFlags::MNT_DETACH)
-            && error != nix::Error::EINVAL
-            && error != nix::Error::ENOENT
-        {
-            eprintln!("{}: {error}", storage.display());
-        }
+        crate::measure::unmount(&self.directory.join("storage/overlay"));
+        crate::measure::unmount(&self.directory.join("run"));
     }
 }
 

@@ -220,6 +220,21 @@ impl Host {
         leftovers::Search { root: &self.root, uids: &uids, network_pid: self.holder.id() }.describe()
     }
 
+    /// Cgroups that name a pod of this host.
+    #[must_use]
+    pub fn cgroups(&self) -> Vec<String> {
+        let uids = self.note_pods();
+        let search = leftovers::Search { root: &self.root, uids: &uids, network_pid: self.holder.id() };
+        search.cgroups().iter().map(|path| path.display().to_string()).collect()
+    }
+
+    /// Whether a cgroup path names a pod that this host ever had.
+    #[must_use]
+    pub fn speaks_of_pod(&self, text: &str) -> bool {
+        let uids = self.note_pods();
+        leftovers::Search { root: &self.root, uids: &uids, network_pid: self.holder.id() }.is_ours(text)
+    }
+
     /// Waits until nothing is left; removal may go on a little after `delete` has answered.
     ///
     /// # Panics

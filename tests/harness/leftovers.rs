@@ -94,7 +94,8 @@ impl Search<'_> {
     }
 
     /// Groups named after one of our pods and those below them, the innermost first.
-    fn cgroups(&self) -> Vec<PathBuf> {
+    #[must_use]
+    pub fn cgroups(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         self.walk(Path::new("/sys/fs/cgroup"), &mut found);
         found.reverse();
@@ -114,7 +115,8 @@ impl Search<'_> {
     }
 
     /// A cgroup path that speaks of one of our pods; a uid may be written with `_` for `-`.
-    fn is_ours(&self, text: &str) -> bool {
+    #[must_use]
+    pub fn is_ours(&self, text: &str) -> bool {
         self.uids.iter().any(|uid| text.contains(uid.as_str()) || text.contains(&uid.replace('-', "_")))
     }
 

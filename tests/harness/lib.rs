@@ -11,14 +11,17 @@ pub mod binaries;
 pub mod command;
 pub mod host;
 pub mod leftovers;
+pub mod machine;
 pub mod pod;
+pub mod pod_files;
 pub mod process;
 pub mod wait;
 pub mod watch;
 
 pub use command::{Output, Running};
 pub use host::Host;
-pub use pod::PodFiles;
+pub use machine::Machine;
+pub use pod_files::PodFiles;
 pub use wait::wait_until;
 pub use watch::Watch;
 

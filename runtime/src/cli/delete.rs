@@ -9,8 +9,11 @@ use super::context::Context;
 use super::print::field;
 use super::resource::{self, Kind, Target};
 use super::{Error, Exit, Result, accept, apply, duration, wait};
-use crate::api::client::PodRef;
+use crate::api::client::{PodRef, shim};
 use crate::api::selector::Selector;
+
+/// How long a pod that is deleted by force may take to answer, and to go by itself.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Arguments of `delete`.
 #[derive(Debug, Default, clap::Args)]
@@ -79,6 +82,9 @@ impl Delete {
                 Err(error) if (self.ignore_not_found || self.all) && error.is_not_found() => {}
                 Err(error) => exit = context.report(&error),
             }
+        }
+        if self.force && self.wait {
+            self.see_to(context, &pods).await?;
         }
         if self.wait {
             exit = exit.worse(wait::until_gone(context, &pods, self.timeout).await?);
@@ -151,7 +157,7 @@ impl Delete {
         let not_found = || Error::not_found(kind.plural(), name);
         let pod = if *kind == Kind::Pod {
             let pod = context.client.find(namespace, name)?.ok_or_else(not_found)?;
-            context.client.delete(&pod, grace).await?;
+            self.delete_pod(context, &pod, grace).await?;
             Some(pod)
         } else {
             if !accept::remove(context.layout(), *kind, namespace, name)? {
@@ -162,6 +168,30 @@ impl Delete {
         };
         context.print(&self.said(doomed))?;
         Ok(pod)
+    }
+
+    /// Asks the pod to go. One that cannot be asked any more, because its records are damaged or its supervisor
+    /// does not come up, is removed without it if that was asked for.
+    async fn delete_pod(&self, context: &Context, pod: &PodRef, grace: Option<i64>) -> Result<()> {
+        let asked = context.client.delete(pod, grace);
+        if !self.force {
+            return Ok(asked.await.map(drop)?);
+        }
+        match tokio::time::timeout(PATIENCE, asked).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) if error.is_not_found() => Err(error.into()),
+            Ok(Err(_)) | Err(_) => Ok(shim::remove(context.layout(), &pod.uid)?),
+        }
+    }
+
+    /// Removes those that were asked to go and do not.
+    async fn see_to(&self, context: &Context, pods: &[PodRef]) -> Result<()> {
+        for pod in pods {
+            if !wait::is_gone_within(context, pod, PATIENCE).await? {
+                shim::remove(context.layout(), &pod.uid)?;
+            }
+        }
+        Ok(())
     }
 
     fn said(&self, doomed: &Doomed) -> String {

@@ -4,8 +4,8 @@ use jiff::SignedDuration;
 
 use super::events::whole_seconds;
 use super::state::Stage;
+use super::status::Deletion;
 use super::turn::Turn;
-use crate::driver::handle::Deletion;
 
 impl Turn<'_> {
     /// The user asks for deletion; a repeated request can only shorten the grace period.

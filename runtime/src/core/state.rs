@@ -19,11 +19,11 @@ use super::input::Input;
 use super::kill::Kill;
 use super::pass::Pass;
 use super::record::Record;
+use super::status::Deletion;
 use super::status::PodStatus;
 use super::time::{Mono, Now};
 use super::turn::Turn;
 use super::worker::Worker;
-use crate::driver::handle::Deletion;
 use crate::manifest::pod::Pod;
 
 /// Everything that a pod's life needs. Written whole after each step; it continues identically when read back.

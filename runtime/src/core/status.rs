@@ -47,6 +47,15 @@ pub struct PodStatus {
     pub observed_generation: i64,
 }
 
+/// `metadata.deletionTimestamp` and `deletionGracePeriodSeconds`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deletion {
+    /// Request time plus grace.
+    pub timestamp: Timestamp,
+    /// Seconds.
+    pub grace_seconds: i64,
+}
+
 /// An address, as lists of them have it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ip {

@@ -5,9 +5,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use hull_shim::wire::{Exit, Statistics};
-use jiff::Timestamp;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+pub use crate::core::status::Deletion;
 use crate::core::status::{Event, PodStatus};
 use crate::manifest::pod::ContainerName;
 
@@ -20,15 +20,6 @@ pub struct View {
     pub deletion: Option<Deletion>,
     /// The Kubernetes status.
     pub status: PodStatus,
-}
-
-/// `metadata.deletionTimestamp` and `deletionGracePeriodSeconds`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Deletion {
-    /// Request time plus grace.
-    pub timestamp: Timestamp,
-    /// Seconds.
-    pub grace_seconds: i64,
 }
 
 /// One thing that changed.

@@ -336,7 +336,8 @@ impl Hands {
         let hands = self.clone();
         tokio::task::spawn_local(async move {
             let message = hands.termination_message(&instance, ended).await;
-            hands.tell(Input::Exited { instance, ended, message });
+            hands.tell(Input::Exited { instance: instance.clone(), ended, message });
+            hands.execs.instance_ended(&instance);
         });
     }
 

@@ -198,56 +198,7 @@ fn sets(listed: Option<&LinuxCapabilities>) -> Result<Sets, Error> {
 }
 
 fn mask<'a>(listed: impl Iterator<Item = &'a Capability>) -> u64 {
-    listed.filter_map(|one| number(*one)).fold(0, |mask, number| mask | 1 << number)
-}
-
-/// The kernel's number of a capability; `include/uapi/linux/capability.h`.
-fn number(one: Capability) -> Option<usize> {
-    const NAMES: [&str; 41] = [
-        "CHOWN",
-        "DAC_OVERRIDE",
-        "DAC_READ_SEARCH",
-        "FOWNER",
-        "FSETID",
-        "KILL",
-        "SETGID",
-        "SETUID",
-        "SETPCAP",
-        "LINUX_IMMUTABLE",
-        "NET_BIND_SERVICE",
-        "NET_BROADCAST",
-        "NET_ADMIN",
-        "NET_RAW",
-        "IPC_LOCK",
-        "IPC_OWNER",
-        "SYS_MODULE",
-        "SYS_RAWIO",
-        "SYS_CHROOT",
-        "SYS_PTRACE",
-        "SYS_PACCT",
-        "SYS_ADMIN",
-        "SYS_BOOT",
-        "SYS_NICE",
-        "SYS_RESOURCE",
-        "SYS_TIME",
-        "SYS_TTY_CONFIG",
-        "MKNOD",
-        "LEASE",
-        "AUDIT_WRITE",
-        "AUDIT_CONTROL",
-        "SETFCAP",
-        "MAC_OVERRIDE",
-        "MAC_ADMIN",
-        "SYSLOG",
-        "WAKE_ALARM",
-        "BLOCK_SUSPEND",
-        "AUDIT_READ",
-        "PERFMON",
-        "BPF",
-        "CHECKPOINT_RESTORE",
-    ];
-    let name = one.to_string();
-    NAMES.iter().position(|known| *known == name)
+    listed.filter_map(|one| super::capability::number(*one)).fold(0, |mask, number| mask | 1 << number)
 }
 
 fn environment(listed: &[String], rootfs: &Path, uid: u32) -> Result<Vec<String>, Error> {
@@ -325,10 +276,10 @@ mod tests {
 
     #[test]
     fn every_known_capability_has_its_kernel_number() {
-        assert_eq!(number(Capability::Chown), Some(0));
-        assert_eq!(number(Capability::SysAdmin), Some(21));
-        assert_eq!(number(Capability::CheckpointRestore), Some(40));
-        assert_eq!(number(Capability::Bpf), Some(39));
+        assert_eq!(super::super::capability::number(Capability::Chown), Some(0));
+        assert_eq!(super::super::capability::number(Capability::SysAdmin), Some(21));
+        assert_eq!(super::super::capability::number(Capability::CheckpointRestore), Some(40));
+        assert_eq!(super::super::capability::number(Capability::Bpf), Some(39));
     }
 
     #[test]

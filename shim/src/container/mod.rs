@@ -4,6 +4,7 @@
 //! stretch of every process of a container, the same for its init and for whatever is exec'd in it;
 //! `creator` builds the container through libcontainer up to that stretch; `exec` joins a running one.
 
+pub mod capability;
 pub(crate) mod creator;
 pub(crate) mod exec;
 pub(crate) mod groups;

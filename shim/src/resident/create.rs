@@ -226,7 +226,16 @@ impl Shim {
 
     fn try_start(&mut self, instance: &InstanceId, reply: Reply) -> Result<(), Failure> {
         let held = self.instances.get_mut(instance).ok_or_else(|| unknown(instance))?;
-        let (State::Created, Some(start), None) = (&held.state, &held.start, &held.starting) else {
+        // A supervisor died over its request, and the next one asks again.
+        if let (State::Running, Some(started_at)) = (&held.state, held.started_at) {
+            self.answer(Some(reply), Ok(Answer::Started { started_at }));
+            return Ok(());
+        }
+        if let Some(starting) = &mut held.starting {
+            starting.reply = Some(reply);
+            return Ok(());
+        }
+        let (State::Created, Some(start)) = (&held.state, &held.start) else {
             return Err(unfit(held, "created"));
         };
         let other = |what: &str, error: &dyn std::fmt::Display| Failure::Other {
