@@ -29,7 +29,13 @@ impl Context {
             Color::Never => false,
             Color::Auto => !plain && std::io::stdout().is_terminal(),
         };
-        Self { client: Client::new(layout), given_namespace: namespace, color, progress: Cell::new(false), worst: Cell::new(Exit::Success) }
+        Self {
+            client: Client::new(layout),
+            given_namespace: namespace,
+            color,
+            progress: Cell::new(false),
+            worst: Cell::new(Exit::Success),
+        }
     }
 
     pub(super) fn layout(&self) -> &Layout {
