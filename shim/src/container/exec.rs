@@ -105,7 +105,8 @@ fn enter(plan: &Plan<'_>) -> Result<(), Problem> {
             terminal::control_standard_input().map_err(Problem::at(Step::Session))?;
         }
     }
-    Ok(())
+    // What comes next may block in the container's file systems: it must not keep the pod's lock or socket open.
+    descriptor::close_all_but(&[plan.pipe]).map_err(Problem::at(Step::Descriptors))
 }
 
 /// Lowering needs CAP_SYS_RESOURCE; where that is lacking the shim's own value, inherited, is the nearest.

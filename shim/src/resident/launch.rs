@@ -54,7 +54,7 @@ impl Launch<'_> {
             environment: &programs.environment,
             descriptors: self.descriptors.iter().map(AsRawFd::as_raw_fd).collect(),
             sandbox: self.sandbox,
-            dies_with_shim: self.dies_with_shim,
+            dies_with: self.dies_with_shim.then(|| nix::unistd::getpid().as_raw()),
         };
         process::spawn(CloneFlags::empty(), None, &work, run)
     }
@@ -66,7 +66,8 @@ struct Work<'a> {
     environment: &'a process::Vector,
     descriptors: Vec<RawFd>,
     sandbox: Option<BorrowedFd<'a>>,
-    dies_with_shim: bool,
+    /// The shim, if it is to die with it.
+    dies_with: Option<i32>,
     failure: Vec<u8>,
 }
 
@@ -82,8 +83,8 @@ fn run(work: &Work<'_>) -> ! {
 }
 
 fn prepare(work: &Work<'_>) -> nix::Result<()> {
-    if work.dies_with_shim {
-        process::die_with_parent(libc::SIGKILL)?;
+    if let Some(shim) = work.dies_with {
+        process::die_with_parent(shim, libc::SIGKILL)?;
     }
     if let Some(pause) = work.sandbox {
         let joined = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
