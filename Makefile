@@ -6,6 +6,10 @@ TRIPLE = $(shell rustc --print host-tuple 2>/dev/null || rustc -vV 2>/dev/null |
 OUT = target/$(TRIPLE)
 BINARIES := hull hull-shim hull-oci hull-pause
 IMAGES := target/images
+TO = $(DESTDIR)$(PREFIX)
+BASH_TO = $(TO)/share/bash-completion/completions
+ZSH_TO = $(TO)/share/zsh/site-functions
+FISH_TO = $(TO)/share/fish/vendor_completions.d
 
 .PHONY: build debug images demo demo-long test test-root check bench install clean setup
 
@@ -50,7 +54,7 @@ test-root:
 check: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --exclude hull-pause --lib --no-deps
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --workspace --exclude hull-pause --lib --no-deps --document-private-items
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --offline check licenses bans sources; \
 		else echo "check: cargo deny is not installed, skipped (cargo install cargo-deny)"; fi
 
@@ -60,10 +64,14 @@ bench: build images
 	$(CARGO) build --release -p hull-tests --bin hull-bench
 	HULL_HIDE_CGROUP2=1 tests/run $(OUT)/release/hull-bench --binaries $(OUT)/release --images $(IMAGES)
 
-# DESTDIR is for packagers.
+# Binaries, manual pages and completions. DESTDIR is for packagers.
 install: build
-	install -d $(DESTDIR)$(PREFIX)/bin
-	for each in $(BINARIES); do install -m 755 $(OUT)/release/$$each $(DESTDIR)$(PREFIX)/bin/ || exit 1; done
+	install -d $(TO)/bin $(TO)/share/man/man1 $(BASH_TO) $(ZSH_TO) $(FISH_TO)
+	for each in $(BINARIES); do install -m 755 $(OUT)/release/$$each $(TO)/bin/ || exit 1; done
+	$(OUT)/release/hull man $(TO)/share/man/man1
+	$(OUT)/release/hull completion bash >$(BASH_TO)/hull
+	$(OUT)/release/hull completion zsh >$(ZSH_TO)/_hull
+	$(OUT)/release/hull completion fish >$(FISH_TO)/hull.fish
 
 clean:
 	$(CARGO) clean

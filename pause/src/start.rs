@@ -23,7 +23,8 @@ unsafe extern "C" fn _start() -> ! {
     core::arch::naked_asm!("mov x29, xzr", "mov x30, xzr", "mov x0, sp", "b {begin}", begin = sym begin)
 }
 
-/// Blocks every signal, then looks at the arguments.
+/// Blocks every signal, then looks at the last argument: `--root DIR`, which every binary takes, says nothing to
+/// this one.
 unsafe extern "C" fn begin(stack: *const usize) -> ! {
     sys::block_all_signals();
     // SAFETY: `_start` passes the initial stack pointer, which points at `argc` and is aligned.
@@ -31,9 +32,9 @@ unsafe extern "C" fn begin(stack: *const usize) -> ! {
     if count < 2 {
         run(Purpose::Hold)
     }
-    // SAFETY: `argc` is at least 2, so the stack goes on for three words at least.
-    let argument = unsafe { stack.add(2) };
-    // SAFETY: the third word is `argv[1]`, aligned like the others.
+    // SAFETY: `argc` pointers follow the count, so the last one is `argc` words after it.
+    let argument = unsafe { stack.add(count) };
+    // SAFETY: this word is the last of `argv`, aligned like the others.
     let word = unsafe { *argument } as *const u8;
     // SAFETY: the kernel put a string that ends in zero behind every argument.
     match unsafe { is(word, b"--version\0") } {

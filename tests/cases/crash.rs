@@ -288,7 +288,7 @@ spec:
     );
     host.wait_row("a", SOON, "0/1", "Running");
     let files = PodFiles::find(&host, "a").unwrap();
-    let mut watch = host.start(&["get", "pods", "a", "-w", "--no-headers"]);
+    let watch = host.start(&["get", "pods", "a", "-w", "--no-headers"]);
     files.replace_supervisor();
     host.wait_row("a", SOON, "0/1", "Running");
     assert_eq!(host.exec("a", &["touch", "/tmp/ready"]).ok(), "");
@@ -311,7 +311,7 @@ spec:
     };
     let count: u64 = events(&host).iter().filter_map(failures).sum();
     assert!((3..=4).contains(&count), "{:?}", events(&host));
-    watch.close_input();
+    drop(watch);
     host.delete("a", &["--now"]);
     host.assert_clean();
 }
@@ -527,6 +527,71 @@ fn a_command_line_killed_in_apply_or_delete_leaves_a_whole_pod_or_none() {
         kill_now(delete.pid().cast_signed());
         drop(delete);
         host.delete("a", &["--now", "--ignore-not-found"]);
+        host.assert_clean();
+    }
+}
+
+#[test]
+fn a_shim_killed_at_any_step_of_a_start_is_succeeded() {
+    let host = host!();
+    for moment in [
+        "shim.json",
+        "\"phase\":\"making\"",
+        "\"networkUsed\":true",
+        "\"phase\":\"up\"",
+        "PrepareVolumes",
+        "action=EnsureImage",
+        "action=CreateContainer",
+        "input=Created",
+        "action=StartContainer",
+        "input=Started",
+        "action=RunHook",
+        "action=RunProbe",
+    ] {
+        let mut apply = host.start_debug(&["apply", "-f", "-"], &rich("a"));
+        let files = PodFiles::wait(&host, "a", SOON);
+        wait_until(SOON, moment, || {
+            let record = fs::read_to_string(files.file("shim.json")).unwrap_or_default();
+            let there = moment == "shim.json" && !record.is_empty();
+            let said = there || record.contains(moment) || files.diagnostics().contains(moment);
+            if said { Ok(()) } else { Err(files.diagnostics()) }
+        });
+        files.kill_shim();
+        // `get` starts the successor; what was begun and not recorded is begun again.
+        host.wait_row("a", Duration::from_secs(40), "2/2", "Running");
+        assert!(apply.wait(SOON).success(), "{moment}: {:?}", apply.lines());
+        assert_eq!(host.columns("a").unwrap()[3], "0", "{moment}");
+        assert_eq!(host.exec("a", &["echo", "here"]).ok(), "here\n", "{moment}");
+        host.delete("a", &["--now"]);
+        host.assert_clean();
+    }
+}
+
+#[test]
+fn a_shim_killed_at_any_step_of_a_deletion_is_succeeded() {
+    let host = host!();
+    for moment in [
+        "input=Delete",
+        "hook: PreStop",
+        "action=Signal",
+        "action=StopSandbox",
+        "\"phase\":\"stopping\"",
+        "action=Finish",
+        "\"finishing\":true",
+    ] {
+        host.start_debug(&["apply", "-f", "-"], &rich("a")).wait(SOON);
+        host.wait_row("a", SOON, "2/2", "Running");
+        let files = PodFiles::find(&host, "a").unwrap();
+        let mut delete = host.start(&["delete", "pod", "a"]);
+        wait_until(SOON, moment, || {
+            let record = fs::read_to_string(files.file("shim.json")).unwrap_or_default();
+            let said = record.contains(moment) || files.diagnostics().contains(moment);
+            if said || !files.file("").exists() { Ok(()) } else { Err(files.diagnostics()) }
+        });
+        if let Some(shim) = files.processes().shim {
+            kill_now(shim);
+        }
+        assert!(delete.wait(Duration::from_secs(40)).success(), "{moment}: {:?}", delete.lines());
         host.assert_clean();
     }
 }

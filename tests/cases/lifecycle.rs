@@ -665,3 +665,82 @@ fn a_dead_sandbox_ends_a_pod_of_policy_never() {
     assert!(host.pause_pid("anchor").is_err());
     host.end(&["anchor"]);
 }
+
+#[test]
+fn a_supervisor_that_dies_with_its_sandbox_goes_on_in_the_next() {
+    let host = host!();
+    host.apply(&with_two_init(&host.shared_dir(), "Always"));
+    host.wait_row("anchor", SOON, "1/1", "Running");
+    let pids = [host.supervisor_pid("anchor").unwrap(), host.pause_pid("anchor").unwrap()];
+    for pid in pids {
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    }
+    host.wait_pod("anchor", AFTER_BACKOFF, "a restart", |pod| {
+        container(pod, "app")["restartCount"] == 1 && container(pod, "app")["ready"] == true
+    });
+    wait_until(SOON, "the second start of app", || {
+        let order = host.shared_lines("order");
+        if order == ["i1", "i2", "app", "i1", "i2", "app"] { Ok(()) } else { Err(format!("{order:?}")) }
+    });
+    host.end(&["anchor"]);
+}
+
+#[test]
+fn a_supervisor_that_dies_while_the_sandbox_is_made_anew_goes_on() {
+    let host = host!();
+    host.apply(&with_two_init(&host.shared_dir(), "Always"));
+    host.wait_row("anchor", SOON, "1/1", "Running");
+    kill(Pid::from_raw(host.pause_pid("anchor").unwrap()), Signal::SIGKILL).unwrap();
+    for _ in 0..3 {
+        let pid = wait_until(SOON, "a supervisor", || host.supervisor_pid("anchor"));
+        // It may be ending by itself, to go on in the new sandbox.
+        if let Err(error) = kill(Pid::from_raw(pid), Signal::SIGKILL) {
+            assert_eq!(error, nix::Error::ESRCH);
+        }
+    }
+    host.wait_pod("anchor", AFTER_BACKOFF, "a restart", |pod| {
+        container(pod, "app")["restartCount"] == 1 && container(pod, "app")["ready"] == true
+    });
+    let order = host.shared_lines("order");
+    assert_eq!(order.iter().filter(|line| *line == "app").count(), 2, "{order:?}");
+    host.end(&["anchor"]);
+}
+
+#[test]
+fn a_dead_sandbox_does_not_keep_a_pod_that_is_being_deleted() {
+    let host = host!();
+    host.apply(&with_two_init(&host.shared_dir(), "Always"));
+    host.wait_row("anchor", SOON, "1/1", "Running");
+    let pause = host.pause_pid("anchor").unwrap();
+    kill(Pid::from_raw(pause), Signal::SIGKILL).unwrap();
+    host.begin_end("anchor", &[]);
+    host.wait_gone("anchor", SOON);
+    assert_eq!(host.shared_lines("order"), ["i1", "i2", "app"]);
+}
+
+#[test]
+fn a_readiness_gate_without_its_condition_holds_the_pod_back() {
+    let host = host!();
+    host.apply(
+        r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: gate}
+spec:
+  terminationGracePeriodSeconds: 1
+  readinessGates: [{conditionType: example.com/ready}]
+  containers:
+  - {name: app, image: busybox, imagePullPolicy: IfNotPresent, command: [sleep, "1000"]}
+"#,
+    );
+    host.wait_row("gate", SOON, "1/1", "Running");
+    let pod = host.pod("gate").unwrap();
+    assert_eq!(condition(&pod, "ContainersReady")["status"], "True");
+    let ready = condition(&pod, "Ready");
+    assert_eq!((text(&ready["status"]), text(&ready["reason"])), ("False", "ReadinessGatesNotReady"));
+    assert_eq!(
+        ready["message"],
+        "corresponding condition of pod readiness gate \"example.com/ready\" does not exist."
+    );
+    host.end(&["gate"]);
+}

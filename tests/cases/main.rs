@@ -10,6 +10,7 @@ mod events;
 mod harness;
 mod hooks;
 mod images;
+mod leftovers;
 mod lifecycle;
 mod manifests;
 mod pause;

@@ -100,6 +100,9 @@ fn pause_tells_its_version() {
         Ok(program) => program,
         Err(reason) => skip!("{reason}"),
     };
+    // Every binary of hull takes --root, also this one, which keeps nothing.
+    let output = Command::new(&program).args(["--root", "/tmp", "--version"]).output().unwrap();
+    assert_eq!(output.stdout, concat!("hull-pause ", env!("CARGO_PKG_VERSION"), "\n").as_bytes());
     let output = Command::new(&program).arg("--version").output().unwrap();
     assert!(output.status.success());
     assert_eq!(

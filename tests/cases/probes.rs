@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hull_tests::pod::{condition, container, read_request, respond, text};
-use hull_tests::wait::pause;
 use hull_tests::{Host, host, skip, wait_until};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -465,15 +464,18 @@ fn a_container_that_dies_while_it_is_probed_is_restarted_once() {
     host.apply(&shared(
         &host,
         "[sh, -c, 'echo up >> /out/up; if [ $(wc -l < /out/up) -ge 2 ]; then sleep 1000; fi; sleep 2; exit 4']",
-        "    livenessProbe: {exec: {command: [sleep, '100']}, periodSeconds: 1, timeoutSeconds: 50, failureThreshold: 1}\n",
+        "    livenessProbe: {exec: {command: [sh, -c, 'echo x >> /out/probes; sleep 100']}, periodSeconds: 1, timeoutSeconds: 50, failureThreshold: 1}\n",
     ));
     let pod = host.wait_pod("app", SOON, "a restart", |pod| {
         let status = container(pod, "app");
         status["restartCount"] == 1 && status["state"]["running"].is_object()
     });
     assert_eq!(container(&pod, "app")["lastState"]["terminated"]["exitCode"], 4);
-    // Long enough for a late verdict on the first instance to do harm.
-    pause(Duration::from_secs(2));
+    // The second instance is probed: a verdict on the first would have done its harm by now.
+    wait_until(SOON, "a second probe", || {
+        let probes = host.shared_lines("probes");
+        if probes.len() >= 2 { Ok(()) } else { Err(format!("{probes:?}")) }
+    });
     let status = host.pod("app").unwrap();
     assert_eq!(container(&status, "app")["restartCount"], 1, "{:#?}", host.event_lines("app"));
     assert!(!host.event_lines("app").iter().any(|line| line.starts_with("Killing")));

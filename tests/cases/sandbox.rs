@@ -1,5 +1,7 @@
 //! The sandbox: what the containers of a pod share, and what a pod shares with the host when it asks for it.
 
+use std::io::Write;
+use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
 
@@ -23,8 +25,16 @@ fn sh(host: &Host, pod: &str, container: &str, script: &str) -> String {
     host.hull(&["exec", pod, "-c", container, "--", "sh", "-c", script]).ok().trim().to_owned()
 }
 
+/// Waits for the page of nginx: without a readiness probe it counts as ready before it listens.
+fn wait_page(host: &Host, pod: &str, url: &str) {
+    wait_until(SOON, "page of nginx", || {
+        let output = host.hull(&["exec", pod, "-c", "a", "--", "wget", "-q", "-O", "-", url]);
+        if output.stdout.contains("Welcome to nginx!") { Ok(()) } else { Err(output.to_string()) }
+    });
+}
+
 fn namespaces(host: &Host, pod: &str, container: &str) -> Vec<String> {
-    let script = "cd /proc/self/ns && readlink net ipc uts pid mnt";
+    let script = "for kind in net ipc uts pid mnt; do readlink /proc/self/ns/$kind; done";
     sh(host, pod, container, script).lines().map(str::to_owned).collect()
 }
 
@@ -53,7 +63,7 @@ fn containers_share_network_ipc_and_host_name_but_neither_processes_nor_files() 
         sh(&host, "pair", "b", "cat /dev/shm/file; ls /dev/mqueue; ls /private 2>&1 || true"),
         "shared\nqueue\nls: /private: No such file or directory"
     );
-    assert!(sh(&host, "pair", "a", "wget -q -O - http://localhost").contains("Welcome to nginx!"));
+    wait_page(&host, "pair", "http://localhost");
     assert!(!sh(&host, "pair", "a", "ps").contains("nginx"));
     host.leave_nothing();
 }
@@ -121,12 +131,14 @@ impl Neighbour {
             let status = host.command("busybox").args(words.split(' ')).status().unwrap();
             assert!(status.success(), "{words}");
         };
+        // busybox leaves the name of the other end to the kernel.
         ip("ip link add near type veth peer name far");
-        ip(&format!("ip link set far netns {pid}"));
+        ip(&format!("ip link set veth0 netns {pid}"));
         ip(&format!("ip addr add {}/24 dev near", NEIGHBOUR[0]));
         ip("ip link set near up");
         let neighbour = Self { holder };
-        for words in [format!("ip addr add {}/24 dev far", NEIGHBOUR[1]), "ip link set far up".to_owned()] {
+        for words in [format!("ip addr add {}/24 dev veth0", NEIGHBOUR[1]), "ip link set veth0 up".to_owned()]
+        {
             assert!(neighbour.command("busybox").args(words.split(' ')).status().unwrap().success());
         }
         neighbour
@@ -152,8 +164,7 @@ fn pods_reach_each_other_the_host_and_through_masquerading_the_world() {
     let (one, two) = (address("one"), address("two"));
     assert_ne!(one, two);
 
-    let page = |url: String| format!("wget -q -T 5 -O - http://{url}");
-    assert!(sh(&host, "one", "a", &page(two.clone())).contains("Welcome"));
+    wait_page(&host, "one", &format!("http://{two}"));
     let gateway = sh(&host, "one", "a", "ip route | sed -n 's/default via \\([^ ]*\\).*/\\1/p'");
     sh(&host, "one", "a", &format!("ping -c 1 -W 5 {gateway}"));
     let from_host =
@@ -161,19 +172,17 @@ fn pods_reach_each_other_the_host_and_through_masquerading_the_world() {
     assert!(String::from_utf8_lossy(&from_host.unwrap().stdout).contains("Welcome"));
 
     // The neighbour has no route to a pod: what answers it is the host's address.
-    let server = "busybox nc -l -p 7000 -s 192.0.2.2 -v -e echo hello 2>&1";
-    let listening = Running::start(neighbour.command("sh").args(["-c", server]));
-    wait_until(SOON, "listener", || {
-        let table =
-            neighbour.command("cat").arg("/proc/net/tcp").output().map_err(|error| error.to_string())?;
-        let table = String::from_utf8_lossy(&table.stdout).into_owned();
-        if table.contains(":1B58 ") { Ok(()) } else { Err(table) }
+    let listener = process::in_network_of(neighbour.holder.pid(), || TcpListener::bind((NEIGHBOUR[1], 0)));
+    let listener = listener.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let greeter = std::thread::spawn(move || {
+        let (mut caller, from) = listener.accept().unwrap();
+        caller.write_all(b"hello\n").unwrap();
+        from.ip().to_string()
     });
-    let greeting = sh(&host, "one", "a", &format!("nc -w 5 {} 7000 </dev/null", NEIGHBOUR[1]));
+    let greeting = sh(&host, "one", "a", &format!("nc -w 5 {} {port} </dev/null", NEIGHBOUR[1]));
     assert_eq!(greeting, "hello");
-    let line = listening.wait_line(SOON, "caller", |line| line.starts_with("connect to"));
-    assert!(line.contains(NEIGHBOUR[0]), "{line}");
-    drop(listening);
+    assert_eq!(greeter.join().unwrap(), NEIGHBOUR[0]);
 
     // Between pods the addresses stay what they are.
     let log = sh(&host, "two", "b", "true") + &host.hull(&["logs", "two", "-c", "b"]).ok();
@@ -190,7 +199,7 @@ fn a_pod_without_a_network_has_loopback_only_and_ranges_can_be_chosen() {
     host.hull_with_input(&["apply", "-f", "-", "--wait", "--network", "loopback"], &alone).ok();
     let links = sh(&host, "alone", "a", "ls /sys/class/net");
     assert_eq!(links, "lo");
-    assert!(sh(&host, "alone", "a", "wget -q -O - http://127.0.0.1").contains("Welcome"));
+    wait_page(&host, "alone", "http://127.0.0.1");
 
     let flags = ["apply", "-f", "-", "--wait", "--pod-cidr", "10.200.7.0/28", "--bridge", "other0"];
     host.hull_with_input(&flags, PAIR).ok();

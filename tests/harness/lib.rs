@@ -21,7 +21,6 @@ pub mod watch;
 pub use command::{Output, Running};
 pub use host::Host;
 pub use machine::Machine;
-pub use pod::PodFiles;
 pub use pod_files::PodFiles;
 pub use wait::wait_until;
 pub use watch::Watch;

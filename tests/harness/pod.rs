@@ -85,13 +85,19 @@ impl Host {
         assert!(output.status.success(), "{output}");
     }
 
-    /// Waits until a pod that is being deleted is gone.
+    /// Waits until a pod that is being deleted is gone, whatever others there are.
     #[track_caller]
-    pub fn wait_gone(&self, pod: &str, limit: Duration) {
+    pub fn wait_gone_only(&self, pod: &str, limit: Duration) {
         wait_until(limit, &format!("end of pod {pod}"), || match self.pod(pod) {
             Ok(pod) => Err(format!("{:#}", pod["status"])),
             Err(_) => Ok(()),
         });
+    }
+
+    /// Waits until a pod that is being deleted is gone, and checks that nothing is left.
+    #[track_caller]
+    pub fn wait_gone(&self, pod: &str, limit: Duration) {
+        self.wait_gone_only(pod, limit);
         self.assert_clean();
     }
 
@@ -105,6 +111,16 @@ impl Host {
                 && process::file(*pid, "cgroup").contains(&uid)
         };
         process::all().into_iter().find(holds).ok_or_else(|| "the pod has no hull-pause".to_owned())
+    }
+
+    /// The pid of the pod's supervisor.
+    pub fn supervisor_pid(&self, pod: &str) -> Result<i32, String> {
+        let uid = text(&self.pod(pod)?["metadata"]["uid"]).to_owned();
+        let supervises = |pid: &i32| {
+            let line = process::command_line(*pid);
+            process::is_alive(*pid) && line.contains(" supervise ") && line.contains(&uid)
+        };
+        process::all().into_iter().find(supervises).ok_or_else(|| "the pod has no supervisor".to_owned())
     }
 
     /// Answers connections to a port of the pod's network from a thread of this process.

@@ -80,3 +80,18 @@ pub fn namespace(pid: i32, kind: &str) -> Option<String> {
     let link = fs::read_link(Path::new("/proc").join(pid.to_string()).join("ns").join(kind)).ok()?;
     Some(link.to_string_lossy().into_owned())
 }
+
+/// What `work` yields on a thread in the network namespace of a process; sockets made there stay there.
+///
+/// # Panics
+/// When the namespace cannot be entered, or `work` panics.
+pub fn in_network_of<T: Send + 'static>(pid: u32, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let enter = move || {
+        let path = format!("/proc/{pid}/ns/net");
+        let namespace = fs::File::open(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET)
+            .unwrap_or_else(|error| panic!("{path}: {error}"));
+        work()
+    };
+    std::thread::spawn(enter).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}

@@ -30,6 +30,9 @@ use super::{query, socket, status::Status};
 pub use pods::PodRef;
 pub use watch::{Follower, Lines, Subject, Update};
 
+/// How often a request is made whose connection breaks.
+const ATTEMPTS: u32 = 3;
+
 /// Why a request brought no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -206,8 +209,14 @@ impl Client {
     }
 
     async fn send(&self, pod: &PodRef, method: Method, url: &str) -> Result<Reply> {
-        let request = request(method, url);
-        let (response, connection) = self.exchange(pod, request).await?;
+        let mut attempt = 1;
+        // All of this API's requests can be made again; a supervisor that died over one is replaced.
+        let (response, connection) = loop {
+            match self.exchange(pod, request(method.clone(), url)).await {
+                Err(Error::Broken { .. }) if attempt < ATTEMPTS => attempt += 1,
+                other => break other?,
+            }
+        };
         refuse_errors(Reply { response, pod: pod.to_string(), _connection: connection }).await
     }
 
@@ -267,9 +276,10 @@ impl Client {
         }
         match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                shim::revive(&self.layout, &pod.uid)
-                    .await
-                    .map_err(|source| Error::Revive { pod: pod.to_string(), source })?;
+                shim::revive(&self.layout, &pod.uid).await.map_err(|source| match source {
+                    shim::Error::Gone => Status::not_found("pods", &pod.name).into(),
+                    source => Error::Revive { pod: pod.to_string(), source },
+                })?;
                 socket::connect(&path).await
             }
             _ => Err(source),

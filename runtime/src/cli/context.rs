@@ -17,6 +17,8 @@ pub(super) struct Context {
     pub(super) color: bool,
     /// A progress line stands on the terminal and is to be wiped away.
     progress: Cell<bool>,
+    /// The worst that was reported.
+    worst: Cell<Exit>,
 }
 
 impl Context {
@@ -27,7 +29,13 @@ impl Context {
             Color::Never => false,
             Color::Auto => !plain && std::io::stdout().is_terminal(),
         };
-        Self { client: Client::new(layout), given_namespace: namespace, color, progress: Cell::new(false) }
+        Self {
+            client: Client::new(layout),
+            given_namespace: namespace,
+            color,
+            progress: Cell::new(false),
+            worst: Cell::new(Exit::Success),
+        }
     }
 
     pub(super) fn layout(&self) -> &Layout {
@@ -71,7 +79,13 @@ impl Context {
     pub(super) fn report(&self, error: &Error) -> Exit {
         self.end_progress();
         error.print();
+        self.worst.set(Exit::Failure);
         Exit::Failure
+    }
+
+    /// How the process is to end if the verb itself came to a good end.
+    pub(super) fn worst(&self) -> Exit {
+        self.worst.get()
     }
 
     /// Shows on a terminal how far a slow step has come, in one line that is overwritten.

@@ -3,12 +3,17 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::context::Context;
 use super::print::field;
 use super::resource::{self, Kind, Target};
 use super::{Error, Exit, Result, accept, apply, duration, wait};
-use crate::api::client::PodRef;
+use crate::api::client::{PodRef, shim};
 use crate::api::selector::Selector;
+
+/// How long a pod that is deleted by force may take to answer, and to go by itself.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Arguments of `delete`.
 #[derive(Debug, Default, clap::Args)]
@@ -25,6 +30,9 @@ pub(super) struct Delete {
     /// Delete all objects of the types.
     #[arg(long)]
     all: bool,
+    /// Look in all namespaces.
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
     /// Only objects with these labels.
     #[arg(short = 'l', long, value_name = "LABELS")]
     selector: Option<String>,
@@ -75,6 +83,9 @@ impl Delete {
                 Err(error) => exit = context.report(&error),
             }
         }
+        if self.force && self.wait {
+            self.see_to(context, &pods).await?;
+        }
         if self.wait {
             exit = exit.worse(wait::until_gone(context, &pods, self.timeout).await?);
         }
@@ -112,12 +123,17 @@ impl Delete {
 
     async fn of_target(&self, context: &Context, target: Target) -> Result<Vec<Doomed>> {
         let kind = target.kind;
-        let doomed = |name: String| Doomed { kind, namespace: context.namespace().to_owned(), name };
+        let doomed = |(namespace, name): Named| Doomed { kind, namespace, name };
         if kind == Kind::Event {
             return Err(Error::Usage("events go with their pod and cannot be deleted".to_owned()));
         }
         if let Some(name) = target.name {
-            return Ok(vec![doomed(name)]);
+            if self.all_namespaces {
+                return Err(Error::Usage(
+                    "a resource cannot be retrieved by name across all namespaces".to_owned(),
+                ));
+            }
+            return Ok(vec![doomed((context.namespace().to_owned(), name))]);
         }
         if !self.all && self.selector.is_none() {
             return Err(Error::Usage(
@@ -127,12 +143,12 @@ impl Delete {
         }
         // Without a selector a name is enough: a pod that does not answer can be deleted, too.
         let Some(labels) = &self.selector else {
-            return Ok(names(context, kind)?.into_iter().map(doomed).collect());
+            return Ok(names(context, kind, self.all_namespaces)?.into_iter().map(doomed).collect());
         };
         let selector = Selector::parse(labels, "")?;
-        let objects = super::get::fetch(context, &Target { kind, name: None }, false).await?;
+        let objects = super::get::fetch(context, &Target { kind, name: None }, self.all_namespaces).await?;
         let objects = objects.into_iter().filter(|object| selector.matches(object));
-        Ok(objects.map(|object| doomed(field::text(&object, "/metadata/name").to_owned())).collect())
+        Ok(objects.map(|object| doomed(named(&object))).collect())
     }
 
     /// Deletes one object; a pod comes back to be waited for.
@@ -141,7 +157,7 @@ impl Delete {
         let not_found = || Error::not_found(kind.plural(), name);
         let pod = if *kind == Kind::Pod {
             let pod = context.client.find(namespace, name)?.ok_or_else(not_found)?;
-            context.client.delete(&pod, grace).await?;
+            self.delete_pod(context, &pod, grace).await?;
             Some(pod)
         } else {
             if !accept::remove(context.layout(), *kind, namespace, name)? {
@@ -154,6 +170,30 @@ impl Delete {
         Ok(pod)
     }
 
+    /// Asks the pod to go. One that cannot be asked any more, because its records are damaged or its supervisor
+    /// does not come up, is removed without it if that was asked for.
+    async fn delete_pod(&self, context: &Context, pod: &PodRef, grace: Option<i64>) -> Result<()> {
+        let asked = context.client.delete(pod, grace);
+        if !self.force {
+            return Ok(asked.await.map(drop)?);
+        }
+        match tokio::time::timeout(PATIENCE, asked).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) if error.is_not_found() => Err(error.into()),
+            Ok(Err(_)) | Err(_) => Ok(shim::remove(context.layout(), &pod.uid)?),
+        }
+    }
+
+    /// Removes those that were asked to go and do not.
+    async fn see_to(&self, context: &Context, pods: &[PodRef]) -> Result<()> {
+        for pod in pods {
+            if !wait::is_gone_within(context, pod, PATIENCE).await? {
+                shim::remove(context.layout(), &pod.uid)?;
+            }
+        }
+        Ok(())
+    }
+
     fn said(&self, doomed: &Doomed) -> String {
         let kind = doomed.kind.singular();
         if self.output.is_some() {
@@ -164,12 +204,22 @@ impl Delete {
     }
 }
 
-fn names(context: &Context, kind: Kind) -> Result<Vec<String>> {
+/// Namespace and name.
+type Named = (String, String);
+
+fn named(object: &Value) -> Named {
+    let text = |path| field::text(object, path).to_owned();
+    (text("/metadata/namespace"), text("/metadata/name"))
+}
+
+fn names(context: &Context, kind: Kind, everywhere: bool) -> Result<Vec<Named>> {
     if kind == Kind::Pod {
-        return Ok(context.pods(false)?.into_iter().map(|pod| pod.name).collect());
+        let pods = context.pods(everywhere)?;
+        return Ok(pods.into_iter().map(|pod| (pod.namespace, pod.name)).collect());
     }
-    let objects = accept::list(context.layout(), kind, Some(context.namespace()))?;
-    Ok(objects.iter().map(|object| field::text(object, "/metadata/name").to_owned()).collect())
+    let namespace = (!everywhere).then(|| context.namespace());
+    let objects = accept::list(context.layout(), kind, namespace)?;
+    Ok(objects.iter().map(named).collect())
 }
 
 /// Deletes pods in their own time and waits until they are gone.

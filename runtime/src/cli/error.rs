@@ -55,6 +55,9 @@ pub enum Error {
     /// The pod's API.
     #[error(transparent)]
     Client(#[from] client::Error),
+    /// A pod's shim.
+    #[error(transparent)]
+    Shim(#[from] client::shim::Error),
     /// A manifest that is not accepted.
     #[error(transparent)]
     Manifest(#[from] super::accept::Error),
@@ -119,6 +122,10 @@ impl Error {
             Self::Hinted { hint, .. } => Some(hint.clone()),
             Self::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("hull runs as root; or give a directory of your own with --root".to_owned())
+            }
+            Self::Client(client::Error::Revive { pod, .. }) => {
+                let (namespace, name) = pod.split_once('/').unwrap_or(("default", pod));
+                Some(format!("removing it whatever its state: hull -n {namespace} delete pod {name} --force"))
             }
             Self::Launch { source, .. } => source.hint(),
             Self::Manifest(error) => error.hint(),

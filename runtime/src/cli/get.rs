@@ -305,7 +305,7 @@ pub(super) async fn fetch(context: &Context, target: &Target, all_namespaces: bo
         (Kind::Event, name) => {
             let mut all = Vec::new();
             for pod in context.pods(all_namespaces)? {
-                all.extend(gone_is_none(context.client.events(&pod).await)?.unwrap_or_default());
+                all.extend(of_listed(context, context.client.events(&pod).await).unwrap_or_default());
             }
             events::sort(&mut all);
             named(all, Kind::Event, name.as_deref())
@@ -324,14 +324,19 @@ fn named(objects: Vec<Value>, kind: Kind, name: Option<&str>) -> Result<Vec<Valu
 pub(super) async fn pods(context: &Context, all_namespaces: bool) -> Result<Vec<Value>> {
     let mut found = Vec::new();
     for pod in context.pods(all_namespaces)? {
-        found.extend(gone_is_none(context.client.pod(&pod).await)?);
+        found.extend(of_listed(context, context.client.pod(&pod).await));
     }
     Ok(found)
 }
 
-fn gone_is_none<T>(answer: crate::api::client::Result<T>) -> Result<Option<T>> {
+/// What one of several pods answers. One that cannot answer is told of and hides none of the others.
+fn of_listed<T>(context: &Context, answer: crate::api::client::Result<T>) -> Option<T> {
     match answer {
-        Err(error) if error.is_not_found() => Ok(None),
-        other => Ok(Some(other?)),
+        Ok(answer) => Some(answer),
+        Err(error) if error.is_not_found() => None,
+        Err(error) => {
+            context.report(&error.into());
+            None
+        }
     }
 }

@@ -98,13 +98,17 @@ pub async fn pod(layout: &Layout, accepted: &Accepted) -> Result<(), Error> {
         claim.keep();
         started
     };
-    let answered = started.answers(layout, uid, ANSWER).await;
-    if let Err(shim::Error::Ended { .. } | shim::Error::Refused { .. }) = &answered {
-        // Nobody owns the pod: it goes away as it came.
-        let _lock = lock(layout)?;
-        drop(Claim { layout, accepted, kept: false });
+    match started.answers(layout, uid, ANSWER).await {
+        // It was killed, and what it made by then is recorded: a successor goes on from there.
+        Err(shim::Error::Ended { .. }) => Ok(shim::revive(layout, uid).await?),
+        Err(refused @ shim::Error::Refused { .. }) => {
+            // It has made nothing, and nobody owns the pod: it goes away as it came.
+            let _lock = lock(layout)?;
+            drop(Claim { layout, accepted, kept: false });
+            Err(refused.into())
+        }
+        answered => Ok(answered?),
     }
-    Ok(answered?)
 }
 
 /// Held while names are claimed and records appear.
@@ -123,13 +127,28 @@ fn directory(path: &Path) -> Result<(), Error> {
     made.map_err(Error::file("create", path))
 }
 
-/// Removes what killed processes left. Called under the lock, so nobody is at work on it.
+/// Removes what killed processes left: pods that were never recorded, and those that had given up their name, the
+/// last step but one of an end. Called under the lock, so nobody is at work on it.
 fn sweep(layout: &Layout) {
     for entry in fs::read_dir(layout.pods()).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(".new-") {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with(".new-") {
             remove_harmlessly(fs::remove_dir_all(entry.path()), &entry.path());
+        } else if !shim::lives(layout, &name)
+            && !is_named(layout, &name)
+            && let Err(error) = shim::remove(layout, &name)
+        {
+            tracing::warn!(%error, uid = name, "cannot remove what a pod left");
         }
     }
+}
+
+/// Whether a name leads to the pod. One whose `sandbox.json` cannot be read counts as named.
+fn is_named(layout: &Layout, uid: &str) -> bool {
+    let text = fs::read(layout.pod(uid).sandbox_config()).unwrap_or_default();
+    let Ok(config) = serde_json::from_slice::<hull_shim::wire::SandboxConfig>(&text) else { return true };
+    let link = layout.name_link(&config.namespace, &config.name);
+    fs::read_link(link).is_ok_and(|target| target.ends_with(uid))
 }
 
 /// What is left over here is found again by the next sweep.

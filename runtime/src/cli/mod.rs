@@ -155,7 +155,8 @@ impl Cli {
         };
         let context = Context::new(layout, self.global.namespace, self.global.color);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.map_err(Error::Runtime)?.block_on(verb.act(&context))
+        let exit = runtime.map_err(Error::Runtime)?.block_on(verb.act(&context))?;
+        Ok(exit.worse(context.worst()))
     }
 }
 

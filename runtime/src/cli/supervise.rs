@@ -43,6 +43,8 @@ impl Supervise {
             .with_max_level(level.unwrap_or(tracing::Level::WARN))
             .with_ansi(false)
             .with_target(false)
+            // It would tell standard error, which is this very file, of a full disk, and panic when that fails.
+            .log_internal_errors(false)
             .with_writer(Mutex::new(file))
             .init();
         Ok(())

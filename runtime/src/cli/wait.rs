@@ -228,6 +228,14 @@ async fn gone(context: &Context, pod: &PodRef) -> Result<()> {
     }
 }
 
+/// Waits until nothing is left of a pod; false when that takes longer.
+pub(super) async fn is_gone_within(context: &Context, pod: &PodRef, limit: Duration) -> Result<bool> {
+    match tokio::time::timeout(limit, gone(context, pod)).await {
+        Ok(gone) => gone.map(|()| true),
+        Err(_) => Ok(false),
+    }
+}
+
 /// Waits until nothing is left of these pods; zero waits for as long as it takes.
 pub(super) async fn until_gone(context: &Context, pods: &[PodRef], timeout: Duration) -> Result {
     let limit = if timeout.is_zero() { WEEK } else { timeout };

@@ -112,6 +112,11 @@ pub enum Input {
         /// The error text as in reference 6.3 (`<err>` with its message), or success.
         result: Result<(), String>,
     },
+    /// An HTTPS request of a hook got an HTTP answer and went well as an HTTP one. Comes before `HookDone`.
+    HookFellBack {
+        /// `host:port` of the request.
+        address: String,
+    },
     /// Answer to `RunProbe`.
     ProbeDone {
         /// Whose.

@@ -272,6 +272,13 @@ impl Turn<'_> {
         self.enter_turn(&id.container, began);
     }
 
+    /// A hook's request went another way than asked for (reference 6.2).
+    pub(super) fn hook_fell_back(&mut self, address: &str) {
+        let text =
+            format!("request to HTTPS lifecycle hook {address} got HTTP response, retry with HTTP succeeded");
+        self.pod_event(EventType::Warning, "LifecycleHTTPFallback", text);
+    }
+
     /// Asks again for what the kills under way need, after a restart of the supervisor.
     pub(super) fn resume_kills(&mut self) {
         for (name, kill) in self.state.kills.clone() {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::action::Action;
 use super::backoff::Backoff;
 use super::events::{Counter, whole_seconds};
-use super::input::Input;
+use super::input::{Input, InstanceId};
 use super::kill::Kill;
 use super::pass::Pass;
 use super::record::Record;
@@ -179,6 +179,13 @@ impl State {
     #[must_use]
     pub fn status(&self, _pod: &Pod) -> PodStatus {
         self.published.clone()
+    }
+
+    /// The running instance of a container, also while the published status does not show it yet.
+    #[must_use]
+    pub fn running(&self, container: &str) -> Option<InstanceId> {
+        let attempt = self.records.get(container)?.running()?;
+        Some(InstanceId { container: container.to_owned(), attempt })
     }
 
     /// Deletion, once it was asked for.

@@ -68,6 +68,7 @@ impl<'a> Turn<'a> {
             Input::StartFailed { instance, message } => self.start_failed(&instance, &message),
             Input::Exited { instance, ended, message } => self.exited(&instance, ended, &message),
             Input::HookDone { instance, hook, result } => self.hook_done(&instance, hook, result),
+            Input::HookFellBack { address } => self.hook_fell_back(&address),
             Input::ProbeDone { instance, probe, outcome } => self.probe_done(&instance, probe, outcome),
             Input::Delete { grace_seconds } => self.delete(grace_seconds),
             Input::Recovered { sandbox, instances } => self.recovered(sandbox, &instances),

@@ -22,12 +22,29 @@ use crate::probe::{OUTPUT_LIMIT, Ran};
 /// How an exec'd process ended: its exit, and whether it was killed at its time limit.
 type End = (Exit, bool);
 
+/// How long the end of a process that was killed waits for the end of its container.
+const HELD: Duration = Duration::from_millis(500);
+const SIGKILL: u8 = 9;
+
 /// Runs processes, and gives each report of an end to whoever waits for it.
+///
+/// When a container ends, the kernel kills what was exec'd in it, and lets the container itself end only after
+/// that. So the end of a killed process is held back until that of its container was told: a probe that died
+/// with its container says nothing about one that runs.
 #[derive(Debug)]
 pub struct Execs {
     shim: Rc<Shim>,
     next: Cell<u64>,
-    waiting: RefCell<HashMap<u64, oneshot::Sender<End>>>,
+    waiting: RefCell<HashMap<u64, Waiting>>,
+}
+
+/// Someone who wants to know how a process ended.
+#[derive(Debug)]
+struct Waiting {
+    instance: InstanceId,
+    end: oneshot::Sender<End>,
+    /// The end, when it is held back.
+    held: Option<End>,
 }
 
 impl Execs {
@@ -39,10 +56,35 @@ impl Execs {
     }
 
     /// Takes an [`hull_shim::wire::Report::ExecExited`].
-    pub fn ended(&self, exec: u64, end: End) {
+    pub fn ended(self: &Rc<Self>, exec: u64, end: End) {
         // Unknown numbers are of an earlier supervisor, or nobody waits any more.
-        if let Some(waiting) = self.waiting.borrow_mut().remove(&exec) {
-            unheard(waiting.send(end));
+        if let Some(waiting) = self.waiting.borrow_mut().get_mut(&exec) {
+            waiting.held = Some(end);
+        }
+        if end != (Exit::Signaled(SIGKILL), false) {
+            return self.tell(exec);
+        }
+        let execs = self.clone();
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(HELD).await;
+            execs.tell(exec);
+        });
+    }
+
+    /// The end of an instance was told: what was exec'd in it follows.
+    pub fn instance_ended(&self, instance: &InstanceId) {
+        let is_held = |waiting: &Waiting| waiting.held.is_some() && waiting.instance == *instance;
+        let all = self.waiting.borrow();
+        let held: Vec<u64> = all.iter().filter(|(_, it)| is_held(it)).map(|(exec, _)| *exec).collect();
+        drop(all);
+        for exec in held {
+            self.tell(exec);
+        }
+    }
+
+    fn tell(&self, exec: u64) {
+        if let Some(Waiting { end, held: Some(held), .. }) = self.waiting.borrow_mut().remove(&exec) {
+            unheard(end.send(held));
         }
     }
 
@@ -141,7 +183,8 @@ impl Execs {
     ) -> Result<(u64, oneshot::Receiver<End>, Vec<OwnedFd>), Failure> {
         let exec = self.next.replace(self.next.get() + 1);
         let (end, ended) = oneshot::channel();
-        self.waiting.borrow_mut().insert(exec, end);
+        let waiting = Waiting { instance: config.instance.clone(), end, held: None };
+        self.waiting.borrow_mut().insert(exec, waiting);
         let command = Command::Exec(Box::new(ExecConfig { exec, ..config }));
         let answer = self.shim.ask(command, &descriptors).await;
         drop(descriptors);

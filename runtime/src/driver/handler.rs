@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::core::action::{HookKind, ProbeKind};
-use crate::core::input::{InstanceId, Outcome};
+use crate::core::input::{Input, InstanceId, Outcome};
 use crate::manifest::pod::{Container, Handler, HttpGet, Port, Probe};
 use crate::probe::http::{self, Get, Got};
 use crate::probe::{grpc, judge_exec, resolve_port, tcp};
@@ -91,7 +91,7 @@ pub async fn hook(hands: &Hands, instance: &InstanceId, kind: HookKind) -> Resul
             Err(failure) => Err(format!("{}, message: \"\"", exec_error(&failure.to_string()))),
         },
         Handler::HttpGet(get) => match request(hands, container, get, hook::AGENT, HOOK_LIMIT) {
-            Ok(request) => hook::judge_http(http::get(&request).await),
+            Ok(request) => hook::judge_http(hook_request(hands, request).await),
             Err(error) => hook::judge_http(Got::Error(error)),
         },
         Handler::Sleep { seconds } => {
@@ -101,6 +101,22 @@ pub async fn hook(hands: &Hands, instance: &InstanceId, kind: HookKind) -> Resul
         // Validation lets it through, and it never works: reference 6.2.
         Handler::TcpSocket { .. } | Handler::Grpc { .. } => Err("invalid handler".into()),
     }
+}
+
+/// A hook's request, by HTTP where HTTPS is asked for and not spoken.
+async fn hook_request(hands: &Hands, request: Get) -> Got {
+    let first = http::get(&request).await;
+    if !matches!(first, Got::PlainHttp(_)) {
+        return first;
+    }
+    let address = tcp::join_host_port(&request.host, request.port);
+    let second = http::get(&hook::fall_back(request)).await;
+    if matches!(second, Got::Response { .. }) {
+        hands.tell(Input::HookFellBack { address });
+        return second;
+    }
+    // The kubelet tells of the first attempt.
+    first
 }
 
 fn exec_error(message: &str) -> String {

@@ -1,7 +1,7 @@
 //! What carries the core's actions out: each becomes a task on the supervisor's one thread, whose answer
 //! goes back to the driver as an input.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, OnceCell};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -13,13 +13,12 @@ use hull_shim::wire::{
 };
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
 
 use super::exec::Execs;
 use super::handle::View;
 use super::shim::Shim;
 use super::{clock, container, handler, objects, unheard};
-use crate::core::action::{Action, HookKind};
+use crate::core::action::Action;
 use crate::core::input::Input;
 use crate::dns::Zone;
 use crate::manifest::Accepted;
@@ -49,7 +48,6 @@ pub struct Hands {
     network: Option<network::Up>,
     /// What existed when this supervisor started: asked for again, it is answered from here.
     known: HashMap<InstanceId, Instance>,
-    hooks: RefCell<HashMap<(InstanceId, HookKind), AbortHandle>>,
     host: OnceCell<crate::spec::Host>,
     names: OnceCell<watch::Sender<Arc<Zone>>>,
     leaving: Cell<Leaving>,
@@ -77,7 +75,6 @@ impl Hands {
             sandbox: inventory.sandbox.clone(),
             network: network.and_then(|network| serde_json::from_value(network).ok()),
             known: inventory.instances.iter().map(|known| (known.instance.clone(), known.clone())).collect(),
-            hooks: RefCell::default(),
             host: OnceCell::new(),
             names: OnceCell::new(),
             leaving: Cell::new(Leaving::No),
@@ -209,26 +206,7 @@ impl Hands {
     /// Starts one action; its answer comes as an input.
     pub fn carry_out(self: &Rc<Self>, action: Action) {
         let hands = self.clone();
-        match action {
-            Action::Record(_) => tracing::error!("an event reached the hands"),
-            Action::AbandonHook { instance, hook } => {
-                // The command itself goes on: the kubelet does not cancel it either (reference 6.1).
-                if let Some(task) = self.hooks.borrow_mut().remove(&(instance, hook)) {
-                    task.abort();
-                }
-            }
-            Action::RunHook { instance, hook } => {
-                let key = (instance.clone(), hook);
-                let task = tokio::task::spawn_local(async move {
-                    let result = handler::hook(&hands, &instance, hook).await;
-                    hands.tell(Input::HookDone { instance, hook, result });
-                });
-                self.hooks.borrow_mut().insert(key, task.abort_handle());
-            }
-            action => {
-                tokio::task::spawn_local(async move { hands.perform(action).await });
-            }
-        }
+        tokio::task::spawn_local(async move { hands.perform(action).await });
     }
 
     async fn perform(self: Rc<Self>, action: Action) {
@@ -248,14 +226,18 @@ impl Hands {
                 let outcome = handler::probe(&self, &instance, probe).await;
                 self.tell(Input::ProbeDone { instance, probe, outcome });
             }
+            Action::RunHook { instance, hook } => {
+                let result = handler::hook(&self, &instance, hook).await;
+                self.tell(Input::HookDone { instance, hook, result });
+            }
             Action::Signal { instance, signal } => self.urge(Command::Signal { instance, signal }).await,
             Action::Kill { instance } => self.urge(Command::Kill { instance }).await,
             Action::Release { instance } => container::release(&self, instance).await,
             Action::RemoveLogs { instance } => container::remove_logs(&self, &instance),
             Action::Finish => self.finish().await,
-            Action::Record(_) | Action::RunHook { .. } | Action::AbandonHook { .. } => {
-                unreachable!("carry_out keeps these for itself")
-            }
+            // It goes on, as with the kubelet (reference 6.1); what comes of it is not wanted any more.
+            Action::AbandonHook { .. } => {}
+            Action::Record(_) => tracing::error!("an event reached the hands"),
         }
     }
 
@@ -336,7 +318,8 @@ impl Hands {
         let hands = self.clone();
         tokio::task::spawn_local(async move {
             let message = hands.termination_message(&instance, ended).await;
-            hands.tell(Input::Exited { instance, ended, message });
+            hands.tell(Input::Exited { instance: instance.clone(), ended, message });
+            hands.execs.instance_ended(&instance);
         });
     }
 

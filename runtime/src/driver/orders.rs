@@ -9,7 +9,6 @@ use super::handle::{Order, Output, Refusal, Session};
 use super::hands::Hands;
 use super::{Driver, unheard};
 use crate::core::input::Input;
-use crate::core::status::PodStatus;
 use crate::manifest::pod::ContainerName;
 
 impl Driver {
@@ -54,13 +53,13 @@ impl Driver {
         container: &ContainerName,
         reply: oneshot::Sender<Result<T, Refusal>>,
     ) -> Option<(InstanceId, oneshot::Sender<Result<T, Refusal>>)> {
-        let snapshot = self.handle.snapshot();
-        let status = &snapshot.view.status;
-        match running(status, container.as_str()) {
+        let running = self.state.as_ref().and_then(|state| state.running(container.as_str()));
+        match running {
             Some(instance) => Some((instance, reply)),
             None => {
-                let refusal = match status.phase.is_terminal() {
-                    true => Refusal::Completed(format!("{:?}", status.phase)),
+                let phase = self.handle.snapshot().view.status.phase;
+                let refusal = match phase.is_terminal() {
+                    true => Refusal::Completed(format!("{phase:?}")),
                     false => Refusal::NotRunning(container.as_str().to_owned()),
                 };
                 unheard(reply.send(Err(refusal)));
@@ -84,16 +83,6 @@ impl Driver {
             }));
         });
     }
-}
-
-/// The instance that a status shows as running under this name.
-fn running(status: &PodStatus, container: &str) -> Option<InstanceId> {
-    let status = status
-        .container_statuses
-        .iter()
-        .chain(&status.init_container_statuses)
-        .find(|status| status.name == container && status.state.running.is_some())?;
-    Some(InstanceId { container: container.to_owned(), attempt: status.restart_count })
 }
 
 /// A command that cannot be started, in the words that kubectl's users know.

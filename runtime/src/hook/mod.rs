@@ -2,7 +2,7 @@
 //! `<err>` of a failure, before which the core puts whose hook it was.
 
 use crate::probe::Ran;
-use crate::probe::http::Got;
+use crate::probe::http::{Get, Got};
 
 /// `User-Agent` of a hook's request.
 pub const AGENT: &str = "kube-lifecycle/1.36";
@@ -27,8 +27,16 @@ pub fn judge_exec(command: &[String], ran: &Ran) -> Result<(), String> {
 pub fn judge_http(got: Got) -> Result<(), String> {
     match got {
         Got::Response { .. } => Ok(()),
-        Got::Failed(error) | Got::Error(error) => Err(error),
+        Got::Failed(error) | Got::PlainHttp(error) | Got::Error(error) => Err(error),
     }
+}
+
+/// The request to make when a server of plain HTTP was asked by HTTPS: what is secret stays at home.
+#[must_use]
+pub fn fall_back(request: Get) -> Get {
+    let mut headers = request.headers;
+    headers.retain(|(name, _)| !name.eq_ignore_ascii_case("Authorization"));
+    Get { https: false, headers, ..request }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! does not list, for symlinks on the way to an entry, and for targets of hard links, which are
 //! copied up as overlayfs itself does.
 //!
-//! **Invariant:** names are resolved by [`resolve`](super::resolve) to a path without symlinks, and each file is made
+//! **Invariant:** names are resolved by [`super::resolve`] to a path without symlinks, and each file is made
 //! by its single last component in a directory descriptor below the layer's own root. No archive can
 //! write elsewhere. Follows image-spec `layer.md`.
 

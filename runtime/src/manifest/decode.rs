@@ -1,6 +1,6 @@
 //! A tree as typed objects; what does not fit is reported with its full path and line.
 //!
-//! This is a serde data format. A field that no struct asks for reaches [`Decoder::deserialize_ignored_any`],
+//! This is a serde data format. A field that no struct asks for reaches `Decoder::deserialize_ignored_any`,
 //! which notes it and goes on, so one pass finds all unknown fields. A wrong type ends the pass. A field
 //! that is `null` counts as absent, as it does for the Kubernetes API.
 

@@ -4,7 +4,7 @@
 //! text -- tree --> nodes with lines -- decode --> raw objects -- defaults, accept --> typed pod
 //! ```
 //!
-//! [`load`] reads a file of objects; [`accept`] checks a Pod and gives out what the rest of hull works with,
+//! [`load()`] reads a file of objects; [`accept()`] checks a Pod and gives out what the rest of hull works with,
 //! beside the object that the API shows. Which fields hull honours is told in `docs/fields.md`.
 
 mod accept;

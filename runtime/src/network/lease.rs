@@ -83,12 +83,26 @@ impl Leases {
         Ok(Self { addresses, owners, _lock: lock })
     }
 
-    /// The address of `owner`: the one it has, else a free one. The search starts at a place that the owner's
-    /// name gives, so that it is short, and an address that was given back is not the next one given.
+    /// The address of `owner`: the one it has, else a free one, which is the same again if it can be: the
+    /// search starts at a place that the owner's name gives.
     pub(super) fn claim(
         &self,
         pool: Pool,
         owner: &str,
+        alive: impl Fn(&str) -> bool,
+    ) -> Result<Claim, Error> {
+        #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
+        let start = fnv1a(owner.as_bytes()) as u32;
+        self.claim_from(pool, owner, start, alive)
+    }
+
+    /// The address of `owner`: the one it has, else a free one. The search starts at `start`: with a different
+    /// one each time it is short, and an address that was given back is not the next one given.
+    pub(super) fn claim_from(
+        &self,
+        pool: Pool,
+        owner: &str,
+        start: u32,
         alive: impl Fn(&str) -> bool,
     ) -> Result<Claim, Error> {
         let mut reclaimed = Vec::new();
@@ -99,10 +113,8 @@ impl Leases {
             }
             self.release(owner)?;
         }
-        let start = fnv1a(owner.as_bytes());
         for step in 0..pool.range.size() {
-            #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
-            let address = pool.range.nth((start as u32).wrapping_add(step));
+            let address = pool.range.nth(start.wrapping_add(step));
             if !pool.may_give(address) {
                 continue;
             }

@@ -65,7 +65,8 @@ pub(super) fn reopen(number: i32) -> Result<OwnedFd, Error> {
 pub fn up(layout: &Layout, input: &Input, netns: OwnedFd) -> Result<Up, Error> {
     let config = &input.config;
     let leases = Leases::pods(layout)?;
-    let claim = leases.claim(pods(config), &input.uid, |uid| is_alive(layout, uid))?;
+    // A pod whose sandbox is made anew gets a new address (reference 2.2), so its uid gives no place to start at.
+    let claim = leases.claim_from(pods(config), &input.uid, anywhere(), |uid| is_alive(layout, uid))?;
     let mut inside = Rtnetlink::open_in(netns.as_fd())
         .map_err(Error::kernel("enter the pod's network namespace", "CONFIG_NET_NS"))?;
     let gateway = match config.mode() {
@@ -93,6 +94,15 @@ pub fn up(layout: &Layout, input: &Input, netns: OwnedFd) -> Result<Up, Error> {
         host_ip: gateway.unwrap_or(Ipv4Addr::LOCALHOST).into(),
         dns: config.dns().into(),
     })
+}
+
+/// A random place in a range; without a source of randomness one place is as good as another.
+fn anywhere() -> u32 {
+    let mut bytes = [0; 4];
+    match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
+        Ok(_) => u32::from_ne_bytes(bytes),
+        Err(_) => 0,
+    }
 }
 
 /// Takes a pod's network away and gives its address back; missing things are fine. With the last pod the

@@ -12,7 +12,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
-use super::{OUTPUT_LIMIT, tcp, tls};
+use super::tls::{self, Refused};
+use super::{OUTPUT_LIMIT, tcp};
 use crate::core::input::Outcome;
 
 const MOST_REDIRECTS: usize = 10;
@@ -48,6 +49,8 @@ pub enum Got {
     },
     /// Nothing, with Go's text for it; counts as a failure.
     Failed(String),
+    /// The same, because a server of plain HTTP was asked by HTTPS.
+    PlainHttp(String),
     /// The request could not be made or the body not be read; does not count.
     Error(String),
 }
@@ -63,7 +66,7 @@ pub fn judge(got: Got) -> Outcome {
         Got::Response { status, .. } => {
             Outcome::Failure(format!("HTTP probe failed with statuscode: {status}"))
         }
-        Got::Failed(text) => Outcome::Failure(text),
+        Got::Failed(text) | Got::PlainHttp(text) => Outcome::Failure(text),
         Got::Error(text) => Outcome::Error(text),
     }
 }
@@ -107,7 +110,8 @@ impl Target {
 
 async fn follow(request: &Get) -> Got {
     let mut target = Target::of(request);
-    for _ in 0..=MOST_REDIRECTS {
+    // The first request counts, as in Go.
+    for _ in 0..MOST_REDIRECTS {
         let response = match once(request, &target).await {
             Ok(response) => response,
             Err(got) => return got,
@@ -121,11 +125,15 @@ async fn follow(request: &Get) -> Got {
 }
 
 async fn once(request: &Get, target: &Target) -> Result<Response<Incoming>, Got> {
-    let failed = |why: String| Got::Failed(format!("Get {:?}: {why}", target.url(&request.host)));
+    let text = |why: &str| format!("Get {:?}: {why}", target.url(&request.host));
+    let failed = |why: String| Got::Failed(text(&why));
     let message = build(request, target).map_err(Got::Error)?;
     let stream = tcp::connect(&request.host, target.port, request.limit).await.map_err(failed)?;
     if target.https {
-        let stream = tls::client(stream, &request.host).await.map_err(failed)?;
+        let stream = tls::client(stream, &request.host).await.map_err(|refused| match refused {
+            Refused::PlainText => Got::PlainHttp(text("http: server gave HTTP response to HTTPS client")),
+            Refused::Failed(why) => failed(why),
+        })?;
         exchange(stream, message).await.map_err(failed)
     } else {
         exchange(stream, message).await.map_err(failed)
@@ -196,16 +204,47 @@ fn redirect(host: &str, from: &Target, response: &Response<Incoming>) -> Option<
     if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
         return None;
     }
-    let location: Uri = response.headers().get(LOCATION)?.to_str().ok()?.parse().ok()?;
-    let path = location.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+    let location = response.headers().get(LOCATION)?.to_str().ok()?;
+    resolve(host, from, location)
+}
+
+/// A `Location` seen from where it was given (RFC 3986 section 5.2, without its dot segments in a relative path,
+/// which a server understands as well).
+fn resolve(host: &str, from: &Target, location: &str) -> Option<Target> {
+    let location = location.split('#').next().unwrap_or_default();
+    let has_scheme = location.split(['/', '?']).next().is_some_and(|first| first.contains(':'));
+    if !has_scheme && !location.starts_with("//") {
+        let (directory, own) = directory_of(&from.path);
+        let path = match location.chars().next() {
+            None => return None,
+            Some('/') => location.to_owned(),
+            Some('?') => format!("{own}{location}"),
+            Some(_) => format!("{directory}{location}"),
+        };
+        return Some(Target { path, ..from.clone() });
+    }
+    let absolute = if has_scheme { location.to_owned() } else { format!("{}:{location}", from.scheme()) };
+    let location: Uri = absolute.parse().ok()?;
     let https = match (location.host(), location.scheme_str()) {
-        (None, _) => return Some(Target { path, ..from.clone() }),
-        (Some(other), Some("http")) if other == host => false,
-        (Some(other), Some("https")) if other == host => true,
-        (Some(_), _) => return None,
+        (Some(other), Some("http")) if is_same_host(other, host) => false,
+        (Some(other), Some("https")) if is_same_host(other, host) => true,
+        (Some(_) | None, _) => return None,
     };
+    let path = location.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let target = Target { https, port: 0, path };
     Some(Target { port: location.port_u16().unwrap_or(target.default_port()), ..target })
+}
+
+/// A path's directory with its last slash, and the path without its query.
+fn directory_of(path: &str) -> (&str, &str) {
+    let path = path.split('?').next().unwrap_or_default();
+    let directory = path.rfind('/').map_or("/", |slash| &path[..=slash]);
+    (directory, path)
+}
+
+/// A URL has an IPv6 address in brackets.
+fn is_same_host(in_url: &str, host: &str) -> bool {
+    in_url.trim_start_matches('[').trim_end_matches(']') == host
 }
 
 async fn read(at: &str, response: Response<Incoming>) -> Got {
@@ -292,6 +331,21 @@ mod tests {
             judge(get(&request(port)).await),
             Outcome::Warning("Probe terminated redirects, Response body: hi".into())
         );
+    }
+
+    #[test]
+    fn a_location_is_resolved_against_where_it_was_given() {
+        let from = Target { https: false, port: 8080, path: "/a/b?c=d".into() };
+        let path = |location: &str| resolve("10.0.0.7", &from, location).map(|target| target.path);
+        assert_eq!(path("/x"), Some("/x".into()));
+        assert_eq!(path("x?y#z"), Some("/a/x?y".into()));
+        assert_eq!(path("?y=1"), Some("/a/b?y=1".into()));
+        assert_eq!(path("//10.0.0.7:81/x"), Some("/x".into()));
+        assert_eq!(path("//other/x"), None);
+        assert_eq!(path("mailto:someone"), None);
+        let tls = resolve("10.0.0.7", &from, "https://10.0.0.7");
+        assert_eq!(tls, Some(Target { https: true, port: 443, path: "/".into() }));
+        assert!(resolve("fd00::7", &from, "http://[fd00::7]:1/").is_some());
     }
 
     #[tokio::test]

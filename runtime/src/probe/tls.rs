@@ -10,26 +10,39 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, InvalidMessage, SignatureScheme};
 
 /// A TLS connection over `stream`, whoever answers.
 ///
 /// # Errors
-/// The handshake's failure, as text.
-pub(super) async fn client(stream: TcpStream, host: &str) -> Result<TlsStream<TcpStream>, String> {
+/// The handshake's failure.
+pub(super) async fn client(stream: TcpStream, host: &str) -> Result<TlsStream<TcpStream>, Refused> {
+    let failed = |error: &dyn std::fmt::Display| Refused::Failed(format!("tls: {error}"));
     let provider = Arc::new(ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .map_err(|error| format!("tls: {error}"))?
+        .map_err(|error| failed(&error))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
         .with_no_client_auth();
-    let name = ServerName::try_from(host.to_owned()).map_err(|error| format!("tls: {error}"))?;
+    let name = ServerName::try_from(host.to_owned()).map_err(|error| failed(&error))?;
     let connector = TlsConnector::from(Arc::new(config));
-    connector.connect(name, stream).await.map_err(|error| match error.kind() {
-        std::io::ErrorKind::InvalidData => "http: server gave HTTP response to HTTPS client".to_owned(),
-        _ => format!("tls: {error}"),
+    connector.connect(name, stream).await.map_err(|error| {
+        let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<Error>());
+        match cause {
+            Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => Refused::PlainText,
+            _ => failed(&error),
+        }
     })
+}
+
+/// Why there is no TLS connection.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// What came back is no TLS.
+    PlainText,
+    /// Anything else, as text.
+    Failed(String),
 }
 
 /// Accepts every certificate. Signatures of the handshake are not looked at either: nothing is proven by them.

@@ -6,9 +6,15 @@ use std::process::ExitCode;
 
 use hull_shim::resident::{self, Options};
 
-const USAGE: &str = "usage: hull-shim pod [--root DIR] --uid UID [--ready-fd N]\n       hull-shim --version";
+const USAGE: &str = "usage: hull-shim pod [--root DIR] --uid UID [--ready-fd N]
+       hull-shim remove [--root DIR] --uid UID
+       hull-shim --version";
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == "--help" || argument == "-h") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
     match parse(std::env::args_os().skip(1)) {
         Ok(Some(options)) => serve(options),
         Ok(None) => {
@@ -26,7 +32,13 @@ fn serve(options: Options) -> ExitCode {
     match resident::run(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("hull-shim: {error}");
+            let mut text = error.to_string();
+            let mut cause = std::error::Error::source(&error);
+            while let Some(error) = cause {
+                text.push_str(&format!(": {error}"));
+                cause = error.source();
+            }
+            eprintln!("hull-shim: {text}");
             ExitCode::FAILURE
         }
     }
@@ -43,6 +55,7 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Options>, S
         match name.as_str() {
             "--version" => return Ok(None),
             "pod" => is_pod = true,
+            "remove" => (is_pod, options.remove) = (true, true),
             "--root" => options.root = Some(absolute(value()?)?),
             "--uid" => options.uid = value()?.to_string_lossy().into_owned(),
             "--ready-fd" => {
@@ -57,7 +70,7 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Options>, S
     }
     let plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
     match options.uid.as_str() {
-        _ if !is_pod => Err("only `pod` can be asked for".to_owned()),
+        _ if !is_pod => Err("only `pod` and `remove` can be asked for".to_owned()),
         "" => Err("--uid is missing".to_owned()),
         uid if !uid.chars().all(plain) => Err(format!("--uid {uid:?} is not a uid")),
         _ => Ok(Some(options)),

@@ -117,6 +117,15 @@ impl Group {
         Path::new("/").join(&self.path)
     }
 
+    /// The group's directory in each v1 hierarchy, under every name that a container looks for it by;
+    /// none on v2, where one mount shows all.
+    pub(crate) fn shown(&self) -> Option<Vec<(String, PathBuf)>> {
+        match &*self.hierarchies {
+            Hierarchies::V1(all) => Some(v1::shown(all, &self.path)),
+            Hierarchies::V2(_) => None,
+        }
+    }
+
     /// Makes the group and whatever is missing above it.
     pub(crate) fn create(&self) -> Result<(), Error> {
         match &*self.hierarchies {

@@ -28,6 +28,21 @@ fn killing(all: &[Hierarchy]) -> Option<&Hierarchy> {
     freezer.or(all.first())
 }
 
+/// `cpu,cpuacct` as the hierarchy is called, then `cpu` and `cpuacct`, which other hosts have as links.
+pub(super) fn shown(all: &[Hierarchy], path: &Path) -> Vec<(String, PathBuf)> {
+    let names = |hierarchy: &Hierarchy| {
+        let mut names = hierarchy.controllers.clone();
+        let own = hierarchy.root.file_name().map(|name| name.to_string_lossy().into_owned());
+        names.extend(own.filter(|own| !hierarchy.controllers.contains(own)));
+        names
+    };
+    let shown = |hierarchy: &Hierarchy| {
+        let directory = hierarchy.root.join(path);
+        names(hierarchy).into_iter().map(move |name| (name, directory.clone())).collect::<Vec<_>>()
+    };
+    all.iter().flat_map(shown).collect()
+}
+
 pub(super) fn create(all: &[Hierarchy], path: &Path) -> Result<(), Error> {
     for hierarchy in all {
         let directory = hierarchy.root.join(path);

@@ -7,6 +7,7 @@
 pub mod capability;
 pub(crate) mod creator;
 pub(crate) mod exec;
+pub(crate) mod groups;
 pub(crate) mod identity;
 pub(crate) mod program;
 pub mod seccomp;

@@ -20,6 +20,7 @@ use super::watch::Source;
 use super::{Shim, launch, procfs};
 use crate::cgroup::{self, Entry, Group};
 use crate::container::creator::{self, Job, Outcome, Stdio};
+use crate::container::groups;
 use crate::container::identity::Identity;
 use crate::container::program::Program;
 use crate::container::spec::{self, Joined};
@@ -111,7 +112,11 @@ impl Shim {
         let pause = self.sandbox.pause.as_ref().ok_or("there is no sandbox")?.record.pid;
         let joined = Joined { pause, share_pid: self.config.share_pid };
         let spec = spec::complete(spec, &config.bundle, joined, &group.absolute());
-        Ok((spec.map_err(|error| super::chain(&error))?, identity, program))
+        let mut spec = spec.map_err(|error| super::chain(&error))?;
+        if let Some(shown) = group.shown() {
+            groups::show(&mut spec, &shown).map_err(|error| super::chain(&error))?;
+        }
+        Ok((spec, identity, program))
     }
 
     fn fork_creator(
@@ -221,7 +226,16 @@ impl Shim {
 
     fn try_start(&mut self, instance: &InstanceId, reply: Reply) -> Result<(), Failure> {
         let held = self.instances.get_mut(instance).ok_or_else(|| unknown(instance))?;
-        let (State::Created, Some(start), None) = (&held.state, &held.start, &held.starting) else {
+        // A supervisor died over its request, and the next one asks again.
+        if let (State::Running, Some(started_at)) = (&held.state, held.started_at) {
+            self.answer(Some(reply), Ok(Answer::Started { started_at }));
+            return Ok(());
+        }
+        if let Some(starting) = &mut held.starting {
+            starting.reply = Some(reply);
+            return Ok(());
+        }
+        let (State::Created, Some(start)) = (&held.state, &held.start) else {
             return Err(unfit(held, "created"));
         };
         let other = |what: &str, error: &dyn std::fmt::Display| Failure::Other {

@@ -24,6 +24,7 @@ mod log;
 mod output;
 mod procfs;
 mod record;
+mod remove;
 mod requests;
 mod sandbox;
 mod start;

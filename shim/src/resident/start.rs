@@ -37,6 +37,8 @@ pub struct Options {
     /// `--ready-fd`: gets `1` when the pod has its supervisor or another shim has the pod, or `0` and
     /// the reason why this one cannot serve it.
     pub ready: Option<RawFd>,
+    /// `remove` in place of `pod`: take everything of the pod away by force, and end.
+    pub remove: bool,
     /// `--foreground`, for tests: stay a child of the caller.
     pub foreground: bool,
     /// `--protected`, given by the shim to itself: it runs from a read-only clone of its file, whose
@@ -83,6 +85,9 @@ pub fn run(options: Options) -> Result<(), Error> {
     let Some(directory) = options.protected.clone() else {
         return Err(protect_self());
     };
+    if options.remove {
+        return super::remove::remove(&options);
+    }
     let detached = Detached { options, directory };
     if detached.options.foreground {
         return serve(&detached);
@@ -238,7 +243,7 @@ fn redirect(diagnostics: &std::path::Path) -> Result<(), Error> {
 }
 
 /// Takes the pod; none when another shim has it.
-fn lock(path: &std::path::Path) -> Result<Option<Flock<File>>, Error> {
+pub(super) fn lock(path: &std::path::Path) -> Result<Option<Flock<File>>, Error> {
     let fail = |operation| move |source| Error::File { operation, path: path.to_owned(), source };
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
     match Flock::lock(file.map_err(fail("open"))?, FlockArg::LockExclusiveNonblock) {

@@ -49,7 +49,14 @@ impl Shim {
     }
 
     pub(super) fn begin_stop(&mut self, goal: Goal) {
-        self.sandbox.record.phase = Phase::Stopping;
+        // A successor goes on towards the same goal.
+        self.sandbox.record.phase = match goal {
+            Goal::Make(attempt, _) => {
+                self.sandbox.record.attempt = attempt;
+                Phase::Making
+            }
+            Goal::Stop(_) | Goal::Failed(..) | Goal::Finish(_) => Phase::Stopping,
+        };
         self.sandbox.stopping = Some(Stopping { step: Step::Instances, goal, failure: None });
         self.record();
         self.kill_instances();
@@ -175,6 +182,7 @@ impl Shim {
             attempt: record.attempt,
             network_used: record.network_used,
             failure: record.failure.clone(),
+            phase: if let Goal::Make(..) = goal { Phase::Making } else { Phase::Absent },
             ..SandboxRecord::default()
         };
         self.record();

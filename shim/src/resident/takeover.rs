@@ -102,6 +102,7 @@ impl Shim {
                 self.adopt(&init, Role::Init(instance.clone()));
                 if let Some(held) = self.instances.get_mut(&instance) {
                     held.init = Some(init);
+                    find_started(held);
                 }
             }
             None => self.instance_ended(&instance, Exit::Unknown, clock::wall()),
@@ -158,6 +159,17 @@ impl Shim {
         }
         self.remove_group(&group, 0);
         remove_files(create);
+    }
+}
+
+/// The shim may have died between telling an init to execute its program and hearing that it did: nobody has
+/// the other end of that pipe then.
+fn find_started(held: &mut Held) {
+    let (State::Created, Some(start)) = (&held.state, &held.start) else { return };
+    if let Ok(0) = nix::unistd::read(start, &mut [0; 1]) {
+        held.state = State::Running;
+        held.started_at = Some(clock::wall());
+        held.start = None;
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use hull_shim::layout::Layout;
+use hull_shim::layout::{Layout, PodLayout};
 use rustix::fs::{FlockOperation, flock};
 use tokio::time::Instant;
 
@@ -14,6 +14,8 @@ use super::socket;
 
 /// How long a pod may take to answer after it was taken up again.
 const REVIVE: Duration = Duration::from_secs(5);
+/// How much of the end of a pod's diagnostics is looked at.
+const DIAGNOSTICS_TAIL: u64 = 8192;
 /// Between two looks at the socket.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -43,16 +45,36 @@ pub enum Error {
         /// Where shim and supervisor tell what happened.
         log: PathBuf,
     },
+    /// The pod ended meanwhile.
+    #[error("the pod is gone")]
+    Gone,
+    /// It could not remove everything.
+    #[error("{message}")]
+    Remove {
+        /// What stays, and why.
+        message: String,
+    },
     /// The socket stayed silent.
-    #[error("nobody answers at {} after {} s; see {}", socket.display(), after.as_secs(), log.display())]
+    #[error("nobody answers at {} after {} s{said}; see {}", socket.display(), after.as_secs(), log.display())]
     Silent {
         /// Where.
         socket: PathBuf,
         /// How long was waited.
         after: Duration,
+        /// The last error of a supervisor, with what introduces it; or nothing.
+        said: String,
         /// Where shim and supervisor tell what happened.
         log: PathBuf,
     },
+}
+
+impl Error {
+    fn silent(files: &PodLayout, after: Duration) -> Self {
+        let tail = crate::store::file::tail(&files.diagnostics(), DIAGNOSTICS_TAIL);
+        let said = tail.lines().rev().find_map(|line| line.strip_prefix("error: "));
+        let said = said.map(|error| format!(", where a supervisor ended with: {error}")).unwrap_or_default();
+        Self::Silent { socket: files.api_socket(), after, said, log: files.diagnostics() }
+    }
 }
 
 /// A shim just started. The process forks at once and its child detaches itself.
@@ -76,15 +98,36 @@ pub fn start(layout: &Layout, uid: &str) -> Result<Started, Error> {
     // The one descriptor that the shim is to inherit.
     rustix::io::fcntl_setfd(&ready, rustix::io::FdFlags::empty())
         .map_err(|error| Error::Prepare(error.into()))?;
-    let mut command = Command::new(&program);
-    if let Some(root) = layout.root() {
-        command.arg("--root").arg(root);
-    }
-    command.args(["pod", "--uid", uid, "--ready-fd", &ready.as_raw_fd().to_string()]);
+    let mut command = command(&program, layout, "pod", uid);
+    command.args(["--ready-fd", &ready.as_raw_fd().to_string()]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
     let child = command.spawn().map_err(|source| Error::Execute { program, source })?;
     rustix::io::ioctl_fionbio(&report, true).map_err(|error| Error::Prepare(error.into()))?;
     Ok(Started { child, report, said: Vec::new() })
+}
+
+fn command(program: &Path, layout: &Layout, verb: &str, uid: &str) -> Command {
+    let mut command = Command::new(program);
+    if let Some(root) = layout.root() {
+        command.arg("--root").arg(root);
+    }
+    command.args([verb, "--uid", uid]);
+    command
+}
+
+/// Takes away everything of a pod by force, whatever its records say and whoever of it lives.
+///
+/// # Errors
+/// Something of it does not go.
+pub fn remove(layout: &Layout, uid: &str) -> Result<(), Error> {
+    let program = beside_this("hull-shim");
+    let output = command(&program, layout, "remove", uid).stdin(Stdio::null()).output();
+    let output = output.map_err(|source| Error::Execute { program, source })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(Error::Remove { message: said.trim().to_owned() })
 }
 
 /// A program installed beside this one, or else found in `PATH`.
@@ -106,12 +149,11 @@ impl Started {
                 return Ok(());
             }
             self.listen(layout, uid)?;
+            if !files.dir().exists() {
+                return Err(Error::Gone);
+            }
             if Instant::now() >= end {
-                return Err(Error::Silent {
-                    socket: files.api_socket(),
-                    after: within,
-                    log: files.diagnostics(),
-                });
+                return Err(Error::silent(&files, within));
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -148,22 +190,21 @@ impl Started {
 /// # Errors
 /// The socket stays silent.
 pub async fn revive(layout: &Layout, uid: &str) -> Result<(), Error> {
-    if !shim_lives(layout, uid) {
+    if !lives(layout, uid) {
         match start(layout, uid)?.answers(layout, uid, REVIVE).await {
             // Another successor was faster: its socket is as good.
-            Err(Error::Ended { .. } | Error::Refused { .. }) if shim_lives(layout, uid) => {}
+            Err(Error::Ended { .. } | Error::Refused { .. }) if lives(layout, uid) => {}
             other => return other,
         }
     }
     let files = layout.pod(uid);
     let end = Instant::now() + REVIVE;
     while socket::connect(&files.api_socket()).await.is_err() {
+        if !files.dir().exists() {
+            return Err(Error::Gone);
+        }
         if Instant::now() >= end {
-            return Err(Error::Silent {
-                socket: files.api_socket(),
-                after: REVIVE,
-                log: files.diagnostics(),
-            });
+            return Err(Error::silent(&files, REVIVE));
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -171,7 +212,8 @@ pub async fn revive(layout: &Layout, uid: &str) -> Result<(), Error> {
 }
 
 /// Whether a shim holds the pod's lock.
-fn shim_lives(layout: &Layout, uid: &str) -> bool {
+#[must_use]
+pub fn lives(layout: &Layout, uid: &str) -> bool {
     let Ok(file) = std::fs::File::open(layout.pod(uid).shim_lock()) else {
         return false;
     };

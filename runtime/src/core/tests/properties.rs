@@ -113,6 +113,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         1 => (prop::option::of(0..3_u32), prop::collection::vec(any_known(), 0..4))
             .prop_map(|(sandbox, instances)| Input::Recovered { sandbox, instances }),
         1 => Just(Input::ObjectsChanged),
+        1 => Just(Input::HookFellBack { address: "a:1".to_owned() }),
     ]
 }
 

@@ -1,6 +1,6 @@
 //! A pod as the rest of hull knows it: parsed, defaulted and checked, so that it cannot be wrong.
 //!
-//! Only [`super::accept`] makes these values. The raw Kubernetes object stays beside them in
+//! Only [`super::accept()`] makes these values. The raw Kubernetes object stays beside them in
 //! [`super::Accepted`] for the API, which shows it as it was written. Units are in the field docs;
 //! meanings are those of the Kubernetes API (reference `pod-lifecycle.md` section 1).
 
