@@ -17,6 +17,8 @@ use crate::core::status::Event;
 pub struct Journal {
     path: PathBuf,
     file: File,
+    /// Bytes of whole lines.
+    length: u64,
     rows: Vec<Arc<Event>>,
     index: HashMap<String, usize>,
 }
@@ -35,7 +37,9 @@ impl Journal {
             .open(path)
             .and_then(|file| file.set_len(whole as u64).map(|()| file))
             .map_err(|error| FileError::new("open", path, error))?;
-        let mut journal = Self { path: path.to_owned(), file, rows: Vec::new(), index: HashMap::new() };
+        let length = whole as u64;
+        let mut journal =
+            Self { path: path.to_owned(), file, length, rows: Vec::new(), index: HashMap::new() };
         for event in text[..whole].lines().filter_map(|line| serde_json::from_str(line).ok()) {
             journal.keep(Arc::new(event));
         }
@@ -55,10 +59,15 @@ impl Journal {
             serde_json::to_writer(&mut lines, event.as_ref()).expect("an event has only string keys");
             lines.push(b'\n');
         }
-        self.file
-            .write_all(&lines)
-            .and_then(|()| self.file.sync_data())
-            .map_err(|error| FileError::new("append to", &self.path, error))?;
+        let written = self.file.write_all(&lines).and_then(|()| self.file.sync_data());
+        if let Err(error) = written {
+            // What a full disk took of it would stand before the next line.
+            return Err(match self.file.set_len(self.length) {
+                Ok(()) => FileError::new("append to", &self.path, error),
+                Err(error) => FileError::new("cut back", &self.path, error),
+            });
+        }
+        self.length += lines.len() as u64;
         for event in events {
             self.keep(event.clone());
         }
