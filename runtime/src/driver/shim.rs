@@ -14,7 +14,7 @@ use std::rc::Rc;
 use hull_shim::wire::{Answer, Command, Failure, MAX_PACKET, Report, Request};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
+    SendFlags, recv, recvmsg, sendmsg,
 };
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
@@ -82,15 +82,13 @@ impl Shim {
 
     /// Reads until the shim is gone: answers to their questions, everything else to `reports`.
     pub async fn listen(self: Rc<Self>, reports: mpsc::UnboundedSender<Report>) {
-        let mut buffer = vec![0; MAX_PACKET];
         loop {
-            let received =
-                self.socket.async_io(Interest::READABLE, || receive(self.socket.as_fd(), &mut buffer));
-            let Ok((length, descriptors)) = received.await else { break };
-            if length == 0 {
+            let received = self.socket.async_io(Interest::READABLE, || receive(self.socket.as_fd()));
+            let Ok((bytes, descriptors)) = received.await else { break };
+            if bytes.is_empty() {
                 break;
             }
-            match serde_json::from_slice(&buffer[..length]) {
+            match serde_json::from_slice(&bytes) {
                 Ok(Report::Done { id, result }) => self.answered(id, result, descriptors),
                 Ok(report) => {
                     if reports.send(report).is_err() {
@@ -134,11 +132,15 @@ fn gone() -> Failure {
     Failure::Other { message: "the pod's shim is gone".into() }
 }
 
-/// One packet and the descriptors beside it; length 0 is the end.
-fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+/// One packet and the descriptors beside it; an empty one is the end. It is looked at first, so that no memory is
+/// kept for the largest that there may be.
+fn receive(socket: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+    let (_, length) = recv(socket, &mut [0_u8; 0], RecvFlags::PEEK | RecvFlags::TRUNC)?;
+    let mut buffer = vec![0; length.min(MAX_PACKET)];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let message = recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    let message =
+        recvmsg(socket, &mut [IoSliceMut::new(&mut buffer)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
     let descriptors = ancillary
         .drain()
         .filter_map(|message| match message {
@@ -147,5 +149,6 @@ fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Vec<
         })
         .flatten()
         .collect();
-    Ok((message.bytes, descriptors))
+    buffer.truncate(message.bytes);
+    Ok((buffer, descriptors))
 }

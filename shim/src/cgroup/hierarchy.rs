@@ -14,7 +14,7 @@ pub(crate) enum Hierarchies {
 }
 
 /// One v1 hierarchy.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hierarchy {
     /// Where it is mounted.
     pub(super) root: PathBuf,

@@ -15,7 +15,7 @@ mod v1;
 mod v2;
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -90,6 +90,11 @@ impl Entry {
         self.directory.as_ref().map(|directory| directory.as_fd())
     }
 
+    /// The descriptors that [`Entry::enter`] needs.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = RawFd> {
+        self.members.iter().map(|members| members.as_raw_fd())
+    }
+
     /// Moves the calling process in, on v1; on v2 clone3 did. Allocates nothing.
     pub(crate) fn enter(&self) -> nix::Result<()> {
         self.members.iter().try_for_each(|members| process::write_to(members.as_raw_fd(), b"0"))
@@ -162,14 +167,17 @@ impl Group {
     }
 
     /// Makes the leaf `name` below this group, whose own entry is `entry`, to be killed apart. Its members
-    /// count towards this group's limits.
+    /// count towards this group's limits. On v1 it exists in one hierarchy alone.
     pub(crate) fn leaf(&self, name: &str, entry: &Entry) -> Result<(Self, Entry), Error> {
         let leaf = self.child(name);
-        let entry = match &*self.hierarchies {
-            Hierarchies::V1(all) => v1::leaf(all, &leaf.path, entry)?,
-            Hierarchies::V2(root) => v2::leaf(root, &leaf.path)?,
-        };
-        Ok((leaf, entry))
+        match &*self.hierarchies {
+            Hierarchies::V1(all) => {
+                let (hierarchy, entry) = v1::leaf(all, &leaf.path, entry)?;
+                let hierarchies = Rc::new(Hierarchies::V1(vec![hierarchy]));
+                Ok((Self { hierarchies, ..leaf }, entry))
+            }
+            Hierarchies::V2(root) => v2::leaf(root, &leaf.path).map(|entry| (leaf, entry)),
+        }
     }
 
     /// Sends SIGKILL to every process in the group and below. They end on their own time.
@@ -278,15 +286,21 @@ fn subdirectories(directory: &Path) -> Vec<PathBuf> {
 }
 
 fn remove_tree(directory: &Path) -> Result<Removal, Error> {
-    let mut removal = Removal::Gone;
-    for below in subdirectories(directory) {
-        if remove_tree(&below)? == Removal::Busy {
-            removal = Removal::Busy;
-        }
+    let removal = remove_directory(directory)?;
+    let below = if removal == Removal::Busy { subdirectories(directory) } else { Vec::new() };
+    if below.is_empty() {
+        return Ok(removal);
     }
+    for below in below {
+        remove_tree(&below)?;
+    }
+    remove_directory(directory)
+}
+
+fn remove_directory(directory: &Path) -> Result<Removal, Error> {
     match std::fs::remove_dir(directory) {
-        Ok(()) => Ok(removal),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(removal),
+        Ok(()) => Ok(Removal::Gone),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Removal::Gone),
         Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(Removal::Busy),
         Err(source) => Err(Error::File { operation: "remove", path: directory.to_owned(), source }),
     }

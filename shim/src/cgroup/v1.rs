@@ -93,7 +93,7 @@ pub(super) fn entry(all: &[Hierarchy], path: &Path) -> Result<Entry, Error> {
 }
 
 /// A leaf exists in one hierarchy only; in the others its members are in the group itself.
-pub(super) fn leaf(all: &[Hierarchy], path: &Path, of: &Entry) -> Result<Entry, Error> {
+pub(super) fn leaf(all: &[Hierarchy], path: &Path, of: &Entry) -> Result<(Hierarchy, Entry), Error> {
     let hierarchy = killing(all).ok_or(Error::NotMounted)?;
     let directory = hierarchy.root.join(path);
     make_directory(&directory)?;
@@ -102,7 +102,7 @@ pub(super) fn leaf(all: &[Hierarchy], path: &Path, of: &Entry) -> Result<Entry, 
     if let Some(members) = entry.members.get_mut(index) {
         *members = Rc::new(open_members(directory.join("cgroup.procs"))?);
     }
-    Ok(entry)
+    Ok((hierarchy.clone(), entry))
 }
 
 pub(super) fn kill(all: &[Hierarchy], path: &Path) -> Result<(), Error> {

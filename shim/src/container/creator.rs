@@ -150,11 +150,13 @@ fn listen(path: &Path) -> Result<UnixListener, String> {
     Ok(listener)
 }
 
+/// Room for the name that comes beside a terminal.
+const LONGEST_NAME: usize = 4096;
+
 /// libcontainer's init connected and sent before `build` returned, so this waits for nothing.
 fn receive_master(listener: &UnixListener) -> Result<OwnedFd, String> {
     let (stream, _) = listener.accept().map_err(|error| format!("accept the terminal: {error}"))?;
-    let mut buffer = [0_u8; 4096];
-    match socket::receive(stream.as_fd(), &mut buffer) {
+    match socket::receive(stream.as_fd(), LONGEST_NAME) {
         Ok(socket::Packet::Message(_, mut descriptors)) if descriptors.len() == 1 => {
             Ok(descriptors.remove(0))
         }

@@ -438,12 +438,11 @@ fn packet_pair() -> nix::Result<(OwnedFd, OwnedFd)> {
 /// What the creator, which has ended, told.
 fn receive(result: &OwnedFd) -> Result<(i32, Option<OwnedFd>), String> {
     super::set_nonblocking(result).map_err(launch::reason)?;
-    let mut buffer = vec![0; MAX_PACKET];
-    let (length, mut descriptors) = match socket::receive(result.as_fd(), &mut buffer) {
-        Ok(socket::Packet::Message(length, descriptors)) => (length, descriptors),
+    let (bytes, mut descriptors) = match socket::receive(result.as_fd(), MAX_PACKET) {
+        Ok(socket::Packet::Message(bytes, descriptors)) => (bytes, descriptors),
         Ok(_) | Err(_) => return Err("its creator ended without a result".to_owned()),
     };
-    match serde_json::from_slice(buffer.get(..length).unwrap_or_default()) {
+    match serde_json::from_slice(&bytes) {
         Ok(Outcome::Created(pid)) if pid > 0 => Ok((pid, descriptors.pop())),
         Ok(Outcome::Created(_)) => Err("its creator told no pid".to_owned()),
         Ok(Outcome::Failed(message)) => Err(message),

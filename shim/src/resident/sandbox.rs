@@ -1,8 +1,9 @@
 //! Making the sandbox, step by step as events come.
 //!
 //! ```text
-//! Absent --make--> Stopping (leftovers) --> Making: cgroup, shm, pause sets up -> recorded -> go -> executes
-//!                                             --> network-up --> Up --stop--> Stopping --> Absent
+//! Absent --make--> Stopping (leftovers) --> Making: cgroup, shm, pause sets up -> recorded -> go -> enters, executes
+//!                                                                                        \-> network-up
+//!                                             --both--> Up --stop--> Stopping --> Absent
 //! ```
 //! A step that fails leads to Stopping, so that what was made is unmade by the same code (`stop`).
 
@@ -16,7 +17,7 @@ use super::children::Role;
 use super::instance::Init;
 use super::record::{Phase, ProcessRecord, SandboxRecord};
 use super::supervisor::Reply;
-use super::tasks::{Outcome, Purpose};
+use super::tasks::{Outcome, Purpose, Task};
 use super::watch::{Source, Token};
 use super::{Shim, procfs};
 use crate::container::transform::Problem;
@@ -135,15 +136,17 @@ impl Shim {
             Ok(1) => {
                 let go = setup.go.take();
                 self.sandbox.record.pause = self.sandbox.pause.as_ref().map(|pause| pause.record);
+                self.sandbox.record.network_used |= self.config.network.is_some();
                 self.record();
                 if let Some(go) = go {
                     // A child that is gone is reaped.
                     harmless(nix::unistd::write(&go, b"g"));
                 }
+                self.start_network_up();
             }
             Ok(0) if setup.go.is_none() => {
                 self.drop_setup();
-                self.pause_runs();
+                self.up_if_complete();
             }
             Ok(Problem::LENGTH) => {
                 let message = setup.plan.explain(Problem::from_bytes(bytes));
@@ -159,12 +162,9 @@ impl Shim {
         }
     }
 
-    fn pause_runs(&mut self) {
-        let Some(input) = self.config.network.clone() else {
-            return self.sandbox_is_up(None);
-        };
-        self.sandbox.record.network_used = true;
-        self.record();
+    /// Beside pause's way into its cgroup, which may take the kernel ten milliseconds.
+    fn start_network_up(&mut self) {
+        let Some(input) = self.config.network.clone() else { return };
         let started = self.open_network_namespace().and_then(|namespace| {
             let copy = namespace.try_clone().map_err(|error| error.to_string())?;
             self.sandbox.network_namespace = Some(namespace);
@@ -183,20 +183,29 @@ impl Shim {
     }
 
     pub(super) fn network_is_up(&mut self, outcome: &Outcome) {
+        if self.sandbox.stopping.is_some() {
+            return self.continue_stop();
+        }
         if let Some(message) = outcome.failure("network-up") {
             return self.making_failed(message);
         }
         match serde_json::from_str(&outcome.stdout) {
-            Ok(network) => self.sandbox_is_up(Some(network)),
+            Ok(network) => {
+                self.sandbox.record.network = Some(network);
+                self.up_if_complete();
+            }
             Err(error) => self.making_failed(format!("network-up: its output is not JSON: {error}")),
         }
     }
 
-    fn sandbox_is_up(&mut self, network: Option<serde_json::Value>) {
+    /// Pause executes and the network is there: which comes last is not known.
+    fn up_if_complete(&mut self) {
+        if self.sandbox.setup.is_some() || self.tasks.values().any(Task::is_network_up) {
+            return;
+        }
         let Some(reply) = self.sandbox.making.take() else {
             return;
         };
-        self.sandbox.record.network = network;
         self.sandbox.record.phase = Phase::Up;
         self.record();
         if self.sandbox.pause.is_none() {

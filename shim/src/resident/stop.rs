@@ -80,7 +80,8 @@ impl Shim {
         while let Some(stopping) = &mut self.sandbox.stopping {
             match stopping.step {
                 Step::Instances => {
-                    if self.instances.values().any(super::instance::Held::is_alive) {
+                    let making = self.tasks.values().any(super::tasks::Task::is_network_up);
+                    if making || self.instances.values().any(super::instance::Held::is_alive) {
                         return;
                     }
                     stopping.step = Step::Network;

@@ -37,6 +37,8 @@ struct Link {
     socket: OwnedFd,
     token: Token,
     outgoing: VecDeque<Packet>,
+    /// The socket was full: its room is waited for.
+    is_full: bool,
 }
 
 struct Alive {
@@ -52,8 +54,6 @@ pub(super) struct Supervisor {
     alive: Option<Alive>,
     starts: u32,
     quick_deaths: u32,
-    /// For one packet; only the pages that packets reached are resident.
-    buffer: Vec<u8>,
     /// It is to be started as soon as nothing of its predecessor is under way.
     wanted: bool,
 }
@@ -111,7 +111,7 @@ impl Shim {
         self.roles.insert(child.pid, Role::Supervisor);
         let record = ProcessRecord { pid: child.pid, start_time };
         self.supervisor.alive = Some(Alive { record, pidfd: child.pidfd, since: clock::monotonic() });
-        self.supervisor.link = Some(Link { socket: ours, token, outgoing: VecDeque::new() });
+        self.supervisor.link = Some(Link { socket: ours, token, outgoing: VecDeque::new(), is_full: false });
         self.record();
         let hello = Report::Hello(Box::new(self.inventory()));
         self.supervisor.starts += 1;
@@ -219,18 +219,10 @@ impl Shim {
         if flags.contains(EpollFlags::EPOLLOUT) {
             self.flush();
         }
-        let mut buffer = std::mem::take(&mut self.supervisor.buffer);
-        buffer.resize(MAX_PACKET, 0);
-        self.receive_requests(&mut buffer);
-        self.supervisor.buffer = buffer;
-    }
-
-    fn receive_requests(&mut self, buffer: &mut [u8]) {
         while let Some(link) = &self.supervisor.link {
-            match socket::receive(link.socket.as_fd(), buffer) {
-                Ok(socket::Packet::Message(length, descriptors)) => {
-                    let bytes = buffer.get(..length).unwrap_or_default();
-                    match serde_json::from_slice::<Request>(bytes) {
+            match socket::receive(link.socket.as_fd(), MAX_PACKET) {
+                Ok(socket::Packet::Message(bytes, descriptors)) => {
+                    match serde_json::from_slice::<Request>(&bytes) {
                         Ok(request) => {
                             let reply = Reply { generation: self.supervisor.generation(), id: request.id };
                             self.request(reply, request.command, descriptors);
@@ -305,15 +297,17 @@ impl Shim {
             let numbers: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
             match socket::send(link.socket.as_fd(), bytes, &numbers) {
                 Err(Errno::EAGAIN) => {
-                    self.watch.want_write(&link.socket, link.token, true);
-                    return;
+                    link.is_full = true;
+                    return self.watch.want_write(&link.socket, link.token, true);
                 }
                 Err(Errno::EINTR) => {}
                 // Sent, or never to be: a closed socket is noticed by reading it.
                 Ok(()) | Err(_) => drop(link.outgoing.pop_front()),
             }
         }
-        self.watch.want_write(&link.socket, link.token, false);
+        if std::mem::take(&mut link.is_full) {
+            self.watch.want_write(&link.socket, link.token, false);
+        }
     }
 }
 

@@ -25,7 +25,8 @@ impl Shim {
         let Some(record) = record else {
             self.sandbox.record.attempt = 0;
             self.supervisor.want();
-            return self.make_sandbox(0, None);
+            // Nothing was ever made of it that would have to go first.
+            return self.begin_making(0, None);
         };
         self.end_old_supervisor(record.supervisor);
         let phase = record.sandbox.phase;

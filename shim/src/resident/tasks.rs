@@ -49,6 +49,10 @@ pub(super) struct Task {
 }
 
 impl Task {
+    pub(super) fn is_network_up(&self) -> bool {
+        self.purpose == Purpose::NetworkUp
+    }
+
     pub(super) fn is_network_down(&self) -> bool {
         self.purpose == Purpose::NetworkDown
     }

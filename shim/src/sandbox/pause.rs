@@ -87,7 +87,10 @@ impl Plan {
         let (go_read, go) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| Error::System("make a pipe", errno))?;
         let flags = nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK);
         nix::fcntl::fcntl(&status, flags).map_err(|errno| Error::System("set O_NONBLOCK", errno))?;
-        let work = Work { plan: self, cgroup, status: status_write.as_raw_fd(), go: go_read.as_raw_fd() };
+        let (told, heard) = (status_write.as_raw_fd(), go_read.as_raw_fd());
+        let mut keep: Vec<RawFd> = cgroup.numbers().chain([told, heard]).collect();
+        keep.sort_unstable();
+        let work = Work { plan: self, cgroup, status: told, go: heard, keep };
         let child = process::spawn(self.namespaces, cgroup.directory(), &work, run)
             .map_err(|errno| Error::System("make a process in new namespaces", errno))?;
         Ok(Pause { child, status, go })
@@ -138,6 +141,8 @@ struct Work<'a> {
     cgroup: &'a Entry,
     status: RawFd,
     go: RawFd,
+    /// All that the child needs, in ascending order.
+    keep: Vec<RawFd>,
 }
 
 fn run(work: &Work<'_>) -> ! {
@@ -149,18 +154,19 @@ fn run(work: &Work<'_>) -> ! {
     if !process::await_byte(work.go) {
         process::leave(1);
     }
+    // Last, since it may take the kernel ten milliseconds: its parent makes the network meanwhile.
+    if let Err(errno) = work.cgroup.enter() {
+        Problem { step: Step::Cgroup, errno }.report(work.status);
+    }
     let errno = process::execute(&work.plan.program, &work.plan.arguments, &work.plan.environment);
     Problem { step: Step::Execute, errno }.report(work.status)
 }
 
 fn set_up(work: &Work<'_>) -> Result<(), Problem> {
-    work.cgroup.enter().map_err(Problem::at(Step::Cgroup))?;
     setsid().map_err(Problem::at(Step::Session))?;
     // The lock, the records and the other end of `go` are the shim's: with them open this child
     // would outlive it, waiting.
-    let mut keep = [work.status, work.go];
-    keep.sort_unstable();
-    descriptor::close_all_but(&keep).map_err(Problem::at(Step::Descriptors))?;
+    descriptor::close_all_but(&work.keep).map_err(Problem::at(Step::Descriptors))?;
     if let Some(hostname) = &work.plan.hostname {
         process::set_hostname(hostname).map_err(Problem::at(Step::Hostname))?;
     }

@@ -4,7 +4,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recv, recvmsg, sendmsg};
 
 /// Most descriptors that one message carries.
 const MOST: usize = 4;
@@ -12,8 +12,8 @@ const MOST: usize = 4;
 /// What one read of a packet socket brought.
 #[derive(Debug)]
 pub(crate) enum Packet {
-    /// A whole message of so many bytes, with descriptors.
-    Message(usize, Vec<OwnedFd>),
+    /// A whole message, with descriptors.
+    Message(Vec<u8>, Vec<OwnedFd>),
     /// The message did not fit, or came with more descriptors than allowed.
     Truncated,
     /// Nobody holds the other end any more.
@@ -28,10 +28,13 @@ pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[RawFd]) 
     sendmsg::<UnixAddr>(socket.as_raw_fd(), &parts, control, MsgFlags::MSG_NOSIGNAL, None).map(drop)
 }
 
-/// Receives one message into `buffer`.
-pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<Packet> {
+/// Receives one message of at most `limit` bytes. It is looked at first, so that nobody keeps memory for the
+/// largest that there may be.
+pub(crate) fn receive(socket: BorrowedFd<'_>, limit: usize) -> nix::Result<Packet> {
+    let length = recv(socket.as_raw_fd(), &mut [], MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC)?;
+    let mut buffer = vec![0; length.min(limit)];
     let mut space = nix::cmsg_space!([RawFd; MOST]);
-    let mut parts = [IoSliceMut::new(buffer)];
+    let mut parts = [IoSliceMut::new(&mut buffer)];
     let message =
         recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
     let truncated = message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
@@ -45,6 +48,6 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<
     Ok(match message.bytes {
         _ if truncated => Packet::Truncated,
         0 if descriptors.is_empty() => Packet::Closed,
-        bytes => Packet::Message(bytes, descriptors),
+        _ => Packet::Message(buffer, descriptors),
     })
 }
