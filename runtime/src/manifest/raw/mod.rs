@@ -165,3 +165,6 @@ impl<'de> Deserialize<'de> for Quantity {
         from.deserialize_any(Text)
     }
 }
+
+#[cfg(test)]
+mod tests;
