@@ -15,7 +15,7 @@ mod v1;
 mod v2;
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -88,6 +88,11 @@ impl Entry {
     /// What clone3 needs; none on v1.
     pub(crate) fn directory(&self) -> Option<BorrowedFd<'_>> {
         self.directory.as_ref().map(|directory| directory.as_fd())
+    }
+
+    /// The descriptors that [`Entry::enter`] needs.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = RawFd> {
+        self.members.iter().map(|members| members.as_raw_fd())
     }
 
     /// Moves the calling process in, on v1; on v2 clone3 did. Allocates nothing.
