@@ -143,13 +143,9 @@ fn sweep(layout: &Layout) {
     }
 }
 
-/// Whether a name leads to the pod. One whose `sandbox.json` cannot be read counts as named; one that has none is
-/// half removed, since a directory gets its final name with that file in it.
+/// Whether a name leads to the pod. One whose `sandbox.json` cannot be read counts as named.
 fn is_named(layout: &Layout, uid: &str) -> bool {
-    let text = match fs::read(layout.pod(uid).sandbox_config()) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return false,
-        text => text.unwrap_or_default(),
-    };
+    let text = fs::read(layout.pod(uid).sandbox_config()).unwrap_or_default();
     let Ok(config) = serde_json::from_slice::<hull_shim::wire::SandboxConfig>(&text) else { return true };
     let link = layout.name_link(&config.namespace, &config.name);
     fs::read_link(link).is_ok_and(|target| target.ends_with(uid))

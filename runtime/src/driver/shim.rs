@@ -57,14 +57,9 @@ impl Shim {
     /// What the shim answers, or that it is gone.
     pub async fn ask(&self, command: Command, descriptors: &[OwnedFd]) -> Reply {
         let id = self.next.replace(self.next.get() + 1);
-        let packet = serde_json::to_vec(&Request { id, command }).expect("a request has only string keys");
-        if packet.len() > MAX_PACKET {
-            let message =
-                format!("the request has {} bytes, and at most {MAX_PACKET} can be sent", packet.len());
-            return Err(Failure::Other { message });
-        }
         let (reply, answer) = oneshot::channel();
         self.open.borrow_mut().insert(id, reply);
+        let packet = serde_json::to_vec(&Request { id, command }).expect("a request has only string keys");
         if let Err(error) = self.send(&packet, descriptors).await {
             self.open.borrow_mut().remove(&id);
             return Err(Failure::Other { message: format!("cannot ask the shim: {error}") });

@@ -10,9 +10,7 @@ use nix::sys::signal::{Signal, kill as send};
 use nix::unistd::Pid;
 
 use super::hierarchy::Hierarchy;
-use super::{
-    Entry, Error, Removal, make_directory, number, open_members, pids, remove_tree, subdirectories, write,
-};
+use super::{Entry, Error, Removal, make_directory, number, open_members, pids, remove_tree, write};
 use crate::harmless;
 use crate::wire::{Resources, Statistics};
 
@@ -126,17 +124,7 @@ pub(super) fn kill(all: &[Hierarchy], path: &Path) -> Result<(), Error> {
         }
         killed.extend(fresh);
     }
-    thaw(hierarchy, &directory)
-}
-
-/// Thaws a group and every group below: a frozen one there (of a shim that died in the middle of a kill, or of a
-/// privileged container's own) would keep its processes from dying.
-fn thaw(hierarchy: &Hierarchy, directory: &Path) -> Result<(), Error> {
-    for below in subdirectories(directory) {
-        // It may be removed meanwhile.
-        harmless(thaw(hierarchy, &below));
-    }
-    freeze(hierarchy, directory, "THAWED")
+    freeze(hierarchy, &directory, "THAWED")
 }
 
 fn freeze(hierarchy: &Hierarchy, directory: &Path, state: &str) -> Result<(), Error> {

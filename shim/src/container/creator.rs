@@ -40,8 +40,6 @@ pub(crate) struct Job {
     pub(crate) result: OwnedFd,
     /// A failing `execve` is told here.
     pub(crate) start: OwnedFd,
-    /// The shim, with which the creator dies.
-    pub(crate) shim: i32,
 }
 
 /// The standard descriptors of the container's init.
@@ -92,8 +90,7 @@ fn answer(result: BorrowedFd<'_>, outcome: &Outcome, descriptors: &[RawFd]) {
 fn build(job: &Job) -> Result<(), String> {
     keep_only_the_jobs(job).map_err(|error| format!("close the shim's descriptors: {error}"))?;
     // A shim that dies leaves no half-built container behind: its successor kills the cgroup.
-    process::die_with_parent(job.shim, libc::SIGKILL)
-        .map_err(|error| format!("PR_SET_PDEATHSIG: {error}"))?;
+    process::die_with_parent(libc::SIGKILL).map_err(|error| format!("PR_SET_PDEATHSIG: {error}"))?;
     trace::install();
     let bundle = job.work.join(BUNDLE);
     std::fs::create_dir_all(&bundle).map_err(|error| format!("create {}: {error}", bundle.display()))?;

@@ -70,7 +70,6 @@ impl Shim {
         };
         let (result, theirs) = made.result;
         let job = Job {
-            shim: nix::unistd::getpid().as_raw(),
             spec,
             id: config.id.clone(),
             work: Files(&config).work(),
@@ -249,8 +248,6 @@ impl Shim {
             .map_err(|errno| other("watch its start", &errno))?;
         held.starting = Some(Starting { token, reply: Some(reply) });
         let notified = libcontainer::notify_socket::NotifySocket::new(socket).notify_container_start();
-        // It changes into the socket's directory, and when it fails it stays there; that directory goes away.
-        nix::unistd::chdir("/").map_err(|errno| other("return to /", &errno))?;
         if let Err(error) = notified {
             self.watch.remove(start, token);
             held.starting = None;

@@ -141,8 +141,12 @@ impl Shim {
             return;
         };
         self.timers.cancel_exec(key);
-        // What the process left running may stay for a while; its group goes when that has ended.
-        self.remove_group(&running.leaf, 0);
+        if running.timed_out {
+            self.remove_group(&running.leaf, 0);
+        } else if let Err(error) = running.leaf.remove() {
+            // What the process left running may stay; its group goes with the instance's.
+            self.complain(format_args!("{}", super::chain(&error)));
+        }
         if !running.failed && running.generation == self.supervisor.generation() {
             let Running { exec, timed_out, .. } = running;
             self.report(&Report::ExecExited { exec, exit, timed_out });

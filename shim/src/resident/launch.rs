@@ -54,7 +54,7 @@ impl Launch<'_> {
             environment: &programs.environment,
             descriptors: self.descriptors.iter().map(AsRawFd::as_raw_fd).collect(),
             sandbox: self.sandbox,
-            dies_with: self.dies_with_shim.then(|| nix::unistd::getpid().as_raw()),
+            dies_with_shim: self.dies_with_shim,
         };
         process::spawn(CloneFlags::empty(), None, &work, run)
     }
@@ -66,8 +66,7 @@ struct Work<'a> {
     environment: &'a process::Vector,
     descriptors: Vec<RawFd>,
     sandbox: Option<BorrowedFd<'a>>,
-    /// The shim, if it is to die with it.
-    dies_with: Option<i32>,
+    dies_with_shim: bool,
     failure: Vec<u8>,
 }
 
@@ -83,8 +82,8 @@ fn run(work: &Work<'_>) -> ! {
 }
 
 fn prepare(work: &Work<'_>) -> nix::Result<()> {
-    if let Some(shim) = work.dies_with {
-        process::die_with_parent(shim, libc::SIGKILL)?;
+    if work.dies_with_shim {
+        process::die_with_parent(libc::SIGKILL)?;
     }
     if let Some(pause) = work.sandbox {
         let joined = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;

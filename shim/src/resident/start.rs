@@ -242,33 +242,17 @@ fn redirect(diagnostics: &std::path::Path) -> Result<(), Error> {
     nix::unistd::chdir("/").map_err(system("change to /"))
 }
 
-/// How often the lock is tried for, and how long between two tries: whoever only asks whether a shim lives holds it for
-/// a moment (`flock` has no way to ask).
-const LOCK_TRIES: u32 = 20;
-const LOCK_AGAIN: std::time::Duration = std::time::Duration::from_millis(5);
-
 /// Takes the pod; none when another shim has it.
 pub(super) fn lock(path: &std::path::Path) -> Result<Option<Flock<File>>, Error> {
     let fail = |operation| move |source| Error::File { operation, path: path.to_owned(), source };
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-    let mut file = file.map_err(fail("open"))?;
-    for _ in 0..LOCK_TRIES {
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(mut lock) => {
-                lock.set_len(0).map_err(fail("truncate"))?;
-                writeln!(lock, "{}", std::process::id()).map_err(fail("write"))?;
-                return Ok(Some(lock));
-            }
-            Err((unlocked, Errno::EWOULDBLOCK)) => file = unlocked,
-            Err((_, errno)) => return Err(fail("lock")(errno.into())),
+    match Flock::lock(file.map_err(fail("open"))?, FlockArg::LockExclusiveNonblock) {
+        Ok(mut lock) => {
+            lock.set_len(0).map_err(fail("truncate"))?;
+            writeln!(lock, "{}", std::process::id()).map_err(fail("write"))?;
+            Ok(Some(lock))
         }
-        wait(LOCK_AGAIN);
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, errno)) => Err(fail("lock")(errno.into())),
     }
-    Ok(None)
-}
-
-/// Waits; the shim serves nobody yet.
-#[expect(clippy::disallowed_methods, reason = "another process's glance at the lock cannot be waited for")]
-fn wait(time: std::time::Duration) {
-    std::thread::sleep(time);
 }

@@ -154,10 +154,9 @@ pub(crate) fn become_subreaper() -> nix::Result<()> {
     control(libc::PR_SET_CHILD_SUBREAPER, 1)
 }
 
-/// This process gets `signal` when its parent, the process `parent`, dies; ESRCH when that is dead already.
-pub(crate) fn die_with_parent(parent: i32, signal: i32) -> nix::Result<()> {
-    control(libc::PR_SET_PDEATHSIG, signal as libc::c_ulong)?;
-    if nix::unistd::getppid().as_raw() == parent { Ok(()) } else { Err(Errno::ESRCH) }
+/// This process gets `signal` when its parent dies. A parent dead already is the caller's to notice.
+pub(crate) fn die_with_parent(signal: i32) -> nix::Result<()> {
+    control(libc::PR_SET_PDEATHSIG, signal as libc::c_ulong)
 }
 
 /// Nothing that this process executes gains privileges.
