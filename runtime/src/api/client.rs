@@ -9,6 +9,7 @@ mod watch;
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use http_body_util::BodyExt;
 use hull_shim::layout::Layout;
@@ -32,6 +33,8 @@ pub use watch::{Follower, Lines, Subject, Update};
 
 /// How often a request is made whose connection breaks.
 const ATTEMPTS: u32 = 3;
+/// How long a supervisor may take until it begins to answer; it does so at once unless something is wrong with it.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// Why a request brought no answer.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +67,12 @@ pub enum Error {
         pod: String,
         /// Why.
         source: hyper::Error,
+    },
+    /// The supervisor took the request and said nothing.
+    #[error("the supervisor of pod {pod} has not answered within {} s", ANSWER.as_secs())]
+    Hung {
+        /// `namespace/name`
+        pod: String,
     },
     /// The answer is not what was asked for.
     #[error("the supervisor of pod {pod} answered what is no JSON")]
@@ -259,7 +268,8 @@ impl Client {
                 tracing::debug!(%error, "a connection to a supervisor broke off");
             }
         });
-        let response = sender.send_request(request).await.map_err(broken)?;
+        let answer = tokio::time::timeout(ANSWER, sender.send_request(request)).await;
+        let response = answer.map_err(|_| Error::Hung { pod: pod.to_string() })?.map_err(broken)?;
         Ok((response, task))
     }
 

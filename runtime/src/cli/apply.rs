@@ -129,16 +129,16 @@ async fn pod(context: &Context, object: Object, network: &Config) -> Result<PodR
     let namespace = namespace(context, &object)?;
     let name = object.name.clone();
     let failed = |source| Error::Launch { pod: name.clone(), source };
+    let uid = launch::uid().map_err(failed)?;
+    let Some(accepted) = object.clone().accept(&namespace, (&uid, context.now()), Some(network))? else {
+        return Err(Error::Usage(format!("{name} is no Pod")));
+    };
     if let Some(known) = context.client.find(&namespace, &name)? {
         let running = context.client.pod(&known).await?;
         let outcome = object.reapply(&namespace, &running)?;
         context.print(&format!("pod/{name} {outcome}\n"))?;
         return Ok(known);
     }
-    let uid = launch::uid().map_err(failed)?;
-    let Some(accepted) = object.accept(&namespace, (&uid, context.now()), Some(network))? else {
-        return Err(Error::Usage(format!("{name} is no Pod")));
-    };
     context.progress(&format!("pod/{name}: starting"));
     match launch::pod(context.layout(), &accepted).await {
         Ok(()) => {}

@@ -153,7 +153,13 @@ impl Cli {
             Verb::Man(man) => return man.act(),
             other => other,
         };
-        let context = Context::new(layout, self.global.namespace, self.global.color);
+        let namespace = self.global.namespace.filter(|namespace| !namespace.is_empty());
+        if let Some(namespace) = namespace.as_deref().filter(|namespace| !is_label(namespace)) {
+            return Err(Error::Usage(format!(
+                "{namespace:?} is no namespace: lower-case letters, digits and '-', at most 63"
+            )));
+        }
+        let context = Context::new(layout, namespace, self.global.color);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let exit = runtime.map_err(Error::Runtime)?.block_on(verb.act(&context))?;
         Ok(exit.worse(context.worst()))
@@ -181,6 +187,12 @@ impl Verb {
             | Self::Task(_) => unreachable!("these verbs are carried out before there is a runtime"),
         }
     }
+}
+
+/// Whether a text is a DNS-1123 label.
+fn is_label(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    text.len() <= 63 && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
 }
 
 fn absolute(path: PathBuf) -> Result<PathBuf> {

@@ -12,6 +12,7 @@ use super::pass::Waiting;
 use super::start::Errand;
 use super::status::EventType;
 use super::turn::Turn;
+use crate::image::Reference;
 use crate::manifest::pod::PullPolicy;
 
 impl Turn<'_> {
@@ -48,6 +49,10 @@ impl Turn<'_> {
                 _ => text,
             };
             self.fail_image(&id, "ImagePullBackOff", message, Some(until));
+        } else if let Err(error) = image.parse::<Reference>() {
+            let message = error.in_event(&image);
+            self.event(&id.container, EventType::Warning, "InspectFailed", message.clone());
+            self.fail_image(&id, "InvalidImageName", message, None);
         } else {
             self.event(&id.container, EventType::Normal, "Pulling", format!("Pulling image \"{image}\""));
             self.ensure_image(id, Errand::Pull);

@@ -43,6 +43,9 @@ impl Client {
     /// # Errors
     /// The name link cannot be read.
     pub fn find(&self, namespace: &str, name: &str) -> Result<Option<PodRef>> {
+        if !is_one_component(namespace) || !is_one_component(name) {
+            return Ok(None);
+        }
         let link = self.layout().name_link(namespace, name);
         match self.resolve(&link) {
             Ok(uid) => {
@@ -103,6 +106,11 @@ fn entries(directory: &Path) -> Result<Vec<String>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         other => other.map_err(|source| Error::Read { path: directory.to_owned(), source }),
     }
+}
+
+/// Whether a text names something in a directory, and not a place elsewhere.
+fn is_one_component(text: &str) -> bool {
+    !matches!(text, "" | "." | "..") && !text.contains('/')
 }
 
 #[cfg(test)]

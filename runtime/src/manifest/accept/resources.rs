@@ -31,6 +31,12 @@ pub(super) fn resources(
             errors.invalid(&at_requests, &request.to_string(), detail);
         }
     }
+    if limits.contains_key("ephemeral-storage") {
+        errors.not_supported(
+            &at.field("limits").key("ephemeral-storage"),
+            "disk space is not limited; leave it out",
+        );
+    }
     let limit = |name| limits.get(name).copied();
     let request = |name| requests.get(name).copied().or_else(|| limit(name));
     pod::Resources {

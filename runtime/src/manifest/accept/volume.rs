@@ -91,6 +91,9 @@ fn empty_dir(raw: &raw::EmptyDir, at: &At, errors: &mut Errors) -> VolumeSource 
     let limit = limit.and_then(|limit| resources::amount(limit, &at.field("sizeLimit"), errors));
     // Zero is no limit, as for the kubelet.
     let size_limit = limit.map(resources::bytes).filter(|bytes| *bytes > 0);
+    if size_limit.is_some() && !memory {
+        errors.not_supported(&at.field("sizeLimit"), "only kept with medium: Memory; leave it out");
+    }
     VolumeSource::EmptyDir { memory, size_limit }
 }
 

@@ -56,9 +56,7 @@ fn fields<T: for<'de> Deserialize<'de> + fmt::Debug>() -> &'static [&'static str
 
 /// The lines of one section.
 fn section(title: &str) -> &'static str {
-    let start = DOCS
-        .find(&format!("## {title}\n"))
-        .unwrap_or_else(|| panic!("no section {title}"));
+    let start = DOCS.find(&format!("## {title}\n")).unwrap_or_else(|| panic!("no section {title}"));
     let text = &DOCS[start + 3..];
     &text[..text.find("\n## ").unwrap_or(text.len())]
 }
