@@ -94,10 +94,10 @@ fn a_name_can_be_used_again_at_once() {
     host.assert_clean();
 }
 
-/// Descriptors and private memory (kB) of a process.
+/// Descriptors and memory (kB) of a process: all its anonymous pages, also those that it shares with a child at work.
 fn footprint(pid: i32) -> (usize, u64) {
     let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
-    (descriptors, process::memory_kb(pid, "Private_Dirty").unwrap_or_default())
+    (descriptors, process::memory_kb(pid, "Anonymous").unwrap_or_default())
 }
 
 #[test]
@@ -179,8 +179,9 @@ spec:
     for (pid, before) in [(shim, before.0), (supervisor, before.1)] {
         wait_until(SOON, &format!("{} as small as before", process::command_line(pid)), || {
             let after = footprint(pid);
-            // What is known of fifty containers takes some room.
-            let same = after.0 <= before.0 + 6 && after.1 <= before.1 + 1024;
+            // What is known of fifty containers takes some room; a running one takes a dozen descriptors, and
+            // at the first look there may have been none.
+            let same = after.0 <= before.0 + 12 && after.1 <= before.1 + 1024;
             if same { Ok(()) } else { Err(format!("{before:?} became {after:?}")) }
         });
     }
