@@ -5,9 +5,17 @@
 //! The child is made directly in the container's PID namespace: the shim points its *children's*
 //! namespace there for the time of one `clone3` (setns(2) with `CLONE_NEWPID` moves only future
 //! children), which saves the second fork that joiners usually need.
+//!
+//! Not so where a process of the container may have `CAP_SYS_PTRACE`. A process in its PID namespace shows
+//! it `/proc/<pid>/root` and `fd` even when not dumpable, and until `setns` these are the host's root and
+//! the shim's descriptors. There a go-between in the shim's PID namespace, which the container cannot see,
+//! joins all else first, keeps no descriptor of the shim, and then makes the process, as a child of the
+//! shim, where the container sees it.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 use nix::unistd::setsid;
 
@@ -16,7 +24,19 @@ use super::program::Program;
 use super::transform::{Problem, Step, transform};
 use crate::cgroup::Entry;
 use crate::harmless;
-use crate::sys::{descriptor, process, terminal};
+use crate::sys::{descriptor, pidfd, process, terminal};
+use crate::wire::Exit;
+
+/// How long a go-between may take for its few system calls, and again for its end, in milliseconds: only
+/// a frozen or starved cgroup takes so long.
+const PATIENCE: u16 = 5000;
+
+/// The namespaces of a container but the PID namespace.
+const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWNS
+    .union(CloneFlags::CLONE_NEWNET)
+    .union(CloneFlags::CLONE_NEWIPC)
+    .union(CloneFlags::CLONE_NEWUTS)
+    .union(CloneFlags::CLONE_NEWCGROUP);
 
 /// A running container to join.
 pub(crate) struct Target<'a> {
@@ -27,6 +47,8 @@ pub(crate) struct Target<'a> {
     pub(crate) cgroup: &'a Entry,
     /// The PID namespace of the shim's own children.
     pub(crate) own_pid_namespace: BorrowedFd<'a>,
+    /// Whether somebody in the container's PID namespace may look into the new process.
+    pub(crate) watched: bool,
 }
 
 /// The descriptors of the new process.
@@ -54,12 +76,58 @@ pub(crate) fn start(
         pipe: write.as_raw_fd(),
         oom_score: target.identity.oom_score_adj.to_string(),
     };
+    let child = if target.watched { start_unseen(&plan) } else { start_directly(target, &plan) };
+    Ok((child?, read))
+}
+
+fn start_directly(target: &Target<'_>, plan: &Plan<'_>) -> nix::Result<process::Child> {
     setns(target.init, CloneFlags::CLONE_NEWPID)?;
-    let child = process::spawn(CloneFlags::empty(), target.cgroup.directory(), &plan, join);
+    let child = process::spawn(CloneFlags::empty(), target.cgroup.directory(), plan, join);
     // Were this to fail, every further child would land in the container: better no shim than that.
     setns(target.own_pid_namespace, CloneFlags::CLONE_NEWPID)
         .expect("a process may always return to its own PID namespace");
-    Ok((child?, read))
+    child
+}
+
+/// Has a go-between make the process. One that told a [`Problem`] stands for the process: its end is seen
+/// like that of a process which could not execute.
+fn start_unseen(plan: &Plan<'_>) -> nix::Result<process::Child> {
+    let (told, tell) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    let between = Between { plan, tell: tell.as_raw_fd() };
+    let first = process::spawn(CloneFlags::empty(), plan.cgroup.directory(), &between, go_between)?;
+    drop(tell);
+    let pid = read_pid(told.as_fd());
+    // Nobody reaps but us, so the pid still means that process even if it ended.
+    let child = pid.and_then(|pid| Ok(process::Child { pid, pidfd: pidfd::open(pid)? }));
+    if pid == Err(Errno::ETIMEDOUT) {
+        harmless(pidfd::signal(first.pidfd.as_fd(), libc::SIGKILL));
+    }
+    let ended = await_readable(first.pidfd.as_fd());
+    if pid == Err(Errno::ECANCELED) && process::exit_of_child(first.pidfd.as_fd()) == Some(Exit::Code(128)) {
+        return Ok(first);
+    }
+    if ended.is_err() {
+        harmless(pidfd::signal(first.pidfd.as_fd(), libc::SIGKILL));
+    }
+    // Here, so that no pid without a role comes up at SIGCHLD.
+    process::reap_child(first.pidfd.as_fd());
+    child
+}
+
+/// The pid that a go-between tells; ECANCELED when it ends without.
+fn read_pid(told: BorrowedFd<'_>) -> nix::Result<i32> {
+    await_readable(told)?;
+    let mut bytes = [0; size_of::<i32>()];
+    let length = nix::unistd::read(told, &mut bytes)?;
+    if length == bytes.len() { Ok(i32::from_ne_bytes(bytes)) } else { Err(Errno::ECANCELED) }
+}
+
+fn await_readable(descriptor: BorrowedFd<'_>) -> nix::Result<()> {
+    let mut polled = [PollFd::new(descriptor, PollFlags::POLLIN)];
+    match poll(&mut polled, PollTimeout::from(PATIENCE))? {
+        0 => Err(Errno::ETIMEDOUT),
+        _ => Ok(()),
+    }
 }
 
 struct Plan<'a> {
@@ -72,6 +140,13 @@ struct Plan<'a> {
     oom_score: String,
 }
 
+/// What a go-between needs.
+struct Between<'a> {
+    plan: &'a Plan<'a>,
+    /// Where it tells the pid.
+    tell: RawFd,
+}
+
 fn join(plan: &Plan<'_>) -> ! {
     let problem = match enter(plan) {
         Ok(()) => transform(plan.identity, plan.program),
@@ -81,31 +156,75 @@ fn join(plan: &Plan<'_>) -> ! {
 }
 
 fn enter(plan: &Plan<'_>) -> Result<(), Problem> {
+    settle(plan)?;
+    setns(plan.init, NAMESPACES).map_err(Problem::at(Step::Namespaces))?;
+    place_stdio(plan)?;
+    begin_session(plan)
+}
+
+fn go_between(between: &Between<'_>) -> ! {
+    let Between { plan, tell } = between;
+    let made = approach(between)
+        .and_then(|()| process::spawn_sibling(between, appear).map_err(Problem::at(Step::Namespaces)));
+    match made {
+        Ok(pid) => {
+            let told = process::write_to(*tell, &pid.to_ne_bytes());
+            process::leave(i32::from(told.is_err()))
+        }
+        Err(problem) => problem.report(plan.pipe),
+    }
+}
+
+/// Everything up to the clone, so that the new process has nothing of the shim's to show.
+fn approach(between: &Between<'_>) -> Result<(), Problem> {
+    let Between { plan, tell } = between;
+    settle(plan)?;
+    place_stdio(plan)?;
+    let init = plan.init.as_raw_fd();
+    keep_only([plan.pipe, *tell, init])?;
+    setns(plan.init, NAMESPACES | CloneFlags::CLONE_NEWPID).map_err(Problem::at(Step::Namespaces))?;
+    keep_only([plan.pipe, *tell])
+}
+
+/// The process that a go-between made.
+fn appear(between: &Between<'_>) -> ! {
+    let plan = between.plan;
+    let problem = match keep_only([plan.pipe]).and_then(|()| begin_session(plan)) {
+        Ok(()) => transform(plan.identity, plan.program),
+        Err(problem) => problem,
+    };
+    problem.report(plan.pipe)
+}
+
+fn keep_only<const COUNT: usize>(mut keep: [RawFd; COUNT]) -> Result<(), Problem> {
+    keep.sort_unstable();
+    descriptor::close_all_but(&keep).map_err(Problem::at(Step::Descriptors))
+}
+
+fn settle(plan: &Plan<'_>) -> Result<(), Problem> {
     process::hide().map_err(Problem::at(Step::Hide))?;
     plan.cgroup.enter().map_err(Problem::at(Step::Cgroup))?;
     raise_oom_score(plan.oom_score.as_bytes());
-    let namespaces = CloneFlags::CLONE_NEWNS
-        | CloneFlags::CLONE_NEWNET
-        | CloneFlags::CLONE_NEWIPC
-        | CloneFlags::CLONE_NEWUTS
-        | CloneFlags::CLONE_NEWCGROUP;
-    setns(plan.init, namespaces).map_err(Problem::at(Step::Namespaces))?;
-    setsid().map_err(Problem::at(Step::Session))?;
-    let stdio = Problem::at(Step::Stdio);
-    match plan.stdio {
-        Stdio::Files(files) => {
-            for (number, file) in files.iter().enumerate() {
-                descriptor::place(file.as_fd(), number as RawFd).map_err(&stdio)?;
-            }
-        }
-        Stdio::Terminal(slave) => {
-            for number in 0..3 {
-                descriptor::place(slave.as_fd(), number).map_err(&stdio)?;
-            }
-            terminal::control_standard_input().map_err(Problem::at(Step::Session))?;
-        }
+    Ok(())
+}
+
+fn place_stdio(plan: &Plan<'_>) -> Result<(), Problem> {
+    for number in 0..3 {
+        let file = match plan.stdio {
+            Stdio::Files(files) => &files[number],
+            Stdio::Terminal(slave) => slave,
+        };
+        descriptor::place(file.as_fd(), number as RawFd).map_err(Problem::at(Step::Stdio))?;
     }
     Ok(())
+}
+
+fn begin_session(plan: &Plan<'_>) -> Result<(), Problem> {
+    setsid().map_err(Problem::at(Step::Session))?;
+    match plan.stdio {
+        Stdio::Files(_) => Ok(()),
+        Stdio::Terminal(_) => terminal::control_standard_input().map_err(Problem::at(Step::Session)),
+    }
 }
 
 /// Lowering needs CAP_SYS_RESOURCE; where that is lacking the shim's own value, inherited, is the nearest.

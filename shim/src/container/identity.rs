@@ -16,6 +16,9 @@ use crate::sys::capability::{self, Sets};
 /// Largest `/etc/passwd` that is read for a home directory.
 const PASSWD_LIMIT: u64 = 1 << 20;
 
+/// The kernel's number of `CAP_SYS_PTRACE`.
+const SYS_PTRACE: u32 = 19;
+
 /// `SECCOMP_FILTER_FLAG_NEW_LISTENER`.
 const NEW_LISTENER: u32 = 1 << 3;
 
@@ -108,6 +111,13 @@ impl Identity {
             environment: environment(process.env().as_deref().unwrap_or_default(), rootfs, user.uid())?,
             oom_score_adj,
         })
+    }
+
+    /// Whether its processes can come by `CAP_SYS_PTRACE`, with which they may look into every process
+    /// that they see.
+    pub(crate) fn may_trace(&self) -> bool {
+        let Sets { bounding, effective, permitted, inheritable, ambient } = self.capabilities;
+        (bounding | effective | permitted | inheritable | ambient) & 1 << SYS_PTRACE != 0
     }
 }
 

@@ -69,11 +69,15 @@ impl Shim {
             .group
             .leaf(&format!("exec-{key}"), &held.entry)
             .map_err(|error| fail(super::chain(&error)))?;
+        // With a shared PID namespace any container of the pod sees the new process.
+        let watched = held.identity.may_trace()
+            || self.config.share_pid && self.instances.values().any(|other| other.identity.may_trace());
         let target = Target {
             init: init.pidfd.as_fd(),
             identity: &held.identity,
             cgroup: &entry,
             own_pid_namespace: self.own_pid_namespace.as_fd(),
+            watched,
         };
         let started = exec::start(&target, &program, &stdio)
             .and_then(|(child, pipe)| Ok((child, self.watch.add(&pipe, Source::Exec(key))?, pipe)));

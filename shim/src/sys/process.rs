@@ -52,6 +52,22 @@ pub(crate) fn spawn<T>(
     Ok(Child { pid: pid as i32, pidfd })
 }
 
+/// Makes a child of our parent (`CLONE_PARENT`), in the PID namespace that `setns` chose for our children,
+/// that runs `child`. The kernel gives it our own exit signal. Its pid is told as our own namespace has it.
+pub(crate) fn spawn_sibling<T>(with: &T, child: fn(&T) -> !) -> nix::Result<i32> {
+    // SAFETY: an all-zero clone_args is what clone3 calls "no option"; with CLONE_PARENT the exit signal
+    // must be zero.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = libc::CLONE_PARENT as u64;
+    // SAFETY: without CLONE_VM the child gets a copy of our memory and goes on on a copy of this stack,
+    // as after fork. We are the only thread, as in `spawn`. `args` outlives the call.
+    let pid = check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of_val(&args)) })?;
+    if pid == 0 {
+        child(with)
+    }
+    Ok(pid as i32)
+}
+
 /// Ends this process at once: no destructor, no exit handler.
 pub(crate) fn leave(status: i32) -> ! {
     // SAFETY: _exit takes an integer and does not return.
@@ -249,11 +265,25 @@ pub(crate) fn set_hostname(name: &CStr) -> nix::Result<()> {
 /// Reaps one child that ended, whichever; none when no child has. Through `waitid` rather than nix, which
 /// reports a death by a real-time signal as an error after the status is gone.
 pub(crate) fn reap() -> Option<(i32, Exit)> {
+    ended(libc::P_ALL, 0, 0)
+}
+
+/// Reaps the child behind a descriptor if it ended.
+pub(crate) fn reap_child(pidfd: BorrowedFd<'_>) -> Option<Exit> {
+    ended(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, 0).map(|(_, exit)| exit)
+}
+
+/// How the child behind a descriptor ended, if it did; it is still to be reaped.
+pub(crate) fn exit_of_child(pidfd: BorrowedFd<'_>) -> Option<Exit> {
+    ended(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, libc::WNOWAIT).map(|(_, exit)| exit)
+}
+
+fn ended(kind: libc::idtype_t, id: libc::id_t, more: i32) -> Option<(i32, Exit)> {
     // SAFETY: siginfo_t is plain memory for which all zero is valid.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-    let options = libc::WEXITED | libc::WNOHANG;
+    let options = libc::WEXITED | libc::WNOHANG | more;
     // SAFETY: the kernel writes one siginfo_t, which outlives the call.
-    let result = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, options) };
+    let result = unsafe { libc::waitid(kind, id, &raw mut info, options) };
     // SAFETY: waitid filled in a SIGCHLD siginfo, or left it zero, which reads as pid 0.
     let pid = unsafe { info.si_pid() };
     // SAFETY: the same siginfo.

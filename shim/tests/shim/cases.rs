@@ -12,6 +12,7 @@ pub(crate) const ALL: &[Case] = &[
     ("a_sandbox_has_its_namespaces", a_sandbox_has_its_namespaces),
     ("a_container_runs_and_its_exit_is_kept", a_container_runs_and_its_exit_is_kept),
     ("an_exec_has_the_containers_identity", an_exec_has_the_containers_identity),
+    ("an_exec_shows_nothing_of_the_host_to_a_tracer", an_exec_shows_nothing_of_the_host_to_a_tracer),
     ("an_exec_is_killed_whole_at_its_limit", an_exec_is_killed_whole_at_its_limit),
     ("what_cannot_execute_says_why", what_cannot_execute_says_why),
     ("a_finished_pod_leaves_nothing", a_finished_pod_leaves_nothing),
@@ -95,6 +96,40 @@ fn an_exec_has_the_containers_identity() {
     assert_eq!(output, "256\nblue more /home/web\n/made/by/hull\n0\n1\n2\n3\n500\n");
     let (exit, _, _) = pod.run(&instance, &["sh", "-c", "kill -9 $$"], None);
     assert_eq!(exit, Exit::Signaled(9));
+}
+
+fn an_exec_shows_nothing_of_the_host_to_a_tracer() {
+    let (mut pod, _) = Pod::start("tracer", |_| ());
+    // The pod's own directory is on the host and not in the container.
+    let host = pod.root.display().to_string();
+    let script = format!(
+        "while :; do for p in /proc/[0-9]*; do if [ -e $p/root{host} ]; then echo alien; fi; done; done"
+    );
+    let config = pod.bundle("c", &["sh", "-c", &script], |config| {
+        let sets = config["process"]["capabilities"].as_object_mut().unwrap();
+        for set in sets.values_mut() {
+            set.as_array_mut().unwrap().push(json!("CAP_SYS_PTRACE"));
+        }
+    });
+    let instance = pod.launch_config(config);
+    let (exit, _, status) = pod.run(&instance, &["grep", "Cap", "/proc/self/status"], None);
+    let init = std::fs::read_to_string(format!("/proc/{}/status", pid_of(&mut pod))).unwrap();
+    let of_init: String =
+        init.lines().filter(|line| line.contains("Cap")).map(|line| format!("{line}\n")).collect();
+    assert_eq!((exit, status), (Exit::Code(0), of_init));
+    for code in 1..40 {
+        let script = format!("ls /proc/self/fd; cat /proc/self/oom_score_adj; exit {code}");
+        let (exit, _, output) = pod.run(&instance, &["sh", "-c", &script], None);
+        assert_eq!((exit, output.as_str()), (Exit::Code(code), "0\n1\n2\n3\n500\n"));
+    }
+    let (exit, timed_out, _) = pod.run(&instance, &["sh", "-c", "sleep 500 & wait"], Some(300));
+    assert_eq!((exit, timed_out), (Exit::Signaled(9), true));
+    let null = std::fs::File::open("/dev/null").unwrap();
+    let number = std::os::fd::AsRawFd::as_raw_fd(&null);
+    let config = exec_config(&instance, 900, &["nothing"], None);
+    let (answer, _) = pod.ask_with(Command::Exec(Box::new(config)), &[number; 3]);
+    assert!(matches!(answer, Err(Failure::Start { .. })), "{answer:?}");
+    assert!(!pod.log("c").contains("alien"), "an exec'd process showed the host's root");
 }
 
 fn pid_of(pod: &mut Pod) -> i32 {
