@@ -159,7 +159,9 @@ fn enter(plan: &Plan<'_>) -> Result<(), Problem> {
     settle(plan)?;
     setns(plan.init, NAMESPACES).map_err(Problem::at(Step::Namespaces))?;
     place_stdio(plan)?;
-    begin_session(plan)
+    begin_session(plan)?;
+    // What comes next may block in the container's file systems: it must not keep the pod's lock or socket open.
+    keep_only([plan.pipe])
 }
 
 fn go_between(between: &Between<'_>) -> ! {
