@@ -91,7 +91,7 @@ impl Execs {
     /// Runs a command to its end and keeps the first bytes of its output.
     ///
     /// # Errors
-    /// It could not be started, or the shim is gone.
+    /// It could not be started.
     pub async fn run(
         &self,
         instance: &InstanceId,
@@ -112,7 +112,7 @@ impl Execs {
         let (_, exit, _) = self.start(config, vec![stdin, stdout_end, stderr_end]).await?;
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let reading = async { tokio::join!(keep(&mut stdout, &mut out), keep(&mut stderr, &mut err)) };
-        let gone = || Failure::Other { message: "the pod's shim is gone".into() };
+        let gone = || Failure::Other { message: "nobody tells of its end any more".into() };
         let mut exit = exit;
         let (exit, timed_out) = tokio::select! {
             _ = reading => (&mut exit).await.map_err(|_| gone())?,
@@ -128,7 +128,7 @@ impl Execs {
     /// Starts a command whose streams the caller wants.
     ///
     /// # Errors
-    /// It could not be started, or the shim is gone.
+    /// It could not be started.
     pub async fn session(
         self: &Rc<Self>,
         instance: InstanceId,

@@ -94,7 +94,7 @@ pub async fn run(layout: Layout, uid: &str, socket: OwnedFd) -> Result<(), Error
     let accepted = manifest::reload(&text)?;
     let shim = shim::Shim::new(socket).map_err(|error| Error::System("use the socket to the shim", error))?;
     let (report, mut reports) = mpsc::unbounded_channel();
-    tokio::task::spawn_local(shim.clone().listen(report));
+    let listening = tokio::task::spawn_local(shim.clone().listen(report));
     let hello = tokio::time::timeout(HELLO_LIMIT, reports.recv()).await;
     let Ok(Some(Report::Hello(inventory))) = hello else { return Err(Error::NoHello) };
     if inventory.version != wire::VERSION {
@@ -102,7 +102,23 @@ pub async fn run(layout: Layout, uid: &str, socket: OwnedFd) -> Result<(), Error
     }
     let (input, inputs) = mpsc::unbounded_channel();
     let hands = Rc::new(Hands::new(layout, accepted, shim, input, &inventory));
-    let (driver, orders) = Driver::new(hands.clone(), *inventory).await?;
+    tokio::select! {
+        ended = live(hands, *inventory, inputs, reports) => ended,
+        _ = listening => {
+            tracing::warn!("the shim is gone; whoever asks for the pod next starts a successor");
+            Ok(())
+        }
+    }
+}
+
+/// Takes the pod up and serves it until its end, or that of the sandbox that this process is in.
+async fn live(
+    hands: Rc<Hands>,
+    inventory: Inventory,
+    inputs: mpsc::UnboundedReceiver<Input>,
+    reports: mpsc::UnboundedReceiver<Report>,
+) -> Result<(), Error> {
+    let (driver, orders) = Driver::new(hands.clone(), inventory).await?;
     driver.serve()?;
     objects::serve_names(&hands).await;
     privileges::drop_all_but_files().map_err(|error| Error::System("give up capabilities", error))?;
@@ -194,10 +210,7 @@ impl Driver {
             let wake = self.wake();
             tokio::select! {
                 Some(input) = inputs.recv() => self.step(input).await,
-                report = reports.recv() => match report {
-                    Some(report) => self.report(report).await,
-                    None => return tracing::warn!("the shim is gone; whoever asks for the pod next starts a successor"),
-                },
+                Some(report) = reports.recv() => self.report(report).await,
                 Some(order) = orders.recv() => self.order(order).await,
                 () = sleep(wake) => self.step(Input::Tick).await,
             }

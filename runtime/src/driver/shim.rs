@@ -1,7 +1,8 @@
 //! The supervisor's end of the wire: asks the shim, one answer per question, and hears its reports.
 //!
 //! One task ([`Shim::listen`]) reads; questions may be asked from many tasks at once, a packet is
-//! atomic. When the shim is gone every open question fails with [`Failure::Other`] and reports end.
+//! atomic. When the shim is gone reports end, and so does the supervisor; an open question has no answer then,
+//! and whoever asked must not take that for a failure of what was asked: the successor goes on with it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -54,17 +55,24 @@ impl Shim {
     /// Asks, and waits for the answer.
     ///
     /// # Errors
-    /// What the shim answers, or that it is gone.
+    /// What the shim answers, or why it cannot be asked. There is no answer from one that is gone.
     pub async fn ask(&self, command: Command, descriptors: &[OwnedFd]) -> Reply {
         let id = self.next.replace(self.next.get() + 1);
         let (reply, answer) = oneshot::channel();
         self.open.borrow_mut().insert(id, reply);
         let packet = serde_json::to_vec(&Request { id, command }).expect("a request has only string keys");
-        if let Err(error) = self.send(&packet, descriptors).await {
-            self.open.borrow_mut().remove(&id);
-            return Err(Failure::Other { message: format!("cannot ask the shim: {error}") });
+        match self.send(&packet, descriptors).await {
+            Ok(()) => {}
+            Err(error) if is_gone(&error) => return std::future::pending().await,
+            Err(error) => {
+                self.open.borrow_mut().remove(&id);
+                return Err(Failure::Other { message: format!("cannot ask the shim: {error}") });
+            }
         }
-        answer.await.unwrap_or_else(|_| Err(gone()))
+        match answer.await {
+            Ok(reply) => reply,
+            Err(_) => std::future::pending().await,
+        }
     }
 
     /// Asks for something that has nothing to tell but success.
@@ -123,8 +131,10 @@ impl Shim {
     }
 }
 
-fn gone() -> Failure {
-    Failure::Other { message: "the pod's shim is gone".into() }
+/// Nobody holds the other end any more.
+fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | NotConnected)
 }
 
 /// One packet and the descriptors beside it; an empty one is the end. It is looked at first, so that no memory is
