@@ -80,10 +80,12 @@ fn network(host: &Host) -> BTreeSet<String> {
     names.chain(addresses).chain(routes.lines().map(|line| format!("route {line}"))).collect()
 }
 
+/// What a command prints. One that cannot be run, or fails, would compare as "nothing there".
 fn output(host: &Host, words: &[&str]) -> String {
     let mut command: Command = host.command(words[0]);
-    let output = command.args(&words[1..]).output();
-    output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
+    let output = command.args(&words[1..]).output().expect("tests/setup installed it");
+    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 fn files(host: &Host) -> BTreeSet<String> {

@@ -153,6 +153,7 @@ impl Shim {
         let Some(creator) = self.instances.get_mut(instance).and_then(|held| held.creator.take()) else {
             return;
         };
+        self.timers.cancel_creator(instance);
         let answer = match receive(&creator.result) {
             Ok((pid, master)) => self.created(instance, pid, master),
             Err(message) => Err(message),

@@ -60,6 +60,11 @@ impl Timers {
         self.pending.retain(|_, timer| !matches!(timer, Timer::Exec(known) if *known == key));
     }
 
+    /// A creation ended; its limit wakes nobody.
+    pub(super) fn cancel_creator(&mut self, instance: &InstanceId) {
+        self.pending.retain(|_, timer| !matches!(timer, Timer::Creator(known) if known == instance));
+    }
+
     /// Arms the timer for the earliest deadline, or not at all.
     pub(super) fn arm(&self) {
         let result = match self.pending.keys().next() {
