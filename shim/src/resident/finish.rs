@@ -6,7 +6,8 @@ use super::sandbox::Goal;
 use super::supervisor::Reply;
 use super::timers::Timer;
 use crate::harmless;
-use crate::sandbox::{mounts, tree};
+use crate::sandbox::mounts;
+use crate::tree;
 use crate::wire::{Answer, Failure};
 
 /// Milliseconds that the supervisor has to end by itself.
