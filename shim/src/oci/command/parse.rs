@@ -183,7 +183,7 @@ mod tests {
         for line in ["-bundle /b c", "--bundle /b c", "-bundle=/b c", "--bundle=/b c", "-b /b c", "c -b=/b"] {
             let parsed = parse(Order::Anywhere, line).unwrap();
             assert_eq!(
-                (parsed.value("bundle"), parsed.arguments),
+                (parsed.value("bundle"), parsed.arguments.clone()),
                 (Some("/b"), vec!["c".to_owned()]),
                 "{line}"
             );
