@@ -4,6 +4,8 @@
 pub mod cgroup;
 pub mod container;
 pub mod layout;
+pub mod oci;
+mod procfs;
 pub mod resident;
 pub mod sandbox;
 mod sys;

@@ -9,8 +9,9 @@ use std::rc::Rc;
 use nix::sys::signal::{Signal, kill as send};
 use nix::unistd::Pid;
 
+use super::file::{make_directory, number, open_members, pids, remove_tree, write};
 use super::hierarchy::Hierarchy;
-use super::{Entry, Error, Removal, make_directory, number, open_members, pids, remove_tree, write};
+use super::{Entry, Error, Removal};
 use crate::harmless;
 use crate::wire::{Resources, Statistics};
 
@@ -23,7 +24,7 @@ pub(super) fn file_of(all: &[Hierarchy], controller: &str, path: &Path, file: &s
 }
 
 /// The hierarchy in which leaves are made and members are listed.
-fn killing(all: &[Hierarchy]) -> Option<&Hierarchy> {
+pub(super) fn killing(all: &[Hierarchy]) -> Option<&Hierarchy> {
     let freezer = all.iter().find(|one| one.controllers.iter().any(|known| known == "freezer"));
     freezer.or(all.first())
 }
@@ -73,19 +74,22 @@ fn fill_cpuset(root: &Path, path: &Path) -> Result<(), Error> {
 pub(super) fn limit(all: &[Hierarchy], path: &Path, resources: &Resources) -> Result<(), Error> {
     let set = |controller: &'static str, file: &str, value: Option<String>| {
         let Some(value) = value else { return Ok(()) };
-        write(file_of(all, controller, path, file).ok_or(Error::NoController(controller))?, &value)
+        write(
+            file_of(all, controller, path, file).ok_or_else(|| Error::NoController(controller.to_owned()))?,
+            &value,
+        )
     };
     set("cpu", "cpu.shares", resources.cpu_shares.map(|value| value.to_string()))?;
     set("cpu", "cpu.cfs_period_us", resources.cpu_period.map(|value| value.to_string()))?;
     set("cpu", "cpu.cfs_quota_us", resources.cpu_quota.map(|value| value.to_string()))?;
     set("memory", "memory.limit_in_bytes", resources.memory_limit.map(|value| value.to_string()))?;
-    set("pids", "pids.max", resources.pids_limit.map(super::v2::or_max))
+    set("pids", "pids.max", resources.pids_limit.map(super::resources::or_max))
 }
 
 pub(super) fn entry(all: &[Hierarchy], path: &Path) -> Result<Entry, Error> {
     let members = all
         .iter()
-        .map(|hierarchy| open_members(hierarchy.root.join(path).join("cgroup.procs")).map(Rc::new))
+        .map(|hierarchy| open_members(hierarchy.root.join(path).join("tasks")).map(Rc::new))
         .collect::<Result<_, _>>()?;
     Ok(Entry { directory: None, members })
 }
@@ -98,7 +102,7 @@ pub(super) fn leaf(all: &[Hierarchy], path: &Path, of: &Entry) -> Result<(Hierar
     let index = all.iter().position(|one| one == hierarchy).unwrap_or_default();
     let mut entry = of.clone();
     if let Some(members) = entry.members.get_mut(index) {
-        *members = Rc::new(open_members(directory.join("cgroup.procs"))?);
+        *members = Rc::new(open_members(directory.join("tasks"))?);
     }
     Ok((hierarchy.clone(), entry))
 }

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 
 use super::Shim;
 use super::instance::{Held, unknown};
-use super::log::{Lines, Prefix, timestamp};
+use super::log::{Lines, Prefix};
 use super::watch::{Source, Token};
 use crate::sys::{clock, socket};
 use crate::wire::{Failure, InstanceId};
@@ -83,7 +83,7 @@ impl Output {
             return false;
         };
         let (mut buffer, mut text) = ([0; CHUNK], Vec::new());
-        let stamp = timestamp(clock::wall());
+        let stamp = clock::timestamp(clock::wall());
         let prefix = Prefix { stamp: &stamp, stream: kind.name() };
         let mut ended = false;
         for _ in 0..rounds {

@@ -1,0 +1,1 @@
+//! Plans for every field, on both versions.
