@@ -23,7 +23,7 @@ pub(super) fn file_of(all: &[Hierarchy], controller: &str, path: &Path, file: &s
 }
 
 /// The hierarchy in which leaves are made and members are listed.
-fn killing(all: &[Hierarchy]) -> Option<&Hierarchy> {
+pub(super) fn killing(all: &[Hierarchy]) -> Option<&Hierarchy> {
     let freezer = all.iter().find(|one| one.controllers.iter().any(|known| known == "freezer"));
     freezer.or(all.first())
 }

@@ -1,6 +1,9 @@
 //! The end of the pod: whatever is mounted below its directory is unmounted, the directory and the name link
 //! go, and the shim with its supervisor.
 
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+
 use super::Shim;
 use super::sandbox::Goal;
 use super::supervisor::Reply;
@@ -72,7 +75,10 @@ impl Shim {
         mounts::unmount_below(directory).map_err(|error| super::chain(&error))?;
         // The name first: a directory without a name is found again by its uid, not so the other way.
         self.remove_name()?;
-        tree::remove(directory).map_err(|error| super::chain(&error))
+        // As long as the configuration is there a successor goes on with this; then there is no pod to take up.
+        let last = [self.pod.sandbox_config(), self.pod.shim_record(), self.pod.shim_lock()];
+        let last = last.iter().filter_map(|path| CString::new(path.file_name()?.as_bytes()).ok());
+        tree::remove_in_order(directory, &last.collect::<Vec<_>>()).map_err(|error| super::chain(&error))
     }
 
     fn remove_name(&self) -> Result<(), String> {

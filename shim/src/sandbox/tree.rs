@@ -28,13 +28,18 @@ pub(crate) struct Error {
 
 /// Removes `directory` and everything in it; one that is not there is removed already.
 pub(crate) fn remove(directory: &Path) -> Result<(), Error> {
+    remove_in_order(directory, &[])
+}
+
+/// The same, with the files `last` at its top after everything else, in this order.
+pub(crate) fn remove_in_order(directory: &Path, last: &[CString]) -> Result<(), Error> {
     let fail = |name: &CStr, source| Error { root: directory.to_owned(), name: name.to_owned(), source };
     let top = match open(AT_FDCWD, directory, ResolveFlag::RESOLVE_NO_MAGICLINKS) {
         Ok(top) => top,
         Err(Errno::ENOENT) => return Ok(()),
         Err(source) => return Err(fail(c".", source)),
     };
-    let mut removal = Removal { top: top.as_fd(), moved: 0 };
+    let mut removal = Removal { top: top.as_fd(), last, moved: 0 };
     // Each pass empties the top but for what it moved there itself.
     loop {
         let before = removal.moved;
@@ -42,6 +47,10 @@ pub(crate) fn remove(directory: &Path) -> Result<(), Error> {
         if removal.moved == before {
             break;
         }
+    }
+    for name in last {
+        let removed = unlinkat(top.as_fd(), name.as_c_str(), UnlinkatFlags::NoRemoveDir);
+        ignore_missing(removed).map_err(|source| fail(name, source))?;
     }
     match unlinkat(AT_FDCWD, directory, UnlinkatFlags::RemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
@@ -60,6 +69,7 @@ fn open<P: nix::NixPath + ?Sized>(
 
 struct Removal<'a> {
     top: BorrowedFd<'a>,
+    last: &'a [CString],
     moved: usize,
 }
 
@@ -68,6 +78,9 @@ type Failed = (CString, Errno);
 impl Removal<'_> {
     fn empty(&mut self, directory: BorrowedFd<'_>, depth: usize) -> Result<(), Failed> {
         for (name, is_directory) in entries(directory)? {
+            if depth == 0 && self.last.contains(&name) {
+                continue;
+            }
             let removed = if is_directory {
                 self.remove_directory(directory, &name, depth)
             } else {
@@ -144,6 +157,15 @@ mod tests {
         remove(&tree).unwrap();
         assert!(!tree.exists() && kept.join("file").exists());
         remove(&kept).unwrap();
+    }
+
+    #[test]
+    fn what_comes_last_is_there_until_all_else_is_gone() {
+        let tree = scratch("order");
+        std::fs::create_dir_all(tree.join("a")).unwrap();
+        std::fs::write(tree.join("config"), "x").unwrap();
+        remove_in_order(&tree, &[c"config".into(), c"absent".into()]).unwrap();
+        assert!(!tree.exists());
     }
 
     #[test]

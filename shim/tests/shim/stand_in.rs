@@ -1,6 +1,7 @@
 //! What this program does when a shim executes it as `hull`.
 
-use std::io::{IoSlice, Read};
+use std::fs::File;
+use std::io::{IoSlice, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
@@ -8,6 +9,9 @@ use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
 
 /// Names the socket on which the test waits for supervisors.
 pub(crate) const SOCKET: &str = "HULL_SHIM_TEST_SOCKET";
+
+/// Names the file to which each supervisor adds a letter, to end at once with 3.
+pub(crate) const ATTEMPTS: &str = "HULL_SHIM_TEST_ATTEMPTS";
 
 /// None when this is the test itself.
 pub(crate) fn run(arguments: &[String]) -> Option<ExitCode> {
@@ -20,6 +24,11 @@ pub(crate) fn run(arguments: &[String]) -> Option<ExitCode> {
 /// Sends descriptor 3 to the test and ends when the test lets go.
 fn supervise() -> ExitCode {
     use std::os::fd::AsRawFd;
+    if let Some(attempts) = std::env::var_os(ATTEMPTS) {
+        // One that cannot start.
+        let written = File::options().append(true).create(true).open(attempts);
+        return ExitCode::from(if written.and_then(|mut file| file.write_all(b"x")).is_ok() { 3 } else { 6 });
+    }
     let Some(path) = std::env::var_os(SOCKET) else {
         return ExitCode::from(3);
     };
