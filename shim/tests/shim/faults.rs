@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::cases::Case;
 use crate::pod::{Pod, await_some, exec_config, find};
+use crate::stand_in::HUNT;
 
 /// Every case with its name.
 pub(crate) const ALL: &[Case] = &[
@@ -28,6 +29,10 @@ pub(crate) const ALL: &[Case] = &[
     (
         "a_supervisor_that_cannot_start_is_tried_ever_later",
         a_supervisor_that_cannot_start_is_tried_ever_later,
+    ),
+    (
+        "an_exec_cannot_be_caught_with_more_power_than_the_container",
+        an_exec_cannot_be_caught_with_more_power_than_the_container,
     ),
 ];
 
@@ -195,4 +200,23 @@ fn a_supervisor_that_cannot_start_is_tried_ever_later() {
     let said = pod.diagnostics();
     assert_eq!(said.matches("the supervisor ended: Code(3)").count(), 1, "{said}");
     assert_eq!(json!(said.matches("it is started again in 1 s").count()), json!(1));
+}
+
+fn an_exec_cannot_be_caught_with_more_power_than_the_container() {
+    for no_new_privileges in [true, false] {
+        let (mut pod, _) = Pod::start("hunt", |_| ());
+        let config = pod.bundle("c", &["/bin/hunter", HUNT], |config| {
+            config["process"]["noNewPrivileges"] = json!(no_new_privileges);
+            let sets = config["process"]["capabilities"].as_object_mut().unwrap();
+            sets.values_mut().for_each(|set| set.as_array_mut().unwrap().push(json!("CAP_SYS_PTRACE")));
+        });
+        fs::copy(std::env::current_exe().unwrap(), config.bundle.join("rootfs/bin/hunter")).unwrap();
+        let instance = pod.launch_config(config);
+        pod.await_log("c", "hunting");
+        for _ in 0..100 {
+            let (exit, _, _) = pod.run(&instance, &["true"], None);
+            assert_eq!(exit, Exit::Code(0));
+        }
+        assert!(!pod.log("c").contains("caught"), "{no_new_privileges}: {}", pod.log("c"));
+    }
 }
