@@ -7,6 +7,7 @@ pub mod layout;
 pub mod resident;
 pub mod sandbox;
 mod sys;
+pub mod tree;
 pub mod wire;
 
 pub use sys::descriptor::inherited;

@@ -6,6 +6,7 @@
 
 pub mod capability;
 pub(crate) mod creator;
+pub(crate) mod engine;
 pub(crate) mod exec;
 pub(crate) mod groups;
 pub(crate) mod identity;
