@@ -113,6 +113,24 @@ impl Identity {
         })
     }
 
+    /// Of a container whose configuration cannot be read: nothing is executed with it, and nothing is ruled out.
+    pub(crate) fn unknown() -> Self {
+        let none = Sets::default();
+        Self {
+            limits: Vec::new(),
+            umask: 0o022,
+            uid: 0,
+            gid: 0,
+            groups: Vec::new(),
+            capabilities: Sets { bounding: u64::MAX, ..none },
+            no_new_privileges: true,
+            filter: None,
+            directory: c"/".into(),
+            environment: Vec::new(),
+            oom_score_adj: 0,
+        }
+    }
+
     /// Whether its processes can come by `CAP_SYS_PTRACE`, with which they may look into every process
     /// that they see.
     pub(crate) fn may_trace(&self) -> bool {

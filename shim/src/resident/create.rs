@@ -89,6 +89,7 @@ impl Shim {
             entry: made.entry,
             identity,
             program,
+            unreadable: None,
             start: Some(made.start),
             starting: None,
             output: made.output,
