@@ -14,6 +14,7 @@ mod leftovers;
 mod lifecycle;
 mod manifests;
 mod pause;
+mod port_forward;
 mod probes;
 mod sandbox;
 mod scale;
