@@ -1,7 +1,7 @@
 //! Port-forward: with hull's own command, with an unmodified kubectl, and from loopback inside the pod.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use hull_tests::{Host, Running, host, process, skip};
@@ -10,7 +10,7 @@ use crate::api::{kubectl_command, relay, socket};
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// A web server that listens on loopback alone, one that counts what it is sent until its end, and one that sends everything back.
+/// A web server that listens on loopback alone, and one that counts what it is sent until its end.
 const POD: &str = "
 apiVersion: v1
 kind: Pod
@@ -23,9 +23,9 @@ spec:
     imagePullPolicy: IfNotPresent
     ports: [{name: http, containerPort: 8000}, {name: dns, containerPort: 53, protocol: UDP}]
     command: [sh, -c, 'mkdir /www; echo page >/www/index.html; httpd -p 127.0.0.1:8000 -h /www;
-      nc -ll -p 7001 -e wc -c & exec nc -ll -p 7000 -e cat']
+      exec nc -ll -p 7001 -e wc -c']
     readinessProbe: {periodSeconds: 1, exec: {command: [sh, -c,
-      'cat /proc/net/tcp* >/tmp/sockets; for port in 1B58 1B59 1F40; do grep -q \":$port .* 0A \" /tmp/sockets || exit 1; done']}}
+      'cat /proc/net/tcp* >/tmp/sockets; for port in 1B59 1F40; do grep -q \":$port .* 0A \" /tmp/sockets || exit 1; done']}}
 ";
 
 /// The port that a forwarder took on 127.0.0.1 for this remote one.
@@ -56,6 +56,32 @@ fn ask(host: &Host, port: u16, request: &[u8]) -> String {
     answer
 }
 
+/// The only pod's supervisor, which lives in the pod's network namespace.
+fn supervisor(host: &Host) -> u32 {
+    let is_ours = |pid: &i32| {
+        let line = process::command_line(*pid);
+        line.contains(&*host.root().to_string_lossy()) && line.contains(" supervise ")
+    };
+    let found: Vec<i32> = process::all().into_iter().filter(is_ours).collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    found[0].cast_unsigned()
+}
+
+/// Sends everything back that comes to this port of the pod's loopback.
+fn echo(host: &Host, port: u16) {
+    let listen = move || TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let listener = process::in_network_of(supervisor(host), listen);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let (mut reader, mut writer) = (stream.try_clone().unwrap(), stream);
+                // A client that leaves ends it.
+                drop(std::io::copy(&mut reader, &mut writer));
+            });
+        }
+    });
+}
+
 const GET: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
 
 #[test]
@@ -81,6 +107,7 @@ fn ports_of_this_host_lead_into_the_pod() {
 fn many_connections_are_carried_side_by_side() {
     let host = host!();
     host.apply_ready(POD);
+    echo(&host, 7000);
     let forward = host.start(&["port-forward", "web", ":7000"]);
     let port = local_port(&forward, 7000);
     // Nobody reads this one: it is not to hold up the others.
@@ -100,9 +127,8 @@ fn many_connections_are_carried_side_by_side() {
         })
     };
     let all: Vec<_> = (0..30).map(carry).collect();
-    for one in all {
-        one.join().unwrap();
-    }
+    let failed = all.into_iter().filter_map(|one| one.join().err()).count();
+    assert_eq!(failed, 0, "{:#?}", forward.lines());
     drop((stuck, forward));
     host.leave_nothing();
 }
@@ -162,15 +188,8 @@ fn forwarding_goes_on_with_the_next_supervisor() {
     let forward = host.start(&["port-forward", "web", "18080:8000"]);
     local_port(&forward, 8000);
     assert!(ask(&host, 18080, GET).ends_with("page\n"));
-    let supervisors: Vec<i32> = process::all()
-        .into_iter()
-        .filter(|pid| {
-            let line = process::command_line(*pid);
-            line.contains(&*host.root().to_string_lossy()) && line.contains(" supervise ")
-        })
-        .collect();
-    assert_eq!(supervisors.len(), 1, "{supervisors:?}");
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(supervisors[0]), nix::sys::signal::Signal::SIGKILL)
+    let supervisor = supervisor(&host).cast_signed();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(supervisor), nix::sys::signal::Signal::SIGKILL)
         .unwrap();
     assert!(ask(&host, 18080, GET).ends_with("page\n"));
     drop(forward);

@@ -31,7 +31,7 @@ pub use pods::PodRef;
 pub use watch::{Follower, Lines, Subject, Update};
 
 /// How often a request is made whose connection breaks.
-const ATTEMPTS: u32 = 3;
+pub const ATTEMPTS: u32 = 3;
 /// How long a supervisor may take until it begins to answer; it does so at once unless something is wrong with it.
 const ANSWER: Duration = Duration::from_secs(10);
 

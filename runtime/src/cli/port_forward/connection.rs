@@ -8,7 +8,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::ports::Pair;
-use crate::api::client::{Client, PodRef, WebSocket};
+use crate::api::client::{self, ATTEMPTS, Client, PodRef, WebSocket};
 use crate::api::portforward::PROTOCOLS;
 use crate::api::query;
 use crate::api::session::channel;
@@ -33,8 +33,7 @@ impl Connection {
     pub(super) async fn run(self, stream: TcpStream) -> Result<(), String> {
         let mut url = self.pod.path("/portforward");
         query::push(&mut url, "ports", &self.pair.remote.to_string());
-        let socket = self.client.web_socket(&self.pod, &url, PROTOCOLS[0]).await;
-        let (sender, receiver) = socket.map_err(|error| error.to_string())?.split();
+        let (sender, receiver) = self.session(&url).await.map_err(|error| error.to_string())?.split();
         let (reader, writer) = stream.into_split();
         let sending = async {
             send(reader, sender).await;
@@ -44,6 +43,19 @@ impl Connection {
         tokio::select! {
             never = sending => never,
             ended = receive(receiver, writer) => ended,
+        }
+    }
+}
+
+impl Connection {
+    /// A session; the supervisor may be replaced in this moment, and nothing was sent yet.
+    async fn session(&self, url: &str) -> client::Result<WebSocket> {
+        let mut attempt = 1;
+        loop {
+            match self.client.web_socket(&self.pod, url, PROTOCOLS[0]).await {
+                Err(client::Error::Broken { .. }) if attempt < ATTEMPTS => attempt += 1,
+                other => return other,
+            }
         }
     }
 }
@@ -88,5 +100,5 @@ async fn receive(mut receiver: SplitStream<WebSocket>, mut writer: OwnedWriteHal
             Some(_) | None => {}
         }
     }
-    Ok(())
+    Err("lost connection to pod".to_owned())
 }
