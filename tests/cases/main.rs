@@ -15,6 +15,7 @@ mod leftovers;
 mod lifecycle;
 mod manifests;
 mod pause;
+mod port_forward;
 mod probes;
 mod resandbox;
 mod sandbox;
