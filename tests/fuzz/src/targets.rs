@@ -79,7 +79,8 @@ fn query(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let query = Query::parse(text);
     drop((query.number("tailLines"), query.flag("follow")));
-    let object = serde_json::json!({"metadata": {"name": "a", "labels": {"x": "y"}}, "status": {"phase": "Running"}});
+    let object =
+        serde_json::json!({"metadata": {"name": "a", "labels": {"x": "y"}}, "status": {"phase": "Running"}});
     let (labels, fields) = text.split_once('\n').unwrap_or((text, ""));
     if let Ok(selector) = Selector::parse(labels, fields) {
         selector.matches(&object);
