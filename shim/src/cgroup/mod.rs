@@ -20,6 +20,7 @@ pub mod memory_events;
 mod path;
 mod processes;
 pub mod resources;
+pub mod statistics;
 pub mod update;
 mod v1;
 mod v2;
