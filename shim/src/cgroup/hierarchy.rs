@@ -18,6 +18,8 @@ pub enum Hierarchies {
 pub struct Hierarchy {
     /// Where it is mounted.
     pub(super) root: PathBuf,
+    /// What its mount point is called.
+    pub(super) name: String,
     /// Its controllers.
     pub(super) controllers: Vec<String>,
 }
@@ -105,7 +107,8 @@ impl Mounted {
                     if controllers.is_empty() || known {
                         continue;
                     }
-                    v1.push(Hierarchy { root: root.clone(), controllers });
+                    let name = root.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                    v1.push(Hierarchy { root: root.clone(), name, controllers });
                 }
                 _ => continue,
             }
@@ -165,10 +168,14 @@ mod tests {
         );
         let cpu = Hierarchy {
             root: "/sys/fs/cgroup/cpu,cpuacct".into(),
+            name: "cpu,cpuacct".into(),
             controllers: vec!["cpu".into(), "cpuacct".into()],
         };
-        let named =
-            Hierarchy { root: "/sys/fs/cgroup/systemd".into(), controllers: vec!["name=systemd".into()] };
+        let named = Hierarchy {
+            root: "/sys/fs/cgroup/systemd".into(),
+            name: "systemd".into(),
+            controllers: vec!["name=systemd".into()],
+        };
         assert_eq!(parse(&text), Some(Hierarchies::V1(vec![cpu, named])));
     }
 
