@@ -175,7 +175,7 @@ fn prepare(identity: &Identity) -> Result<(), Problem> {
 
 fn install_filter(identity: &Identity) -> Result<(), Problem> {
     match &identity.filter {
-        Some((filter, flags)) => seccomp::install(&filter.0, *flags).map_err(Problem::at(Step::Seccomp)),
+        Some(filter) => seccomp::install(filter).map_err(Problem::at(Step::Seccomp)),
         None => Ok(()),
     }
 }
