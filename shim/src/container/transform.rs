@@ -184,7 +184,7 @@ pub(crate) fn become_program(identity: &Identity, program: &Program) -> Problem 
 
 fn install_filter(identity: &Identity) -> Result<(), Problem> {
     match &identity.filter {
-        Some((filter, flags)) => seccomp::install(&filter.0, *flags).map_err(Problem::at(Step::Seccomp)),
+        Some(filter) => seccomp::install(filter).map_err(Problem::at(Step::Seccomp)),
         None => Ok(()),
     }
 }
