@@ -21,7 +21,7 @@ pub mod launch;
 mod logs;
 mod output;
 mod port_forward;
-pub mod print;
+use crate::print;
 mod resource;
 mod run;
 mod session;

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::cli::print::field;
 use crate::cli::{Error, Result};
+use crate::print::field;
 
 /// One pair of ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
