@@ -11,6 +11,7 @@ pub(crate) mod clock;
 pub(crate) mod descriptor;
 pub(crate) mod environment;
 pub(crate) mod interface;
+pub(crate) mod mount;
 pub(crate) mod pidfd;
 pub(crate) mod process;
 pub(crate) mod protect;
