@@ -7,6 +7,7 @@
 //! **Invariant:** one thread, no async, nothing resident: each command does its work and ends.
 
 mod command;
+mod config;
 mod container;
 mod error;
 mod features;
@@ -14,6 +15,7 @@ mod global;
 mod groups;
 mod hooks;
 mod log;
+mod quantity;
 mod signal;
 mod spec;
 mod status;
