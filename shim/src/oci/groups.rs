@@ -4,10 +4,15 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
 use super::error::Error;
-use crate::cgroup::{Depth, Group};
+use super::global::Global;
+use super::store::Id;
+use crate::cgroup::resources::{self, Devices, Live, Plan};
+use crate::cgroup::{self, Depth, Entry, Group, Tolerance};
+use crate::container::engine::plan::{CgroupView, MakerRights};
 
 /// How long processes may take to leave a group, and to stop in it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -82,4 +87,57 @@ impl Membership {
 /// What a group uses, as `events` tells it.
 pub(crate) fn statistics(_: &Group) -> serde_json::Value {
     serde_json::json!({})
+}
+
+/// Where the container's group is to be; none for an ordinary user without a group to make it in.
+pub(crate) fn place(spec: &Spec, id: &Id, global: &Global<'_>) -> Result<(Option<Group>, Membership), Error> {
+    let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
+    let group = match Group::from_oci_path(path.as_deref(), id.as_str()) {
+        Ok(group) => group,
+        Err(cgroup::Error::NotMounted) if global.rootless => return Ok((None, Membership::default())),
+        Err(error) => return Err(error.into()),
+    };
+    let membership = Membership { paths: group.paths(), unit: None };
+    Ok((Some(group), membership))
+}
+
+/// What a `cgroup` mount shows.
+pub(crate) fn view(group: Option<&Group>) -> CgroupView {
+    let Some(group) = group else {
+        return CgroupView::V1(Vec::new());
+    };
+    match group.shown() {
+        Some(shown) => CgroupView::V1(shown),
+        None => CgroupView::V2(group.paths().into_values().next().unwrap_or_default()),
+    }
+}
+
+/// What makes the group keep the limits of the configuration.
+pub(crate) fn limits(spec: &Spec, group: Option<&Group>, rights: MakerRights) -> Result<Option<Plan>, Error> {
+    let Some(group) = group else { return Ok(None) };
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
+    let devices = match rights {
+        MakerRights::Root => Devices::Restrict,
+        MakerRights::Rootless => Devices::Leave,
+    };
+    let plan = resources::plan(&resources, group.version(), devices, &Live::default());
+    plan.map(Some).map_err(|error| cgroup::Error::from(error).into())
+}
+
+/// Makes the group, sets its limits, and opens the way in.
+pub(crate) fn make(spec: &Spec, group: Option<&Group>, rights: MakerRights) -> Result<Entry, Error> {
+    let (Some(group), Some(limits)) = (group, limits(spec, group, rights)?) else {
+        return Ok(Entry::default());
+    };
+    let tolerance = match rights {
+        MakerRights::Root => Tolerance::Strict,
+        MakerRights::Rootless => Tolerance::Rootless,
+    };
+    let made = group.create().and_then(|()| group.apply(&limits, tolerance)).and_then(|()| group.entry());
+    match made {
+        Ok(entry) => Ok(entry),
+        // Nothing was delegated to this user; then only limits that nobody asked for are missing.
+        Err(error) if rights == MakerRights::Rootless && error.is_lack_of_rights() => Ok(Entry::default()),
+        Err(error) => Err(error.into()),
+    }
 }
