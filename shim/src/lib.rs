@@ -9,6 +9,7 @@ mod procfs;
 pub mod resident;
 pub mod sandbox;
 mod sys;
+pub mod tree;
 pub mod wire;
 
 pub use sys::descriptor::inherited;

@@ -31,17 +31,41 @@ pub(super) fn write(path: PathBuf, value: &str) -> Result<(), Error> {
     written.map_err(|source| Error::File { operation: "write", path, source })
 }
 
+/// When a directory was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Made {
+    /// By this call: its files hold what the kernel begins with.
+    Now,
+    /// Before.
+    Before,
+}
+
+/// Makes a directory and what is missing above it.
+///
 /// Another pod's shim may remove the empty parent between two steps of ours: then it is made again.
-pub(super) fn make_directory(path: &Path) -> Result<(), Error> {
+pub(super) fn make_directory(path: &Path) -> Result<Made, Error> {
     const ATTEMPTS: usize = 16;
-    let mut made = std::fs::create_dir_all(path);
+    let mut made = std::fs::create_dir(path);
     for _ in 0..ATTEMPTS {
-        match &made {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => made = std::fs::create_dir_all(path),
-            Ok(()) | Err(_) => break,
+        match (&made, path.parent()) {
+            (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound => {
+                made = std::fs::create_dir_all(parent).and_then(|()| std::fs::create_dir(path));
+            }
+            _ => break,
         }
     }
-    made.map_err(|source| Error::File { operation: "create", path: path.to_owned(), source })
+    match made {
+        Ok(()) => Ok(Made::Now),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Made::Before),
+        Err(source) => Err(Error::File { operation: "create", path: path.to_owned(), source }),
+    }
+}
+
+/// What a file of one short line holds, read at once; nothing if there is none.
+pub(super) fn short(path: &Path) -> String {
+    let mut bytes = [0; 4096];
+    let read = std::fs::File::open(path).and_then(|mut file| io::Read::read(&mut file, &mut bytes));
+    String::from_utf8_lossy(bytes.get(..read.unwrap_or_default()).unwrap_or_default()).trim().to_owned()
 }
 
 /// Every pid in the group at `directory` itself.

@@ -18,6 +18,8 @@ pub enum Hierarchies {
 pub struct Hierarchy {
     /// Where it is mounted.
     pub(super) root: PathBuf,
+    /// What its mount point is called.
+    pub(super) name: String,
     /// Its controllers.
     pub(super) controllers: Vec<String>,
 }
@@ -41,6 +43,15 @@ const CONTROLLERS: [&str; 14] = [
 ];
 
 impl Hierarchies {
+    /// Where each is mounted.
+    pub(super) fn roots(&self) -> impl Iterator<Item = &std::path::Path> {
+        let (v1, v2) = match self {
+            Self::V1(all) => (all.as_slice(), None),
+            Self::V2(root) => (&[][..], Some(root.as_path())),
+        };
+        v1.iter().map(|one| one.root.as_path()).chain(v2)
+    }
+
     /// Looks at what is mounted. Hierarchies without a controller are left out: a pod needs none of them.
     ///
     /// # Errors
@@ -96,7 +107,8 @@ impl Mounted {
                     if controllers.is_empty() || known {
                         continue;
                     }
-                    v1.push(Hierarchy { root: root.clone(), controllers });
+                    let name = root.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                    v1.push(Hierarchy { root: root.clone(), name, controllers });
                 }
                 _ => continue,
             }
@@ -156,10 +168,14 @@ mod tests {
         );
         let cpu = Hierarchy {
             root: "/sys/fs/cgroup/cpu,cpuacct".into(),
+            name: "cpu,cpuacct".into(),
             controllers: vec!["cpu".into(), "cpuacct".into()],
         };
-        let named =
-            Hierarchy { root: "/sys/fs/cgroup/systemd".into(), controllers: vec!["name=systemd".into()] };
+        let named = Hierarchy {
+            root: "/sys/fs/cgroup/systemd".into(),
+            name: "systemd".into(),
+            controllers: vec!["name=systemd".into()],
+        };
         assert_eq!(parse(&text), Some(Hierarchies::V1(vec![cpu, named])));
     }
 

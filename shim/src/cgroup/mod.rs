@@ -16,10 +16,12 @@ mod error;
 mod file;
 pub mod freezer;
 mod hierarchy;
+mod leaves;
 pub mod memory_events;
 mod path;
 mod processes;
 pub mod resources;
+pub mod statistics;
 pub mod update;
 mod v1;
 mod v2;
@@ -161,6 +163,18 @@ impl Group {
         }
     }
 
+    /// On v2 gives the group to a user, as a container with a cgroup namespace of its own may have it; v1 has no
+    /// safe way.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn delegate(&self, uid: u32) -> Result<(), Error> {
+        match &*self.hierarchies {
+            Hierarchies::V1(_) => Ok(()),
+            Hierarchies::V2(root) => v2::delegate(&root.join(&self.path), uid),
+        }
+    }
+
     /// Opens the way in.
     ///
     /// # Errors
@@ -240,3 +254,6 @@ impl Group {
         self.file("memory", file).and_then(|events| keyed(&events, "oom_kill")).is_some_and(|kills| kills > 0)
     }
 }
+
+#[cfg(test)]
+mod tests;

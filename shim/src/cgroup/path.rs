@@ -41,7 +41,7 @@ impl Group {
         }
     }
 
-    /// The group that [`Group::paths`] described; none if it names no directory.
+    /// The group that [`Group::paths`] described, which was made before; none if it names no directory.
     #[must_use]
     pub fn from_paths(paths: &BTreeMap<String, PathBuf>) -> Option<Self> {
         if let Some(root) = paths.get("") {
@@ -52,7 +52,8 @@ impl Group {
             match all.iter_mut().find(|hierarchy| hierarchy.root == *root) {
                 Some(hierarchy) => hierarchy.controllers.push(controller.clone()),
                 None => {
-                    all.push(Hierarchy { root: root.clone(), controllers: vec![controller.clone()] });
+                    let (root, name) = (root.clone(), controller.clone());
+                    all.push(Hierarchy { root, name, controllers: vec![controller.clone()] });
                 }
             }
         }

@@ -11,14 +11,14 @@ use std::rc::Rc;
 use oci_spec::runtime::LinuxDeviceCgroup;
 
 use super::devices::{self, Rule, program};
-use super::file::{keyed, make_directory, number, open_directory, write};
+use super::file::{keyed, make_directory, number, open_directory, short, write};
 use super::resources::{or_max, weight};
 use super::{Entry, Error};
 use crate::harmless;
 use crate::sys::bpf;
 use crate::wire::{Resources, Statistics};
 
-const CONTROLLERS: [&str; 6] = ["cpu", "memory", "pids", "cpuset", "io", "hugetlb"];
+const CONTROLLERS: [&str; 7] = ["cpu", "memory", "pids", "cpuset", "io", "hugetlb", "rdma"];
 const DEFAULT_PERIOD: u64 = 100_000;
 
 pub(super) fn create(root: &Path, path: &Path) -> Result<(), Error> {
@@ -39,9 +39,36 @@ pub(super) fn has_controller(directory: &Path, controller: &str) -> bool {
 
 /// Turns on for the children whatever is there. What a limit needs and lacks is noticed when it is set.
 fn enable_controllers(directory: &Path) {
-    for controller in CONTROLLERS {
-        harmless(write(directory.join("cgroup.subtree_control"), &format!("+{controller}")));
+    let (there, on) =
+        (short(&directory.join("cgroup.controllers")), directory.join("cgroup.subtree_control"));
+    let enabled = short(&on);
+    let is_in = |list: &str, wanted: &str| list.split(' ').any(|one| one == wanted);
+    let missing = |name: &&str| is_in(&there, name) && !is_in(&enabled, name);
+    let missing: Vec<String> =
+        CONTROLLERS.iter().filter(|name| missing(name)).map(|name| format!("+{name}")).collect();
+    if missing.is_empty() || write(on.clone(), &missing.join(" ")).is_ok() {
+        return;
     }
+    // One of them cannot be: realtime processes keep `cpu` off, for one. The others can.
+    for controller in missing {
+        harmless(write(on.clone(), &controller));
+    }
+}
+
+/// Gives the group to a user, who may then make groups below it and move his processes among them; cgroups(7),
+/// delegation.
+pub(super) fn delegate(directory: &Path, uid: u32) -> Result<(), Error> {
+    const USUAL: &str = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n";
+    let files = std::fs::read_to_string("/sys/kernel/cgroup/delegate").unwrap_or_else(|_| USUAL.to_owned());
+    for path in std::iter::once(directory.to_owned()).chain(files.lines().map(|file| directory.join(file))) {
+        match std::os::unix::fs::chown(&path, Some(uid), None) {
+            Ok(()) => {}
+            // The list names files of controllers that are not on here.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(source) => return Err(Error::File { operation: "change the owner of", path, source }),
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn limit(root: &Path, path: &Path, resources: &Resources) -> Result<(), Error> {

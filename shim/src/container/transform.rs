@@ -137,13 +137,15 @@ impl Problem {
 
 /// Becomes `program` with the identity of a container's process; comes back only with the reason why not.
 pub(crate) fn transform(identity: &Identity, program: &Program) -> Problem {
-    match prepare(identity) {
-        Ok(()) => execute(program),
+    match become_member(identity) {
+        Ok(()) => become_program(identity, program),
         Err(problem) => problem,
     }
 }
 
-fn prepare(identity: &Identity) -> Result<(), Problem> {
+/// The first half: whatever needs more power than the container has. Afterwards this process has no capability
+/// that the container lacks.
+pub(crate) fn become_member(identity: &Identity) -> Result<(), Problem> {
     descriptor::close_on_exec_from(3).map_err(Problem::at(Step::Descriptors))?;
     for (index, limit) in identity.limits.iter().enumerate() {
         process::limit(limit.resource, limit.soft, limit.hard)
@@ -166,16 +168,23 @@ fn prepare(identity: &Identity) -> Result<(), Problem> {
     if !process::is_inside_root() {
         return Err(Problem { step: Step::DirectoryOutside, errno: Errno::EXDEV });
     }
-    process::default_signals();
-    if identity.no_new_privileges {
-        install_filter(identity)?;
-    }
     Ok(())
+}
+
+/// The second half.
+pub(crate) fn become_program(identity: &Identity, program: &Program) -> Problem {
+    process::default_signals();
+    if identity.no_new_privileges
+        && let Err(problem) = install_filter(identity)
+    {
+        return problem;
+    }
+    execute(program)
 }
 
 fn install_filter(identity: &Identity) -> Result<(), Problem> {
     match &identity.filter {
-        Some((filter, flags)) => seccomp::install(&filter.0, *flags).map_err(Problem::at(Step::Seccomp)),
+        Some(filter) => seccomp::install(filter).map_err(Problem::at(Step::Seccomp)),
         None => Ok(()),
     }
 }

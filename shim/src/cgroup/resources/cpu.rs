@@ -18,10 +18,15 @@ pub(super) fn plan(resources: &LinuxResources, steps: &mut Steps) -> Result<(), 
     idle.into_iter().for_each(|idle| steps.push(idle));
     let shares = cpu.shares().filter(|shares| *shares != 0 && cpu.idle() != Some(1));
     match steps.version {
-        Version::V1 => v1(cpu, shares, steps),
-        Version::V2 => return v2(cpu, shares, steps),
+        // The kernel would take them and keep others.
+        Version::V1 if shares.is_some_and(|shares| shares < 2) => Err(Invalid::SharesTooFew),
+        Version::V1 if shares.is_some_and(|shares| shares > 262_144) => Err(Invalid::SharesTooMany),
+        Version::V1 => {
+            v1(cpu, shares, steps);
+            Ok(())
+        }
+        Version::V2 => v2(cpu, shares, steps),
     }
-    Ok(())
 }
 
 fn v1(cpu: &LinuxCpu, shares: Option<u64>, steps: &mut Steps) {

@@ -34,6 +34,12 @@ pub enum Invalid {
     /// v2 has no realtime groups.
     #[error("cpu.{0}: cgroup v2 has no realtime scheduling groups")]
     Realtime(&'static str),
+    /// Beyond what the kernel takes on v1.
+    #[error("the maximum allowed cpu-shares is 262144")]
+    SharesTooMany,
+    /// Below it.
+    #[error("the minimum allowed cpu-shares is 2")]
+    SharesTooFew,
     /// Neither 0 nor 1.
     #[error("invalid cpu.idle value: {0} (it is 0 or 1)")]
     Idle(i64),

@@ -17,7 +17,7 @@ use std::fmt;
 pub use invalid::Invalid;
 use oci_spec::runtime::LinuxResources;
 
-pub(super) use cpu::weight;
+pub(super) use cpu::{ranges, weight};
 
 use super::devices::{self, Rule, list};
 
