@@ -7,13 +7,19 @@
 //! **Invariant:** one thread, no async, nothing resident: each command does its work and ends.
 
 mod command;
+mod config;
 mod container;
 mod error;
 mod features;
 mod global;
 mod groups;
+mod handover;
 mod hooks;
 mod log;
+mod make;
+mod protect;
+mod quantity;
+mod relay;
 mod signal;
 mod spec;
 mod status;

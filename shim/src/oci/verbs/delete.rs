@@ -1,7 +1,5 @@
 //! `delete`: what a container leaves is removed, in the order of oci-runtime.md section 5.
 
-use std::os::fd::OwnedFd;
-
 use super::kill;
 use crate::oci::command::parse::Parsed;
 use crate::oci::container::Container;
@@ -26,10 +24,18 @@ pub(super) fn delete(global: &Global<'_>, id: &str, given: &Parsed) -> Result<()
         Status::Stopped | Status::Created => {}
         other => return Err(Error::NotStopped(id.to_owned(), other)),
     }
-    let died = end(&container)?;
+    finish(global, &container)
+}
+
+/// Deletes a container whatever it does.
+pub(super) fn force(global: &Global<'_>, id: &str) -> Result<(), Error> {
+    finish(global, &Container::find(global, id)?)
+}
+
+fn finish(global: &Global<'_>, container: &Container) -> Result<(), Error> {
+    end(container)?;
     let held = container.place.hold()?;
-    drop(died);
-    destroy(global, &container, held)
+    destroy(global, container, held)
 }
 
 /// A `create` that was killed early leaves a directory without a record.
@@ -42,7 +48,7 @@ fn remove_leftovers(place: &Place, force: bool) -> Result<(), Error> {
 }
 
 /// Ends the init, if it still lives, and waits for it.
-pub(in crate::oci) fn end(container: &Container) -> Result<Option<OwnedFd>, Error> {
+fn end(container: &Container) -> Result<(), Error> {
     let init = container.init();
     match kill::send(container, libc::SIGKILL) {
         Ok(()) | Err(Error::NotRunning) => {}
@@ -51,11 +57,11 @@ pub(in crate::oci) fn end(container: &Container) -> Result<Option<OwnedFd>, Erro
     if init.as_ref().is_some_and(|init| !procfs::wait_end(init, DEATH)) {
         return Err(Error::StillRunning);
     }
-    Ok(init)
+    Ok(())
 }
 
 /// Removes what is left of a container whose init ended.
-pub(in crate::oci) fn destroy(global: &Global<'_>, container: &Container, held: Held) -> Result<(), Error> {
+pub(super) fn destroy(global: &Global<'_>, container: &Container, held: Held) -> Result<(), Error> {
     let Container { place, record } = container;
     record.cgroup.remove()?;
     let config = place.config();
