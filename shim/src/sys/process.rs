@@ -277,6 +277,16 @@ pub(crate) fn reap() -> Option<(i32, Exit)> {
     ended(libc::P_ALL, 0, 0)
 }
 
+/// One child that ended, whichever; it is still to be reaped.
+pub(crate) fn ended_child() -> Option<(i32, Exit)> {
+    ended(libc::P_ALL, 0, libc::WNOWAIT)
+}
+
+/// Reaps a child that ended.
+pub(crate) fn reap_pid(pid: i32) {
+    ended(libc::P_PID, pid as libc::id_t, 0);
+}
+
 /// Reaps the child behind a descriptor if it ended.
 pub(crate) fn reap_child(pidfd: BorrowedFd<'_>) -> Option<Exit> {
     ended(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, 0).map(|(_, exit)| exit)
