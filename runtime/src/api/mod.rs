@@ -11,12 +11,14 @@ mod discovery;
 pub mod log;
 pub mod object;
 mod order;
+pub mod portforward;
 pub mod query;
 pub mod route;
 pub mod selector;
 pub mod session;
 pub mod socket;
 pub mod status;
+mod upgrade;
 mod watch;
 
 use std::convert::Infallible;
@@ -92,7 +94,7 @@ pub fn serve(listener: UnixListener, handle: Handle, pod: Facts) -> impl Future<
 struct Server {
     handle: Handle,
     pod: Arc<Facts>,
-    /// Exec and attach sessions outlive the HTTP connection that they were upgraded from.
+    /// Sessions outlive the HTTP connection that they were upgraded from.
     sessions: Arc<Mutex<JoinSet<()>>>,
 }
 
@@ -129,6 +131,9 @@ impl Server {
             (&Method::GET | &Method::POST, Route::Exec { .. }) => order::exec(self, request, &query).await,
             (&Method::GET | &Method::POST, Route::Attach { .. }) => {
                 order::attach(self, request, &query).await
+            }
+            (&Method::GET | &Method::POST, Route::PortForward { .. }) => {
+                portforward::answer(&self, request, &query)
             }
             (&Method::DELETE, Route::Pod { .. }) => order::delete(self, request, &query).await,
             (&Method::PUT | &Method::DELETE, Route::Object { .. }) => order::objects_changed(self).await,

@@ -20,7 +20,8 @@ pub mod jsonpath;
 pub mod launch;
 mod logs;
 mod output;
-pub mod print;
+mod port_forward;
+use crate::print;
 mod resource;
 mod run;
 mod session;
@@ -92,6 +93,8 @@ enum Verb {
     Exec(exec::Exec),
     /// Attach to the main process of a running container.
     Attach(attach::Attach),
+    /// Forward ports of this host to a pod.
+    PortForward(port_forward::PortForward),
     /// Delete objects; pods are stopped gracefully.
     Delete(delete::Delete),
     /// List the events of pods.
@@ -176,6 +179,7 @@ impl Verb {
             Self::Logs(logs) => logs.act(context).await,
             Self::Exec(exec) => exec.act(context).await,
             Self::Attach(attach) => attach.act(context).await,
+            Self::PortForward(forward) => forward.act(context).await,
             Self::Delete(delete) => delete.act(context).await,
             Self::Events(events) => events.act(context).await,
             Self::Wait(wait) => wait.act(context).await,

@@ -8,9 +8,11 @@
 //!
 //! Not so where a process of the container may have `CAP_SYS_PTRACE`. A process in its PID namespace shows
 //! it `/proc/<pid>/root` and `fd` even when not dumpable, and until `setns` these are the host's root and
-//! the shim's descriptors. There a go-between in the shim's PID namespace, which the container cannot see,
-//! joins all else first, keeps no descriptor of the shim, and then makes the process, as a child of the
-//! shim, where the container sees it.
+//! the shim's descriptors. Worse, it can be attached to, whatever capabilities it has, and made to use them.
+//! There a go-between in the shim's PID namespace, which the container cannot see, joins all else first, keeps no
+//! descriptor of the shim, drops every power that the container lacks, and only then makes the process, as a
+//! child of the shim, where the container sees it. (Without `noNewPrivileges` the seccomp filter is in force by
+//! then; a profile that forbids clone(2) forbids such an exec.)
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -22,7 +24,7 @@ use nix::unistd::setsid;
 use super::engine::procfs;
 use super::identity::Identity;
 use super::program::Program;
-use super::transform::{Handles, Problem, Step, transform};
+use super::transform::{Handles, Problem, Step, become_member, become_program, transform};
 use crate::cgroup::Entry;
 use crate::harmless;
 use crate::sys::{descriptor, pidfd, process, terminal};
@@ -101,6 +103,11 @@ fn start_unseen(plan: &Plan<'_>) -> nix::Result<process::Child> {
     let pid = read_pid(told.as_fd());
     // Nobody reaps but us, so the pid still means that process even if it ended.
     let child = pid.and_then(|pid| Ok(process::Child { pid, pidfd: pidfd::open(pid)? }));
+    // A tracer may reach into that pipe while the process holds it: only what is ours is believed.
+    let child = child.and_then(|child| match process::is_child(child.pidfd.as_fd()) {
+        true => Ok(child),
+        false => Err(Errno::ECHILD),
+    });
     if pid == Err(Errno::ETIMEDOUT) {
         harmless(pidfd::signal(first.pidfd.as_fd(), libc::SIGKILL));
     }
@@ -192,7 +199,7 @@ fn go_between(between: &Between<'_>) -> ! {
     }
 }
 
-/// Everything up to the clone, so that the new process has nothing of the shim's to show.
+/// Everything up to the clone, so that the new process has nothing of the shim's to show or to be used for.
 fn approach(between: &Between<'_>) -> Result<(), Problem> {
     let Between { plan, tell } = between;
     settle(plan)?;
@@ -200,14 +207,15 @@ fn approach(between: &Between<'_>) -> Result<(), Problem> {
     let init = plan.init.as_raw_fd();
     keep_only([plan.pipe, *tell, init, plan.procfs_number()])?;
     setns(plan.init, NAMESPACES | CloneFlags::CLONE_NEWPID).map_err(Problem::at(Step::Namespaces))?;
-    keep_only([plan.pipe, *tell, plan.procfs_number()])
+    keep_only([plan.pipe, *tell, plan.procfs_number()])?;
+    become_member(plan.identity, &plan.handles())
 }
 
-/// The process that a go-between made.
+/// The process that a go-between made. What it still has of the go-between's closes at `execve`.
 fn appear(between: &Between<'_>) -> ! {
     let plan = between.plan;
-    let problem = match keep_only([plan.pipe, plan.procfs_number()]).and_then(|()| begin_session(plan)) {
-        Ok(()) => transform(plan.identity, plan.program, &plan.handles()),
+    let problem = match begin_session(plan) {
+        Ok(()) => become_program(plan.identity, plan.program, &plan.handles()),
         Err(problem) => problem,
     };
     problem.report(plan.pipe)

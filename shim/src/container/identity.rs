@@ -21,9 +21,6 @@ const PASSWD_LIMIT: u64 = 1 << 20;
 /// The kernel's number of `CAP_SYS_PTRACE`.
 const SYS_PTRACE: u32 = 19;
 
-/// `SECCOMP_FILTER_FLAG_NEW_LISTENER`.
-const NEW_LISTENER: u32 = 1 << 3;
-
 /// Why `process` of a `config.json` cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -54,8 +51,11 @@ pub(crate) enum Error {
     #[error("config.json: process.rlimits has {0} twice")]
     DuplicateLimit(PosixRlimitType),
     /// The seccomp profile cannot be compiled.
-    #[error("config.json: linux.seccomp: {0}")]
-    Seccomp(String),
+    #[error("config.json")]
+    Seccomp(#[source] seccomp::Error),
+    /// Somebody else would have to answer.
+    #[error("config.json: linux.seccomp: SCMP_ACT_NOTIFY needs listenerPath")]
+    Listener,
     /// The kernel did not tell our own capabilities.
     #[error("read the capabilities of this process")]
     Capabilities(#[source] nix::Error),
@@ -84,8 +84,8 @@ pub(crate) struct Identity {
     pub(crate) groups: Groups,
     pub(crate) capabilities: Sets,
     pub(crate) no_new_privileges: bool,
-    /// The compiled filter and the flags to install it with.
-    pub(crate) filter: Option<(Rc<Filter>, u32)>,
+    /// The compiled filter.
+    pub(crate) filter: Option<Rc<Filter>>,
     pub(crate) directory: CString,
     /// `NAME=value`, one per name, with `HOME`.
     pub(crate) environment: Vec<String>,
@@ -138,6 +138,26 @@ impl Identity {
         }
     }
 
+    /// Of a container whose configuration cannot be read: nothing is executed with it, and nothing is ruled out.
+    pub(crate) fn unknown() -> Self {
+        let none = Sets::default();
+        Self {
+            limits: Vec::new(),
+            umask: 0o022,
+            uid: 0,
+            gid: 0,
+            groups: Groups::Listed(Vec::new()),
+            capabilities: Sets { bounding: u64::MAX, ..none },
+            no_new_privileges: true,
+            filter: None,
+            directory: c"/".into(),
+            environment: Vec::new(),
+            oom_score_adj: None,
+            scheduling: Scheduling::default(),
+            label: Label::default(),
+        }
+    }
+
     /// Whether its processes can come by `CAP_SYS_PTRACE`, with which they may look into every process
     /// that they see.
     pub(crate) fn may_trace(&self) -> bool {
@@ -151,17 +171,16 @@ pub(crate) fn text(field: &'static str, value: &str) -> Result<CString, Error> {
     CString::new(value).map_err(|_| Error::NullByte { field, value: value.to_owned() })
 }
 
-fn filter(spec: &Spec) -> Result<Option<(Rc<Filter>, u32)>, Error> {
+fn filter(spec: &Spec) -> Result<Option<Rc<Filter>>, Error> {
     let Some(profile) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else {
         return Ok(None);
     };
-    let filter =
-        seccomp::compile(profile, Arch::NATIVE).map_err(|error| Error::Seccomp(error.to_string()))?;
-    let flags = seccomp::load_flags(profile);
-    if flags & NEW_LISTENER != 0 {
-        return Err(Error::Seccomp("SCMP_ACT_NOTIFY needs a listener, and this build has none".to_owned()));
+    let filter = seccomp::compile(profile, Arch::NATIVE).map_err(Error::Seccomp)?;
+    let has_listener = profile.listener_path().as_ref().is_some_and(|path| !path.as_os_str().is_empty());
+    if filter.needs_listener() && !has_listener {
+        return Err(Error::Listener);
     }
-    Ok(Some((Rc::new(filter), flags)))
+    Ok(Some(Rc::new(filter)))
 }
 
 fn limits(listed: &[PosixRlimit]) -> Result<Vec<Limit>, Error> {

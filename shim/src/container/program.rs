@@ -34,6 +34,12 @@ impl Program {
         })
     }
 
+    /// Of a container whose configuration cannot be read: nothing to execute.
+    pub(crate) fn unknown() -> Self {
+        let none = || Vector::new(Vec::new());
+        Self { candidates: Vec::new(), arguments: none(), environment: none() }
+    }
+
     /// What went wrong, in the words that callers of OCI runtimes know.
     pub(crate) fn explain(&self, identity: &Identity, problem: Problem) -> String {
         let reason = lower(problem.errno.desc());

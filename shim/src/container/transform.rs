@@ -4,14 +4,15 @@
 //! **Invariant:** nothing here allocates, logs or returns after success. A failure is one
 //! [`Problem`], eight bytes that the process which waits knows how to put into words.
 
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::unistd::{Gid, Uid, chdir, setresgid, setresuid};
 
+use super::engine::hook::State;
 use super::identity::{Groups, Identity};
 use super::program::Program;
-use crate::sys::{capability, descriptor, process, seccomp};
+use crate::sys::{capability, descriptor, process, seccomp, socket};
 
 /// The step that a forked process was at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,6 +181,24 @@ pub(crate) struct Handles<'a> {
     pub(crate) procfs: Option<BorrowedFd<'a>>,
     /// Who sets the limits.
     pub(crate) limits: Limits,
+    /// Who is told of a filter that notifies.
+    pub(crate) observer: Option<Observer<'a>>,
+}
+
+/// The other side of a socket that takes the listeners of seccomp filters.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Observer<'a> {
+    pub(crate) socket: RawFd,
+    /// What it is told, about this pid.
+    pub(crate) state: &'a State,
+    pub(crate) pid: i32,
+}
+
+impl Observer<'_> {
+    fn tell(&self, listener: RawFd) -> nix::Result<()> {
+        let mut digits = [0; 10];
+        socket::tell(self.socket, &self.state.parts(self.pid, &mut digits), Some(listener))
+    }
 }
 
 /// Who sets the resource limits of a process.
@@ -193,19 +212,21 @@ pub(crate) enum Limits {
 
 impl Default for Handles<'_> {
     fn default() -> Self {
-        Self { closed_from: 3, procfs: None, limits: Limits::Own }
+        Self { closed_from: 3, procfs: None, limits: Limits::Own, observer: None }
     }
 }
 
 /// Becomes `program` with the identity of a container's process; comes back only with the reason why not.
 pub(crate) fn transform(identity: &Identity, program: &Program, handles: &Handles<'_>) -> Problem {
-    match prepare(identity, handles) {
-        Ok(()) => execute(program),
+    match become_member(identity, handles) {
+        Ok(()) => become_program(identity, program, handles),
         Err(problem) => problem,
     }
 }
 
-fn prepare(identity: &Identity, handles: &Handles<'_>) -> Result<(), Problem> {
+/// The first half: whatever needs more power than the container has. Afterwards this process has no capability
+/// that the container lacks.
+pub(crate) fn become_member(identity: &Identity, handles: &Handles<'_>) -> Result<(), Problem> {
     descriptor::close_on_exec_from(handles.closed_from).map_err(Problem::at(Step::Descriptors))?;
     identity.scheduling.apply()?;
     if handles.limits == Limits::Own {
@@ -223,7 +244,7 @@ fn prepare(identity: &Identity, handles: &Handles<'_>) -> Result<(), Problem> {
         process::no_new_privileges().map_err(Problem::at(Step::NoNewPrivileges))?;
     } else {
         // Without no_new_privs only CAP_SYS_ADMIN may install a filter, and we are about to drop it.
-        install_filter(identity)?;
+        install_filter(identity, handles)?;
     }
     change_user(identity)?;
     if !entered {
@@ -232,16 +253,29 @@ fn prepare(identity: &Identity, handles: &Handles<'_>) -> Result<(), Problem> {
     if !process::is_inside_root() {
         return Err(Problem { step: Step::DirectoryOutside, errno: Errno::EXDEV });
     }
-    process::default_signals();
-    if identity.no_new_privileges {
-        install_filter(identity)?;
-    }
     Ok(())
 }
 
-fn install_filter(identity: &Identity) -> Result<(), Problem> {
+/// The second half.
+pub(crate) fn become_program(identity: &Identity, program: &Program, handles: &Handles<'_>) -> Problem {
+    process::default_signals();
+    if identity.no_new_privileges
+        && let Err(problem) = install_filter(identity, handles)
+    {
+        return problem;
+    }
+    execute(program)
+}
+
+fn install_filter(identity: &Identity, handles: &Handles<'_>) -> Result<(), Problem> {
+    let failed = Problem::at(Step::Seccomp);
     match &identity.filter {
-        Some((filter, flags)) => seccomp::install(&filter.0, *flags).map_err(Problem::at(Step::Seccomp)),
+        Some(filter) if filter.needs_listener() => {
+            let observer = handles.observer.ok_or(Errno::ENOTCONN).map_err(&failed)?;
+            let listener = seccomp::install_with_listener(filter).map_err(&failed)?;
+            observer.tell(listener.as_raw_fd()).map_err(&failed)
+        }
+        Some(filter) => seccomp::install(filter).map_err(failed),
         None => Ok(()),
     }
 }

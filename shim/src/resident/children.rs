@@ -58,7 +58,7 @@ impl Shim {
 
     fn ended(&mut self, role: Role, exit: Exit) {
         match role {
-            Role::Supervisor => self.supervisor_ended(),
+            Role::Supervisor => self.supervisor_ended(exit),
             Role::Pause => self.pause_ended(exit),
             Role::Creator(instance) => self.creator_ended(&instance),
             Role::Init(instance) => self.instance_ended(&instance, exit, clock::wall()),

@@ -89,6 +89,7 @@ impl Shim {
             entry: made.entry,
             identity,
             program,
+            unreadable: None,
             start: Some(made.start),
             starting: None,
             output: made.output,
@@ -424,7 +425,7 @@ pub(super) fn remove_files(config: &CreateConfig) {
         // Those of a terminal were never made.
         harmless(std::fs::remove_file(path));
     }
-    if let Err(error) = crate::sandbox::tree::remove(&files.work()) {
+    if let Err(error) = crate::tree::remove(&files.work()) {
         super::complain(format_args!("{}", super::chain(&error)));
     }
 }

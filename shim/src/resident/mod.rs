@@ -22,7 +22,6 @@ mod instance;
 mod launch;
 mod log;
 mod output;
-mod procfs;
 mod record;
 mod remove;
 mod requests;
@@ -48,6 +47,7 @@ pub use self::start::{Error, Options, run};
 use crate::cgroup::Group;
 use crate::harmless;
 use crate::layout::{Layout, PodLayout};
+use crate::procfs;
 use crate::sys::process;
 use crate::wire::{Exit, InstanceId, SandboxConfig};
 use children::Role;
@@ -147,7 +147,7 @@ impl Shim {
 /// Says something about the shim itself, in the pod's diagnostics.
 fn complain(what: std::fmt::Arguments<'_>) {
     use std::io::Write;
-    let line = format!("{} hull-shim: {what}\n", log::timestamp(crate::sys::clock::wall()));
+    let line = format!("{} hull-shim: {what}\n", crate::sys::clock::timestamp(crate::sys::clock::wall()));
     // Nobody is left to tell when the diagnostics cannot be written.
     harmless(std::io::stderr().write_all(line.as_bytes()));
 }

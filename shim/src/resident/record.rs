@@ -64,6 +64,9 @@ pub(super) struct InstanceRecord {
     pub(super) init: Option<ProcessRecord>,
     pub(super) started_at: Option<i64>,
     pub(super) ended: Option<Ended>,
+    /// Its standard input was closed for good.
+    #[serde(default)]
+    pub(super) stdin_closed: bool,
 }
 
 /// Why the record could not be read or written.
@@ -127,6 +130,7 @@ impl Shim {
                 State::Exited(ended) => Some(*ended),
                 State::Creating | State::Created | State::Running => None,
             },
+            stdin_closed: held.stdin.is_none(),
         });
         Record {
             sandbox: self.sandbox.record.clone(),

@@ -18,8 +18,9 @@ use super::{chain, procfs};
 use crate::cgroup::{Group, Hierarchies, Removal};
 use crate::harmless;
 use crate::layout::Layout;
-use crate::sandbox::{mounts, tree};
+use crate::sandbox::mounts;
 use crate::sys::pidfd;
+use crate::tree;
 use crate::wire::SandboxConfig;
 
 /// How long killed processes may take to end, in rounds of so many milliseconds.

@@ -6,6 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::fd::{AsFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -23,7 +24,7 @@ use super::timers::Timers;
 use super::watch::{Source, Watch};
 use crate::cgroup::{Group, Hierarchies};
 use crate::harmless;
-use crate::layout::Layout;
+use crate::layout::{Layout, PodLayout};
 use crate::sys::{clock, descriptor, environment, process, protect};
 use crate::wire::SandboxConfig;
 
@@ -168,21 +169,53 @@ fn prepare(detached: &Detached) -> Result<Option<(Shim, Option<Record>)>, Error>
     let options = &detached.options;
     let layout = Layout::new(options.root.clone());
     let pod = layout.pod(&options.uid);
+    let Some(lock) = take(&pod, &options.uid)? else {
+        return Ok(None);
+    };
     let text = |error: &dyn std::error::Error| Error::Record(super::chain(error));
+    // Under the lock: whoever removes the pod holds it too.
     let Some(config) = record::read::<SandboxConfig>(&pod.sandbox_config()).map_err(|error| text(&error))?
     else {
+        clear(&pod);
         return Err(Error::NoPod(options.uid.clone()));
     };
     redirect(&pod.diagnostics())?;
-    let Some(lock) = lock(&pod.shim_lock())? else {
-        return Ok(None);
-    };
     let record = record::read::<Record>(&pod.shim_record()).map_err(|error| text(&error))?;
     process::become_subreaper().map_err(|errno| Error::System("become a subreaper", errno))?;
     // libcontainer would take it for a request to hand descriptors on.
     environment::forget("LISTEN_FDS");
     let programs = Programs::new(&detached.directory);
     Ok(Some((assemble(layout, config, programs, lock)?, record)))
+}
+
+/// Locks the pod's own file, not one that was removed while we came; none when another shim has it.
+fn take(pod: &PodLayout, uid: &str) -> Result<Option<Flock<File>>, Error> {
+    // No file is made for a pod that is not there.
+    if !pod.dir().exists() {
+        return Err(Error::NoPod(uid.to_owned()));
+    }
+    let path = pod.shim_lock();
+    let locked = match lock(&path) {
+        Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::NoPod(uid.to_owned()));
+        }
+        locked => locked?,
+    };
+    let Some(lock) = locked else { return Ok(None) };
+    let ours =
+        lock.metadata().map_err(|source| Error::File { operation: "stat", path: path.clone(), source })?;
+    let is_same =
+        std::fs::metadata(&path).is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino()));
+    if is_same { Ok(Some(lock)) } else { Err(Error::NoPod(uid.to_owned())) }
+}
+
+/// What a shim that was killed at the very end of a removal left, and our own lock file.
+fn clear(pod: &PodLayout) {
+    for file in [pod.shim_record(), pod.shim_lock()] {
+        harmless(std::fs::remove_file(file));
+    }
+    // Whatever else is in it is not ours to judge.
+    harmless(std::fs::remove_dir(pod.dir()));
 }
 
 fn assemble(

@@ -13,6 +13,9 @@ use super::output::{Kind, Output};
 use super::record::{InstanceRecord, Phase, ProcessRecord, Record};
 use super::sandbox::Goal;
 use super::{Shim, procfs};
+use crate::cgroup::Entry;
+use crate::container::identity::Identity;
+use crate::container::program::Program;
 use crate::sys::{clock, pidfd};
 use crate::wire::{CreateConfig, Exit};
 
@@ -79,25 +82,21 @@ impl Shim {
     }
 
     fn take_up(&mut self, record: InstanceRecord) {
-        let Some(process) = record.init.or_else(|| record.ended.map(|_| ProcessRecord::gone())) else {
+        if record.init.is_none() && record.ended.is_none() {
             return self.give_up(&record.create);
-        };
+        }
         let instance = record.create.instance.clone();
-        let held = match self.rebuild(&record) {
-            Ok(held) => held,
-            Err(message) => {
-                self.complain(format_args!("take up {instance}: {message}"));
-                return self.give_up(&record.create);
-            }
-        };
+        let held = self.rebuild(&record);
+        self.end_old_execs(&held.group);
         self.instances.insert(instance.clone(), held);
-        self.follow_again(&record.create);
         if record.ended.is_some() {
             return;
         }
-        match procfs::open(process.pid, process.start_time) {
-            Some(pidfd) => {
-                let init = Init { record: process, pidfd };
+        self.follow_again(&record.create);
+        let process = record.init.and_then(|init| Some((init, procfs::open(init.pid, init.start_time)?)));
+        match process {
+            Some((record, pidfd)) => {
+                let init = Init { record, pidfd };
                 // One that ended already is reported by this watch at once.
                 self.adopt(&init, Role::Init(instance.clone()));
                 if let Some(held) = self.instances.get_mut(&instance) {
@@ -109,36 +108,40 @@ impl Shim {
         }
     }
 
-    fn rebuild(&self, record: &InstanceRecord) -> Result<Held, String> {
+    /// Whatever of it cannot be read, what is recorded stays known and what runs goes on.
+    fn rebuild(&self, record: &InstanceRecord) -> Held {
         let create = record.create.clone();
-        let path = create.bundle.join("config.json");
-        let spec = Spec::load(&path).map_err(|error| super::chain(&error))?;
-        let (identity, program) = identify(&spec, &create)?;
-        let group = self.group.child(&create.instance.to_string());
-        let files = Files(&create);
         let state = match (record.ended, record.started_at) {
             (Some(ended), _) => State::Exited(ended),
             (None, Some(_)) => State::Running,
             (None, None) => State::Created,
         };
-        Ok(Held {
+        let (files, group) = (Files(&create), self.group.child(&create.instance.to_string()));
+        let is_over = record.ended.is_some();
+        let stdin = create.stdin && !create.tty && !record.stdin_closed && !is_over;
+        let mut held = Held {
             state,
             creator: None,
             init: None,
             started_at: record.started_at,
-            // The group of an ended instance may be gone; it takes no process any more.
-            entry: group.entry().unwrap_or_default(),
+            entry: Entry::default(),
             group,
-            identity,
-            program,
+            identity: Identity::unknown(),
+            program: Program::unknown(),
+            unreadable: None,
             start: open_fifo(&files.start(), OFlag::O_RDONLY).ok(),
             starting: None,
-            output: Output::new(&create.log)
-                .map_err(|error| format!("open {}: {error}", create.log.display()))?,
-            stdin: open_fifo(&files.stdin(), OFlag::O_WRONLY).ok(),
+            output: if is_over { Output::unopened(&create.log) } else { Output::again(&create.log) },
+            stdin: stdin.then(|| open_fifo(&files.stdin(), OFlag::O_WRONLY).ok()).flatten(),
             terminal: None,
             create,
-        })
+        };
+        if !is_over && let Err(message) = held.read_again() {
+            let instance = &held.create.instance;
+            self.complain(format_args!("take up {instance}: {message}; it runs on, and nothing can be exec'd in it until this is mended"));
+            held.unreadable = Some(message);
+        }
+        held
     }
 
     /// The FIFOs hold what was written while no shim read.
@@ -173,9 +176,15 @@ fn find_started(held: &mut Held) {
     }
 }
 
-impl ProcessRecord {
-    /// Stands for a process that ended and was recorded so.
-    fn gone() -> Self {
-        Self { pid: 0, start_time: 0 }
+impl Held {
+    /// Reads what an exec needs and the record does not hold.
+    pub(super) fn read_again(&mut self) -> Result<(), String> {
+        let path = self.create.bundle.join("config.json");
+        let spec = Spec::load(&path);
+        let spec = spec.map_err(|error| format!("read {}: {}", path.display(), super::chain(&error)))?;
+        let (identity, program) = identify(&spec, &self.create)?;
+        self.entry = self.group.entry().map_err(|error| super::chain(&error))?;
+        (self.identity, self.program, self.unreadable) = (identity, program, None);
+        Ok(())
     }
 }

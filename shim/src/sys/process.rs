@@ -54,19 +54,28 @@ pub(crate) fn spawn<T>(
 
 /// Makes a child of our parent (`CLONE_PARENT`), in the PID namespace that `setns` chose for our children,
 /// that runs `child`. The kernel gives it our own exit signal. Its pid is told as our own namespace has it.
+///
+/// By clone(2), which a container's seccomp filter allows where it allows any fork: it may be in force here,
+/// and common profiles answer clone3 with ENOSYS, since they cannot see its flags.
 pub(crate) fn spawn_sibling<T>(with: &T, child: fn(&T) -> !) -> nix::Result<i32> {
     spawn_sibling_in(CloneFlags::empty(), with, child)
 }
 
 /// [`spawn_sibling`], in the new namespaces of `flags` too.
 pub(crate) fn spawn_sibling_in<T>(flags: CloneFlags, with: &T, child: fn(&T) -> !) -> nix::Result<i32> {
-    // SAFETY: an all-zero clone_args is what clone3 calls "no option"; with CLONE_PARENT the exit signal
-    // must be zero.
-    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = u64::from(flags.bits() as u32) | libc::CLONE_PARENT as u64;
-    // SAFETY: without CLONE_VM the child gets a copy of our memory and goes on on a copy of this stack,
-    // as after fork. We are the only thread, as in `spawn`. `args` outlives the call.
-    let pid = check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of_val(&args)) })?;
+    // SAFETY: without CLONE_VM the child gets a copy of our memory and, the stack being null, goes on on a copy
+    // of this one, as after fork; no other argument is looked at without its flag. We are the only thread, as
+    // in `spawn`.
+    let pid = check(unsafe {
+        libc::syscall(
+            libc::SYS_clone,
+            libc::c_long::from(libc::CLONE_PARENT | flags.bits()),
+            0_usize,
+            0_usize,
+            0_usize,
+            0_usize,
+        )
+    })?;
     if pid == 0 {
         child(with)
     }
@@ -309,6 +318,16 @@ pub(crate) fn reap_ended(pidfd: BorrowedFd<'_>) {
 /// How the child behind a descriptor ended, if it did; it is still to be reaped.
 pub(crate) fn exit_of_child(pidfd: BorrowedFd<'_>) -> Option<Exit> {
     ended(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, libc::WNOWAIT).map(|(_, exit)| exit)
+}
+
+/// Whether the process behind a descriptor is a child of ours, ended or not.
+pub(crate) fn is_child(pidfd: BorrowedFd<'_>) -> bool {
+    let id = pidfd.as_raw_fd() as libc::id_t;
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: siginfo_t is plain memory for which all zero is valid.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one siginfo_t, which outlives the call.
+    unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, options) == 0 }
 }
 
 fn ended(kind: libc::idtype_t, id: libc::id_t, more: i32) -> Option<(i32, Exit)> {

@@ -19,7 +19,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::{Value, json};
 
-use crate::stand_in::SOCKET;
+use crate::stand_in::{ATTEMPTS, SOCKET};
 
 /// Longer than anything here takes.
 const PATIENCE: u16 = 20_000;
@@ -96,6 +96,14 @@ impl Pod {
         let mut command = Process::new(self.root.join("bin/hull-shim"));
         command.arg("pod").arg("--root").arg(&self.root).args(["--uid", &self.uid, "--foreground"]);
         command.env(SOCKET, self.root.join("test.sock"));
+        self.shim = Some(command.spawn().unwrap());
+    }
+
+    /// Starts a shim whose supervisors each add a letter to `attempts` and end.
+    pub(crate) fn start_shim_in_vain(&mut self, attempts: &Path) {
+        let mut command = Process::new(self.root.join("bin/hull-shim"));
+        command.arg("pod").arg("--root").arg(&self.root).args(["--uid", &self.uid, "--foreground"]);
+        command.env(ATTEMPTS, attempts);
         self.shim = Some(command.spawn().unwrap());
     }
 
@@ -316,6 +324,17 @@ impl Pod {
         let group = format!("hull/pod{}", self.uid);
         cgroup_roots().iter().map(|root| root.join(&group)).filter(|path| path.exists()).collect()
     }
+}
+
+/// Waits until `found` has something.
+pub(crate) fn await_some<T>(what: &str, found: impl Fn() -> Option<T>) -> T {
+    for _ in 0..2000 {
+        if let Some(found) = found() {
+            return found;
+        }
+        poll(&mut [], PollTimeout::from(10_u16)).unwrap();
+    }
+    panic!("{what} does not come");
 }
 
 fn cgroup_roots() -> Vec<PathBuf> {

@@ -4,6 +4,7 @@
 //! maker's namespaces run in a process of their own.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::rc::Rc;
 
 use nix::errno::Errno;
@@ -127,8 +128,10 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
     let (joins, pid_namespace) = open_namespaces(&request)?;
     let sources = Sources::open(plan, Rc::clone(&request.covers))
         .map_err(|(step, failed)| Failure::of_step(plan, step, failed))?;
+    let observer = plan.listener.as_ref().map(|listener| connect(&listener.path)).transpose()?;
     let mut work = Work {
         plan,
+        observer: observer.as_ref().map(AsRawFd::as_raw_fd),
         identity: request.identity,
         program: request.program,
         stdio: &request.stdio,
@@ -153,6 +156,14 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
     making.equip(request.identity)?;
     fcntl(&making.socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(system("set O_NONBLOCK"))?;
     Ok(making)
+}
+
+/// Connects to whoever takes the listener of a seccomp filter.
+fn connect(path: &Path) -> Result<OwnedFd, Failure> {
+    let connected = std::os::unix::net::UnixStream::connect(path);
+    connected.map(OwnedFd::from).map_err(|error| {
+        Failure::io(&format!("failed to connect with seccomp agent specified in the seccomp profile ({})", path.display()), &error)
+    })
 }
 
 fn open_namespaces(request: &Request<'_>) -> Result<(Joins, Option<OwnedFd>), Failure> {
@@ -184,7 +195,7 @@ impl Work<'_> {
         let at_gate = [self.go, self.result, self.procfs.as_raw_fd()];
         let preserved = 3..3 + self.preserved as RawFd;
         let hooks = self.output.into_iter().flatten();
-        self.keep_at_gate = at_gate.into_iter().chain(preserved).chain(hooks).collect();
+        self.keep_at_gate = at_gate.into_iter().chain(preserved).chain(hooks).chain(self.observer).collect();
         self.keep = self.keep_at_gate.clone();
         self.keep.extend(self.stdio.numbers());
         self.keep.extend(self.cgroup.numbers().chain(self.joins.numbers()).chain(self.sources.numbers()));
