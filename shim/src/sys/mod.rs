@@ -13,6 +13,7 @@ pub(crate) mod environment;
 pub(crate) mod interface;
 pub(crate) mod keyring;
 pub(crate) mod memory;
+pub(crate) mod mount;
 pub(crate) mod namespace;
 pub(crate) mod pidfd;
 pub(crate) mod process;

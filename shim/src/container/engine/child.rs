@@ -24,7 +24,7 @@ use super::user;
 use crate::cgroup::Entry;
 use crate::container::identity::Identity;
 use crate::container::program::Program;
-use crate::container::transform::{Handles, Limits, Problem, Step as Last, transform};
+use crate::container::transform::{Handles, Limits, Observer, Problem, Step as Last, transform};
 use crate::harmless;
 use crate::sys::{descriptor, interface, keyring, process, socket};
 
@@ -42,6 +42,7 @@ pub(super) struct Work<'a> {
     pub(super) go: RawFd,
     pub(super) result: RawFd,
     pub(super) output: Option<[RawFd; 2]>,
+    pub(super) observer: Option<RawFd>,
     /// All of these, in ascending order.
     pub(super) keep: Vec<RawFd>,
     /// What is left at the gate.
@@ -244,7 +245,17 @@ fn start(work: &Work<'_>, made: &Made) -> Problem {
         }
     }
     let limits = if work.plan.maps.is_some() { Limits::Set } else { Limits::Own };
-    let handles = Handles { closed_from: 3 + work.preserved, procfs: Some(work.procfs.as_fd()), limits };
+    let observer = work.observer.zip(work.plan.listener.as_ref());
+    let handles = Handles {
+        closed_from: 3 + work.preserved,
+        procfs: Some(work.procfs.as_fd()),
+        limits,
+        observer: observer.map(|(socket, listener)| Observer {
+            socket,
+            state: &listener.state,
+            pid: made.pid,
+        }),
+    };
     transform(work.identity, work.program, &handles)
 }
 

@@ -162,7 +162,13 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
 fn connect(path: &Path) -> Result<OwnedFd, Failure> {
     let connected = std::os::unix::net::UnixStream::connect(path);
     connected.map(OwnedFd::from).map_err(|error| {
-        Failure::io(&format!("failed to connect with seccomp agent specified in the seccomp profile ({})", path.display()), &error)
+        Failure::io(
+            &format!(
+                "failed to connect with seccomp agent specified in the seccomp profile ({})",
+                path.display()
+            ),
+            &error,
+        )
     })
 }
 
