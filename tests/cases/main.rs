@@ -19,5 +19,6 @@ mod probes;
 mod sandbox;
 mod scale;
 mod services;
+mod simulate;
 mod termination;
 mod volumes;
