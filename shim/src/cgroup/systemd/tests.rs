@@ -1,0 +1,1 @@
+//! Units, properties, annotations and messages, and a real message bus.
