@@ -66,8 +66,8 @@ pub struct Message {
 #[error("a malformed D-Bus message: {0}")]
 pub struct Malformed(pub &'static str);
 
-/// The specification's limit for a message.
-pub const MAX_LENGTH: usize = 128 << 20;
+/// The longest message that is read. The specification allows 128 MiB; systemd's own are a few kilobytes.
+pub const MAX_LENGTH: usize = 4 << 20;
 /// Its limit for containers in containers.
 const MAX_DEPTH: u8 = 64;
 
