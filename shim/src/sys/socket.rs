@@ -22,10 +22,15 @@ pub(crate) enum Packet {
 
 /// Sends one message; never raises SIGPIPE.
 pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[RawFd]) -> nix::Result<()> {
+    send_some(socket, bytes, descriptors).map(drop)
+}
+
+/// Sends as much as a stream takes at once, and says how much; the descriptors go with the first byte.
+pub(crate) fn send_some(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[RawFd]) -> nix::Result<usize> {
     let parts = [IoSlice::new(bytes)];
     let rights = [ControlMessage::ScmRights(descriptors)];
     let control = if descriptors.is_empty() { &rights[..0] } else { &rights[..] };
-    sendmsg::<UnixAddr>(socket.as_raw_fd(), &parts, control, MsgFlags::MSG_NOSIGNAL, None).map(drop)
+    sendmsg::<UnixAddr>(socket.as_raw_fd(), &parts, control, MsgFlags::MSG_NOSIGNAL, None)
 }
 
 /// Receives one message of at most `limit` bytes. It is looked at first, so that nobody keeps memory for the
