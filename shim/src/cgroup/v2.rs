@@ -10,12 +10,15 @@ use std::rc::Rc;
 
 use oci_spec::runtime::LinuxDeviceCgroup;
 
-use super::{Entry, Error, devices, keyed, make_directory, number, open_directory, write};
+use super::devices::{self, Rule, program};
+use super::file::{keyed, make_directory, number, open_directory, short, write};
+use super::resources::{or_max, weight};
+use super::{Entry, Error};
 use crate::harmless;
 use crate::sys::bpf;
 use crate::wire::{Resources, Statistics};
 
-const CONTROLLERS: [&str; 6] = ["cpu", "memory", "pids", "cpuset", "io", "hugetlb"];
+const CONTROLLERS: [&str; 7] = ["cpu", "memory", "pids", "cpuset", "io", "hugetlb", "rdma"];
 const DEFAULT_PERIOD: u64 = 100_000;
 
 pub(super) fn create(root: &Path, path: &Path) -> Result<(), Error> {
@@ -28,11 +31,44 @@ pub(super) fn create(root: &Path, path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether the group has a controller; `cgroup` stands for what every group has.
+pub(super) fn has_controller(directory: &Path, controller: &str) -> bool {
+    let all = std::fs::read_to_string(directory.join("cgroup.controllers")).unwrap_or_default();
+    controller == "cgroup" || all.split_whitespace().any(|one| one == controller)
+}
+
 /// Turns on for the children whatever is there. What a limit needs and lacks is noticed when it is set.
 fn enable_controllers(directory: &Path) {
-    for controller in CONTROLLERS {
-        harmless(write(directory.join("cgroup.subtree_control"), &format!("+{controller}")));
+    let (there, on) =
+        (short(&directory.join("cgroup.controllers")), directory.join("cgroup.subtree_control"));
+    let enabled = short(&on);
+    let is_in = |list: &str, wanted: &str| list.split(' ').any(|one| one == wanted);
+    let missing = |name: &&str| is_in(&there, name) && !is_in(&enabled, name);
+    let missing: Vec<String> =
+        CONTROLLERS.iter().filter(|name| missing(name)).map(|name| format!("+{name}")).collect();
+    if missing.is_empty() || write(on.clone(), &missing.join(" ")).is_ok() {
+        return;
     }
+    // One of them cannot be: realtime processes keep `cpu` off, for one. The others can.
+    for controller in missing {
+        harmless(write(on.clone(), &controller));
+    }
+}
+
+/// Gives the group to a user, who may then make groups below it and move his processes among them; cgroups(7),
+/// delegation.
+pub(super) fn delegate(directory: &Path, uid: u32) -> Result<(), Error> {
+    const USUAL: &str = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n";
+    let files = std::fs::read_to_string("/sys/kernel/cgroup/delegate").unwrap_or_else(|_| USUAL.to_owned());
+    for path in std::iter::once(directory.to_owned()).chain(files.lines().map(|file| directory.join(file))) {
+        match std::os::unix::fs::chown(&path, Some(uid), None) {
+            Ok(()) => {}
+            // The list names files of controllers that are not on here.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(source) => return Err(Error::File { operation: "change the owner of", path, source }),
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn limit(root: &Path, path: &Path, resources: &Resources) -> Result<(), Error> {
@@ -40,7 +76,7 @@ pub(super) fn limit(root: &Path, path: &Path, resources: &Resources) -> Result<(
     let set = |controller: &'static str, file: &str, value: Option<String>| {
         let Some(value) = value else { return Ok(()) };
         let file = directory.join(file);
-        if file.exists() { write(file, &value) } else { Err(Error::NoController(controller)) }
+        if file.exists() { write(file, &value) } else { Err(Error::NoController(controller.to_owned())) }
     };
     let period = resources.cpu_period.unwrap_or(DEFAULT_PERIOD);
     set("cpu", "cpu.weight", resources.cpu_shares.map(|shares| weight(shares).to_string()))?;
@@ -49,37 +85,24 @@ pub(super) fn limit(root: &Path, path: &Path, resources: &Resources) -> Result<(
     set("pids", "pids.max", resources.pids_limit.map(or_max))
 }
 
-/// A limit as v2 writes it; a negative one is none.
-pub(super) fn or_max(limit: i64) -> String {
-    if limit < 0 { "max".to_owned() } else { limit.to_string() }
-}
-
-/// `cpu.shares` as a v2 weight, by the curve that runc uses: 2, 1024 and 262144 become 1, 100 and 10000.
-fn weight(shares: u64) -> u64 {
-    match shares {
-        0..=2 => 1,
-        262_144.. => 10_000,
-        shares => {
-            let log = (shares as f64).log2();
-            let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
-            (10_f64.powf(exponent).ceil() as u64).clamp(1, 10_000)
-        }
-    }
-}
-
 pub(super) fn kill_together(root: &Path, path: &Path) -> Result<(), Error> {
     let file = root.join(path).join("memory.oom.group");
     if file.exists() { write(file, "1") } else { Ok(()) }
 }
 
 pub(super) fn restrict_devices(root: &Path, path: &Path, rules: &[LinuxDeviceCgroup]) -> Result<(), Error> {
+    filter(root, path, &devices::rules(rules)?)
+}
+
+/// Binds a device program made from these rules.
+pub(super) fn filter(root: &Path, path: &Path, rules: &[Rule]) -> Result<(), Error> {
     let path = root.join(path);
     let group = open_directory(path.clone())?;
     let fail = |operation| {
         let path = path.clone();
         move |source| Error::Devices { operation, path, source }
     };
-    let program = bpf::load_device_program(&devices::compile(rules)).map_err(fail("load"))?;
+    let program = bpf::load_device_program(&program::compile(rules)).map_err(fail("load"))?;
     bpf::attach_device_program(&program, group.as_fd()).map_err(fail("attach"))
 }
 
@@ -134,11 +157,5 @@ mod tests {
         std::fs::remove_dir(&group).unwrap();
         restricted.unwrap();
         assert!(status.unwrap().success());
-    }
-
-    #[test]
-    fn shares_become_weights_on_runcs_curve() {
-        let weights = [1, 2, 1024, 262_144, u64::MAX].map(weight);
-        assert_eq!(weights, [1, 1, 100, 10_000, 10_000]);
     }
 }
