@@ -22,6 +22,7 @@ mod sandbox;
 mod scale;
 mod services;
 mod sidecars;
+mod simulate;
 mod starting;
 mod termination;
 mod volumes;

@@ -3,6 +3,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
@@ -17,9 +18,10 @@ use super::handover::{Front, Handover, Preserved};
 use super::relay::Relay;
 use super::store::{Held, Id, Init, Place, Record};
 use crate::cgroup::{Entry, Group};
+use crate::container::engine::files::{Base, ChangeRoot};
 use crate::container::engine::kernel::Kernel;
 use crate::container::engine::maker::Stdio;
-use crate::container::engine::plan::{ChangeRoot, Keyring, Known, MakerRights, Plan};
+use crate::container::engine::plan::{Keyring, Known, MakerRights, Plan};
 use crate::container::engine::{Created, Gate, Progress, Request, begin};
 use crate::container::identity::Identity;
 use crate::container::program::Program;
@@ -36,7 +38,7 @@ pub(crate) struct Blueprint {
     rootfs: PathBuf,
     identity: Identity,
     program: Program,
-    plan: Plan,
+    plan: Rc<Plan>,
     group: Option<Group>,
     membership: Membership,
     preserved: Preserved,
@@ -80,9 +82,11 @@ impl Blueprint {
             kernel: Kernel::probe(),
             change_root: if given.is_on("no-pivot") { ChangeRoot::Move } else { ChangeRoot::Pivot },
             keyring: if given.is_on("no-new-keyring") { Keyring::Inherited } else { Keyring::New },
-            notify: None,
+            root: &rootfs,
+            base: Base::Host,
         };
-        let plan = Plan::new(&spec, &known).map_err(refuse)?;
+        let plan =
+            Plan::new(&spec, &known, &super::protect::variables(), &program.environment).map_err(refuse)?;
         Ok(Self {
             id,
             bytes,
@@ -90,7 +94,7 @@ impl Blueprint {
             rootfs,
             identity,
             program,
-            plan,
+            plan: Rc::new(plan),
             group,
             membership,
             preserved,
@@ -184,7 +188,8 @@ impl Blueprint {
         };
         let gate = Gate::make(place.directory()).map_err(Error::kernel("make the gate"))?;
         let request = Request {
-            plan: &self.plan,
+            plan: Rc::clone(&self.plan),
+            covers: Rc::default(),
             identity: &self.identity,
             program: &self.program,
             stdio,
@@ -255,13 +260,7 @@ fn add_variables(spec: &mut Spec, more: Vec<String>) {
 
 fn identity(spec: &Spec, rootfs: &Path) -> Result<Identity, Error> {
     let score = spec.process().as_ref().and_then(oci_spec::runtime::Process::oom_score_adj);
-    Identity::new(spec, rootfs, score.unwrap_or_else(own_oom_score)).map_err(refuse)
-}
-
-/// What a process gets that asks for none: what it has anyway.
-pub(crate) fn own_oom_score() -> i32 {
-    let text = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
-    text.trim().parse().unwrap_or(0)
+    Identity::new(spec, rootfs, score).map_err(refuse)
 }
 
 /// The root directory, which must be one, reached by no symbolic link.

@@ -33,17 +33,18 @@ pub(crate) fn ensure() -> Result<(), Error> {
     };
     let text = |text: &OsStr| CString::new(text.as_bytes()).unwrap_or_default();
     let arguments = std::env::args_os().map(|one| text(&one)).collect();
-    let environment = std::env::vars_os().map(|(mut name, value)| {
+    let errno = process::execute_descriptor(copy.as_fd(), &Vector::new(arguments), &variables());
+    Err(Error::Kernel("execute the protected program".to_owned(), errno))
+}
+
+/// The variables of this process.
+pub(super) fn variables() -> Vector {
+    let variables = std::env::vars_os().map(|(mut name, value)| {
         name.push("=");
         name.push(value);
         CString::new(name.into_vec()).unwrap_or_default()
     });
-    let errno = process::execute_descriptor(
-        copy.as_fd(),
-        &Vector::new(arguments),
-        &Vector::new(environment.collect()),
-    );
-    Err(Error::Kernel("execute the protected program".to_owned(), errno))
+    Vector::new(variables.collect())
 }
 
 fn seals() -> SealFlag {

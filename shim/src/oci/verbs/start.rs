@@ -80,7 +80,7 @@ fn wait_for(result: BorrowedFd<'_>, init: BorrowedFd<'_>) {
 
 fn explain(container: &Container, bytes: &[u8], problem: crate::container::transform::Problem) -> Error {
     let explained = config::parse(bytes).ok().and_then(|spec| {
-        let identity = Identity::new(&spec, &container.record.rootfs, 0).ok()?;
+        let identity = Identity::new(&spec, &container.record.rootfs, None).ok()?;
         let args = spec.process().as_ref()?.args().clone().unwrap_or_default();
         let program = Program::new(&identity, &args, &[]).ok()?;
         Some(program.explain(&identity, problem))

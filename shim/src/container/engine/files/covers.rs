@@ -2,7 +2,7 @@
 //! directories. One of each serves every container of this process, as trees of mounts in no namespace.
 
 use std::cell::OnceCell;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::stat::{fstat, major, minor};
@@ -37,6 +37,11 @@ impl Covers {
             crate::harmless(self.empty.set(empty));
         }
         Ok(())
+    }
+
+    /// The descriptors of both, as far as they are made.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = RawFd> {
+        [&self.null, &self.empty].into_iter().filter_map(|cover| cover.get().map(AsRawFd::as_raw_fd))
     }
 
     /// A copy of the cover that fits.
