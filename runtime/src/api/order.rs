@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use super::body::{self, Body};
 use super::query::Query;
-use super::session::{self, Upgrade};
+use super::session;
 use super::status::Status;
+use super::upgrade::Upgrade;
 use super::{Server, object};
 use crate::driver::handle::{Order, Refusal, Session};
 use crate::manifest::pod::ContainerName;
@@ -66,7 +67,7 @@ pub(super) async fn exec(
         return Err(Status::bad_request("you must specify at least one command for the container"));
     }
     check_running(&server, &container)?;
-    let (upgrade, response) = Upgrade::accept(&mut request)?;
+    let (upgrade, response) = Upgrade::accept(&mut request, &session::PROTOCOLS)?;
     // The window's size follows on the resize channel.
     let tty = streams.tty.then_some((80, 24));
     let session =
@@ -84,7 +85,7 @@ pub(super) async fn attach(
     let streams = streams(query)?;
     let container = container(&server, query)?;
     check_running(&server, &container)?;
-    let (upgrade, response) = Upgrade::accept(&mut request)?;
+    let (upgrade, response) = Upgrade::accept(&mut request, &session::PROTOCOLS)?;
     let session = server.handle.ask(|reply| Order::Attach { container, stdin: streams.stdin, reply }).await;
     begin(&server, session, (upgrade, streams))?;
     Ok(response)
@@ -93,11 +94,8 @@ pub(super) async fn attach(
 /// Refuses before the handshake what is known to be in vain: clients look for other protocols after a refused one,
 /// and the last refusal is the one they show.
 fn check_running(server: &Server, container: &ContainerName) -> Result<(), Status> {
-    let view = &server.handle.snapshot().view;
-    let status = &view.status;
-    if status.phase.is_terminal() {
-        return Err(Status::refused(&Refusal::Completed(format!("{:?}", status.phase))));
-    }
+    check_alive(server)?;
+    let status = &server.handle.snapshot().view.status;
     let mut all = status.init_container_statuses.iter().chain(&status.container_statuses);
     let name = container.as_str();
     match all.find(|each| each.name == name) {
@@ -107,11 +105,20 @@ fn check_running(server: &Server, container: &ContainerName) -> Result<(), Statu
     }
 }
 
+/// Refuses what needs a pod that is not over.
+pub(super) fn check_alive(server: &Server) -> Result<(), Status> {
+    let phase = server.handle.snapshot().view.status.phase;
+    match phase.is_terminal() {
+        true => Err(Status::refused(&Refusal::Completed(format!("{phase:?}")))),
+        false => Ok(()),
+    }
+}
+
 /// Starts carrying bytes. A command that cannot be executed is told inside the session, as the kubelet does.
 fn begin(
     server: &Server,
     session: Result<Session, Refusal>,
-    (upgrade, streams): (session::Upgrade, session::Streams),
+    (upgrade, streams): (Upgrade, session::Streams),
 ) -> Result<(), Status> {
     match session {
         Ok(session) => server.keep(session::run(upgrade, session, streams)),

@@ -7,6 +7,7 @@ use super::print::field;
 use super::session::{self, End, Streams};
 use super::{Exit, Result, choose, exec, resource};
 use crate::api::query;
+use crate::api::session::PROTOCOLS;
 
 /// Arguments of `attach`.
 #[derive(Debug, clap::Args)]
@@ -37,7 +38,7 @@ impl Attach {
         let streams = self.streams(context, &object, &container);
         let mut url = format!("{}?{}", pod.path("/attach"), streams.query());
         query::push(&mut url, "container", &container);
-        let socket = context.client.web_socket(&pod, &url).await.map_err(exec::not_upgraded)?;
+        let socket = context.client.web_socket(&pod, &url, PROTOCOLS[0]).await.map_err(exec::not_upgraded)?;
         if !self.quiet {
             context.note(
                 "All commands and output from this session will be recorded in container logs, including credentials and sensitive information passed through the command prompt.",

@@ -8,6 +8,7 @@ use super::session::{self, Streams};
 use super::{Error, Result, choose, describe, resource};
 use crate::api::client;
 use crate::api::query;
+use crate::api::session::PROTOCOLS;
 
 /// Arguments of `exec`.
 #[derive(Debug, clap::Args)]
@@ -57,7 +58,7 @@ impl Exec {
         for word in &self.command {
             query::push(&mut url, "command", word);
         }
-        let socket = context.client.web_socket(&pod, &url).await.map_err(not_upgraded)?;
+        let socket = context.client.web_socket(&pod, &url, PROTOCOLS[0]).await.map_err(not_upgraded)?;
         Ok(session::run(socket, streams).await?.exit())
     }
 }

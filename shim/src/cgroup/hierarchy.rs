@@ -43,6 +43,15 @@ const CONTROLLERS: [&str; 14] = [
 ];
 
 impl Hierarchies {
+    /// Where each is mounted.
+    pub(super) fn roots(&self) -> impl Iterator<Item = &std::path::Path> {
+        let (v1, v2) = match self {
+            Self::V1(all) => (all.as_slice(), None),
+            Self::V2(root) => (&[][..], Some(root.as_path())),
+        };
+        v1.iter().map(|one| one.root.as_path()).chain(v2)
+    }
+
     /// Looks at what is mounted. Hierarchies without a controller are left out: a pod needs none of them.
     ///
     /// # Errors

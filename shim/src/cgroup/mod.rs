@@ -20,6 +20,7 @@ mod error;
 mod file;
 pub mod freezer;
 mod hierarchy;
+mod leaves;
 pub mod memory_events;
 mod path;
 mod processes;

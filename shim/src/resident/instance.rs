@@ -57,6 +57,8 @@ pub(super) struct Held {
     pub(super) identity: Identity,
     /// What its init executes, to explain a failure.
     pub(super) program: Program,
+    /// Why identity and program are not known: its `config.json` could not be read when it was taken up.
+    pub(super) unreadable: Option<String>,
     /// Where the init tells why it could not execute.
     pub(super) start: Option<OwnedFd>,
     pub(super) starting: Option<Starting>,

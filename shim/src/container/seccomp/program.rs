@@ -6,8 +6,9 @@
 
 use std::collections::HashMap;
 
-use super::rules::{Condition, KILL_THREAD, Return, Section, Test, Verdict};
-use super::{Error, Filter, Instruction};
+use super::entry::{KILL_THREAD, Return, Test};
+use super::rules::{Condition, Section, Verdict};
+use super::{Error, Instruction};
 
 /// Load a word of `struct seccomp_data`: BPF_LD | BPF_W | BPF_ABS.
 const LOAD: u16 = 0x20;
@@ -38,7 +39,7 @@ enum Target {
 }
 
 /// Writes the program for `sections`; any other architecture is killed.
-pub(super) fn assemble(sections: &[Section]) -> Result<Filter, Error> {
+pub(super) fn assemble(sections: &[Section]) -> Result<Vec<Instruction>, Error> {
     let mut writer = Writer::default();
     let mut entry = Target::Return(KILL_THREAD);
     let mut blocks = Vec::new();
@@ -58,7 +59,7 @@ pub(super) fn assemble(sections: &[Section]) -> Result<Filter, Error> {
         return Err(Error::TooLong(program.len()));
     }
     program.reverse();
-    Ok(Filter(program))
+    Ok(program)
 }
 
 /// The program so far, last instruction first.
