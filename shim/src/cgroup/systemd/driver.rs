@@ -17,8 +17,8 @@ use super::properties::{Target, of_limits, of_new_unit};
 use super::{Invalid, Unit};
 use crate::cgroup::{self, Group};
 use crate::harmless;
-use crate::sys::process::{self, Child};
 use crate::sys::pidfd;
+use crate::sys::process::{self, Child};
 
 /// Why a container's unit could not be made or changed.
 #[derive(Debug, thiserror::Error)]
