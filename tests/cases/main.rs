@@ -20,5 +20,6 @@ mod sandbox;
 mod scale;
 mod services;
 mod simulate;
+mod terminal;
 mod termination;
 mod volumes;
