@@ -137,6 +137,29 @@ fn an_unmodified_kubectl_works_on_it() {
         command::run(kubectl.args(words), "", Duration::from_secs(30))
     };
     assert_eq!(kubectl(&["get", "pods", "-o", "name"]).ok(), "pod/web\n");
+    // Tables are made by the server: kubectl prints what hull prints.
+    for words in
+        [&["get", "pods", "-o", "wide"][..], &["get", "pod", "web", "--no-headers"], &["get", "pods", "-A"]]
+    {
+        let (theirs, ours) = (kubectl(words).ok(), host.hull(words).ok());
+        let words = |text: &str| {
+            let cells = text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+            // The age may have grown in between.
+            cells
+                .into_iter()
+                .filter(|cell| {
+                    !cell.ends_with('s') || !cell.starts_with(|first: char| first.is_ascii_digit())
+                })
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(words(&theirs), words(&ours));
+    }
+    let events = kubectl(&["get", "events"]).ok();
+    let titles: Vec<&str> = events.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(titles, ["LAST", "SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]);
+    assert!(events.contains("Normal   Started") && events.contains("pod/web"), "{events}");
+    let watch = Running::start(kubectl_command(&host, port).unwrap().args(["get", "pods", "-w"]));
+    watch.wait_line(SOON, "a row", |line| line.starts_with("web    1/1     Running   0"));
     assert_eq!(kubectl(&["get", "pod", "web", "-o", "jsonpath={.status.phase}"]).ok(), "Running");
     let details = kubectl(&["describe", "pod", "web"]).ok();
     assert!(details.contains("Container started") || details.contains("Started"), "{details}");
@@ -150,5 +173,7 @@ fn an_unmodified_kubectl_works_on_it() {
         if events.contains("Started") { Ok(()) } else { Err(events) }
     });
     kubectl(&["delete", "pod", "web", "--wait=false"]).ok();
+    watch.wait_line(SOON, "the end", |line| line.starts_with("web    1/1     Terminating   0"));
+    drop(watch);
     host.assert_clean();
 }

@@ -23,5 +23,6 @@ mod scale;
 mod services;
 mod sidecars;
 mod starting;
+mod simulate;
 mod termination;
 mod volumes;

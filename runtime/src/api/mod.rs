@@ -8,6 +8,7 @@
 pub mod body;
 pub mod client;
 mod discovery;
+mod form;
 pub mod log;
 pub mod object;
 mod order;
@@ -38,6 +39,7 @@ use tokio::task::JoinSet;
 
 use crate::driver::handle::Handle;
 use body::Body;
+use form::{Form, Kind};
 use query::Query;
 use route::Route;
 use status::Status;
@@ -124,9 +126,18 @@ impl Server {
             (&Method::GET, Route::Health) => Ok(body::text("ok")),
             (&Method::GET, Route::Version) => Ok(body::json(&discovery::version())),
             (&Method::GET, Route::Discovery(what)) => Ok(body::json(&discovery::document(what))),
-            (&Method::GET, Route::Pods { namespace }) => watch::pods(&self, namespace.as_deref(), &query),
-            (&Method::GET, Route::Events { namespace }) => watch::events(&self, namespace.as_deref(), &query),
-            (&Method::GET, Route::Pod { .. }) => Ok(body::json(&self.pod_object())),
+            (&Method::GET, Route::Pods { namespace }) => {
+                let form = Form::of(request.headers(), &query)?;
+                watch::pods(&self, namespace.as_deref(), (&query, form))
+            }
+            (&Method::GET, Route::Events { namespace }) => {
+                let form = Form::of(request.headers(), &query)?;
+                watch::events(&self, namespace.as_deref(), (&query, form))
+            }
+            (&Method::GET, Route::Pod { .. }) => {
+                let form = Form::of(request.headers(), &query)?;
+                Ok(body::json(&form.one(Kind::Pod, self.pod_object(), (self.pod.clock)())))
+            }
             (&Method::GET, Route::Log { .. }) => log::answer(&self, &query),
             (&Method::GET | &Method::POST, Route::Exec { .. }) => order::exec(self, request, &query).await,
             (&Method::GET | &Method::POST, Route::Attach { .. }) => {

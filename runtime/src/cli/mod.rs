@@ -25,6 +25,7 @@ use crate::print;
 mod resource;
 mod run;
 mod session;
+mod simulate;
 mod supervise;
 mod task;
 mod version;
@@ -101,6 +102,8 @@ enum Verb {
     Events(events::Events),
     /// Wait for a condition of objects.
     Wait(wait::Wait),
+    /// Print the life that the pod of a manifest would have; nothing runs.
+    Simulate(simulate::Simulate),
     /// Manage images.
     Image(image::Image),
     /// Print the version.
@@ -183,6 +186,7 @@ impl Verb {
             Self::Delete(delete) => delete.act(context).await,
             Self::Events(events) => events.act(context).await,
             Self::Wait(wait) => wait.act(context).await,
+            Self::Simulate(simulate) => simulate.act(context),
             Self::Image(_)
             | Self::Version(_)
             | Self::Completion(_)

@@ -22,6 +22,7 @@ mod path;
 mod processes;
 pub mod resources;
 pub mod statistics;
+pub mod systemd;
 pub mod update;
 mod v1;
 mod v2;

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::identity::Identity;
 use super::program::Program;
-use super::transform::transform;
+use super::transform::{Handles, transform};
 use crate::harmless;
 use crate::sys::{descriptor, process, socket};
 
@@ -174,7 +174,7 @@ impl Executor for Last {
     fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
         // As runc does; a directory that cannot be made is reported by chdir.
         harmless(std::fs::create_dir_all(self.identity.directory.to_string_lossy().as_ref()));
-        transform(&self.identity, &self.program).report(self.pipe)
+        transform(&self.identity, &self.program, &Handles::default()).report(self.pipe)
     }
 
     fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {

@@ -8,8 +8,10 @@ use std::path::Path;
 use std::rc::Rc;
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-use oci_spec::runtime::{Capability, LinuxCapabilities, PosixRlimit, PosixRlimitType, Process, Spec};
+use oci_spec::runtime::{Capability, LinuxCapabilities, PosixRlimit, PosixRlimitType, Spec};
 
+use super::label::Label;
+use super::scheduling::Scheduling;
 use super::seccomp::{self, Arch, Filter};
 use crate::sys::capability::{self, Sets};
 
@@ -25,9 +27,12 @@ pub(crate) enum Error {
     /// A required object is missing.
     #[error("config.json: {0} is missing")]
     Missing(&'static str),
-    /// A field that this engine does not carry out.
-    #[error("config.json: process.{0} is set, and this build of hull-shim does not apply it; leave it out")]
-    Unsupported(&'static str),
+    /// A value that means nothing; runc's words.
+    #[error("{0}")]
+    Invalid(String),
+    /// As runc has it.
+    #[error("cannot set any additional groups in a rootless container")]
+    RootlessGroups,
     /// A string that the kernel cannot take.
     #[error("config.json: process.{field} has a null byte in {value:?}")]
     NullByte {
@@ -49,7 +54,7 @@ pub(crate) enum Error {
     #[error("config.json")]
     Seccomp(#[source] seccomp::Error),
     /// Somebody else would have to answer.
-    #[error("config.json: linux.seccomp: SCMP_ACT_NOTIFY needs a listener, and this build has none")]
+    #[error("config.json: linux.seccomp: SCMP_ACT_NOTIFY needs listenerPath")]
     Listener,
     /// The kernel did not tell our own capabilities.
     #[error("read the capabilities of this process")]
@@ -76,7 +81,7 @@ pub(crate) struct Identity {
     pub(crate) umask: u32,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
-    pub(crate) groups: Vec<u32>,
+    pub(crate) groups: Groups,
     pub(crate) capabilities: Sets,
     pub(crate) no_new_privileges: bool,
     /// The compiled filter.
@@ -84,15 +89,25 @@ pub(crate) struct Identity {
     pub(crate) directory: CString,
     /// `NAME=value`, one per name, with `HOME`.
     pub(crate) environment: Vec<String>,
-    /// Written by every exec'd process for itself.
-    pub(crate) oom_score_adj: i32,
+    /// Written by every exec'd process for itself; none leaves the maker's.
+    pub(crate) oom_score_adj: Option<i32>,
+    pub(crate) scheduling: Scheduling,
+    pub(crate) label: Label,
+}
+
+/// The supplementary groups of a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Groups {
+    /// These and no others.
+    Listed(Vec<u32>),
+    /// The maker's: the kernel lets nobody change them in a user namespace with an unprivileged map.
+    Kept,
 }
 
 impl Identity {
     /// Reads it from a configuration whose root file system is mounted at `rootfs`.
-    pub(crate) fn new(spec: &Spec, rootfs: &Path, oom_score_adj: i32) -> Result<Self, Error> {
+    pub(crate) fn new(spec: &Spec, rootfs: &Path, oom_score_adj: Option<i32>) -> Result<Self, Error> {
         let process = spec.process().as_ref().ok_or(Error::Missing("process"))?;
-        refuse_unsupported(process)?;
         let user = process.user();
         let directory = text("cwd", &process.cwd().to_string_lossy())?;
         if !process.cwd().is_absolute() {
@@ -103,14 +118,24 @@ impl Identity {
             umask: user.umask().unwrap_or(0o022),
             uid: user.uid(),
             gid: user.gid(),
-            groups: user.additional_gids().clone().unwrap_or_default(),
+            groups: Groups::Listed(user.additional_gids().clone().unwrap_or_default()),
             capabilities: sets(process.capabilities().as_ref())?,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             filter: filter(spec)?,
             directory,
             environment: environment(process.env().as_deref().unwrap_or_default(), rootfs, user.uid())?,
             oom_score_adj,
+            scheduling: Scheduling::new(spec)?,
+            label: Label::new(process)?,
         })
+    }
+
+    /// For a maker that may not change supplementary groups.
+    pub(crate) fn keep_groups(&mut self) -> Result<(), Error> {
+        match std::mem::replace(&mut self.groups, Groups::Kept) {
+            Groups::Listed(groups) if !groups.is_empty() => Err(Error::RootlessGroups),
+            Groups::Listed(_) | Groups::Kept => Ok(()),
+        }
     }
 
     /// Of a container whose configuration cannot be read: nothing is executed with it, and nothing is ruled out.
@@ -121,13 +146,15 @@ impl Identity {
             umask: 0o022,
             uid: 0,
             gid: 0,
-            groups: Vec::new(),
+            groups: Groups::Listed(Vec::new()),
             capabilities: Sets { bounding: u64::MAX, ..none },
             no_new_privileges: true,
             filter: None,
             directory: c"/".into(),
             environment: Vec::new(),
-            oom_score_adj: 0,
+            oom_score_adj: None,
+            scheduling: Scheduling::default(),
+            label: Label::default(),
         }
     }
 
@@ -137,17 +164,6 @@ impl Identity {
         let Sets { bounding, effective, permitted, inheritable, ambient } = self.capabilities;
         (bounding | effective | permitted | inheritable | ambient) & 1 << SYS_PTRACE != 0
     }
-}
-
-fn refuse_unsupported(process: &Process) -> Result<(), Error> {
-    let is_set = |label: &Option<String>| label.as_ref().is_some_and(|label| !label.is_empty());
-    if is_set(process.apparmor_profile()) {
-        return Err(Error::Unsupported("apparmorProfile"));
-    }
-    if is_set(process.selinux_label()) {
-        return Err(Error::Unsupported("selinuxLabel"));
-    }
-    Ok(())
 }
 
 /// A C string of `value`.
@@ -160,7 +176,8 @@ fn filter(spec: &Spec) -> Result<Option<Rc<Filter>>, Error> {
         return Ok(None);
     };
     let filter = seccomp::compile(profile, Arch::NATIVE).map_err(Error::Seccomp)?;
-    if filter.needs_listener() {
+    let has_listener = profile.listener_path().as_ref().is_some_and(|path| !path.as_os_str().is_empty());
+    if filter.needs_listener() && !has_listener {
         return Err(Error::Listener);
     }
     Ok(Some(Rc::new(filter)))

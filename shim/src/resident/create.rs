@@ -195,7 +195,7 @@ impl Shim {
         held.state = State::Created;
         held.terminal = master;
         self.roles.insert(pid, Role::Init(instance.clone()));
-        set_oom_score(pid, held.identity.oom_score_adj)?;
+        set_oom_score(pid, held.create.oom_score_adj)?;
         let terminal = held.terminal.as_ref().map(OwnedFd::try_clone).transpose();
         if let Some(copy) = terminal.map_err(|error| error.to_string())? {
             self.follow(instance, Kind::Terminal, copy);
@@ -315,7 +315,7 @@ impl Shim {
 pub(super) fn identify(spec: &Spec, config: &CreateConfig) -> Result<(Identity, Program), String> {
     let text = |error: &dyn std::error::Error| super::chain(error);
     let rootfs = spec::rootfs(spec, &config.bundle).ok_or("config.json: root is missing")?;
-    let identity = Identity::new(spec, &rootfs, config.oom_score_adj).map_err(|error| text(&error))?;
+    let identity = Identity::new(spec, &rootfs, Some(config.oom_score_adj)).map_err(|error| text(&error))?;
     let process = spec.process().as_ref().ok_or("config.json: process is missing")?;
     let args = process.args().as_deref().unwrap_or_default();
     let program = Program::new(&identity, args, &[]).map_err(|error| text(&error))?;

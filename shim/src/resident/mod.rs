@@ -6,6 +6,7 @@
 //!        --> supervisor   requests (wire.rs)
 //!        --> output       stdout and stderr of instances -> CRI log, attached clients
 //!        --> pipes        of children that start, and of tasks
+//!        --> keeper       ends of processes that a killed predecessor started
 //! ```
 //!
 //! **Invariants.** One thread; nothing in the loop blocks: what takes time is a child whose end is an event.
@@ -19,6 +20,8 @@ mod execs;
 mod exit;
 mod finish;
 mod instance;
+mod keeper;
+mod kept;
 mod launch;
 mod log;
 mod output;
@@ -60,8 +63,9 @@ struct Shim {
     pod: PodLayout,
     config: SandboxConfig,
     programs: launch::Programs,
-    /// Held for as long as this process lives.
-    _lock: Flock<File>,
+    /// Held for as long as this process lives; by its keeper, where it has one.
+    _lock: Option<Flock<File>>,
+    kept: kept::Kept,
     /// Tells the caller of `hull-shim pod` that the pod has its supervisor.
     ready: Option<OwnedFd>,
     watch: Watch,
@@ -111,6 +115,7 @@ impl Shim {
             Source::Exec(key) => self.exec_event(key),
             Source::Task(key) => self.task_event(key),
             Source::Pause => self.pause_event(),
+            Source::Keeper => self.keeper_event(),
         }
     }
 

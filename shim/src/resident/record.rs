@@ -116,8 +116,10 @@ impl Shim {
         if self.finish.is_done() {
             return;
         }
-        if let Err(error) = write(&self.pod.shim_record(), &self.as_record()) {
-            self.complain(format_args!("{}", super::chain(&error)));
+        self.entrust();
+        match write(&self.pod.shim_record(), &self.as_record()) {
+            Ok(()) => self.discharge(),
+            Err(error) => self.complain(format_args!("{}", super::chain(&error))),
         }
     }
 

@@ -178,6 +178,7 @@ impl Shim {
             // A caller that went away does not need to know.
             harmless(nix::unistd::write(&ready, b"1"));
         }
+        self.tell_ready();
     }
 
     /// The supervisor's process ended.
@@ -335,9 +336,9 @@ fn encode(report: &Report) -> Vec<u8> {
     serde_json::to_vec(report).unwrap_or_default()
 }
 
-/// Milliseconds before a supervisor is started again after so many quick deaths: none, 20, 40, … 640, then
+/// Milliseconds before a supervisor, or a shim, is started again after so many quick deaths: none, 20, 40, … 640, then
 /// 1 s, 2 s, … a minute.
-fn pause(deaths: u32) -> u64 {
+pub(super) fn pause(deaths: u32) -> u64 {
     match deaths {
         0 => 0,
         deaths if deaths <= FORGIVEN => 10 << deaths,

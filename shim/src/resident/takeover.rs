@@ -1,7 +1,7 @@
 //! Taking up a pod whose shim was killed: everything in its record is found again by pid and start time, or
 //! found to have ended.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::fcntl::OFlag;
 use oci_spec::runtime::Spec;
@@ -9,6 +9,7 @@ use oci_spec::runtime::Spec;
 use super::children::Role;
 use super::create::{identify, open_fifo, remove_files};
 use super::instance::{Files, Held, Init, State};
+use super::keeper::End;
 use super::output::{Kind, Output};
 use super::record::{InstanceRecord, Phase, ProcessRecord, Record};
 use super::sandbox::Goal;
@@ -70,7 +71,8 @@ impl Shim {
         let Some(record) = self.sandbox.record.pause else {
             return;
         };
-        match procfs::open(record.pid, record.start_time).filter(|pidfd| !procfs::has_ended(pidfd)) {
+        let found = procfs::open(record.pid, record.start_time);
+        match found.filter(|pidfd| self.kept.end_of(record.pid).is_none() && !procfs::has_ended(pidfd)) {
             Some(pidfd) => {
                 let pause = Init { record, pidfd };
                 self.adopt(&pause, Role::Pause);
@@ -86,13 +88,18 @@ impl Shim {
             return self.give_up(&record.create);
         }
         let instance = record.create.instance.clone();
-        let held = self.rebuild(&record);
+        let mut held = self.rebuild(&record);
+        super::kept::resume(&mut self.kept, &mut held, !record.stdin_closed);
         self.end_old_execs(&held.group);
         self.instances.insert(instance.clone(), held);
         if record.ended.is_some() {
             return;
         }
         self.follow_again(&record.create);
+        let pid = record.init.map_or(0, |init| init.pid);
+        if let Some(end) = self.kept.end_of(pid) {
+            return self.instance_ended(&instance, end, None);
+        }
         let process = record.init.and_then(|init| Some((init, procfs::open(init.pid, init.start_time)?)));
         match process {
             Some((record, pidfd)) => {
@@ -104,7 +111,9 @@ impl Shim {
                     find_started(held);
                 }
             }
-            None => self.instance_ended(&instance, Exit::Unknown, clock::wall()),
+            // The keeper has just reaped it, and its word is on the way.
+            None if self.kept.is_ward(pid) => self.kept.await_end(pid, Role::Init(instance)),
+            None => self.instance_ended(&instance, End { exit: Exit::Unknown, at: clock::wall() }, None),
         }
     }
 
@@ -144,9 +153,13 @@ impl Shim {
         held
     }
 
-    /// The FIFOs hold what was written while no shim read.
+    /// The FIFOs, and a terminal up to its buffer, hold what was written while no shim read.
     fn follow_again(&mut self, create: &CreateConfig) {
         let files = Files(create);
+        let terminal = self.instances.get(&create.instance).and_then(|held| held.terminal.as_ref());
+        if let Some(Ok(copy)) = terminal.map(OwnedFd::try_clone) {
+            self.follow(&create.instance, Kind::Terminal, copy);
+        }
         for (kind, path) in [(Kind::Stdout, files.stdout()), (Kind::Stderr, files.stderr())] {
             if let Ok(source) = open_fifo(&path, OFlag::O_RDONLY) {
                 self.follow(&create.instance, kind, source);

@@ -24,6 +24,7 @@ pub(super) enum Source {
     Exec(u64),
     Task(u64),
     Pause,
+    Keeper,
 }
 
 /// Names one registration.

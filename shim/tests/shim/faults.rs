@@ -7,10 +7,11 @@ use std::path::Path;
 use std::time::Instant;
 
 use hull_shim::wire::{Answer, Command, Exit, Failure, InstanceState};
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::cases::Case;
-use crate::pod::{Pod, await_some, exec_config, find};
+use crate::pod::{Pod, await_some, exec_config, find, signal};
 use crate::stand_in::HUNT;
 
 /// Every case with its name.
@@ -33,6 +34,16 @@ pub(crate) const ALL: &[Case] = &[
     (
         "an_exec_cannot_be_caught_with_more_power_than_the_container",
         an_exec_cannot_be_caught_with_more_power_than_the_container,
+    ),
+    (
+        "a_killed_shim_takes_neither_terminal_nor_input_along",
+        a_killed_shim_takes_neither_terminal_nor_input_along,
+    ),
+    ("an_exit_while_no_shim_is_there_has_its_code", an_exit_while_no_shim_is_there_has_its_code),
+    ("a_killed_keeper_takes_nothing_along", a_killed_keeper_takes_nothing_along),
+    (
+        "a_shim_that_is_killed_again_and_again_is_succeeded",
+        a_shim_that_is_killed_again_and_again_is_succeeded,
     ),
 ];
 
@@ -219,4 +230,123 @@ fn an_exec_cannot_be_caught_with_more_power_than_the_container() {
         }
         assert!(!pod.log("c").contains("caught"), "{no_new_privileges}: {}", pod.log("c"));
     }
+}
+
+/// Writes to an instance as an attached client does.
+fn feed(pod: &mut Pod, instance: &hull_shim::wire::InstanceId, text: &str) {
+    let (answer, descriptors) = pod.ask_with(Command::Attach { instance: instance.clone() }, &[]);
+    assert_eq!((answer, descriptors.len()), (Ok(Answer::Attached), 2));
+    nix::unistd::write(&descriptors[0], text.as_bytes()).unwrap();
+}
+
+fn end_pod(pod: &mut Pod) {
+    let residents = pod.residents();
+    assert_eq!(pod.ask(Command::Finish), Ok(Answer::Ok));
+    pod.await_gone();
+    await_some("the end of shim and keeper", || (!residents.into_iter().any(is_alive)).then_some(()));
+    assert!(pod.cgroups().is_empty());
+}
+
+fn a_killed_shim_takes_neither_terminal_nor_input_along() {
+    let (mut pod, _) = Pod::start("keeps", |_| ());
+    pod.get_a_keeper();
+    let script = "while read x; do echo got $x; stty size; done; sleep 1000";
+    let mut config =
+        pod.bundle("t", &["sh", "-c", script], |config| config["process"]["terminal"] = json!(true));
+    config.stdin = true;
+    let terminal = pod.launch_config(config);
+    let mut config = pod.bundle("c", &["cat"], |_| ());
+    config.stdin = true;
+    let reader = pod.launch_config(config);
+    let mut config = pod.bundle("o", &["cat"], |_| ());
+    (config.stdin, config.stdin_once) = (true, true);
+    let once = pod.launch_config(config);
+    let (_, client) = pod.ask_with(Command::Attach { instance: once.clone() }, &[]);
+    for round in 1..=3 {
+        let [shim, keeper] = pod.residents();
+        signal(shim, Signal::SIGKILL);
+        pod.greet();
+        assert_eq!(pod.residents()[1], keeper);
+        feed(&mut pod, &terminal, &format!("line{round}\n"));
+        feed(&mut pod, &reader, &format!("input{round}\n"));
+        pod.await_log("t", &format!("got line{round}"));
+        pod.await_log("c", &format!("input{round}"));
+        let resize = Command::Resize { instance: terminal.clone(), exec: None, size: (100, 30 + round) };
+        assert_eq!(pod.ask(resize), Ok(Answer::Ok));
+        feed(&mut pod, &terminal, "again\n");
+        pod.await_log("t", &format!("stdout F {} 100", 30 + round));
+    }
+    // Input that ends still ends.
+    assert_eq!(pod.ask(Command::CloseStdin { instance: reader.clone() }), Ok(Answer::Ok));
+    assert_eq!(pod.exit_of(&reader).exit, Exit::Code(0));
+    drop(client);
+    assert_eq!(pod.exit_of(&once).exit, Exit::Code(0));
+    assert_eq!(pod.ask(Command::Kill { instance: terminal.clone() }), Ok(Answer::Ok));
+    assert_eq!(pod.exit_of(&terminal).exit, Exit::Signaled(9));
+    end_pod(&mut pod);
+}
+
+const OBEDIENT: &str = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.02; done";
+
+fn an_exit_while_no_shim_is_there_has_its_code() {
+    let (mut pod, hello) = Pod::start("code", |_| ());
+    pod.get_a_keeper();
+    let ended = pod.launch("c", &["sh", "-c", OBEDIENT]);
+    let later = pod.launch("d", &["sh", "-c", OBEDIENT]);
+    let both = [ended.clone(), later.clone()];
+    both.iter().for_each(|instance| pod.await_log(&instance.container, "ready"));
+    let pids = both.each_ref().map(|instance| pod.init_of(instance));
+    let [shim, keeper] = pod.residents();
+    // Nobody is there who could see it.
+    signal(keeper, Signal::SIGSTOP);
+    signal(shim, Signal::SIGKILL);
+    signal(pids[0], Signal::SIGTERM);
+    await_some("the end of the container", || (!is_alive(pids[0])).then_some(()));
+    signal(keeper, Signal::SIGCONT);
+    let again = pod.greet();
+    assert_eq!(again.sandbox, hello.sandbox);
+    assert_eq!(pod.exit_of(&ended).exit, Exit::Code(7));
+    // And one that a successor did not start itself.
+    assert_eq!(pod.ask(Command::Signal { instance: later.clone(), signal: 15 }), Ok(Answer::Ok));
+    assert_eq!(pod.exit_of(&later).exit, Exit::Code(7));
+    end_pod(&mut pod);
+}
+
+fn a_killed_keeper_takes_nothing_along() {
+    let (mut pod, _) = Pod::start("alone", |_| ());
+    pod.get_a_keeper();
+    let wards = pod.launch("c", &["sh", "-c", OBEDIENT]);
+    pod.await_log("c", "ready");
+    signal(pod.residents()[0], Signal::SIGKILL);
+    pod.greet();
+    let own = pod.launch("d", &["sh", "-c", OBEDIENT]);
+    pod.await_log("d", "ready");
+    let [shim, keeper] = pod.residents();
+    signal(keeper, Signal::SIGKILL);
+    await_some("a word about it", || pod.diagnostics().contains("this one goes on without").then_some(()));
+    assert!(is_alive(shim));
+    for (instance, exact) in [(wards, false), (own, true)] {
+        let (exit, _, _) = pod.run(&instance, &["true"], None);
+        assert_eq!(exit, Exit::Code(0));
+        assert_eq!(pod.ask(Command::Signal { instance: instance.clone(), signal: 15 }), Ok(Answer::Ok));
+        let exit = pod.exit_of(&instance).exit;
+        // A kernel before 6.15 does not tell of one that somebody else reaped.
+        assert!(exit == Exit::Code(7) || !exact && exit == Exit::Unknown, "{exit:?}");
+    }
+    assert_eq!(pod.ask(Command::Finish), Ok(Answer::Ok));
+    pod.await_gone();
+}
+
+fn a_shim_that_is_killed_again_and_again_is_succeeded() {
+    let (mut pod, _) = Pod::start("again", |_| ());
+    pod.get_a_keeper();
+    let instance = pod.launch("c", &["sleep", "1000"]);
+    for _ in 0..5 {
+        signal(pod.residents()[0], Signal::SIGKILL);
+        let again = pod.greet();
+        assert!(matches!(find(&again, &instance).state, InstanceState::Running { .. }));
+    }
+    let (exit, _, _) = pod.run(&instance, &["true"], None);
+    assert_eq!(exit, Exit::Code(0));
+    end_pod(&mut pod);
 }

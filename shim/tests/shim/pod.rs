@@ -148,6 +148,20 @@ impl Pod {
         self.seen.clear();
     }
 
+    /// Goes on with a shim that has a keeper, as `hull apply` starts it.
+    pub(crate) fn get_a_keeper(&mut self) {
+        self.kill_shim();
+        assert_eq!(self.start_detached(), "1");
+        self.greet();
+    }
+
+    /// The pids of a detached shim and of its keeper.
+    pub(crate) fn residents(&self) -> [i32; 2] {
+        let text = std::fs::read_to_string(self.layout.shim_lock()).unwrap_or_default();
+        let pids: Vec<i32> = text.lines().filter_map(|line| line.parse().ok()).collect();
+        pids.try_into().unwrap_or_else(|_| panic!("{text:?} are not two pids"))
+    }
+
     /// Waits for the shim's own end.
     pub(crate) fn shim_ends(&mut self) -> bool {
         self.link = None;
@@ -373,9 +387,18 @@ impl Drop for Pod {
             eprintln!("--- diagnostics of {}\n{}", self.uid, self.diagnostics());
         }
         self.link = None;
-        if let Some(mut shim) = self.shim.take() {
-            drop(shim.kill());
-            drop(shim.wait());
+        match self.shim.take() {
+            Some(mut shim) => {
+                drop(shim.kill());
+                drop(shim.wait());
+            }
+            // The keeper first: it would start another shim.
+            None if self.layout.shim_lock().exists() => {
+                for pid in self.residents().into_iter().rev() {
+                    signal(pid, nix::sys::signal::Signal::SIGKILL);
+                }
+            }
+            None => {}
         }
         for _ in 0..200 {
             let groups = self.cgroups();
@@ -391,6 +414,11 @@ impl Drop for Pod {
             drop(std::fs::remove_dir(root.join("hull")));
         }
     }
+}
+
+/// One that is gone already is as good.
+pub(crate) fn signal(pid: i32, signal: nix::sys::signal::Signal) {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).ok();
 }
 
 /// Kills and removes what a failed test left in a cgroup.

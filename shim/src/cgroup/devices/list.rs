@@ -23,22 +23,39 @@ struct List {
 /// # Errors
 /// The rules take something out of the middle of an earlier one, which v1 cannot say.
 pub fn writes(rules: &[Rule]) -> Result<Vec<(&'static str, String)>, Invalid> {
-    let mut list = List::default();
-    for rule in rules {
-        list.add(*rule)?;
-    }
+    let list = List::play(rules)?;
     let (default, other) =
         if list.allows { ("devices.allow", "devices.deny") } else { ("devices.deny", "devices.allow") };
-    let exception = |((kind, major, minor), access)| {
-        let rule = Rule { allow: !list.allows, kind: Some(kind), major, minor, access: Access(access) };
-        (other, rule.to_string())
-    };
     let mut writes = vec![(default, "a".to_owned())];
-    writes.extend(list.exceptions.into_iter().map(exception));
+    writes.extend(list.rules().map(|rule| (other, rule.to_string())));
     Ok(writes)
 }
 
+/// All that is allowed, where that is a list; none where all is but for exceptions, or where the rules have holes.
+#[must_use]
+pub fn allowed(rules: &[Rule]) -> Option<Vec<Rule>> {
+    let list = List::play(rules).ok()?;
+    (!list.allows).then(|| list.rules().collect())
+}
+
 impl List {
+    fn play(rules: &[Rule]) -> Result<Self, Invalid> {
+        let mut list = Self::default();
+        rules.iter().try_for_each(|rule| list.add(*rule))?;
+        Ok(list)
+    }
+
+    /// The exceptions as rules.
+    fn rules(&self) -> impl Iterator<Item = Rule> {
+        self.exceptions.iter().map(|((kind, major, minor), access)| Rule {
+            allow: !self.allows,
+            kind: Some(*kind),
+            major: *major,
+            minor: *minor,
+            access: Access(*access),
+        })
+    }
+
     fn add(&mut self, rule: Rule) -> Result<(), Invalid> {
         if rule.is_unconditional() {
             *self = Self { allows: rule.allow, exceptions: BTreeMap::new() };

@@ -18,6 +18,7 @@ pub use invalid::Invalid;
 use oci_spec::runtime::LinuxResources;
 
 pub(super) use cpu::{ranges, weight};
+pub(super) use memory::swap_alone;
 
 use super::devices::{self, Rule, list};
 

@@ -17,6 +17,8 @@ pub(crate) struct Kernel {
     pub(crate) apparmor: bool,
     /// SELinux is on.
     pub(crate) selinux: bool,
+    /// Mounts.
+    pub(crate) files: super::files::Abilities,
 }
 
 impl Kernel {
@@ -31,6 +33,7 @@ impl Kernel {
             time: has("time"),
             apparmor: on.is_ok_and(|on| on.starts_with('Y')),
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+            files: super::files::Abilities::probe(),
         }
     }
 }

@@ -28,14 +28,26 @@
 //! **Invariant:** a maker that dies takes a child along that nobody has recorded: until `Created::release` the child dies
 //! with its parent.
 
+mod between;
+pub(crate) mod check;
+pub(crate) mod child;
+pub(crate) mod console;
 pub(crate) mod failed;
+pub(crate) mod failure;
 pub(crate) mod files;
 pub(crate) mod gate;
+pub(crate) mod hook;
 pub(crate) mod kernel;
 pub(crate) mod maker;
+pub(crate) mod message;
+pub(crate) mod namespace;
 pub(crate) mod plan;
+pub(crate) mod procfs;
+mod sources;
 pub(crate) mod step;
+pub(crate) mod user;
 
+pub(crate) use failure::Failure;
 pub(crate) use gate::Gate;
-pub(crate) use maker::{Created, Failure, Making, Progress, Request, Stdio, begin};
+pub(crate) use maker::{Created, Making, Progress, Request, Stdio, begin};
 pub(crate) use plan::{Known, Plan};

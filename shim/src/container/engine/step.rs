@@ -3,6 +3,17 @@
 use std::ffi::CString;
 use std::fmt;
 
+/// A part of the files' plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Before the hooks.
+    Prepare,
+    /// The change of root.
+    Enter,
+    /// What is closed last.
+    Seal,
+}
+
 /// One step of the child, in the order of the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -23,6 +34,8 @@ pub(crate) enum Step {
     Session,
     /// Brings `lo` up.
     Loopback,
+    /// A step of the files' plan, by its number there.
+    Files(Part, usize),
     /// Waits for the maker, who runs the hooks of its own namespaces.
     Meet,
     /// Runs the `createContainer` hook of this number.
@@ -45,8 +58,8 @@ pub(crate) enum Step {
         /// What to write.
         value: CString,
     },
-    /// Makes the working directory if the image lacks it.
-    Directory(CString),
+    /// Makes the working directory, the last of these, if the image lacks it.
+    Directory(Vec<CString>),
 }
 
 impl fmt::Display for Step {
@@ -60,6 +73,8 @@ impl fmt::Display for Step {
             Self::Keyring(name) => write!(out, "session keyring {}", text(name)),
             Self::Session => write!(out, "new session"),
             Self::Loopback => write!(out, "bring lo up"),
+            // The plan knows the step itself.
+            Self::Files(part, index) => write!(out, "files: {part:?} {index}"),
             Self::Meet => write!(out, "wait for the hooks of the runtime's namespaces"),
             Self::Hook(index) => write!(out, "createContainer hook #{index}"),
             Self::Console { size: Some((columns, rows)) } => write!(out, "terminal of {columns}x{rows}"),
@@ -68,7 +83,9 @@ impl fmt::Display for Step {
             Self::Hostname(name) => write!(out, "hostname {}", text(name)),
             Self::Domainname(name) => write!(out, "domainname {}", text(name)),
             Self::Sysctl { file, value } => write!(out, "write {:?} to /proc/{}", text(value), text(file)),
-            Self::Directory(path) => write!(out, "working directory {}", text(path)),
+            Self::Directory(prefixes) => {
+                write!(out, "working directory {}", prefixes.last().map_or_else(|| "/".to_owned(), text))
+            }
         }
     }
 }

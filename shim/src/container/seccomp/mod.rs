@@ -23,13 +23,17 @@
 //! comparisons. The tests compare every verdict with libseccomp's, and say where that one is wrong.
 
 mod abi;
+mod cache;
 mod entry;
+pub mod listener;
 mod order;
 mod program;
 mod rules;
 mod table;
 #[cfg(test)]
 mod tests;
+
+pub use cache::Cache;
 
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag};
 

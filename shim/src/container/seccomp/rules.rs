@@ -179,11 +179,13 @@ impl Reading<'_> {
             ranges.call(*number, call, (self.default, self.default));
         }
         // Like runc, which takes the number 0 for none.
-        if let Some(last) = calls.last.filter(|last| *last != 0) {
-            ranges.push(last + 1, Verdict::Always(self.newer));
-            for (number, call) in calls.decided.range(end..) {
-                ranges.call(*number, call, (self.default, self.newer));
-            }
+        let last = calls.last.filter(|last| *last != 0);
+        let after = if last.is_some() { self.newer } else { self.default };
+        if let Some(last) = last {
+            ranges.push(last + 1, Verdict::Always(after));
+        }
+        for (number, call) in calls.decided.range(end..) {
+            ranges.call(*number, call, (self.default, after));
         }
         Ok(())
     }

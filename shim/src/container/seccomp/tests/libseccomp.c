@@ -4,7 +4,7 @@
  *
  *   resolve ARCH NAME            the number, or -1 where libseccomp knows no such name; below -1 pseudo numbers
  *   name ARCH NUMBER             the name, or -
- *   begin DEFAULT NATIVE         a new filter; NATIVE 0 keeps the machine's own architecture
+ *   begin DEFAULT ARCH           a new filter for that architecture alone
  *   arch ARCH                    one more architecture
  *   rule ACTION NAME COUNT [INDEX OP A B]...
  *   export                       CODE JT JF K for each instruction; or: refused ERROR
@@ -44,10 +44,10 @@ static void begin(void)
 		exit(2);
 	/* As runc does it; the descriptor of a listener is not at stake here. */
 	note(seccomp_attr_set(filter, SCMP_FLTATR_CTL_NNP, 0));
-	if (native) {
-		note(seccomp_arch_add(filter, native));
-		note(seccomp_arch_remove(filter, SCMP_ARCH_NATIVE));
-	}
+	if (native == seccomp_arch_native())
+		return;
+	note(seccomp_arch_add(filter, native));
+	note(seccomp_arch_remove(filter, SCMP_ARCH_NATIVE));
 }
 
 static void rule(void)

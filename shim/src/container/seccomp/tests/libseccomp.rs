@@ -7,7 +7,10 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use oci_spec::runtime::{Arch as Listed, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSyscall};
+use oci_spec::runtime::{
+    Arch as Listed, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompOperator as Operator,
+    LinuxSyscall,
+};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, TestRunner};
 
@@ -16,11 +19,14 @@ use super::super::rules::{AUDIT_AARCH64, AUDIT_ARM, AUDIT_I386, AUDIT_X86_64};
 use super::super::table::TABLE;
 use super::super::{Arch, Error, Instruction, compile};
 use super::machine::{Data, run};
+use super::plain::expected;
 use super::profiles::{LISTED, OPERATORS, Style, WORDS, any_profile, argument, containers, profile, rule};
 use super::{Random, action_value, reference_or_skip};
 
-/// libseccomp's names for architectures: `SCMP_ARCH_*`.
-const ABIS: [(Abi, u32, u32, Listed); 5] = [
+/// An ABI, libseccomp's name for it (`SCMP_ARCH_*`), the kernel's, and the profile's.
+type Listing = (Abi, u32, u32, Listed);
+
+const ABIS: [Listing; 5] = [
     (Abi::X86_64, 0xc000_003e, AUDIT_X86_64, Listed::ScmpArchX86_64),
     (Abi::I386, 0x4000_0003, AUDIT_I386, Listed::ScmpArchX86),
     (Abi::X32, 0x4000_003e, AUDIT_X86_64, Listed::ScmpArchX32),
@@ -107,18 +113,21 @@ impl Reference {
         profile
     }
 
-    /// What libseccomp makes of `profile` on a machine of `arch`; none where it refuses.
-    pub(super) fn compile(&mut self, profile: &LinuxSeccomp, arch: Arch) -> Option<Vec<Instruction>> {
+    /// What libseccomp makes of `profile` for calls through one of `abis` (at least one); none where it refuses.
+    pub(super) fn compile(&mut self, profile: &LinuxSeccomp, abis: &[Listing]) -> Option<Vec<Instruction>> {
         let default = action_value(profile.default_action(), profile.default_errno_ret());
-        let native = if arch == Arch::X86_64 { 0 } else { ABIS[3].1 };
-        self.tell(&format!("begin {default} {native}"));
-        for (_, token, ..) in covered(profile, arch) {
+        self.tell(&format!("begin {default} {}", abis[0].1));
+        for (_, token, ..) in abis {
             self.tell(&format!("arch {token}"));
         }
         for rule in profile.syscalls().iter().flatten() {
             let action = action_value(rule.action(), rule.errno_ret());
             if action != default {
-                for name in rule.names() {
+                // A call that an architecture lacks makes libseccomp 2.5 forget to load the number there.
+                let exists = |name: &str| {
+                    abis.iter().any(|(abi, ..)| abi.number(name).is_some() || abi.multiplexed(name).is_some())
+                };
+                for name in rule.names().iter().filter(|name| abis.len() > 1 || exists(name)) {
                     self.rules(name, action, rule);
                 }
             }
@@ -153,7 +162,7 @@ impl Reference {
 }
 
 /// The ABIs that a filter of `profile` speaks of.
-fn covered(profile: &LinuxSeccomp, arch: Arch) -> Vec<(Abi, u32, u32, Listed)> {
+fn covered(profile: &LinuxSeccomp, arch: Arch) -> Vec<Listing> {
     let native = |abi| matches!((arch, abi), (Arch::X86_64, Abi::X86_64) | (Arch::Aarch64, Abi::Aarch64));
     let foreign = |abi| matches!(abi, Abi::Aarch64 | Abi::Arm) != (arch == Arch::Aarch64);
     let listed = |wanted| profile.architectures().iter().flatten().any(|one| *one == wanted);
@@ -193,11 +202,29 @@ fn belongs(number: u32, abi: Abi) -> bool {
     }
 }
 
-/// Compares all verdicts; how many there were.
-fn compare(profile: &LinuxSeccomp, arch: Arch, theirs: &[Instruction], ours: &[Instruction]) -> usize {
+/// What a comparison came to.
+#[derive(Debug, Default)]
+struct Tally {
+    /// Verdicts that are the same.
+    agreed: usize,
+    /// Verdicts of libseccomp that no rule of the profile asks for: it wrote a wrong program. Version 2.5 does where a
+    /// comparison is reached with the other half of the argument loaded, where two rules share what follows
+    /// a bound, and for an upper bound after another condition on a 32-bit ABI.
+    wrong: usize,
+    /// Verdicts where several rules match and the older one counts for libseccomp, not the tighter one: where the
+    /// upper half alone decides on two upper bounds or inequalities.
+    older: usize,
+}
+
+/// Compares all verdicts on calls through `abis`.
+fn compare(
+    profile: &LinuxSeccomp,
+    abis: &[Listing],
+    (theirs, ours): (&[Instruction], &[Instruction]),
+    tally: &mut Tally,
+) {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let mut compared = 0;
-    for (abi, _, audit, _) in covered(profile, arch) {
+    for (abi, _, audit, _) in abis.iter().copied() {
         let last = newer_than(profile, abi);
         let judged: BTreeSet<u32> = judged(profile, abi);
         for number in numbers(abi).filter(|number| belongs(*number, abi)) {
@@ -208,17 +235,41 @@ fn compare(profile: &LinuxSeccomp, arch: Arch, theirs: &[Instruction], ours: &[I
                 let data = Data { number, audit, arguments };
                 let wanted = if newer { 0x0005_0026 } else { run(theirs, &data) };
                 let found = run(ours, &data);
-                assert_eq!(
-                    found,
-                    wanted,
+                if found == wanted {
+                    tally.agreed += 1;
+                    continue;
+                }
+                let arch = if matches!(abi, Abi::Aarch64 | Abi::Arm) { Arch::Aarch64 } else { Arch::X86_64 };
+                let plain = expected(profile, arch, &data);
+                let rules = on(profile, abi, number);
+                let older =
+                    plain.contains(&wanted) && rules.iter().filter(|rule| is_negated(rule)).count() > 1;
+                assert!(
+                    plain.contains(&found) && (older || !plain.contains(&wanted)),
                     "{abi:?} {data:x?}: ours {found:#x}, libseccomp's {wanted:#x}\n{}",
-                    serde_json::to_string(profile).unwrap()
+                    serde_json::to_string(&rules).unwrap()
                 );
-                compared += 1;
+                if older {
+                    tally.older += 1;
+                } else {
+                    tally.wrong += 1;
+                }
             }
         }
     }
-    compared
+}
+
+fn is_negated(rule: &LinuxSyscall) -> bool {
+    let negated = [Operator::ScmpCmpNe, Operator::ScmpCmpLt, Operator::ScmpCmpLe];
+    rule.args().iter().flatten().any(|one| negated.contains(&one.op()))
+}
+
+/// The rules of `profile` on one call.
+fn on(profile: &LinuxSeccomp, abi: Abi, number: u32) -> Vec<&LinuxSyscall> {
+    let speaks = |name: &String| {
+        [abi.number(name), abi.multiplexed(name).map(|(gate, _)| gate)].contains(&Some(number))
+    };
+    profile.syscalls().iter().flatten().filter(|rule| rule.names().iter().any(speaks)).collect()
 }
 
 /// Numbers that `profile` speaks of.
@@ -226,6 +277,9 @@ fn judged(profile: &LinuxSeccomp, abi: Abi) -> BTreeSet<u32> {
     let names = profile.syscalls().iter().flatten().flat_map(LinuxSyscall::names);
     names.flat_map(|name| [abi.number(name), abi.multiplexed(name).map(|(gate, _)| gate)]).flatten().collect()
 }
+
+/// What Linux has, and libseccomp 2.5 on some ABI not yet.
+const LATER: [&str; 3] = ["map_shadow_stack", "uretprobe", "sync_file_range2"];
 
 #[test]
 fn every_number_is_the_one_that_libseccomp_has() {
@@ -236,7 +290,10 @@ fn every_number_is_the_one_that_libseccomp_has() {
             match reference.resolve(token, name) {
                 // Multiplexed calls have pseudo numbers on 32-bit x86, whether they have one of their own or not.
                 Some(number) if number < 0 => {
-                    assert!(abi.number(name).is_none() || abi.multiplexed(name).is_some(), "{abi:?} {name}");
+                    assert!(
+                        abi.number(name).is_none() || abi.multiplexed(name).is_some() || LATER.contains(name),
+                        "{abi:?} {name}"
+                    );
                 }
                 Some(number) => {
                     assert_eq!(abi.number(name).map(i64::from), Some(number), "{abi:?} {name}");
@@ -244,7 +301,7 @@ fn every_number_is_the_one_that_libseccomp_has() {
                 }
                 None => {
                     assert!(
-                        abi.number(name).is_none_or(|number| number & !X32_BIT > 440) || *name == "uretprobe",
+                        abi.number(name).is_none_or(|number| number & !X32_BIT > 440) || LATER.contains(name),
                         "{abi:?} {name}"
                     )
                 }
@@ -269,10 +326,13 @@ fn the_profile_of_podman_means_the_same() {
             Err(reason) => return super::skip(&reason),
         };
         for arch in [Arch::X86_64, Arch::Aarch64] {
-            let theirs = reference.compile(&profile, arch).unwrap();
+            let abis = covered(&profile, arch);
+            let theirs = reference.compile(&profile, &abis).unwrap();
             let ours = compile(&profile, arch).unwrap().program;
             assert!(ours.len() < theirs.len(), "{} and {}", ours.len(), theirs.len());
-            assert!(compare(&profile, arch, &theirs, &ours) > 600);
+            let mut tally = Tally::default();
+            compare(&profile, &abis, (&theirs, &ours), &mut tally);
+            assert!(tally.agreed > 600 && tally.wrong + tally.older == 0, "{tally:?}");
         }
     }
 }
@@ -281,21 +341,27 @@ fn the_profile_of_podman_means_the_same() {
 fn agree_on_random(style: Style, count: u32) {
     let Some(mut reference) = reference_or_skip() else { return };
     let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
-    let (mut compared, mut refused) = (0, 0);
+    let (mut tally, mut refused) = (Tally::default(), 0);
     for _ in 0..count {
         let any = any_profile(style).new_tree(&mut runner).unwrap().current();
         let profile = reference.known(any);
         for arch in [Arch::X86_64, Arch::Aarch64] {
-            match (reference.compile(&profile, arch), compile(&profile, arch)) {
-                (Some(theirs), Ok(ours)) => compared += compare(&profile, arch, &theirs, &ours.program),
-                // libseccomp refuses more: its answer depends on the order of the rules.
-                (None, Ok(_) | Err(Error::Contradiction { .. })) => refused += 1,
-                (theirs, ours) => panic!("{theirs:?} {ours:?} {}", serde_json::to_string(&profile).unwrap()),
+            let ours = match compile(&profile, arch) {
+                Ok(ours) => ours.program,
+                Err(Error::Contradiction { .. }) => continue,
+                Err(error) => panic!("{error} {}", serde_json::to_string(&profile).unwrap()),
+            };
+            for abi in covered(&profile, arch) {
+                match reference.compile(&profile, &[abi]) {
+                    Some(theirs) => compare(&profile, &[abi], (&theirs, &ours), &mut tally),
+                    // It refuses more than contradictions: that depends on the order of the rules.
+                    None => refused += 1,
+                }
             }
         }
     }
-    assert!(compared > 1000, "{compared} verdicts were compared, {refused} profiles refused");
-    println!("{compared} verdicts, {refused} refused");
+    println!("{tally:?}, and {refused} filters refused");
+    assert!(tally.agreed > 1000 && tally.wrong + tally.older < tally.agreed / 100, "{tally:?}");
 }
 
 #[test]
@@ -317,8 +383,12 @@ fn every_operator_is_libseccomps() {
             let rules = vec![rule(&["read", "clone"], Action::ScmpActAllow, None, args)];
             let profile = profile(Action::ScmpActErrno, &LISTED[..5], rules);
             for arch in [Arch::X86_64, Arch::Aarch64] {
-                let theirs = reference.compile(&profile, arch).unwrap();
-                compare(&profile, arch, &theirs, &compile(&profile, arch).unwrap().program);
+                let abis = covered(&profile, arch);
+                let theirs = reference.compile(&profile, &abis).unwrap();
+                let ours = compile(&profile, arch).unwrap().program;
+                let mut tally = Tally::default();
+                compare(&profile, &abis, (&theirs, &ours), &mut tally);
+                assert!(tally.agreed > 600 && tally.wrong + tally.older == 0, "{tally:?}");
             }
         }
     }
