@@ -22,7 +22,7 @@ mod sandbox;
 mod scale;
 mod services;
 mod sidecars;
-mod starting;
 mod simulate;
+mod starting;
 mod termination;
 mod volumes;

@@ -1,8 +1,11 @@
 //! Making a container: what `create` and `run` have in common. Everything is checked and decided first; then
 //! each thing made is undone if a later one fails.
 
+use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
@@ -17,15 +20,17 @@ use super::handover::{Front, Handover, Preserved};
 use super::relay::Relay;
 use super::store::{Held, Id, Init, Place, Record};
 use crate::cgroup::{Entry, Group};
+use crate::container::engine::files::{Base, ChangeRoot, Covers};
 use crate::container::engine::kernel::Kernel;
 use crate::container::engine::maker::Stdio;
-use crate::container::engine::plan::{ChangeRoot, Keyring, Known, MakerRights, Plan};
+use crate::container::engine::plan::{Keyring, Known, MakerRights, Plan};
 use crate::container::engine::{Created, Gate, Progress, Request, begin};
 use crate::container::identity::Identity;
 use crate::container::program::Program;
 use crate::harmless;
 use crate::procfs;
 use crate::sys::clock;
+use crate::sys::process::Vector;
 
 /// Everything that is known before anything is made.
 pub(crate) struct Blueprint {
@@ -36,7 +41,7 @@ pub(crate) struct Blueprint {
     rootfs: PathBuf,
     identity: Identity,
     program: Program,
-    plan: Plan,
+    plan: Rc<Plan>,
     group: Option<Group>,
     membership: Membership,
     preserved: Preserved,
@@ -80,9 +85,10 @@ impl Blueprint {
             kernel: Kernel::probe(),
             change_root: if given.is_on("no-pivot") { ChangeRoot::Move } else { ChangeRoot::Pivot },
             keyring: if given.is_on("no-new-keyring") { Keyring::Inherited } else { Keyring::New },
-            notify: None,
+            root: &rootfs,
+            base: base(&spec),
         };
-        let plan = Plan::new(&spec, &known).map_err(refuse)?;
+        let plan = Plan::new(&spec, &known, &own_environment(), &program.environment).map_err(refuse)?;
         Ok(Self {
             id,
             bytes,
@@ -90,7 +96,7 @@ impl Blueprint {
             rootfs,
             identity,
             program,
-            plan,
+            plan: Rc::new(plan),
             group,
             membership,
             preserved,
@@ -184,7 +190,7 @@ impl Blueprint {
         };
         let gate = Gate::make(place.directory()).map_err(Error::kernel("make the gate"))?;
         let request = Request {
-            plan: &self.plan,
+            plan: Rc::clone(&self.plan),
             identity: &self.identity,
             program: &self.program,
             stdio,
@@ -192,6 +198,7 @@ impl Blueprint {
             sandbox: None,
             gate,
             preserved: self.preserved.all,
+            covers: Rc::new(Covers::default()),
             fault: None,
         };
         let mut making = begin(request).map_err(refuse)?;
@@ -255,13 +262,27 @@ fn add_variables(spec: &mut Spec, more: Vec<String>) {
 
 fn identity(spec: &Spec, rootfs: &Path) -> Result<Identity, Error> {
     let score = spec.process().as_ref().and_then(oci_spec::runtime::Process::oom_score_adj);
-    Identity::new(spec, rootfs, score.unwrap_or_else(own_oom_score)).map_err(refuse)
+    Identity::new(spec, rootfs, score).map_err(refuse)
 }
 
-/// What a process gets that asks for none: what it has anyway.
-pub(crate) fn own_oom_score() -> i32 {
-    let text = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
-    text.trim().parse().unwrap_or(0)
+/// Our own variables, for hooks that name none.
+pub(crate) fn own_environment() -> Vector {
+    let text = |(mut name, value): (OsString, OsString)| {
+        name.push("=");
+        name.push(value);
+        CString::new(name.into_vec()).unwrap_or_default()
+    };
+    Vector::new(std::env::vars_os().map(text).collect())
+}
+
+/// A mount namespace without the host's mounts is cheaper, but hooks look for things at the host's paths.
+fn base(spec: &Spec) -> Base {
+    let Some(hooks) = spec.hooks() else {
+        return Base::Trimmed;
+    };
+    #[expect(deprecated, reason = "callers still use prestart")]
+    let lists = [hooks.prestart(), hooks.create_runtime(), hooks.create_container()];
+    if lists.into_iter().flatten().all(Vec::is_empty) { Base::Trimmed } else { Base::Host }
 }
 
 /// The root directory, which must be one, reached by no symbolic link.
