@@ -45,20 +45,20 @@ impl Covers {
 }
 
 fn own(shared: &OnceCell<OwnedFd>, new: fn() -> Result<OwnedFd, Failed>) -> Result<Cover, Failed> {
-    let copied = match shared.get() {
-        Some(shared) => mount::copy_of(shared.as_fd(), Reach::One),
-        None => {
-            let made = new()?;
-            let copied = mount::copy_of(made.as_fd(), Reach::One);
-            // Where it cannot be copied, it is used up, and there is a new one for each container.
-            if copied.is_err() {
-                return Ok(Cover { mount: made, used: Cell::new(false) });
-            }
+    let cover = |mount| Cover { mount, used: Cell::new(false) };
+    let copy = |of: &OwnedFd| mount::copy_of(of.as_fd(), Reach::One);
+    if let Some(copied) = shared.get().and_then(|shared| copy(shared).ok()) {
+        return Ok(cover(copied));
+    }
+    let made = new()?;
+    match copy(&made) {
+        Ok(copied) => {
             crate::harmless(shared.set(made));
-            copied
+            Ok(cover(copied))
         }
-    };
-    Ok(Cover { mount: copied.map_err(Doing::Source.failed())?, used: Cell::new(false) })
+        // It cannot be copied from no namespace: each container gets a new one.
+        Err(_) => Ok(cover(made)),
+    }
 }
 
 fn null() -> Result<OwnedFd, Failed> {

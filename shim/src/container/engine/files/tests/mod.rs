@@ -2,6 +2,7 @@
 //! thread, makes containers below `/mnt`, and looks at them from inside.
 
 mod attacks;
+mod cost;
 mod golden;
 mod real;
 mod world;

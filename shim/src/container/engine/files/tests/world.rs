@@ -17,7 +17,7 @@ use super::super::{
     Abilities, Base, ChangeRoot, Covers, Groups, Known, Opened, Plan, Rights, Root, Step, Users, plan,
 };
 use crate::container::engine::failed::{Doing, Failed};
-use crate::sys::process;
+use crate::sys::{clock, process};
 
 /// Set in a test program that is in its namespaces already.
 const INSIDE: &str = "HULL_FILES_TEST";
@@ -36,19 +36,21 @@ pub(super) fn isolate(name: &str, body: fn()) {
         .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--ipc", "--net"])
         .args(["sh", "-c", script, "sh"])
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .args(["--exact", name, "--nocapture", "--test-threads=1", "--include-ignored"])
         .env(INSIDE, name)
         .output()
         .unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{}\n{}", text(&output.stdout), text(&output.stderr));
+    print!("{}", text(&output.stdout));
     assert!(text(&output.stdout).contains("1 passed"), "no test has the name {name}");
 }
 
 /// Defines a test that runs isolated.
 macro_rules! isolated {
-    ($(fn $name:ident() $body:block)*) => {$(
+    ($($(#[$attribute:meta])* fn $name:ident() $body:block)*) => {$(
         #[test]
+        $(#[$attribute])*
         fn $name() {
             let path = concat!(module_path!(), "::", stringify!($name));
             let path = path.split_once("::").unwrap().1;
@@ -68,6 +70,9 @@ pub(super) struct World {
     pub(super) kernel: Abilities,
     pub(super) groups: Vec<(String, PathBuf)>,
     pub(super) without: Vec<Guard>,
+    /// Nanoseconds of each step are told instead of a look inside.
+    pub(super) timed: bool,
+    pub(super) covers: Rc<Covers>,
 }
 
 /// How it went.
@@ -99,6 +104,8 @@ pub(super) fn world() -> World {
         kernel: Abilities { set_attributes: true, kcore: true },
         groups: vec![],
         without: vec![],
+        timed: false,
+        covers: Rc::new(Covers::default()),
     }
 }
 
@@ -167,7 +174,7 @@ impl World {
 
     fn perform(&self, plan: &Plan, flags: CloneFlags, look: fn() -> Result<(), String>) -> Outcome {
         let failed = |what: String| move |failed: Failed| Outcome::Failed(what, failed.doing, failed.errno);
-        let root = match Root::prepare(plan, Rc::new(Covers::default())) {
+        let root = match Root::prepare(plan, self.covers.clone()) {
             Ok(root) => root,
             Err(error) => return failed("prepare".to_owned())(error),
         };
@@ -180,7 +187,8 @@ impl World {
         }
         let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
         let (go_read, go_write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
-        let job = Job { plan, opened, root, look, report: write, go: go_read };
+        let timed = self.timed;
+        let job = Job { plan, opened, root, look, timed, report: write, go: go_read };
         let child = process::spawn(flags, None, &job, act).unwrap();
         drop(job);
         if flags.contains(CloneFlags::CLONE_NEWUSER) {
@@ -211,6 +219,7 @@ fn understood(plan: &Plan, answer: &str) -> Outcome {
     }
 }
 
+const MOST_STEPS: usize = 64;
 const DOINGS: [Doing; 11] = [
     Doing::Place,
     Doing::Configure,
@@ -230,6 +239,7 @@ struct Job<'a> {
     opened: Vec<Opened>,
     root: Root,
     look: fn() -> Result<(), String>,
+    timed: bool,
     report: OwnedFd,
     go: OwnedFd,
 }
@@ -237,17 +247,21 @@ struct Job<'a> {
 fn act(job: &Job<'_>) -> ! {
     assert!(process::await_byte(job.go.as_raw_fd()));
     let mut failed = None;
+    let mut times = [0; MOST_STEPS];
     for (index, (step, opened)) in job.plan.steps().zip(&job.opened).enumerate() {
+        let before = clock::monotonic();
         if let Err(error) = step.perform(opened, &job.root) {
             failed = Some((index, error));
             break;
         }
+        times[index] = clock::monotonic() - before;
     }
     let answer = match failed {
         Some((index, error)) => {
             let doing = DOINGS.iter().position(|one| *one == error.doing).unwrap();
             format!("step {index} {doing} {}", error.errno as i32)
         }
+        None if job.timed => times.map(|time| time.to_string()).join(" "),
         None => match std::panic::catch_unwind(job.look) {
             Ok(Ok(())) => "fine".to_owned(),
             Ok(Err(why)) => why,
