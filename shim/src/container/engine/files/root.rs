@@ -72,7 +72,7 @@ impl Root {
     /// The descriptors that the child keeps.
     pub(crate) fn numbers(&self) -> impl Iterator<Item = RawFd> {
         let own = self.tree.get().into_iter().chain(&self.procfs).map(AsRawFd::as_raw_fd);
-        own.chain(self.covers.numbers())
+        own.chain(self.covers.get().into_iter().flat_map(OwnCovers::numbers))
     }
 
     /// Opens the root file system at `path`, unless that is done.
