@@ -10,6 +10,7 @@ pub mod hook;
 pub mod image;
 pub mod manifest;
 pub mod network;
+pub mod print;
 pub mod probe;
 pub mod spec;
 pub mod store;

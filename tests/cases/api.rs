@@ -25,7 +25,7 @@ spec:
 const PODS: &str = "http://pod/api/v1/namespaces/default/pods";
 
 /// The socket of the only pod: the one below its directory that answers.
-fn socket(host: &Host) -> PathBuf {
+pub(crate) fn socket(host: &Host) -> PathBuf {
     let uid = host.pod("web").unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
     let directory = host.root().join("run/pods").join(uid);
     let sockets: Vec<PathBuf> = walk(&directory)
@@ -87,7 +87,7 @@ fn curl_reads_watches_and_deletes_a_pod() {
 
 /// Listens on loopback of the host's network namespace and passes each connection to the socket, as long as
 /// the process runs.
-fn relay(host: &Host, socket: PathBuf) -> u16 {
+pub(crate) fn relay(host: &Host, socket: PathBuf) -> u16 {
     let bind = || TcpListener::bind(("127.0.0.1", 0));
     let listener = process::in_network_of(host.network_pid(), bind).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -115,21 +115,51 @@ fn pass(client: TcpStream, server: UnixStream) {
     });
 }
 
+/// A kubectl that speaks to a relay; none where there is no kubectl.
+pub(crate) fn kubectl_command(host: &Host, port: u16) -> Option<Command> {
+    Command::new("kubectl").args(["version", "--client"]).output().ok()?;
+    let mut kubectl = host.command("kubectl");
+    kubectl.env("HOME", host.root()).env("KUBECONFIG", "/dev/null");
+    kubectl.arg(format!("--server=http://127.0.0.1:{port}"));
+    Some(kubectl)
+}
+
 #[test]
 fn an_unmodified_kubectl_works_on_it() {
-    if Command::new("kubectl").args(["version", "--client"]).output().is_err() {
-        skip!("needs kubectl");
-    }
     let host = host!();
     host.apply_ready(POD);
     let port = relay(&host, socket(&host));
+    if kubectl_command(&host, port).is_none() {
+        skip!("needs kubectl");
+    }
     let kubectl = |words: &[&str]| {
-        let mut kubectl = host.command("kubectl");
-        kubectl.env("HOME", host.root()).env("KUBECONFIG", "/dev/null");
-        kubectl.arg(format!("--server=http://127.0.0.1:{port}")).args(words);
-        command::run(&mut kubectl, "", Duration::from_secs(30))
+        let mut kubectl = kubectl_command(&host, port).unwrap();
+        command::run(kubectl.args(words), "", Duration::from_secs(30))
     };
     assert_eq!(kubectl(&["get", "pods", "-o", "name"]).ok(), "pod/web\n");
+    // Tables are made by the server: kubectl prints what hull prints.
+    for words in
+        [&["get", "pods", "-o", "wide"][..], &["get", "pod", "web", "--no-headers"], &["get", "pods", "-A"]]
+    {
+        let (theirs, ours) = (kubectl(words).ok(), host.hull(words).ok());
+        let words = |text: &str| {
+            let cells = text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+            // The age may have grown in between.
+            cells
+                .into_iter()
+                .filter(|cell| {
+                    !cell.ends_with('s') || !cell.starts_with(|first: char| first.is_ascii_digit())
+                })
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(words(&theirs), words(&ours));
+    }
+    let events = kubectl(&["get", "events"]).ok();
+    let titles: Vec<&str> = events.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(titles, ["LAST", "SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]);
+    assert!(events.contains("Normal   Started") && events.contains("pod/web"), "{events}");
+    let watch = Running::start(kubectl_command(&host, port).unwrap().args(["get", "pods", "-w"]));
+    watch.wait_line(SOON, "a row", |line| line.starts_with("web    1/1     Running   0"));
     assert_eq!(kubectl(&["get", "pod", "web", "-o", "jsonpath={.status.phase}"]).ok(), "Running");
     let details = kubectl(&["describe", "pod", "web"]).ok();
     assert!(details.contains("Container started") || details.contains("Started"), "{details}");
@@ -143,5 +173,7 @@ fn an_unmodified_kubectl_works_on_it() {
         if events.contains("Started") { Ok(()) } else { Err(events) }
     });
     kubectl(&["delete", "pod", "web", "--wait=false"]).ok();
+    watch.wait_line(SOON, "the end", |line| line.starts_with("web    1/1     Terminating   0"));
+    drop(watch);
     host.assert_clean();
 }

@@ -26,13 +26,12 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use super::session::PROTOCOLS;
 use super::{query, socket, status::Status};
 pub use pods::PodRef;
 pub use watch::{Follower, Lines, Subject, Update};
 
 /// How often a request is made whose connection breaks.
-const ATTEMPTS: u32 = 3;
+pub const ATTEMPTS: u32 = 3;
 /// How long a supervisor may take until it begins to answer; it does so at once unless something is wrong with it.
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -229,11 +228,11 @@ impl Client {
         refuse_errors(Reply { response, pod: pod.to_string(), _connection: connection }).await
     }
 
-    /// A WebSocket for exec or attach.
+    /// A WebSocket with this subprotocol.
     ///
     /// # Errors
     /// It is refused, or the pod does not answer.
-    pub async fn web_socket(&self, pod: &PodRef, url: &str) -> Result<WebSocket> {
+    pub async fn web_socket(&self, pod: &PodRef, url: &str, protocol: &'static str) -> Result<WebSocket> {
         let mut request = request(Method::GET, url);
         let headers = request.headers_mut();
         let key = HeaderValue::from_str(&generate_key()).expect("base64 is a valid header");
@@ -241,7 +240,7 @@ impl Client {
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         headers.insert(SEC_WEBSOCKET_KEY, key);
-        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOLS[0]));
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
         let (mut response, connection) = self.exchange(pod, request).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let reply = Reply { response, pod: pod.to_string(), _connection: connection };
@@ -298,7 +297,7 @@ impl Client {
     }
 }
 
-/// The client's end of an exec or attach session.
+/// The client's end of a session.
 pub type WebSocket = WebSocketStream<TokioIo<Upgraded>>;
 
 type Empty = http_body_util::Empty<Bytes>;

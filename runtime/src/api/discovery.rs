@@ -27,6 +27,7 @@ pub(super) fn document(what: Discovery) -> Value {
                 resource("pods/log", "", "Pod", &["get"]),
                 resource("pods/exec", "", "PodExecOptions", &["create", "get"]),
                 resource("pods/attach", "", "PodAttachOptions", &["create", "get"]),
+                resource("pods/portforward", "", "PodPortForwardOptions", &["create", "get"]),
                 resource("events", "event", "Event", &["list", "watch"]),
             ],
         }),

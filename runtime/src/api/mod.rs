@@ -8,15 +8,18 @@
 pub mod body;
 pub mod client;
 mod discovery;
+mod form;
 pub mod log;
 pub mod object;
 mod order;
+pub mod portforward;
 pub mod query;
 pub mod route;
 pub mod selector;
 pub mod session;
 pub mod socket;
 pub mod status;
+mod upgrade;
 mod watch;
 
 use std::convert::Infallible;
@@ -36,6 +39,7 @@ use tokio::task::JoinSet;
 
 use crate::driver::handle::Handle;
 use body::Body;
+use form::{Form, Kind};
 use query::Query;
 use route::Route;
 use status::Status;
@@ -92,7 +96,7 @@ pub fn serve(listener: UnixListener, handle: Handle, pod: Facts) -> impl Future<
 struct Server {
     handle: Handle,
     pod: Arc<Facts>,
-    /// Exec and attach sessions outlive the HTTP connection that they were upgraded from.
+    /// Sessions outlive the HTTP connection that they were upgraded from.
     sessions: Arc<Mutex<JoinSet<()>>>,
 }
 
@@ -122,13 +126,25 @@ impl Server {
             (&Method::GET, Route::Health) => Ok(body::text("ok")),
             (&Method::GET, Route::Version) => Ok(body::json(&discovery::version())),
             (&Method::GET, Route::Discovery(what)) => Ok(body::json(&discovery::document(what))),
-            (&Method::GET, Route::Pods { namespace }) => watch::pods(&self, namespace.as_deref(), &query),
-            (&Method::GET, Route::Events { namespace }) => watch::events(&self, namespace.as_deref(), &query),
-            (&Method::GET, Route::Pod { .. }) => Ok(body::json(&self.pod_object())),
+            (&Method::GET, Route::Pods { namespace }) => {
+                let form = Form::of(request.headers(), &query)?;
+                watch::pods(&self, namespace.as_deref(), (&query, form))
+            }
+            (&Method::GET, Route::Events { namespace }) => {
+                let form = Form::of(request.headers(), &query)?;
+                watch::events(&self, namespace.as_deref(), (&query, form))
+            }
+            (&Method::GET, Route::Pod { .. }) => {
+                let form = Form::of(request.headers(), &query)?;
+                Ok(body::json(&form.one(Kind::Pod, self.pod_object(), (self.pod.clock)())))
+            }
             (&Method::GET, Route::Log { .. }) => log::answer(&self, &query),
             (&Method::GET | &Method::POST, Route::Exec { .. }) => order::exec(self, request, &query).await,
             (&Method::GET | &Method::POST, Route::Attach { .. }) => {
                 order::attach(self, request, &query).await
+            }
+            (&Method::GET | &Method::POST, Route::PortForward { .. }) => {
+                portforward::answer(&self, request, &query)
             }
             (&Method::DELETE, Route::Pod { .. }) => order::delete(self, request, &query).await,
             (&Method::PUT | &Method::DELETE, Route::Object { .. }) => order::objects_changed(self).await,

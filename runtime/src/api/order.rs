@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use super::body::{self, Body};
 use super::query::Query;
-use super::session::{self, Upgrade};
+use super::session;
 use super::status::Status;
+use super::upgrade::Upgrade;
 use super::{Server, object};
 use crate::driver::handle::{Order, Refusal, Session};
 use crate::manifest::pod::ContainerName;
@@ -65,10 +66,9 @@ pub(super) async fn exec(
     if args.is_empty() {
         return Err(Status::bad_request("you must specify at least one command for the container"));
     }
-    check_running(&server, &container)?;
-    let (upgrade, response) = Upgrade::accept(&mut request)?;
-    // The window's size follows on the resize channel.
-    let tty = streams.tty.then_some((80, 24));
+    check_running(&server, &container).await?;
+    let (upgrade, response) = Upgrade::accept(&mut request, &session::PROTOCOLS)?;
+    let tty = if streams.tty { Some(window(query)?) } else { None };
     let session =
         server.handle.ask(|reply| Order::Exec { container, args, tty, stdin: streams.stdin, reply }).await;
     begin(&server, session, (upgrade, streams))?;
@@ -83,8 +83,8 @@ pub(super) async fn attach(
 ) -> Result<Response<Body>, Status> {
     let streams = streams(query)?;
     let container = container(&server, query)?;
-    check_running(&server, &container)?;
-    let (upgrade, response) = Upgrade::accept(&mut request)?;
+    check_running(&server, &container).await?;
+    let (upgrade, response) = Upgrade::accept(&mut request, &session::PROTOCOLS)?;
     let session = server.handle.ask(|reply| Order::Attach { container, stdin: streams.stdin, reply }).await;
     begin(&server, session, (upgrade, streams))?;
     Ok(response)
@@ -92,18 +92,28 @@ pub(super) async fn attach(
 
 /// Refuses before the handshake what is known to be in vain: clients look for other protocols after a refused one,
 /// and the last refusal is the one they show.
-fn check_running(server: &Server, container: &ContainerName) -> Result<(), Status> {
-    let view = &server.handle.snapshot().view;
-    let status = &view.status;
-    if status.phase.is_terminal() {
-        return Err(Status::refused(&Refusal::Completed(format!("{:?}", status.phase))));
+async fn check_running(server: &Server, container: &ContainerName) -> Result<(), Status> {
+    check_alive(server)?;
+    let running = {
+        let status = &server.handle.snapshot().view.status;
+        let mut all = status.init_container_statuses.iter().chain(&status.container_statuses);
+        all.any(|each| each.name == container.as_str() && each.state.running.is_some())
+    };
+    if running {
+        // The order itself is refused should it have ended just now.
+        return Ok(());
     }
-    let mut all = status.init_container_statuses.iter().chain(&status.container_statuses);
-    let name = container.as_str();
-    match all.find(|each| each.name == name) {
-        // The state may lag behind while a postStart hook runs: the driver knows.
-        Some(found) if found.state.terminated.is_none() => Ok(()),
-        _ => Err(Status::refused(&Refusal::NotRunning(name.to_owned()))),
+    let container = container.clone();
+    let answer = server.handle.ask(|reply| Order::Running { container, reply }).await;
+    answer.map_err(|refusal| Status::refused(&refusal))
+}
+
+/// Refuses what needs a pod that is not over.
+pub(super) fn check_alive(server: &Server) -> Result<(), Status> {
+    let phase = server.handle.snapshot().view.status.phase;
+    match phase.is_terminal() {
+        true => Err(Status::refused(&Refusal::Completed(format!("{phase:?}")))),
+        false => Ok(()),
     }
 }
 
@@ -111,7 +121,7 @@ fn check_running(server: &Server, container: &ContainerName) -> Result<(), Statu
 fn begin(
     server: &Server,
     session: Result<Session, Refusal>,
-    (upgrade, streams): (session::Upgrade, session::Streams),
+    (upgrade, streams): (Upgrade, session::Streams),
 ) -> Result<(), Status> {
     match session {
         Ok(session) => server.keep(session::run(upgrade, session, streams)),
@@ -121,6 +131,16 @@ fn begin(
         Err(refusal) => return Err(Status::refused(&refusal)),
     }
     Ok(())
+}
+
+/// The size of the terminal's window at the start, which `hull exec` knows; other clients tell it on the resize channel later.
+fn window(query: &Query) -> Result<(u16, u16), Status> {
+    let side = |name, usual| {
+        let number = query.number(name)?.map(u16::try_from).transpose();
+        let number = number.map_err(|_| Status::bad_request(format!("{name}: not a size of a window")))?;
+        Ok(number.filter(|side| *side > 0).unwrap_or(usual))
+    };
+    Ok((side("columns", 80)?, side("rows", 24)?))
 }
 
 /// Which streams are wanted.

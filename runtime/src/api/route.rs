@@ -30,6 +30,8 @@ pub enum Route {
     Exec(PodName),
     /// The streams of one of its containers.
     Attach(PodName),
+    /// Connections to its ports.
+    PortForward(PodName),
     /// A Service, ConfigMap or Secret.
     Object {
         /// `services`, `configmaps`, `secrets`
@@ -90,6 +92,7 @@ impl Route {
                     ["log"] => Self::Log(pod),
                     ["exec"] => Self::Exec(pod),
                     ["attach"] => Self::Attach(pod),
+                    ["portforward"] => Self::PortForward(pod),
                     _ => return None,
                 }
             }
@@ -104,9 +107,11 @@ impl Route {
     #[must_use]
     pub fn pod(&self) -> Option<(&str, &str)> {
         match self {
-            Self::Pod(pod) | Self::Log(pod) | Self::Exec(pod) | Self::Attach(pod) => {
-                Some((&pod.namespace, &pod.name))
-            }
+            Self::Pod(pod)
+            | Self::Log(pod)
+            | Self::Exec(pod)
+            | Self::Attach(pod)
+            | Self::PortForward(pod) => Some((&pod.namespace, &pod.name)),
             Self::Health
             | Self::Version
             | Self::Discovery(_)
@@ -130,6 +135,7 @@ mod tests {
             ("/api/v1/namespaces/default/pods", Route::Pods { namespace: Some("default".into()) }),
             ("/api/v1/namespaces/default/pods/web", Route::Pod(web())),
             ("/api/v1/namespaces/default/pods/web/log", Route::Log(web())),
+            ("/api/v1/namespaces/default/pods/web/portforward", Route::PortForward(web())),
             ("/api/v1/namespaces/default/pods/web/exec", Route::Exec(web())),
             ("/api/v1/namespaces/default/events/", Route::Events { namespace: Some("default".into()) }),
             ("/api/v1/namespaces/default/services/db", Route::Object { kind: "services".into() }),

@@ -12,23 +12,13 @@ use std::os::fd::OwnedFd;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use hull_shim::wire::Exit;
-use hyper::header::{
-    CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
-};
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role};
+use tokio_tungstenite::tungstenite::protocol::Message;
 
-use super::body::{self, Body};
 use super::status::Status;
+use super::upgrade::{Socket, Upgrade, good_bye};
 use crate::driver::handle::{Output, Session};
 use crate::driver::readiness;
 
@@ -61,61 +51,6 @@ pub(super) struct Streams {
     pub(super) stdout: bool,
     pub(super) stderr: bool,
     pub(super) tty: bool,
-}
-
-/// A connection that becomes a WebSocket once the response is sent.
-pub(super) struct Upgrade(OnUpgrade);
-
-impl Upgrade {
-    /// Answers a client's handshake; RFC 6455 section 4.2.
-    pub(super) fn accept<B>(request: &mut Request<B>) -> Result<(Self, Response<Body>), Status> {
-        let header = |name| {
-            request.headers().get_all(name).iter().filter_map(|value: &HeaderValue| value.to_str().ok())
-        };
-        if !header(UPGRADE).any(|value| value.eq_ignore_ascii_case("websocket")) {
-            return Err(Status::bad_request("unable to upgrade: only WebSocket is spoken here, not SPDY"));
-        }
-        let Some(key) = header(SEC_WEBSOCKET_KEY).next() else {
-            return Err(Status::bad_request("unable to upgrade: Sec-WebSocket-Key is missing"));
-        };
-        let offered: Vec<&str> =
-            header(SEC_WEBSOCKET_PROTOCOL).flat_map(|list| list.split(',')).map(str::trim).collect();
-        let Some(protocol) = PROTOCOLS.into_iter().find(|known| offered.contains(known)) else {
-            let message =
-                format!("unable to upgrade: none of the subprotocols {offered:?} is among {PROTOCOLS:?}");
-            return Err(Status::bad_request(message));
-        };
-        let mut response = body::empty();
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        let accept =
-            HeaderValue::from_str(&derive_accept_key(key.as_bytes())).expect("base64 is a valid header");
-        let headers = response.headers_mut();
-        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
-        Ok((Self(hyper::upgrade::on(request)), response))
-    }
-}
-
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
-
-impl Upgrade {
-    /// Both directions; none if the client has left already.
-    async fn socket(self) -> (Option<SplitSink<Socket, Message>>, Option<SplitStream<Socket>>) {
-        match self.0.await {
-            Ok(upgraded) => {
-                let socket =
-                    WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
-                let (sender, receiver) = socket.split();
-                (Some(sender), Some(receiver))
-            }
-            Err(error) => {
-                tracing::debug!(%error, "a client left before its session began");
-                (None, None)
-            }
-        }
-    }
 }
 
 /// Tells a client that nothing could be run.
@@ -394,10 +329,8 @@ impl Client {
         let mut message = vec![channel::STATUS];
         message.extend(status.to_string().bytes());
         self.send(message).await;
-        // With a code, as kubectl takes a close without one for an error.
-        let close = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
         if let Some(mut sender) = self.sender.take()
-            && let Err(error) = sender.send(Message::Close(Some(close))).await
+            && let Err(error) = sender.send(good_bye()).await
         {
             tracing::debug!(%error, "a client left before it was told the end");
         }

@@ -258,7 +258,8 @@ async fn exec_carries_all_streams_and_the_exit_code() {
     let (client, pod) = (played.client.clone(), played.pod.clone());
     let url = pod
         .path("/exec?container=app&command=sh&command=-c&command=a%20b&stdin=true&stdout=true&stderr=true");
-    let socket = tokio::spawn(async move { client.web_socket(&pod, &url).await.unwrap() });
+    let socket =
+        tokio::spawn(async move { client.web_socket(&pod, &url, session::PROTOCOLS[0]).await.unwrap() });
     let Some(Order::Exec { container, args, tty, stdin, reply }) = played.orders.recv().await else {
         panic!("another order")
     };
@@ -295,7 +296,7 @@ async fn a_refused_exec_is_told_before_the_upgrade() {
     let mut played = Played::new();
     let (client, pod) = (played.client.clone(), played.pod.clone());
     let url = pod.path("/exec?container=app&command=sh&stdout=true");
-    let answer = tokio::spawn(async move { client.web_socket(&pod, &url).await });
+    let answer = tokio::spawn(async move { client.web_socket(&pod, &url, session::PROTOCOLS[0]).await });
     let Some(Order::Exec { reply, .. }) = played.orders.recv().await else { panic!("another order") };
     reply.send(Err(Refusal::NotRunning("app".into()))).unwrap();
     match answer.await.unwrap() {

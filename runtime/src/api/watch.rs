@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::body::{self, Body, Sink};
+use super::form::{Form, Kind};
 use super::query::Query;
 use super::selector::Selector;
 use super::status::Status;
@@ -21,7 +22,7 @@ use crate::driver::handle::{Change, Handle, View};
 pub(super) fn pods(
     server: &Server,
     namespace: Option<&str>,
-    query: &Query,
+    (query, form): (&Query, Form),
 ) -> Result<Response<Body>, Status> {
     let selected = Selector::of_query(query)?.matches(&server.pod_object());
     let here = namespace.is_none_or(|namespace| namespace == server.pod.meta("namespace"));
@@ -30,7 +31,7 @@ pub(super) fn pods(
         let known = query.number("resourceVersion")?.and_then(|version| u64::try_from(version).ok());
         return Ok(body::stream("application/json", async move |sink| {
             if here && selected {
-                watch_pod(&handle, &pod, known.filter(|version| *version > 0), &sink).await;
+                watch_pod(&handle, &pod, known.filter(|version| *version > 0), (form, &sink)).await;
             } else {
                 sink.closed().await;
             }
@@ -38,17 +39,17 @@ pub(super) fn pods(
     }
     let view = &handle.snapshot().view;
     let items = if here && selected { vec![object::pod(&pod.object, view)] } else { Vec::new() };
-    Ok(body::json(&object::list("Pod", items, view.generation)))
+    Ok(body::json(&form.list(Kind::Pod, items, view.generation, (pod.clock)())))
 }
 
 /// `known` is the generation that the reader has seen already.
-async fn watch_pod(handle: &Handle, pod: &Facts, known: Option<u64>, sink: &Sink) {
+async fn watch_pod(handle: &Handle, pod: &Facts, known: Option<u64>, (form, sink): (Form, &Sink)) {
     let (snapshot, mut changes) = handle.follow();
     let mut shown = match known {
         Some(known) if known >= snapshot.view.generation => known,
         _ => {
             let kind = if known.is_some() { "MODIFIED" } else { "ADDED" };
-            if !send_pod(sink, kind, pod, &snapshot.view).await {
+            if !send_pod((form, sink), kind, pod, &snapshot.view).await {
                 return;
             }
             snapshot.view.generation
@@ -68,14 +69,15 @@ async fn watch_pod(handle: &Handle, pod: &Facts, known: Option<u64>, sink: &Sink
             continue;
         }
         shown = view.generation;
-        if !send_pod(sink, kind, pod, &view).await || gone {
+        if !send_pod((form, sink), kind, pod, &view).await || gone {
             return;
         }
     }
 }
 
-async fn send_pod(sink: &Sink, kind: &str, pod: &Facts, view: &View) -> bool {
-    send(sink, kind, &object::pod(&pod.object, view)).await
+async fn send_pod((form, sink): (Form, &Sink), kind: &str, pod: &Facts, view: &View) -> bool {
+    let object = form.one(Kind::Pod, object::pod(&pod.object, view), (pod.clock)());
+    send(sink, kind, &object).await
 }
 
 /// Writes a line; false when nobody reads any more.
@@ -88,7 +90,7 @@ async fn send(sink: &Sink, kind: &str, object: &Value) -> bool {
 pub(super) fn events(
     server: &Server,
     namespace: Option<&str>,
-    query: &Query,
+    (query, form): (&Query, Form),
 ) -> Result<Response<Body>, Status> {
     let selector = Selector::of_query(query)?;
     let here = namespace.is_none_or(|namespace| namespace == server.pod.meta("namespace"));
@@ -98,7 +100,7 @@ pub(super) fn events(
         let listed = query.number("resourceVersion")?.is_some_and(|version| version > 0);
         return Ok(body::stream("application/json", async move |sink| {
             if here {
-                watch_events(&handle, &pod, &selector, (listed, &sink)).await;
+                watch_events(&handle, (&pod, &selector), listed, (form, &sink)).await;
             } else {
                 sink.closed().await;
             }
@@ -107,15 +109,15 @@ pub(super) fn events(
     let snapshot = handle.snapshot();
     let events = snapshot.events.iter().map(|event| object::event(&pod.object, event));
     let items = events.filter(|event| here && selector.matches(event)).collect();
-    Ok(body::json(&object::list("Event", items, snapshot.view.generation)))
+    Ok(body::json(&form.list(Kind::Event, items, snapshot.view.generation, (pod.clock)())))
 }
 
-async fn watch_events(handle: &Handle, pod: &Facts, selector: &Selector, (listed, sink): (bool, &Sink)) {
+async fn watch_events(handle: &Handle, whose: (&Facts, &Selector), listed: bool, to: (Form, &Sink)) {
     let (snapshot, mut changes) = handle.follow();
     let mut shown = Shown::default();
     for event in &snapshot.events {
         let kind = shown.note(event);
-        if !listed && !send_event(sink, kind, (pod, selector), event).await {
+        if !listed && !send_event(to, kind, whose, event).await {
             return;
         }
     }
@@ -128,16 +130,21 @@ async fn watch_events(handle: &Handle, pod: &Facts, selector: &Selector, (listed
         };
         for event in news.iter().filter(|event| !shown.has(event)).cloned().collect::<Vec<_>>() {
             let kind = shown.note(&event);
-            if !send_event(sink, kind, (pod, selector), &event).await {
+            if !send_event(to, kind, whose, &event).await {
                 return;
             }
         }
     }
 }
 
-async fn send_event(sink: &Sink, kind: &str, (pod, selector): (&Facts, &Selector), event: &Event) -> bool {
+async fn send_event(
+    (form, sink): (Form, &Sink),
+    kind: &str,
+    (pod, selector): (&Facts, &Selector),
+    event: &Event,
+) -> bool {
     let object = object::event(&pod.object, event);
-    !selector.matches(&object) || send(sink, kind, &object).await
+    !selector.matches(&object) || send(sink, kind, &form.one(Kind::Event, object, (pod.clock)())).await
 }
 
 /// Which count of each event was sent.

@@ -137,6 +137,25 @@ impl Object {
         }
     }
 
+    /// A Pod as the API shows it and as the core knows it, with nothing recorded; none for other objects.
+    ///
+    /// # Errors
+    /// It is invalid.
+    pub fn pod(
+        self,
+        namespace: &str,
+        (uid, created): (&str, Timestamp),
+    ) -> Result<Option<(Value, manifest::pod::Pod)>, Error> {
+        let identity = Identity { uid: uid.to_owned(), created };
+        match self.named(namespace) {
+            Loaded::Pod(pod) => {
+                let manifest::Accepted { pod, object } = manifest::accept(*pod, identity)?;
+                Ok(Some((json(&object), pod)))
+            }
+            Loaded::Service(_) | Loaded::ConfigMap(_) | Loaded::Secret(_) => Ok(None),
+        }
+    }
+
     /// What applying this Pod again over the accepted `old` object would do.
     ///
     /// # Errors

@@ -20,10 +20,12 @@ pub mod jsonpath;
 pub mod launch;
 mod logs;
 mod output;
-pub mod print;
+mod port_forward;
+use crate::print;
 mod resource;
 mod run;
 mod session;
+mod simulate;
 mod supervise;
 mod task;
 mod version;
@@ -92,12 +94,16 @@ enum Verb {
     Exec(exec::Exec),
     /// Attach to the main process of a running container.
     Attach(attach::Attach),
+    /// Forward ports of this host to a pod.
+    PortForward(port_forward::PortForward),
     /// Delete objects; pods are stopped gracefully.
     Delete(delete::Delete),
     /// List the events of pods.
     Events(events::Events),
     /// Wait for a condition of objects.
     Wait(wait::Wait),
+    /// Print the life that the pod of a manifest would have; nothing runs.
+    Simulate(simulate::Simulate),
     /// Manage images.
     Image(image::Image),
     /// Print the version.
@@ -176,9 +182,11 @@ impl Verb {
             Self::Logs(logs) => logs.act(context).await,
             Self::Exec(exec) => exec.act(context).await,
             Self::Attach(attach) => attach.act(context).await,
+            Self::PortForward(forward) => forward.act(context).await,
             Self::Delete(delete) => delete.act(context).await,
             Self::Events(events) => events.act(context).await,
             Self::Wait(wait) => wait.act(context).await,
+            Self::Simulate(simulate) => simulate.act(context),
             Self::Image(_)
             | Self::Version(_)
             | Self::Completion(_)

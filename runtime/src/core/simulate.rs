@@ -210,21 +210,26 @@ impl Simulation {
 
     /// Lets time pass until this moment, or until nothing is to happen any more.
     pub fn run_until(&mut self, moment: Duration) {
-        while let Some((at, input)) = self.next(moment) {
-            self.now = at;
-            self.give(input);
-        }
+        while self.step_until(moment) {}
         self.now = self.now.max(moment);
+    }
+
+    /// Takes one step; false if nothing is to happen until this moment.
+    pub fn step_until(&mut self, moment: Duration) -> bool {
+        let Some((at, input)) = self.next(moment) else {
+            return false;
+        };
+        self.now = at;
+        self.give(input);
+        true
     }
 
     /// Takes at most this many steps; fewer if nothing is to happen any more.
     pub fn run_steps(&mut self, steps: usize) {
         for _ in 0..steps {
-            let Some((at, input)) = self.next(Duration::MAX) else {
+            if !self.step_until(Duration::MAX) {
                 return;
-            };
-            self.now = at;
-            self.give(input);
+            }
         }
     }
 

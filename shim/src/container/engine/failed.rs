@@ -41,7 +41,26 @@ pub(crate) struct Failed {
     pub(crate) errno: Errno,
 }
 
+const ALL: [Doing; 11] = [
+    Doing::Place,
+    Doing::Configure,
+    Doing::Source,
+    Doing::Attributes,
+    Doing::Attach,
+    Doing::Make,
+    Doing::Own,
+    Doing::Write,
+    Doing::Verify,
+    Doing::Namespace,
+    Doing::Itself,
+];
+
 impl Doing {
+    /// What `doing as u8` stands for.
+    pub(crate) fn from_number(number: u8) -> Self {
+        ALL.get(usize::from(number)).copied().unwrap_or(Self::Itself)
+    }
+
     /// For `map_err`.
     pub(crate) fn failed(self) -> impl Fn(Errno) -> Failed {
         move |errno| Failed { doing: self, errno }

@@ -39,6 +39,7 @@ mod tests;
 mod text;
 
 use std::ffi::CString;
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 
 pub(crate) use covers::Covers;
@@ -201,6 +202,13 @@ pub(crate) struct Opened {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Error(String);
+
+impl Opened {
+    /// The descriptors that the child keeps until it has performed the step.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = RawFd> {
+        self.trees.iter().map(|tree| tree.mount.as_raw_fd())
+    }
+}
 
 impl Step {
     /// Opens, in the maker, what the child cannot.

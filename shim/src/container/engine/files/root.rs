@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 use nix::errno::Errno;
@@ -67,6 +67,12 @@ impl Root {
             }
         }
         Ok(root)
+    }
+
+    /// The descriptors that the child keeps.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = RawFd> {
+        let own = self.tree.get().into_iter().chain(&self.procfs).map(AsRawFd::as_raw_fd);
+        own.chain(self.covers.get().into_iter().flat_map(OwnCovers::numbers))
     }
 
     /// Opens the root file system at `path`, unless that is done.
