@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::device::LinksIn;
+use super::device::{How, Nodes};
 use super::mounts::{Context, Request, text};
 use super::options::{Attributes, Options};
 use super::{Error, Groups, Step, Users};
@@ -43,7 +43,12 @@ fn v1(
         }
     }
     if !links.is_empty() {
-        steps.push(Step::Links(LinksIn { directory: text(&request.destination)?, links }));
+        steps.push(Step::Nodes(Nodes {
+            directory: text(&request.destination)?,
+            nodes: vec![],
+            links,
+            how: How::Made,
+        }));
     }
     Ok(steps)
 }

@@ -11,7 +11,7 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
 
 use super::Opened;
 use super::bind::Tree;
-use super::place::{Kind, Links, new_file};
+use super::place::{Kind, Links, new_file, split};
 use super::root::Root;
 use crate::container::engine::failed::{Doing, Failed};
 use crate::sys::mount::{self, Reach};
@@ -22,6 +22,8 @@ pub(crate) struct Nodes {
     /// Inside the root, absolute.
     pub(super) directory: CString,
     pub(super) nodes: Vec<Node>,
+    /// Name and target.
+    pub(super) links: Vec<(CString, CString)>,
     pub(super) how: How,
 }
 
@@ -49,15 +51,6 @@ pub(crate) enum How {
     BoundByChild,
 }
 
-/// Symbolic links of one directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct LinksIn {
-    /// Inside the root, absolute.
-    pub(super) directory: CString,
-    /// Name and target.
-    pub(super) links: Vec<(CString, CString)>,
-}
-
 impl Nodes {
     pub(super) fn open(&self) -> Result<Opened, Failed> {
         match self.how {
@@ -81,7 +74,7 @@ impl Nodes {
                 How::BoundByChild => node.bind(directory.as_fd(), &node.host()?)?,
             }
         }
-        Ok(())
+        self.links.iter().try_for_each(|(name, target)| link(directory.as_fd(), name, target))
     }
 }
 
@@ -135,24 +128,12 @@ impl Node {
     }
 }
 
-impl LinksIn {
-    pub(super) fn perform(&self, root: &Root) -> Result<(), Failed> {
-        let directory = root.place(&self.directory, Kind::Directory, Links::Followed)?;
-        for (name, target) in &self.links {
-            link(directory.as_fd(), name, target)?;
-        }
-        Ok(())
-    }
-}
-
 /// Makes a symbolic link at `path`, with the directories above it.
 pub(super) fn make_link(root: &Root, path: &CStr, target: &CStr) -> Result<(), Failed> {
     let mut parent = super::text::Text::<{ libc::PATH_MAX as usize }>::new();
-    let bytes = path.to_bytes_with_nul();
-    let at = bytes.iter().rposition(|byte| *byte == b'/').unwrap_or_default();
+    let (above, name) = split(path);
     let failed = Doing::Place.failed();
-    parent.push(if at == 0 { b"/" } else { &bytes[..at] }).map_err(&failed)?;
-    let name = CStr::from_bytes_with_nul(&bytes[at + 1..]).map_err(|_| failed(Errno::EINVAL))?;
+    parent.push(above).map_err(&failed)?;
     let parent = parent.as_c_str().map_err(&failed)?;
     let directory = root.place(parent, Kind::Directory, Links::Followed)?;
     link(directory.as_fd(), name, target)

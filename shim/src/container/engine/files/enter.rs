@@ -62,7 +62,7 @@ impl Attach {
         // Modes are what the plan says; the last stretch sets the program's own mask.
         process::set_umask(0);
         if self.opener == Opener::Child && self.covers {
-            root.covers.fill()?;
+            root.fill_covers()?;
         }
         let tree = root.open(&self.path)?;
         if root.sets_detached() {

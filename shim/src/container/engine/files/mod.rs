@@ -50,7 +50,7 @@ pub(crate) use root::Root;
 use super::failed::Failed;
 use crate::sys::mount::{Propagation, Reach};
 use bind::{Bind, Tree};
-use device::{LinksIn, Nodes};
+use device::Nodes;
 use enter::{Attach, Leave};
 use instance::Instance;
 
@@ -172,10 +172,8 @@ pub(crate) enum Step {
     Bind(Bind),
     /// A new file system, or a remount.
     Mount(Instance),
-    /// Device nodes of one directory.
+    /// Device nodes and symbolic links of one directory.
     Nodes(Nodes),
-    /// Symbolic links of one directory.
-    Links(LinksIn),
     /// Leaves the old root.
     Leave(Leave),
     /// chroot(2), without a mount namespace.
@@ -224,7 +222,6 @@ impl Step {
             | Self::RestrictOldRootAlone
             | Self::Root(_)
             | Self::AdoptRoot
-            | Self::Links(_)
             | Self::ChangeRoot(_)
             | Self::RootPropagation(..)
             | Self::ReadOnlyMount(_)
@@ -244,7 +241,6 @@ impl Step {
             Self::Bind(bind) => bind.perform(opened, root),
             Self::Mount(instance) => instance.perform(opened, root),
             Self::Nodes(nodes) => nodes.perform(opened, root),
-            Self::Links(links) => links.perform(root),
             Self::Leave(leave) => leave.perform(opened, root),
             Self::ChangeRoot(path) => enter::change_root(path),
             Self::RootPropagation(propagation, reach) => enter::set_root(root, *propagation, *reach),

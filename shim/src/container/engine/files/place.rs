@@ -79,7 +79,7 @@ impl Root {
             Ok(found) => return Ok(found),
             Err(Errno::ELOOP) if links != Links::Refused => {}
             Err(Errno::ELOOP) => return Err(Doing::Verify.failed()(Errno::ELOOP)),
-            Err(Errno::ENOENT) => return self.make(path, kind, links).map_err(failed),
+            Err(Errno::ENOENT) => return self.make_last(path, kind, links).map_err(failed),
             Err(errno) => return Err(failed(errno)),
         }
         let found = match self.find(path, links) {
@@ -104,6 +104,20 @@ impl Root {
             return Err(Errno::EBUSY);
         }
         Ok(())
+    }
+
+    /// Makes `path` where only the last name is missing, as most often; otherwise all that is.
+    fn make_last(&self, path: &CStr, kind: Kind, links: Links) -> nix::Result<OwnedFd> {
+        let mut parent = Text::<LONGEST>::new();
+        let (above, name) = split(path);
+        parent.push(above)?;
+        let Ok(parent) = self.find(parent.as_c_str()?, links) else { return self.make(path, kind, links) };
+        if make_in(parent.as_fd(), name, kind).is_err() {
+            return self.make(path, kind, links);
+        }
+        // Somebody may have put a symbolic link there meanwhile: it is not followed, and nothing is attached to it.
+        let flags = libc::O_PATH | libc::O_NOFOLLOW;
+        mount::open_below(parent.as_fd(), name, flags, libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS)
     }
 
     /// Makes `path` with all that is missing of it. A symbolic link whose target is missing is followed, and its
@@ -152,11 +166,7 @@ impl Root {
         let mut parent = Text::<LONGEST>::new();
         parent.push(if before == 0 { b"/" } else { &done.as_bytes()[..before] })?;
         let parent = self.find(parent.as_c_str()?, links)?;
-        let made = match kind {
-            Kind::Directory => mkdirat(&parent, name, DIRECTORY_MODE),
-            Kind::File => new_file(parent.as_fd(), name),
-        };
-        match made {
+        match make_in(parent.as_fd(), name, kind) {
             Ok(()) => Ok(Made::There),
             Err(Errno::EEXIST) => {
                 let target = link_target(parent.as_fd(), name)?;
@@ -179,6 +189,21 @@ fn component(path: &[u8], from: usize) -> Option<(usize, usize)> {
     let start = from + path[from..].iter().position(|byte| *byte != b'/')?;
     let end = path[start..].iter().position(|byte| *byte == b'/').map_or(path.len(), |at| start + at);
     Some((start, end))
+}
+
+/// The directory and the name of an absolute path.
+pub(super) fn split(path: &CStr) -> (&[u8], &CStr) {
+    let bytes = path.to_bytes_with_nul();
+    let at = bytes.iter().rposition(|byte| *byte == b'/').unwrap_or_default();
+    let name = CStr::from_bytes_with_nul(bytes.get(at + 1..).unwrap_or_default()).unwrap_or(c"");
+    (if at == 0 { b"/" } else { &bytes[..at] }, name)
+}
+
+fn make_in(directory: BorrowedFd<'_>, name: &CStr, kind: Kind) -> nix::Result<()> {
+    match kind {
+        Kind::Directory => mkdirat(directory, name, DIRECTORY_MODE),
+        Kind::File => new_file(directory, name),
+    }
 }
 
 /// Makes an empty file for something to be mounted over.

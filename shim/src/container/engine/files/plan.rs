@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::{SFlag, makedev};
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType, LinuxNamespaceType, Spec};
 
-use super::device::{How, LinksIn, Node, Nodes};
+use super::device::{How, Node, Nodes};
 use super::enter::{Attach, Leave, Site};
 use super::id_map::IdMap;
 use super::mounts::{self, Context, clean, text};
@@ -211,18 +211,18 @@ fn devices(parts: &Parts<'_>) -> Result<Vec<Step>, Error> {
         present.retain(|one| one.name != node.name);
         present.push(node);
     }
-    let mut steps = Vec::new();
-    for (directory, nodes) in all {
-        steps.push(Step::Nodes(Nodes { directory: text(&directory)?, nodes, how }));
-    }
-    let mut links = DEFAULT_LINKS.to_vec();
-    if parts.known.kernel.kcore {
-        links.push(("core", "/proc/kcore"));
-    }
-    let link = |(name, target)| Ok((text(Path::new(name))?, text(Path::new(target))?));
-    let links = links.into_iter().map(link).collect::<Result<Vec<(CString, CString)>, Error>>()?;
-    steps.push(Step::Links(LinksIn { directory: text(Path::new(DEVICE_DIRECTORY))?, links }));
-    Ok(steps)
+    let step = |(directory, nodes): (PathBuf, Vec<Node>)| {
+        let is_default = directory == Path::new(DEVICE_DIRECTORY);
+        let links = if is_default { links(parts.known.kernel.kcore)? } else { vec![] };
+        Ok(Step::Nodes(Nodes { directory: text(&directory)?, nodes, links, how }))
+    };
+    all.into_iter().map(step).collect()
+}
+
+fn links(kcore: bool) -> Result<Vec<(CString, CString)>, Error> {
+    let core = kcore.then_some(("core", "/proc/kcore"));
+    let link = |(name, target): (&str, &str)| Ok((text(Path::new(name))?, text(Path::new(target))?));
+    DEFAULT_LINKS.into_iter().chain(core).map(link).collect()
 }
 
 fn configured(device: &LinuxDevice) -> Result<(PathBuf, Node), Error> {

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::mount::MsFlags;
 
-use super::covers::Covers;
+use super::covers::{Covers, OwnCovers};
 use super::text::Text;
 use super::{Opener, Plan};
 use crate::container::engine::failed::{Doing, Failed};
@@ -40,8 +40,9 @@ pub(crate) enum Change {
 #[derive(Debug)]
 pub(crate) struct Root {
     tree: OnceCell<OwnedFd>,
-    /// What masks are made of; the same for all containers of this process.
-    pub(super) covers: Rc<Covers>,
+    covers: OnceCell<OwnCovers>,
+    /// What those are copied from.
+    shared_covers: Rc<Covers>,
     /// The runtime's own procfs, through which kernels before 5.12 change a mount by its descriptor.
     procfs: Option<OwnedFd>,
 }
@@ -56,10 +57,10 @@ impl Root {
             let opened = nix::fcntl::open(c"/proc", flags, nix::sys::stat::Mode::empty());
             Some(opened.map_err(Doing::Source.failed())?)
         };
-        let root = Self { tree: OnceCell::new(), covers, procfs };
+        let root = Self { tree: OnceCell::new(), covers: OnceCell::new(), shared_covers: covers, procfs };
         if plan.opener == Opener::Maker {
             if plan.masks() {
-                root.covers.fill()?;
+                root.fill_covers()?;
             }
             if let Some(path) = plan.root() {
                 root.open(path)?;
@@ -71,7 +72,7 @@ impl Root {
     /// The descriptors that the child keeps.
     pub(crate) fn numbers(&self) -> impl Iterator<Item = RawFd> {
         let own = self.tree.get().into_iter().chain(&self.procfs).map(AsRawFd::as_raw_fd);
-        own.chain(self.covers.numbers())
+        own.chain(self.covers.get().into_iter().flat_map(OwnCovers::numbers))
     }
 
     /// Opens the root file system at `path`, unless that is done.
@@ -82,6 +83,18 @@ impl Root {
             crate::harmless(self.tree.set(tree));
         }
         self.directory().map_err(Doing::Source.failed())
+    }
+
+    /// Gets the covers ready, from the mounts of this process.
+    pub(super) fn fill_covers(&self) -> Result<(), Failed> {
+        let own = self.shared_covers.own()?;
+        crate::harmless(self.covers.set(own));
+        Ok(())
+    }
+
+    /// What masks are made of.
+    pub(super) fn covers(&self) -> Result<&OwnCovers, Failed> {
+        self.covers.get().ok_or(Failed { doing: Doing::Source, errno: Errno::EBADF })
     }
 
     /// Takes the root directory that this process has.
@@ -101,7 +114,12 @@ impl Root {
     pub(super) fn set(&self, target: BorrowedFd<'_>, setting: Setting) -> nix::Result<()> {
         match self.procfs.as_ref() {
             None => set_by_descriptor(target, setting),
-            Some(procfs) => set_by_path(procfs.as_fd(), target, setting),
+            Some(procfs) => {
+                let set = set_by_path(procfs.as_fd(), target, setting);
+                // Nothing of the container ever runs with the host's procfs as its working directory.
+                nix::unistd::fchdir(self.directory()?)?;
+                set
+            }
         }
     }
 

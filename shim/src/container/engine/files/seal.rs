@@ -44,8 +44,7 @@ pub(super) fn mask(root: &Root, path: &CStr) -> Result<(), Failed> {
     let Some(place) = present(root, path)? else { return Ok(()) };
     let mode = fstat(&place).map_err(Doing::Verify.failed())?.st_mode;
     let kind = if mode & libc::S_IFMT == libc::S_IFDIR { Kind::Directory } else { Kind::File };
-    let cover = root.covers.copy(kind).map_err(Doing::Source.failed())?;
-    mount::attach(cover.as_fd(), place.as_fd()).map_err(Doing::Attach.failed())
+    root.covers()?.cover(place.as_fd(), kind)
 }
 
 fn present(root: &Root, path: &CStr) -> Result<Option<OwnedFd>, Failed> {

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::fmt;
 
 use super::bind::{Bind, Nature, Source};
-use super::device::How;
+use super::device::{How, Nodes};
 use super::enter::{Leave, Site};
 use super::id_map::IdMap;
 use super::instance::{DirectoryMode, Instance};
@@ -35,26 +35,7 @@ impl fmt::Display for Step {
             Self::AdoptRoot => write!(out, "take the root of the joined mount namespace"),
             Self::Bind(bind) => write!(out, "{bind}"),
             Self::Mount(instance) => write!(out, "{instance}"),
-            Self::Nodes(nodes) => {
-                let verb = match nodes.how {
-                    How::Made => "make",
-                    How::Bound | How::BoundByChild => "bind",
-                };
-                write!(out, "{verb} devices in {}:", shown(&nodes.directory))?;
-                nodes.nodes.iter().try_for_each(|node| {
-                    let (major, minor) =
-                        (nix::sys::stat::major(node.device), nix::sys::stat::minor(node.device));
-                    let name = node.name.to_string_lossy();
-                    let (user, group) = node.owner;
-                    write!(out, " {name} {major}:{minor} {:o} {user}:{group},", node.mode)
-                })
-            }
-            Self::Links(links) => {
-                write!(out, "make links in {}:", shown(&links.directory))?;
-                links.links.iter().try_for_each(|(name, target)| {
-                    write!(out, " {} -> {},", name.to_string_lossy(), target.to_string_lossy())
-                })
-            }
+            Self::Nodes(nodes) => write!(out, "{nodes}"),
             Self::Leave(Leave::Pivot) => write!(out, "pivot_root"),
             Self::Leave(Leave::PivotShared) => write!(out, "pivot_root, and make the old root rslave"),
             Self::Leave(Leave::Move) => write!(out, "move the root over the old one and chroot"),
@@ -67,6 +48,24 @@ impl fmt::Display for Step {
             Self::ReadOnlyPath(path) => write!(out, "make {} read-only", shown(path)),
             Self::Mask(path) => write!(out, "mask {}", shown(path)),
         }
+    }
+}
+
+impl fmt::Display for Nodes {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = match self.how {
+            How::Made => "make",
+            How::Bound | How::BoundByChild => "bind",
+        };
+        write!(out, "{verb} devices in {}:", shown(&self.directory))?;
+        self.nodes.iter().try_for_each(|node| {
+            let (major, minor) = (nix::sys::stat::major(node.device), nix::sys::stat::minor(node.device));
+            let (user, group) = node.owner;
+            write!(out, " {} {major}:{minor} {:o} {user}:{group},", node.name.to_string_lossy(), node.mode)
+        })?;
+        self.links.iter().try_for_each(|(name, target)| {
+            write!(out, " {} -> {},", name.to_string_lossy(), target.to_string_lossy())
+        })
     }
 }
 
