@@ -432,12 +432,15 @@ fn a_filter_that_notifies_hands_its_listener_over() {
     assert_eq!(bundle.start(), Outcome::Executed);
     let (stream, _) = agent.accept().unwrap();
     assert!(is_readable(&stream));
-    let crate::sys::socket::Packet::Message(bytes, descriptors) =
-        crate::sys::socket::receive(stream.as_fd(), 1 << 16).unwrap()
-    else {
-        panic!("no message")
-    };
-    let state: Value = serde_json::from_slice(&bytes).unwrap();
+    let mut buffer = [0; 4096];
+    let mut space = nix::cmsg_space!([i32; 4]);
+    let mut parts = [std::io::IoSliceMut::new(&mut buffer)];
+    let flags = nix::sys::socket::MsgFlags::MSG_CMSG_CLOEXEC;
+    let received =
+        nix::sys::socket::recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut space), flags).unwrap();
+    let descriptors: Vec<_> = received.cmsgs().unwrap().collect();
+    let length = received.bytes;
+    let state: Value = serde_json::from_slice(&buffer[..length]).unwrap();
     assert_eq!((&state["pid"], &state["state"]["pid"]), (&json!(pid), &json!(pid)));
     assert_eq!((&state["metadata"], &state["fds"]), (&json!("about"), &json!(["seccompFd"])));
     assert_eq!(descriptors.len(), 1);
