@@ -183,7 +183,6 @@ impl Hooks {
         let all = |listed: &Option<Vec<Listed>>, default: &Vector| {
             listed.iter().flatten().map(|one| Hook::new(one, default)).collect::<Result<Vec<_>, _>>()
         };
-        #[expect(deprecated, reason = "callers still use prestart")]
         let prestart = hooks.prestart();
         Ok(Self {
             prestart: all(prestart, own)?,

@@ -50,7 +50,6 @@ mod tests;
 pub(crate) mod trimmed;
 pub(crate) mod user;
 
-pub(crate) use failure::Failure;
 pub(crate) use gate::Gate;
 pub(crate) use maker::{Created, Making, Progress, Request, Stdio, begin};
 pub(crate) use plan::{Known, Plan};

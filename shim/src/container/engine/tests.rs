@@ -13,12 +13,13 @@ use nix::sched::{CloneFlags, unshare};
 use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
 
+use super::failure::Failure;
 use super::files::{Base, ChangeRoot, Covers};
 use super::gate::Outcome;
 use super::kernel::Kernel;
 use super::maker::Fault;
 use super::plan::{CgroupView, Keyring, MakerRights};
-use super::{Failure, Gate, Known, Making, Plan, Progress, Request, Stdio, begin};
+use super::{Gate, Known, Making, Plan, Progress, Request, Stdio, begin};
 use crate::cgroup::Entry;
 use crate::container::identity::Identity;
 use crate::container::program::Program;
