@@ -225,7 +225,11 @@ mod tests {
     fn spec(listed: &[(Kind, Option<&str>)]) -> Spec {
         let namespaces = listed.iter().map(|(kind, path)| {
             let builder = LinuxNamespaceBuilder::default().typ(*kind);
-            path.map_or(builder.clone(), |path| builder.path(path)).build().unwrap()
+            let builder = match path {
+                Some(path) => builder.path(path),
+                None => builder,
+            };
+            builder.build().unwrap()
         });
         let mut spec = Spec::default();
         let namespaces = namespaces.collect();

@@ -2,7 +2,7 @@
 //! directories. One of each serves every container of this process, as trees of mounts in no namespace.
 
 use std::cell::{Cell, OnceCell};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::stat::{fstat, major, minor};
@@ -73,6 +73,11 @@ fn empty() -> Result<OwnedFd, Failed> {
 }
 
 impl OwnCovers {
+    /// The descriptors of both.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = RawFd> {
+        [self.null.mount.as_raw_fd(), self.empty.mount.as_raw_fd()].into_iter()
+    }
+
     /// Covers a place.
     pub(super) fn cover(&self, place: BorrowedFd<'_>, kind: Kind) -> Result<(), Failed> {
         let cover = match kind {
