@@ -157,7 +157,8 @@ impl Blueprint {
         record.unfinished = false;
         self.hand_over(&created, master_goes)?;
         place.write(&record, held)?;
-        let (pid, pidfd, _) = created.release();
+        let released = created.release_for_good().map_err(Error::kernel("let the init live on"))?;
+        let (pid, pidfd, _) = released;
         Ok((record, pid, pidfd))
     }
 
