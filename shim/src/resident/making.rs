@@ -23,7 +23,7 @@ use crate::wire::{Answer, CreateConfig, Exit, InstanceId};
 
 /// For tests: `libcontainer` has the other engine make every container.
 const ENGINE: &str = "HULL_ENGINE";
-/// For tests, in builds with debug assertions: the step that fails, and how.
+/// For tests, in builds with debug assertions: a file that says which step fails, and how.
 const FAULT: &str = "HULL_ENGINE_FAULT";
 
 /// What all creations of a shim share.
@@ -108,7 +108,7 @@ impl Shim {
             gate: gate.map_err(|errno| format!("make its gate: {}", super::launch::reason(errno)))?,
             preserved: 0,
             covers: Rc::clone(&self.engine.covers),
-            fault: std::env::var(FAULT).ok().and_then(|fault| Fault::parse(&fault)),
+            fault: fault(),
         };
         let making = engine::begin(request).map_err(|failure| failure.message)?;
         let token = self
@@ -173,6 +173,11 @@ impl Shim {
         drop(making);
         self.creation_ended(instance, Err(format!("its init ended: {exit:?}")), reply);
     }
+}
+
+fn fault() -> Option<Fault> {
+    let file = std::env::var_os(FAULT).filter(|_| cfg!(debug_assertions))?;
+    Fault::parse(std::fs::read_to_string(file).ok()?.trim())
 }
 
 /// One entry per hierarchy: of several names for one group the mounted one, which has commas where it stands for

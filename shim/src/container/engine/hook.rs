@@ -322,6 +322,8 @@ fn prepare(start: &Start<'_>) -> nix::Result<()> {
         descriptor::place_raw(*from, number as RawFd)?;
     }
     descriptor::close_on_exec_from(3)?;
+    // The init makes files with none.
+    process::set_umask(0o022);
     process::default_signals();
     Ok(())
 }

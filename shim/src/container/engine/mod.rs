@@ -45,6 +45,8 @@ pub(crate) mod plan;
 pub(crate) mod procfs;
 mod sources;
 pub(crate) mod step;
+#[cfg(test)]
+mod tests;
 pub(crate) mod user;
 
 pub(crate) use failure::Failure;
