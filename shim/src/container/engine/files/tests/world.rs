@@ -95,6 +95,11 @@ pub(super) fn world() -> World {
     }
     std::fs::create_dir_all("/mnt/host").unwrap();
     std::fs::create_dir_all("/mnt/volume").unwrap();
+    planned()
+}
+
+/// A container that is only planned.
+pub(super) fn planned() -> World {
     World {
         config: config(),
         users: Users::Host,
