@@ -50,7 +50,7 @@ fn a_rootless_container_opens_its_sources_itself() {
     world.config["mounts"] = json!([
         { "destination": "/dev", "source": "/dev", "options": ["rbind"] },
         { "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro"] },
-        { "destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["newinstance", "gid=5"] },
+        { "destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["newinstance"] },
     ]);
     world.config["linux"] = json!({
         "namespaces": [{ "type": "mount" }, { "type": "user" }],
@@ -101,6 +101,14 @@ fn what_cannot_be_is_refused_before_anything_is_made() {
         world.config["mounts"] = json!([mount]);
         assert_eq!(world.plan().unwrap_err(), wanted);
     }
+    let mut world = planned();
+    world.rights = Rights::Rootless;
+    world.config["linux"]["gidMappings"] = json!([{ "containerID": 0, "hostID": 1000, "size": 1 }]);
+    assert!(
+        world.plan().unwrap_err().starts_with("cannot specify gid=5 mount option for rootless container")
+    );
+    world.rights = Rights::Root;
+    assert!(!world.plan().unwrap().to_string().contains("gid=5"));
     let mut world = planned();
     world.kernel = Abilities { set_attributes: false, kcore: false };
     world.config["mounts"] = json!([{ "destination": "/a", "source": "/x", "options": ["rbind", "rro"] }]);
