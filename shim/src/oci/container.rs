@@ -83,11 +83,6 @@ impl Container {
     }
 }
 
-/// The state as hooks read it: runtime-spec `runtime.md`, State.
-pub(crate) fn hook_state(record: &Record, status: &str, pid: i32) -> Vec<u8> {
-    Value::Object(common(record, status, pid)).to_string().into_bytes()
-}
-
 fn common(record: &Record, status: &str, pid: i32) -> Map<String, Value> {
     let mut state = Map::new();
     state.insert("ociVersion".to_owned(), json!(record.oci_version));

@@ -66,16 +66,6 @@ pub(crate) enum Error {
     /// The engine said why, or the process in the container did.
     #[error("{0}")]
     Container(String),
-    /// A hook of the runtime's namespaces.
-    #[error("error running {kind} hook #{index}: {message}")]
-    Hook {
-        /// Its list in `config.json`.
-        kind: &'static str,
-        /// Its place there.
-        index: usize,
-        /// What happened.
-        message: String,
-    },
     /// A group.
     #[error(transparent)]
     Cgroup(#[from] cgroup::Error),

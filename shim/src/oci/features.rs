@@ -7,75 +7,8 @@ use serde_json::{Value, json};
 use super::SPEC_VERSION;
 use super::error::Error;
 use crate::container::capability;
+use crate::container::engine::files::option_names;
 use crate::harmless;
-
-const MOUNT_OPTIONS: [&str; 65] = [
-    "acl",
-    "async",
-    "atime",
-    "bind",
-    "defaults",
-    "dev",
-    "diratime",
-    "dirsync",
-    "exec",
-    "idmap",
-    "iversion",
-    "lazytime",
-    "loud",
-    "mand",
-    "noacl",
-    "noatime",
-    "nodev",
-    "nodiratime",
-    "noexec",
-    "noiversion",
-    "nolazytime",
-    "nomand",
-    "norelatime",
-    "nostrictatime",
-    "nosuid",
-    "nosymfollow",
-    "private",
-    "ratime",
-    "rbind",
-    "rdev",
-    "rdiratime",
-    "relatime",
-    "remount",
-    "rexec",
-    "ridmap",
-    "rnoatime",
-    "rnodev",
-    "rnodiratime",
-    "rnoexec",
-    "rnorelatime",
-    "rnostrictatime",
-    "rnosuid",
-    "rnosymfollow",
-    "ro",
-    "rprivate",
-    "rrelatime",
-    "rro",
-    "rrw",
-    "rshared",
-    "rslave",
-    "rstrictatime",
-    "rsuid",
-    "rsymfollow",
-    "runbindable",
-    "rw",
-    "shared",
-    "silent",
-    "slave",
-    "strictatime",
-    "suid",
-    "symfollow",
-    "sync",
-    "tmpcopyup",
-    "unbindable",
-    "nosymfollow",
-];
 
 /// Prints it.
 pub(super) fn print() -> Result<(), Error> {
@@ -86,7 +19,7 @@ pub(super) fn print() -> Result<(), Error> {
 }
 
 fn features() -> Value {
-    let mut options = MOUNT_OPTIONS.to_vec();
+    let mut options: Vec<String> = option_names().collect();
     options.sort_unstable();
     options.dedup();
     let capabilities: Vec<String> = capability::NAMES.iter().map(|name| format!("CAP_{name}")).collect();

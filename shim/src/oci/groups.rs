@@ -84,11 +84,6 @@ impl Membership {
     }
 }
 
-/// What a group uses, as `events` tells it.
-pub(crate) fn statistics(_: &Group) -> serde_json::Value {
-    serde_json::json!({})
-}
-
 /// Where the container's group is to be; none for an ordinary user without a group to make it in.
 pub(crate) fn place(spec: &Spec, id: &Id, global: &Global<'_>) -> Result<(Option<Group>, Membership), Error> {
     let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());

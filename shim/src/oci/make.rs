@@ -1,7 +1,9 @@
 //! Making a container: what `create` and `run` have in common. Everything is checked and decided first; then
 //! each thing made is undone if a later one fails.
 
+use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -18,7 +20,7 @@ use super::handover::{Front, Handover, Preserved};
 use super::relay::Relay;
 use super::store::{Held, Id, Init, Place, Record};
 use crate::cgroup::{Entry, Group};
-use crate::container::engine::files::{Base, ChangeRoot};
+use crate::container::engine::files::{Base, ChangeRoot, Covers};
 use crate::container::engine::kernel::Kernel;
 use crate::container::engine::maker::Stdio;
 use crate::container::engine::plan::{Keyring, Known, MakerRights, Plan};
@@ -28,6 +30,7 @@ use crate::container::program::Program;
 use crate::harmless;
 use crate::procfs;
 use crate::sys::clock;
+use crate::sys::process::Vector;
 
 /// Everything that is known before anything is made.
 pub(crate) struct Blueprint {
@@ -83,10 +86,9 @@ impl Blueprint {
             change_root: if given.is_on("no-pivot") { ChangeRoot::Move } else { ChangeRoot::Pivot },
             keyring: if given.is_on("no-new-keyring") { Keyring::Inherited } else { Keyring::New },
             root: &rootfs,
-            base: Base::Host,
+            base: base(&spec),
         };
-        let plan =
-            Plan::new(&spec, &known, &super::protect::variables(), &program.environment).map_err(refuse)?;
+        let plan = Plan::new(&spec, &known, &own_environment(), &program.environment).map_err(refuse)?;
         Ok(Self {
             id,
             bytes,
@@ -155,7 +157,8 @@ impl Blueprint {
         record.unfinished = false;
         self.hand_over(&created, master_goes)?;
         place.write(&record, held)?;
-        let (pid, pidfd, _) = created.release();
+        let released = created.release_for_good().map_err(Error::kernel("let the init live on"))?;
+        let (pid, pidfd, _) = released;
         Ok((record, pid, pidfd))
     }
 
@@ -189,7 +192,6 @@ impl Blueprint {
         let gate = Gate::make(place.directory()).map_err(Error::kernel("make the gate"))?;
         let request = Request {
             plan: Rc::clone(&self.plan),
-            covers: Rc::default(),
             identity: &self.identity,
             program: &self.program,
             stdio,
@@ -197,6 +199,7 @@ impl Blueprint {
             sandbox: None,
             gate,
             preserved: self.preserved.all,
+            covers: Rc::new(Covers::default()),
             fault: None,
         };
         let mut making = begin(request).map_err(refuse)?;
@@ -261,6 +264,26 @@ fn add_variables(spec: &mut Spec, more: Vec<String>) {
 fn identity(spec: &Spec, rootfs: &Path) -> Result<Identity, Error> {
     let score = spec.process().as_ref().and_then(oci_spec::runtime::Process::oom_score_adj);
     Identity::new(spec, rootfs, score).map_err(refuse)
+}
+
+/// Our own variables, for hooks that name none.
+pub(crate) fn own_environment() -> Vector {
+    let text = |(mut name, value): (OsString, OsString)| {
+        name.push("=");
+        name.push(value);
+        CString::new(name.into_vec()).unwrap_or_default()
+    };
+    Vector::new(std::env::vars_os().map(text).collect())
+}
+
+/// A mount namespace without the host's mounts is cheaper, but hooks look for things at the host's paths.
+fn base(spec: &Spec) -> Base {
+    let Some(hooks) = spec.hooks() else {
+        return Base::Trimmed;
+    };
+    #[expect(deprecated, reason = "callers still use prestart")]
+    let lists = [hooks.prestart(), hooks.create_runtime(), hooks.create_container()];
+    if lists.into_iter().flatten().all(Vec::is_empty) { Base::Trimmed } else { Base::Host }
 }
 
 /// The root directory, which must be one, reached by no symbolic link.

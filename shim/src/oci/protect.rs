@@ -7,7 +7,7 @@
 use std::ffi::{CString, OsStr};
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -33,18 +33,9 @@ pub(crate) fn ensure() -> Result<(), Error> {
     };
     let text = |text: &OsStr| CString::new(text.as_bytes()).unwrap_or_default();
     let arguments = std::env::args_os().map(|one| text(&one)).collect();
-    let errno = process::execute_descriptor(copy.as_fd(), &Vector::new(arguments), &variables());
+    let errno =
+        process::execute_descriptor(copy.as_fd(), &Vector::new(arguments), &super::make::own_environment());
     Err(Error::Kernel("execute the protected program".to_owned(), errno))
-}
-
-/// The variables of this process.
-pub(super) fn variables() -> Vector {
-    let variables = std::env::vars_os().map(|(mut name, value)| {
-        name.push("=");
-        name.push(value);
-        CString::new(name.into_vec()).unwrap_or_default()
-    });
-    Vector::new(variables.collect())
 }
 
 fn seals() -> SealFlag {

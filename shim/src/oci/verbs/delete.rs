@@ -5,7 +5,7 @@ use crate::oci::command::parse::Parsed;
 use crate::oci::container::Container;
 use crate::oci::error::Error;
 use crate::oci::global::Global;
-use crate::oci::hooks::{self, Kind};
+use crate::oci::hooks::{Due, Kind};
 use crate::oci::status::Status;
 use crate::oci::store::{Held, Id, Place};
 use crate::procfs;
@@ -67,10 +67,10 @@ pub(super) fn destroy(global: &Global<'_>, container: &Container, held: Held) ->
     let config = place.config();
     place.remove()?;
     drop(held);
-    let hooks = config.and_then(|bytes| hooks::of(&bytes, Kind::Poststop)).unwrap_or_default();
-    for failure in hooks::run_all(&hooks, Kind::Poststop, record) {
+    match config.and_then(|bytes| Due::new(&bytes, Kind::Poststop, record)) {
         // The container is gone by now: nothing is left that an error would keep.
-        global.log.warn(&failure);
+        Ok(due) => due.run_all().iter().for_each(|failure| global.log.warn(failure)),
+        Err(error) => global.log.warn(&error.chain()),
     }
     Ok(())
 }

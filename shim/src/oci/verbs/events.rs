@@ -42,7 +42,8 @@ pub(super) fn events(global: &Global<'_>, id: &str, given: &Parsed) -> Result<()
 
 fn statistics(container: &Container) -> Result<Value, Error> {
     let group = container.record.cgroup.needed()?;
-    Ok(json!({"type": "stats", "id": container.record.id, "data": crate::oci::groups::statistics(&group)}))
+    let data = group.full_statistics(container.record.init.map(|init| init.pid));
+    Ok(json!({"type": "stats", "id": container.record.id, "data": data}))
 }
 
 /// One line per event; a reader that is gone ends it.

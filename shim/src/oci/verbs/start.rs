@@ -13,7 +13,7 @@ use crate::oci::config;
 use crate::oci::container::Container;
 use crate::oci::error::{Error, words};
 use crate::oci::global::Global;
-use crate::oci::hooks::{self, Kind};
+use crate::oci::hooks::{Due, Kind};
 use crate::oci::status::Status;
 use crate::oci::store::Held;
 use crate::procfs;
@@ -54,8 +54,7 @@ pub(in crate::oci) fn let_go(container: &Container, held: Held) -> Result<(), Er
         Outcome::Executed | Outcome::Waiting => Gate::remove(directory),
     }
     drop(held);
-    let poststart = hooks::of(&bytes, Kind::Poststart)?;
-    hooks::run(&poststart, Kind::Poststart, record).inspect_err(|_| {
+    Due::new(&bytes, Kind::Poststart, record)?.run().inspect_err(|_| {
         // runtime-spec: the container is stopped. That the hook failed is what the caller hears of.
         harmless(super::kill::send(container, libc::SIGKILL));
     })
