@@ -638,3 +638,26 @@ fn a_shim_killed_at_any_step_of_a_deletion_is_succeeded() {
         host.assert_clean();
     }
 }
+
+#[test]
+fn a_supervisor_that_cannot_start_says_why_once() {
+    let host = host!();
+    host.apply(&two_containers("a"));
+    let (files, before) = running(&host, "a");
+    let record = fs::read(files.file("record.json")).unwrap();
+    fs::write(files.file("record.json"), "{\"half\": ").unwrap();
+    let mut seen = std::collections::BTreeSet::from([files.kill_supervisor()]);
+    wait_until(SOON, "three attempts", || {
+        seen.extend(files.processes().supervisor);
+        if seen.len() >= 4 { Ok(()) } else { Err(files.diagnostics()) }
+    });
+    let said = files.diagnostics();
+    let reasons: Vec<_> = said.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert!(matches!(reasons[..], [reason] if reason.contains("record.json")), "{said}");
+    assert_same_containers(&files, &before);
+    // What was mended serves again at the next attempt.
+    fs::write(files.file("record.json"), record).unwrap();
+    wait_until(SOON, "a supervisor that serves", || host.pod("a").map(drop));
+    host.delete("a", &[]);
+    host.assert_clean();
+}
