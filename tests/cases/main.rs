@@ -24,5 +24,6 @@ mod services;
 mod sidecars;
 mod simulate;
 mod starting;
+mod terminal;
 mod termination;
 mod volumes;

@@ -66,10 +66,9 @@ pub(super) async fn exec(
     if args.is_empty() {
         return Err(Status::bad_request("you must specify at least one command for the container"));
     }
-    check_running(&server, &container)?;
+    check_running(&server, &container).await?;
     let (upgrade, response) = Upgrade::accept(&mut request, &session::PROTOCOLS)?;
-    // The window's size follows on the resize channel.
-    let tty = streams.tty.then_some((80, 24));
+    let tty = if streams.tty { Some(window(query)?) } else { None };
     let session =
         server.handle.ask(|reply| Order::Exec { container, args, tty, stdin: streams.stdin, reply }).await;
     begin(&server, session, (upgrade, streams))?;
@@ -84,7 +83,7 @@ pub(super) async fn attach(
 ) -> Result<Response<Body>, Status> {
     let streams = streams(query)?;
     let container = container(&server, query)?;
-    check_running(&server, &container)?;
+    check_running(&server, &container).await?;
     let (upgrade, response) = Upgrade::accept(&mut request, &session::PROTOCOLS)?;
     let session = server.handle.ask(|reply| Order::Attach { container, stdin: streams.stdin, reply }).await;
     begin(&server, session, (upgrade, streams))?;
@@ -93,16 +92,20 @@ pub(super) async fn attach(
 
 /// Refuses before the handshake what is known to be in vain: clients look for other protocols after a refused one,
 /// and the last refusal is the one they show.
-fn check_running(server: &Server, container: &ContainerName) -> Result<(), Status> {
+async fn check_running(server: &Server, container: &ContainerName) -> Result<(), Status> {
     check_alive(server)?;
-    let status = &server.handle.snapshot().view.status;
-    let mut all = status.init_container_statuses.iter().chain(&status.container_statuses);
-    let name = container.as_str();
-    match all.find(|each| each.name == name) {
-        // The state may lag behind while a postStart hook runs: the driver knows.
-        Some(found) if found.state.terminated.is_none() => Ok(()),
-        _ => Err(Status::refused(&Refusal::NotRunning(name.to_owned()))),
+    let running = {
+        let status = &server.handle.snapshot().view.status;
+        let mut all = status.init_container_statuses.iter().chain(&status.container_statuses);
+        all.any(|each| each.name == container.as_str() && each.state.running.is_some())
+    };
+    if running {
+        // The order itself is refused should it have ended just now.
+        return Ok(());
     }
+    let container = container.clone();
+    let answer = server.handle.ask(|reply| Order::Running { container, reply }).await;
+    answer.map_err(|refusal| Status::refused(&refusal))
 }
 
 /// Refuses what needs a pod that is not over.
@@ -128,6 +131,16 @@ fn begin(
         Err(refusal) => return Err(Status::refused(&refusal)),
     }
     Ok(())
+}
+
+/// The size of the terminal's window at the start, which `hull exec` knows; other clients tell it on the resize channel later.
+fn window(query: &Query) -> Result<(u16, u16), Status> {
+    let side = |name, usual| {
+        let number = query.number(name)?.map(u16::try_from).transpose();
+        let number = number.map_err(|_| Status::bad_request(format!("{name}: not a size of a window")))?;
+        Ok(number.filter(|side| *side > 0).unwrap_or(usual))
+    };
+    Ok((side("columns", 80)?, side("rows", 24)?))
 }
 
 /// Which streams are wanted.

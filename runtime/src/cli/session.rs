@@ -10,9 +10,89 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::{Error, Exit, Result};
-use crate::api::client::WebSocket;
-use crate::api::session::channel;
+use super::context::Context;
+use super::print::field;
+use super::{Error, Exit, Result, choose, describe, resource};
+use crate::api::client::{self, PodRef, WebSocket};
+use crate::api::query;
+use crate::api::session::{PROTOCOLS, channel};
+
+/// Arguments of `exec` and `attach` alike.
+#[derive(Debug, clap::Args)]
+pub(super) struct Common {
+    /// The pod: `web` or `pod/web`.
+    #[arg(value_name = "POD")]
+    pub(super) pod: String,
+    /// Which container.
+    #[arg(short, long, value_name = "NAME")]
+    pub(super) container: Option<String>,
+    /// Pass standard input on.
+    #[arg(short = 'i', long)]
+    pub(super) stdin: bool,
+    /// Use a terminal: `exec` gives one to its command, a container's own must be one.
+    #[arg(short, long)]
+    pub(super) tty: bool,
+    /// Print nothing but what comes from the container.
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+}
+
+/// The container that a session is with.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) pod: PodRef,
+    pub(super) object: Value,
+    pub(super) container: String,
+}
+
+impl Common {
+    /// Finds the container; `what` is to be done to it.
+    pub(super) async fn place(&self, context: &Context, what: &str) -> Result<Place> {
+        let pod = context.pod(&resource::pod_name(&self.pod)?)?;
+        let object = context.client.pod(&pod).await?;
+        refuse_completed(&object, what)?;
+        let container = choose::container(context, &object, self.container.as_deref(), self.quiet)?;
+        Ok(Place { pod, object, container })
+    }
+}
+
+impl Place {
+    /// Opens a session; `words` are a command's.
+    pub(super) async fn open(
+        &self,
+        context: &Context,
+        (subresource, words): (&str, &[String]),
+        streams: Streams,
+    ) -> Result<WebSocket> {
+        let mut url = format!("{}?{}", self.pod.path(subresource), streams.query());
+        query::push(&mut url, "container", &self.container);
+        for word in words {
+            query::push(&mut url, "command", word);
+        }
+        let socket = context.client.web_socket(&self.pod, &url, PROTOCOLS[0]).await;
+        socket.map_err(not_upgraded)
+    }
+}
+
+/// Nothing runs in a pod that has ended.
+fn refuse_completed(pod: &Value, what: &str) -> Result<()> {
+    if !describe::is_over(pod) {
+        return Ok(());
+    }
+    let phase = field::text(pod, "/status/phase");
+    Err(Error::Usage(format!("cannot {what} a container in a completed pod; current phase is {phase}")))
+}
+
+/// What kubectl says when a session is refused.
+fn not_upgraded(error: client::Error) -> Error {
+    match error {
+        client::Error::Status(status) if status.code == 404 => {
+            Error::Usage(format!("unable to upgrade connection: {}", status.message))
+        }
+        client::Error::Status(status) => Error::Usage(status.message),
+        other => other.into(),
+    }
+}
 
 /// What of the terminal takes part.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +114,12 @@ impl Streams {
 
     /// The parameters of the API.
     pub(super) fn query(self) -> String {
-        format!("stdin={}&stdout=true&stderr={}&tty={}", self.stdin, !self.tty, self.tty)
+        let mut query = format!("stdin={}&stdout=true&stderr={}&tty={}", self.stdin, !self.tty, self.tty);
+        // So that the window has its size already when the command starts.
+        if let Some(size) = tcgetwinsize(std::io::stdin()).ok().filter(|_| self.tty) {
+            query.push_str(&format!("&columns={}&rows={}", size.ws_col, size.ws_row));
+        }
+        query
     }
 }
 

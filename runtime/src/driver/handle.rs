@@ -74,6 +74,13 @@ pub enum Order {
         /// Its streams.
         reply: oneshot::Sender<Result<Session, Refusal>>,
     },
+    /// Whether a container runs; a published state may lag behind, as while a postStart hook runs.
+    Running {
+        /// Which.
+        container: ContainerName,
+        /// It does, or why not.
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
     /// Usage of a container, or of the pod.
     Statistics {
         /// Whose.

@@ -34,6 +34,11 @@ impl Driver {
                     unheard(reply.send(attach(hands, instance, stdin).await));
                 });
             }
+            Order::Running { container, reply } => {
+                if let Some((_, reply)) = self.running(&container, reply) {
+                    unheard(reply.send(Ok(())));
+                }
+            }
             Order::Statistics { container, reply } => {
                 let instance = match container {
                     Some(container) => match self.running(&container, reply) {

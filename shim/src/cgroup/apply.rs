@@ -153,11 +153,16 @@ impl<'a> Performer<'a> {
 
     /// Puts back what was there, last one first, as far as that goes.
     pub(super) fn restore(&mut self) {
-        for before in self.before.take().unwrap_or_default().into_iter().rev() {
-            for line in before.lines() {
-                // The failure that made this necessary is what the caller hears of.
-                harmless(self.put_lines(&before.path, &line));
-            }
+        let before = self.before.take().unwrap_or_default();
+        let lines = before
+            .iter()
+            .rev()
+            .flat_map(|before| before.lines().into_iter().map(|line| (&before.path, line)));
+        let refused: Vec<_> = lines.filter(|(path, line)| self.put_lines(path, line).is_err()).collect();
+        for (path, line) in refused {
+            // What bounds another value may have stood in its way. The failure that made all this necessary is
+            // what the caller hears of.
+            harmless(self.put_lines(path, &line));
         }
         self.open = None;
     }

@@ -4,6 +4,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use super::{Error, Removal};
 use crate::harmless;
 
@@ -86,6 +89,24 @@ pub(super) fn pids(directory: &Path) -> Vec<i32> {
         found.extend(pids(&below));
     }
     found
+}
+
+/// Sends SIGKILL to every process of a frozen group and below.
+pub(super) fn kill_members(directory: &Path) {
+    // A group that still forks after so many rounds is killed again by the caller's next attempt.
+    const ROUNDS: usize = 16;
+    let mut killed: Vec<i32> = Vec::new();
+    for _ in 0..ROUNDS {
+        let fresh: Vec<i32> = pids(directory).into_iter().filter(|pid| !killed.contains(pid)).collect();
+        if fresh.is_empty() {
+            return;
+        }
+        for pid in &fresh {
+            // ESRCH: it ended by itself. Frozen members cannot, so their pids are not reused.
+            harmless(kill(Pid::from_raw(*pid), Signal::SIGKILL));
+        }
+        killed.extend(fresh);
+    }
 }
 
 pub(super) fn subdirectories(directory: &Path) -> Vec<PathBuf> {

@@ -4,7 +4,7 @@
 //! watched by inotify(7), since the file itself is always ready to read. Both are also woken when the group goes.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -70,7 +70,7 @@ impl Group {
     }
 }
 
-fn bind(events: &PathBuf, control: PathBuf) -> Result<EventFd, Error> {
+fn bind(events: &Path, control: PathBuf) -> Result<EventFd, Error> {
     let file = std::fs::File::open(events);
     let file = OwnedFd::from(file.map_err(|source| fail("open", events, source))?);
     let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
@@ -81,7 +81,7 @@ fn bind(events: &PathBuf, control: PathBuf) -> Result<EventFd, Error> {
     Ok(counter)
 }
 
-fn watch(events: &PathBuf) -> Result<Inotify, Error> {
+fn watch(events: &Path) -> Result<Inotify, Error> {
     let watched = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).and_then(|changes| {
         changes.add_watch(events, AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_DELETE_SELF)?;
         Ok(changes)
@@ -89,8 +89,8 @@ fn watch(events: &PathBuf) -> Result<Inotify, Error> {
     watched.map_err(|errno| fail("watch", events, errno.into()))
 }
 
-fn fail(operation: &'static str, path: &PathBuf, source: std::io::Error) -> Error {
-    Error::File { operation, path: path.clone(), source }
+fn fail(operation: &'static str, path: &Path, source: std::io::Error) -> Error {
+    Error::File { operation, path: path.to_owned(), source }
 }
 
 impl OutOfMemory {

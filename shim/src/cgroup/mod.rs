@@ -1,13 +1,17 @@
-//! The cgroups of a pod: `hull/pod<uid>`, below it one group per instance, and one per exec'd process.
+//! Control groups: a pod's is `hull/pod<uid>`, below it one group per instance, and one per exec'd process; an OCI
+//! container's is where its `cgroupsPath` says.
 //!
 //! cgroups(7). On a host with v1 controllers (hybrid too, where v2 is mounted beside them) a group is a
 //! directory in every v1 hierarchy; on v2 it is one directory. The difference stays in this folder:
 //! [`v1`] and [`v2`] have the same functions, and [`Group`] calls one or the other.
 //!
+//! Limits are planned ([`resources`]: pure, printable), then written ([`apply`]); [`update`] changes them on a group
+//! at work. Pods and OCI containers use the same groups: [`Group::of_pod`] and [`Group::from_oci_path`]. Nothing
+//! waits but what says so ([`Group::freeze`], [`Group::remove_within`]), which is for `hull-oci`.
+//!
 //! Plain file operations rather than `cgroups-rs`: version 0.5 links zbus and an async runtime with no
 //! switch to leave them out, opens its files anew on each call, and its removal sleeps between attempts. The
-//! shim must not sleep, joins through descriptors opened once, and needs a dozen files in all.
-//! libcontainer's own `libcgroups` applies a container's limits from its `config.json`.
+//! shim must not sleep, and joins through descriptors opened once.
 
 pub mod apply;
 pub mod devices;
@@ -36,7 +40,7 @@ pub use error::Error;
 pub use hierarchy::Hierarchies;
 use oci_spec::runtime::LinuxDeviceCgroup;
 pub use processes::Depth;
-use resources::{Live, Version};
+use resources::{Devices, Live, Version};
 
 use self::file::{keyed, number, remove_if_empty, remove_tree};
 use crate::wire::{Resources, Statistics};
@@ -131,15 +135,13 @@ impl Group {
         }
     }
 
-    /// Sets limits.
+    /// Sets a pod's limits.
     ///
     /// # Errors
-    /// The kernel refuses it.
+    /// The kernel refuses one, or lacks its controller.
     pub fn limit(&self, resources: &Resources) -> Result<(), Error> {
-        match &*self.hierarchies {
-            Hierarchies::V1(all) => v1::limit(all, &self.path, resources),
-            Hierarchies::V2(root) => v2::limit(root, &self.path, resources),
-        }
+        let plan = resources::plan(&resources.into(), self.version(), Devices::Leave, &Live::default())?;
+        self.apply(&plan, Tolerance::Strict)
     }
 
     /// One out-of-memory kill takes the whole group, as Kubernetes has it on v2; v1 knows no such thing.

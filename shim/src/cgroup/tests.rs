@@ -274,6 +274,16 @@ fn a_frozen_group_stands_still_and_can_be_killed() {
 }
 
 #[test]
+fn a_frozen_process_of_v2_can_be_killed_where_there_is_no_file_for_it() {
+    let Some(Scratch(group)) = &v2_group() else { return };
+    let mut child = idle(group);
+    group.freeze(LIMIT).unwrap();
+    file::kill_members(&group.directory().unwrap());
+    child.wait().unwrap();
+    group.thaw().unwrap();
+}
+
+#[test]
 fn a_group_in_use_or_frozen_is_not_for_a_new_container() {
     for Scratch(group) in &both().collect::<Vec<_>>() {
         group.check_unused().unwrap();
@@ -375,9 +385,9 @@ fn a_group_is_given_to_a_user_on_v2() {
 #[test]
 fn a_process_enters_every_hierarchy_through_its_own_thread() {
     let Some(Scratch(group)) = &v1_group() else { return };
+    let Hierarchies::V1(all) = &*group.hierarchies else { return };
     let mut child = idle(group);
     let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap();
-    let Hierarchies::V1(all) = &*group.hierarchies else { return };
     let path = format!(":/{}", group.path.display());
     assert_eq!(groups.lines().filter(|line| line.ends_with(&path)).count(), all.len());
     let found: BTreeMap<_, _> = group.paths();

@@ -50,6 +50,9 @@ fn complete(stored: &LinuxResources, change: &LinuxResources, version: Version) 
             memory.set_limit(old.limit());
         }
     }
+    if let (Some(memory), Some(old)) = (whole.memory_mut(), stored.memory()) {
+        memory.set_check_before_update(memory.check_before_update().or(old.check_before_update()));
+    }
     whole
 }
 

@@ -6,17 +6,10 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use nix::sys::signal::{Signal, kill as send};
-use nix::unistd::Pid;
-
-use super::file::{Made, make_directory, number, open_members, pids, remove_tree, short, write};
+use super::file::{Made, kill_members, make_directory, number, open_members, remove_tree, short, write};
 use super::hierarchy::Hierarchy;
 use super::{Entry, Error, Removal};
-use crate::harmless;
-use crate::wire::{Resources, Statistics};
-
-/// A group that still forks after so many rounds is killed again by the caller's next attempt.
-const KILL_ROUNDS: usize = 16;
+use crate::wire::Statistics;
 
 pub(super) fn file_of(all: &[Hierarchy], controller: &str, path: &Path, file: &str) -> Option<PathBuf> {
     let hierarchy = all.iter().find(|one| one.controllers.iter().any(|known| known == controller))?;
@@ -76,21 +69,6 @@ fn fill_cpuset_file(root: &Path, path: &Path, file: &str, made: Made) -> Result<
     Ok(value)
 }
 
-pub(super) fn limit(all: &[Hierarchy], path: &Path, resources: &Resources) -> Result<(), Error> {
-    let set = |controller: &'static str, file: &str, value: Option<String>| {
-        let Some(value) = value else { return Ok(()) };
-        write(
-            file_of(all, controller, path, file).ok_or_else(|| Error::NoController(controller.to_owned()))?,
-            &value,
-        )
-    };
-    set("cpu", "cpu.shares", resources.cpu_shares.map(|value| value.to_string()))?;
-    set("cpu", "cpu.cfs_period_us", resources.cpu_period.map(|value| value.to_string()))?;
-    set("cpu", "cpu.cfs_quota_us", resources.cpu_quota.map(|value| value.to_string()))?;
-    set("memory", "memory.limit_in_bytes", resources.memory_limit.map(|value| value.to_string()))?;
-    set("pids", "pids.max", resources.pids_limit.map(super::resources::or_max))
-}
-
 pub(super) fn entry(all: &[Hierarchy], path: &Path) -> Result<Entry, Error> {
     let members = all
         .iter()
@@ -121,18 +99,7 @@ pub(super) fn kill(all: &[Hierarchy], path: &Path) -> Result<(), Error> {
         return Ok(());
     }
     freeze(hierarchy, &directory, "FROZEN")?;
-    let mut killed: Vec<i32> = Vec::new();
-    for _ in 0..KILL_ROUNDS {
-        let fresh: Vec<i32> = pids(&directory).into_iter().filter(|pid| !killed.contains(pid)).collect();
-        if fresh.is_empty() {
-            break;
-        }
-        for pid in &fresh {
-            // ESRCH: it ended by itself. Frozen members cannot, so their pids are not reused.
-            harmless(send(Pid::from_raw(*pid), Signal::SIGKILL));
-        }
-        killed.extend(fresh);
-    }
+    kill_members(&directory);
     freeze(hierarchy, &directory, "THAWED")
 }
 

@@ -8,18 +8,17 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::rc::Rc;
 
+use nix::errno::Errno;
 use oci_spec::runtime::LinuxDeviceCgroup;
 
 use super::devices::{self, Rule, program};
-use super::file::{keyed, make_directory, number, open_directory, short, write};
-use super::resources::{or_max, weight};
+use super::file::{keyed, kill_members, make_directory, number, open_directory, short, write};
 use super::{Entry, Error};
 use crate::harmless;
 use crate::sys::bpf;
-use crate::wire::{Resources, Statistics};
+use crate::wire::Statistics;
 
 const CONTROLLERS: [&str; 7] = ["cpu", "memory", "pids", "cpuset", "io", "hugetlb", "rdma"];
-const DEFAULT_PERIOD: u64 = 100_000;
 
 pub(super) fn create(root: &Path, path: &Path) -> Result<(), Error> {
     let mut directory = root.to_owned();
@@ -71,20 +70,6 @@ pub(super) fn delegate(directory: &Path, uid: u32) -> Result<(), Error> {
     Ok(())
 }
 
-pub(super) fn limit(root: &Path, path: &Path, resources: &Resources) -> Result<(), Error> {
-    let directory = root.join(path);
-    let set = |controller: &'static str, file: &str, value: Option<String>| {
-        let Some(value) = value else { return Ok(()) };
-        let file = directory.join(file);
-        if file.exists() { write(file, &value) } else { Err(Error::NoController(controller.to_owned())) }
-    };
-    let period = resources.cpu_period.unwrap_or(DEFAULT_PERIOD);
-    set("cpu", "cpu.weight", resources.cpu_shares.map(|shares| weight(shares).to_string()))?;
-    set("cpu", "cpu.max", resources.cpu_quota.map(|quota| format!("{} {period}", or_max(quota))))?;
-    set("memory", "memory.max", resources.memory_limit.map(or_max))?;
-    set("pids", "pids.max", resources.pids_limit.map(or_max))
-}
-
 pub(super) fn kill_together(root: &Path, path: &Path) -> Result<(), Error> {
     let file = root.join(path).join("memory.oom.group");
     if file.exists() { write(file, "1") } else { Ok(()) }
@@ -118,10 +103,21 @@ pub(super) fn leaf(root: &Path, path: &Path) -> Result<Entry, Error> {
 
 pub(super) fn kill(root: &Path, path: &Path) -> Result<(), Error> {
     let directory = root.join(path);
+    let error = match write(directory.join("cgroup.kill"), "1") {
+        Err(error) if error.errno() == Some(Errno::ENOENT) => error,
+        result => return result,
+    };
+    let freeze = directory.join("cgroup.freeze");
     if !directory.exists() {
         return Ok(());
     }
-    write(directory.join("cgroup.kill"), "1")
+    if !freeze.exists() {
+        return Err(error);
+    }
+    // Before 5.14. A killed process leaves the freezer by itself.
+    write(freeze.clone(), "1")?;
+    kill_members(&directory);
+    write(freeze, "0")
 }
 
 pub(super) fn statistics(root: &Path, path: &Path) -> Statistics {

@@ -19,6 +19,7 @@ use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, Exec
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
+use super::engine::Stdio;
 use super::identity::Identity;
 use super::program::Program;
 use super::transform::{Handles, transform};
@@ -40,14 +41,6 @@ pub(crate) struct Job {
     pub(crate) result: OwnedFd,
     /// A failing `execve` is told here.
     pub(crate) start: OwnedFd,
-}
-
-/// The standard descriptors of the container's init.
-pub(crate) enum Stdio {
-    /// A terminal from the container's own devpts.
-    Terminal,
-    /// Stdin, stdout, stderr.
-    Files([OwnedFd; 3]),
 }
 
 /// What the creator tells.

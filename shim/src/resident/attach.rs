@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 use nix::fcntl::OFlag;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
 
-use super::create::open_fifo;
 use super::instance::{Files, Held, State, unfit, unknown};
+use super::streams::open_fifo;
 use super::supervisor::Reply;
 use super::{Shim, launch};
 use crate::harmless;

@@ -16,6 +16,7 @@ pub(super) enum Role {
     Supervisor,
     Pause,
     Creator(InstanceId),
+    Making(InstanceId),
     Init(InstanceId),
     Exec(u64),
     Task(u64),
@@ -44,7 +45,7 @@ impl Shim {
         let process = match &role {
             Role::Pause => self.sandbox.pause_process(),
             Role::Init(instance) => self.instances.get(instance).and_then(|held| held.init.as_ref()),
-            Role::Supervisor | Role::Creator(_) | Role::Exec(_) | Role::Task(_) => None,
+            Role::Supervisor | Role::Creator(_) | Role::Making(_) | Role::Exec(_) | Role::Task(_) => None,
         };
         let Some(process) = process else { return };
         let exit = procfs::exit_of(pid, process.record.start_time, &process.pidfd);
@@ -72,6 +73,7 @@ impl Shim {
             Role::Supervisor => self.supervisor_ended(exit),
             Role::Pause => self.pause_ended(exit),
             Role::Creator(instance) => self.creator_ended(&instance),
+            Role::Making(instance) => self.making_ended(&instance, exit),
             Role::Init(instance) => self.instance_ended(&instance, end, None),
             Role::Exec(key) => self.exec_ended(key, exit),
             Role::Task(key) => self.task_ended(key, exit),

@@ -175,7 +175,7 @@ impl Shim {
             let process = match &role {
                 Role::Pause => self.sandbox.pause_process(),
                 Role::Init(instance) => self.instances.get(instance).and_then(|held| held.init.as_ref()),
-                Role::Supervisor | Role::Creator(_) | Role::Exec(_) | Role::Task(_) => None,
+                Role::Supervisor | Role::Creator(_) | Role::Making(_) | Role::Exec(_) | Role::Task(_) => None,
             };
             let watched =
                 process.map(|process| self.watch.add(&process.pidfd, Source::Adopted(pid, role.clone())));

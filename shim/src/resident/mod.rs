@@ -16,6 +16,7 @@
 mod attach;
 mod children;
 mod create;
+mod creator;
 mod execs;
 mod exit;
 mod finish;
@@ -24,13 +25,16 @@ mod keeper;
 mod kept;
 mod launch;
 mod log;
+mod making;
 mod output;
 mod record;
 mod remove;
 mod requests;
 mod sandbox;
 mod start;
+mod starting;
 mod stop;
+mod streams;
 mod supervisor;
 mod takeover;
 mod tasks;
@@ -73,6 +77,7 @@ struct Shim {
     timers: Timers,
     group: Group,
     own_pid_namespace: OwnedFd,
+    engine: making::Engine,
     roles: HashMap<i32, Role>,
     /// Ends of children whose role is not known yet, kept while a creator runs.
     strays: HashMap<i32, Exit>,
@@ -112,6 +117,7 @@ impl Shim {
             Source::Adopted(pid, role) => self.adopted_event(pid, role),
             Source::Output(instance, stream) => self.output_event(&instance, stream),
             Source::Start(instance) => self.start_event(&instance),
+            Source::Making(instance) => self.making_event(&instance),
             Source::Exec(key) => self.exec_event(key),
             Source::Task(key) => self.task_event(key),
             Source::Pause => self.pause_event(),
@@ -131,7 +137,7 @@ impl Shim {
                 Timer::Supervisor => self.start_supervisor(),
                 Timer::SupervisorOverdue(generation) => self.supervisor_overdue(generation),
                 Timer::Exec(key) => self.exec_overdue(key),
-                Timer::Creator(instance) => self.creator_overdue(&instance),
+                Timer::Creator(instance) => self.creation_overdue(&instance),
                 Timer::Remove(group, attempt) => self.remove_group(&group, attempt),
                 Timer::PodGroup(attempt) => self.remove_pod_group(attempt),
             }

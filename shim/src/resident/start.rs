@@ -275,6 +275,7 @@ fn assemble(
         signals,
         timers,
         own_pid_namespace: namespace.into(),
+        engine: super::making::Engine::new(),
         roles: HashMap::new(),
         strays: HashMap::new(),
         adopted: HashMap::new(),

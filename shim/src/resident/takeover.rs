@@ -7,12 +7,13 @@ use nix::fcntl::OFlag;
 use oci_spec::runtime::Spec;
 
 use super::children::Role;
-use super::create::{identify, open_fifo, remove_files};
+use super::create::identify;
 use super::instance::{Files, Held, Init, State};
 use super::keeper::End;
 use super::output::{Kind, Output};
 use super::record::{InstanceRecord, Phase, ProcessRecord, Record};
 use super::sandbox::Goal;
+use super::streams::{open_fifo, remove_files};
 use super::{Shim, procfs};
 use crate::cgroup::Entry;
 use crate::container::identity::Identity;
@@ -130,7 +131,7 @@ impl Shim {
         let stdin = create.stdin && !create.tty && !record.stdin_closed && !is_over;
         let mut held = Held {
             state,
-            creator: None,
+            creation: None,
             init: None,
             started_at: record.started_at,
             entry: Entry::default(),

@@ -21,6 +21,7 @@ pub(super) enum Source {
     Adopted(i32, Role),
     Output(InstanceId, Kind),
     Start(InstanceId),
+    Making(InstanceId),
     Exec(u64),
     Task(u64),
     Pause,

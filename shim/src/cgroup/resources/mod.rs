@@ -15,12 +15,13 @@ use std::borrow::Cow;
 use std::fmt;
 
 pub use invalid::Invalid;
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 
 pub(super) use cpu::{ranges, weight};
 pub(super) use memory::swap_alone;
 
 use super::devices::{self, Rule, list};
+use crate::wire;
 
 /// Which of the kernel's two ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +133,25 @@ fn restrict(resources: &LinuxResources, steps: &mut Steps) -> Result<(), Invalid
     Ok(())
 }
 
+impl From<&wire::Resources> for LinuxResources {
+    fn from(limits: &wire::Resources) -> Self {
+        let mut cpu = LinuxCpu::default();
+        cpu.set_shares(limits.cpu_shares);
+        cpu.set_quota(limits.cpu_quota);
+        cpu.set_period(limits.cpu_period);
+        let mut memory = LinuxMemory::default();
+        memory.set_limit(limits.memory_limit);
+        let mut resources = Self::default();
+        resources.set_cpu(Some(cpu)).set_memory(Some(memory));
+        resources.set_pids(limits.pids_limit.map(|limit| {
+            let mut pids = LinuxPids::default();
+            pids.set_limit(limit);
+            pids
+        }));
+        resources
+    }
+}
+
 /// The list while it grows.
 struct Steps {
     version: Version,
@@ -172,7 +192,7 @@ impl Write {
 }
 
 /// A limit as v2 writes it; a negative one is none.
-pub(super) fn or_max(limit: i64) -> String {
+fn or_max(limit: i64) -> String {
     if limit < 0 { "max".to_owned() } else { limit.to_string() }
 }
 

@@ -112,9 +112,9 @@ fn block(group: &Group) -> Blkio {
     // BFQ, CFQ of old, and the throttling layer, which counts whatever the scheduler is.
     let read = |name: &str| {
         let sources = ["blkio.bfq.", "blkio.", "blkio.throttle."];
-        let entries = |source: &&str| blkio(&file(group, "blkio", &format!("{source}{name}_recursive")));
+        let entries = |source: &str| blkio(&file(group, "blkio", &format!("{source}{name}_recursive")));
         let found: Option<Vec<BlkioEntry>> =
-            sources.iter().map(|source| entries(&source)).find(|entries| !entries.is_empty());
+            sources.iter().map(|source| entries(source)).find(|entries| !entries.is_empty());
         found.unwrap_or_default()
     };
     Blkio {

@@ -2,7 +2,7 @@
 //! Format".
 //!
 //! Written is little-endian only; read are both, since the peer chooses for itself. Bytes of a peer never lead to a
-//! panic or to more memory than they take themselves.
+//! panic, and a message that is too long is not read.
 
 /// One value with its type.
 #[derive(Debug, Clone, PartialEq)]
@@ -401,7 +401,7 @@ impl Reader<'_> {
             [b'g'] => Value::Signature(self.signature()?),
             [b'v'] => {
                 let signature = self.signature()?;
-                if first_type(&signature)?.1 != "" {
+                if !first_type(&signature)?.1.is_empty() {
                     return Err(Malformed("a variant has many types"));
                 }
                 Value::Variant(Box::new(self.value(&signature)?))

@@ -3,7 +3,7 @@
 //! Everything goes by descriptor: the multiplexer is checked to be one (CVE-2025-52565), the slave comes from it and not
 //! from a name, and `/dev/console` is made without following a link. Nothing here allocates.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};

@@ -14,8 +14,10 @@ use nix::unistd::mkfifo;
 
 use crate::container::transform::Problem;
 
-const GO: &str = "go";
-const RESULT: &str = "result";
+/// Name of the FIFO that lets the init go.
+pub(crate) const GO: &str = "go";
+/// Name of the FIFO that brings the result.
+pub(crate) const RESULT: &str = "start";
 
 /// The init's two ends.
 #[derive(Debug)]

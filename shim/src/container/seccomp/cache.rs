@@ -146,20 +146,20 @@ fn keep(directory: &Path, key: &Key, filter: &Filter) -> io::Result<()> {
     let path = file(directory, key);
     let temporary = directory.join(format!(".{}", std::process::id()));
     let written = write(&temporary, &encode(filter, key)).and_then(|()| fs::rename(&temporary, &path));
-    written.or_else(|error| match fs::remove_file(&temporary) {
-        Ok(()) | Err(_) => Err(error),
+    written.map_err(|error| match fs::remove_file(&temporary) {
+        Ok(()) | Err(_) => error,
     })
 }
 
-/// What a crash left under this name goes first; a link is never followed.
+/// What a crash left under this name goes first; a link is never followed. Nobody waits for the disk: what a crash cuts
+/// short is not believed later.
 fn write(temporary: &Path, bytes: &[u8]) -> io::Result<()> {
     match fs::remove_file(temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
     let mut file: File = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+    file.write_all(bytes)
 }
 
 /// Empties a directory that is full.

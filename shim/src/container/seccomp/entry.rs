@@ -49,8 +49,10 @@ pub(super) struct Comparison {
 /// The tests that BPF has jumps for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Test {
-    /// Equal under a mask; `value` lies within it.
-    Equal {
+    /// Equal.
+    Equal(u64),
+    /// Equal under a mask.
+    Masked {
         /// The bits that count.
         mask: u64,
         /// What they must be.
@@ -114,11 +116,11 @@ fn comparison(argument: &LinuxSeccompArg, field: impl Fn() -> String) -> Result<
         Ok(_) | Err(_) => return Err(Error::ArgumentIndex { field: field(), index: argument.index() }),
     };
     let value = argument.value();
-    let equal = |mask, value| Test::Equal { mask, value };
+    let expected = argument.value_two().unwrap_or(0) & value;
     let (test, negated) = match argument.op() {
-        Operator::ScmpCmpEq => (equal(u64::MAX, value), false),
-        Operator::ScmpCmpNe => (equal(u64::MAX, value), true),
-        Operator::ScmpCmpMaskedEq => (equal(value, argument.value_two().unwrap_or(0) & value), false),
+        Operator::ScmpCmpEq => (Test::Equal(value), false),
+        Operator::ScmpCmpNe => (Test::Equal(value), true),
+        Operator::ScmpCmpMaskedEq => (Test::Masked { mask: value, value: expected }, false),
         Operator::ScmpCmpGe => (Test::AtLeast(value), false),
         Operator::ScmpCmpLt => (Test::AtLeast(value), true),
         Operator::ScmpCmpGt => (Test::Above(value), false),

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  child                                    parent                        agent at listenerPath
-//!  install_with_listener -> descriptor N
+//!  install -> descriptor N              
 //!  write N on its pipe  ----------------->  take(pidfd, N)
 //!  close N, go on to execve                 send(state, descriptor) --->  state and descriptor
 //! ```
@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::sys::{pidfd, socket};
+use super::Filter;
+use crate::sys::{pidfd, seccomp, socket};
 
 /// `fds` of the state: what the descriptor is, as the specification names it.
 const DESCRIPTORS: [&str; 1] = ["seccompFd"];
@@ -71,7 +72,7 @@ struct ProcessState<'a, State> {
 }
 
 /// What an agent is told of a process.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct About<'a, State> {
     /// `ociVersion` of the configuration.
     pub version: &'a str,
@@ -83,6 +84,13 @@ pub struct About<'a, State> {
     pub state: &'a State,
 }
 
+/// Installs a filter that notifies for the calling process and whatever it executes, and returns the descriptor that
+/// notifications come from. Allocates nothing, so a forked child may call it. The calls that the filter
+/// notifies of wait from here on: only write(2) is certain to go through.
+pub fn install(filter: &Filter) -> nix::Result<OwnedFd> {
+    seccomp::install_with_listener(filter)
+}
+
 /// Takes the descriptor `number` out of the process behind `pidfd`, which told it; pidfd_getfd(2) of Linux 5.6.
 pub fn take(pidfd: BorrowedFd<'_>, number: RawFd) -> Result<OwnedFd, Error> {
     pidfd::descriptor(pidfd, number).map_err(|source| Error::Take { number, source })
@@ -92,10 +100,10 @@ pub fn take(pidfd: BorrowedFd<'_>, number: RawFd) -> Result<OwnedFd, Error> {
 /// first byte; the agent keeps a copy of its own.
 pub fn send<State: Serialize>(
     path: &Path,
-    about: About<'_, State>,
+    about: &About<'_, State>,
     listener: BorrowedFd<'_>,
 ) -> Result<(), Error> {
-    let About { version, pid, metadata, state } = about;
+    let About { version, pid, metadata, state } = *about;
     let message = ProcessState { oci_version: version, fds: DESCRIPTORS, pid, metadata, state };
     let text = serde_json::to_vec(&message).map_err(Error::State)?;
     let mut agent =

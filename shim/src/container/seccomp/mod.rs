@@ -54,6 +54,18 @@ pub mod flag {
     pub const WAIT_KILLABLE_RECV: u32 = 1 << 5;
 }
 
+/// The names of the specification's filter flags that this kernel knows, for `features`.
+#[must_use]
+pub fn known_flags() -> Vec<&'static str> {
+    let all = [
+        ("SECCOMP_FILTER_FLAG_TSYNC", flag::TSYNC),
+        ("SECCOMP_FILTER_FLAG_LOG", flag::LOG),
+        ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", flag::SPEC_ALLOW),
+        ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", flag::WAIT_KILLABLE_RECV),
+    ];
+    all.into_iter().filter(|(_, flag)| crate::sys::seccomp::knows(*flag)).map(|(name, _)| name).collect()
+}
+
 /// The machine that the filter is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arch {

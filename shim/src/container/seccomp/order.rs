@@ -50,6 +50,7 @@ struct Half {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Equal,
+    Masked,
     AtLeast,
     Above,
 }
@@ -98,13 +99,14 @@ fn halves(condition: &Condition) -> [Option<(Half, bool)>; 2] {
     let of = |high: bool| {
         let cut = |value: u64| if high { (value >> 32) as u32 } else { value as u32 };
         let (kind, mask, value) = match condition.test {
-            Test::Equal { mask, value } => (Kind::Equal, cut(mask), cut(value)),
+            Test::Equal(value) => (Kind::Equal, u32::MAX, cut(value)),
+            Test::Masked { mask, value } => (Kind::Masked, cut(mask), cut(value)),
             // Of the upper half it is asked first whether it alone decides.
             Test::AtLeast(value) if !high => (Kind::AtLeast, u32::MAX, cut(value)),
             Test::AtLeast(value) | Test::Above(value) => (Kind::Above, u32::MAX, cut(value)),
         };
         let bound = match (kind, condition.negated) {
-            (Kind::Equal, _) => Bound::Exact,
+            (Kind::Equal | Kind::Masked, _) => Bound::Exact,
             (Kind::AtLeast | Kind::Above, true) => Bound::Upper,
             (Kind::AtLeast | Kind::Above, false) => Bound::Lower,
         };

@@ -109,13 +109,8 @@ impl Writer {
         let upper = |value: u64| (value >> 32) as u32;
         let lower = |value: u64| value as u32;
         match condition.test {
-            Test::Equal { mask, value } => {
-                let rest = self.equal((low, lower(mask), lower(value)), (yes, no));
-                match condition.wide {
-                    true => self.equal((low + 4, upper(mask), upper(value)), (rest, no)),
-                    false => rest,
-                }
-            }
+            Test::Equal(value) => self.both((low, condition.wide), (u64::MAX, value), (yes, no)),
+            Test::Masked { mask, value } => self.both((low, condition.wide), (mask, value), (yes, no)),
             Test::AtLeast(value) => {
                 self.jump(JUMP_AT_LEAST, lower(value), (yes, no));
                 self.order(low, condition.wide.then_some(upper(value)), (yes, no))
@@ -124,6 +119,22 @@ impl Writer {
                 self.jump(JUMP_ABOVE, lower(value), (yes, no));
                 self.order(low, condition.wide.then_some(upper(value)), (yes, no))
             }
+        }
+    }
+
+    /// Equality of an argument under a mask.
+    fn both(
+        &mut self,
+        (low, wide): (u32, bool),
+        (mask, value): (u64, u64),
+        (yes, no): (Target, Target),
+    ) -> Target {
+        let upper = |value: u64| (value >> 32) as u32;
+        let lower = |value: u64| value as u32;
+        let rest = self.equal((low, lower(mask), lower(value)), (yes, no));
+        match wide {
+            true => self.equal((low + 4, upper(mask), upper(value)), (rest, no)),
+            false => rest,
         }
     }
 

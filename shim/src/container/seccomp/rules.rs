@@ -68,11 +68,12 @@ impl Condition {
         let wide = abi.is_wide();
         let cut = |value: u64| if wide { value } else { value & u64::from(u32::MAX) };
         let test = match test {
-            Test::Equal { mask, value } => Test::Equal { mask: cut(mask), value: cut(value) },
+            Test::Equal(value) => Test::Equal(cut(value)),
+            Test::Masked { mask, value } => Test::Masked { mask: cut(mask), value: cut(value) },
             Test::AtLeast(value) => Test::AtLeast(cut(value)),
             Test::Above(value) => Test::Above(cut(value)),
         };
-        let tautology = matches!(test, Test::Equal { mask: 0, .. });
+        let tautology = matches!(test, Test::Masked { mask: 0, .. });
         (!tautology).then_some(Self { index, test, negated, wide })
     }
 }
@@ -244,8 +245,7 @@ impl Calls {
     /// itself is lost there, so that rules may come to contradict each other; then the first one counts.
     fn through_gate(&mut self, (gate, which): (u32, u64), rules: &[Vec<Condition>], action: Return) {
         let call = self.decided.entry(gate).or_default();
-        let test = Test::Equal { mask: u64::from(u32::MAX), value: which };
-        let selects = Condition { index: 0, test, negated: false, wide: false };
+        let selects = Condition { index: 0, test: Test::Equal(which), negated: false, wide: false };
         let unconditional = [Vec::new()];
         for rule in if rules.is_empty() { &unconditional } else { rules } {
             let others = rule.iter().filter(|one| one.index != 0).copied();

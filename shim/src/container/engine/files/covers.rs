@@ -75,7 +75,7 @@ fn empty() -> Result<OwnedFd, Failed> {
 impl OwnCovers {
     /// The descriptors of both.
     pub(super) fn numbers(&self) -> impl Iterator<Item = RawFd> {
-        [self.null.mount.as_raw_fd(), self.empty.mount.as_raw_fd()].into_iter()
+        [&self.null, &self.empty].into_iter().map(|cover| cover.mount.as_raw_fd())
     }
 
     /// Covers a place.

@@ -1,9 +1,12 @@
 //! The compiled program, run by a small BPF machine: beside a plain reading of the profile, beside libseccomp's, and
 //! in the kernel itself.
 
+mod cache;
+mod fuzz;
 mod kernel;
 mod libseccomp;
 mod machine;
+mod measure;
 mod plain;
 mod profiles;
 
@@ -12,7 +15,7 @@ use oci_spec::runtime::{
     LinuxSeccompOperator as Operator,
 };
 use proptest::strategy::{Strategy, ValueTree};
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::TestRunner;
 
 use super::abi::{ARM_PRIVATE, X32_BIT};
 use super::rules::{AUDIT_AARCH64, AUDIT_ARM, AUDIT_I386, AUDIT_X86_64};
@@ -77,7 +80,7 @@ fn agree_on(profile: &LinuxSeccomp, filter: &Filter, arch: Arch, data: &Data) {
 
 /// Profiles of `style`, without those that contradict themselves.
 fn random_profiles(style: Style, count: usize) -> Vec<(LinuxSeccomp, [Filter; 2])> {
-    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::deterministic();
     let mut all = Vec::new();
     while all.len() < count {
         let profile = any_profile(style).new_tree(&mut runner).unwrap().current();
