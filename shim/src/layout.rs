@@ -136,7 +136,7 @@ impl PodLayout {
         self.dir.join("api.sock")
     }
 
-    /// Locked by the running shim for as long as it lives; holds its pid for display.
+    /// Locked for as long as the pod has a shim; holds the pids of the shim and, in the next line, of its keeper.
     #[must_use]
     pub fn shim_lock(&self) -> PathBuf {
         self.dir.join("shim.pid")

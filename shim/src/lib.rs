@@ -4,9 +4,12 @@
 pub mod cgroup;
 pub mod container;
 pub mod layout;
+pub mod oci;
+mod procfs;
 pub mod resident;
 pub mod sandbox;
 mod sys;
+pub mod tree;
 pub mod wire;
 
 pub use sys::descriptor::inherited;

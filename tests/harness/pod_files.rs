@@ -30,6 +30,8 @@ pub struct Instance {
 pub struct Processes {
     /// `hull-shim`
     pub shim: Option<i32>,
+    /// The shim's parent, which starts its successor.
+    pub keeper: Option<i32>,
     /// `hull supervise`
     pub supervisor: Option<i32>,
     /// `hull-pause`
@@ -76,7 +78,9 @@ impl PodFiles {
         let record = fs::read(self.file("shim.json")).unwrap_or_default();
         let record: Value = serde_json::from_slice(&record).unwrap_or_default();
         let pid = |value: &Value| value["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
-        let shim = fs::read_to_string(self.file("shim.pid")).ok().and_then(|pid| pid.trim().parse().ok());
+        let pids = fs::read_to_string(self.file("shim.pid")).unwrap_or_default();
+        let mut pids = pids.lines().map(|pid| pid.parse().ok());
+        let (shim, keeper) = (pids.next().flatten(), pids.next().flatten());
         let mut containers = BTreeMap::new();
         for each in record["instances"].as_array().into_iter().flatten() {
             let text = |field: &Value| field.as_str().unwrap_or_default().to_owned();
@@ -89,6 +93,7 @@ impl PodFiles {
         }
         Processes {
             shim: shim.filter(|pid| process::is_alive(*pid)),
+            keeper: keeper.filter(|pid| process::is_alive(*pid)),
             supervisor: pid(&record["supervisor"]),
             pause: pid(&record["sandbox"]["pause"]),
             containers,

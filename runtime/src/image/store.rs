@@ -200,10 +200,11 @@ impl Store {
         }
     }
 
-    pub(super) fn write_index(&self, writer: &Writer, index: &Index) -> Result<(), Error> {
+    /// The caller holds the writer's lock.
+    pub(super) fn write_index(&self, _: &Writer, index: &Index) -> Result<(), Error> {
         let index = Index { schema_version: 2, media_type: OCI_INDEX.into(), ..index.clone() };
         let text = serde_json::to_vec_pretty(&index).expect("strings and numbers can be written as JSON");
-        tree::write_whole(&self.root.join("index.json"), &writer.tmp.join("index.json"), &text)
+        tree::write_whole(&self.root.join("index.json"), &text)
     }
 
     /// A document of the store; none when it was removed since the index was read.
@@ -271,7 +272,7 @@ impl Store {
         let writer = Writer { _lock: lock, tmp };
         let layout = self.root.join("oci-layout");
         if !layout.exists() {
-            tree::write_whole(&layout, &writer.tmp.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+            tree::write_whole(&layout, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         }
         self.sweep(&writer)?;
         Ok(writer)

@@ -370,7 +370,8 @@ fn clear(parent: &Parent, name: &[u8], kind: Kind) -> Result<Before, Trouble> {
     }
     let name =
         std::ffi::CString::new(name).map_err(|_| Trouble::Problem("its name has a NUL byte".into()))?;
-    tree::remove_at(parent.dir.as_fd(), &name).map_err(step("replace what is there"))?;
+    hull_shim::tree::remove_at(parent.dir.as_fd(), &name)
+        .map_err(|errno| Trouble::Step(("replace what is there", Errno::from_raw_os_error(errno as i32))))?;
     Ok(Before::Removed)
 }
 

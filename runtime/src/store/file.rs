@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// A file could not be read or written.
@@ -41,6 +41,8 @@ pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError
     let written =
         OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary).and_then(
             |mut file| {
+                // One that a crash left behind keeps its mode, and it is not to hold a secret for others to read.
+                file.set_permissions(fs::Permissions::from_mode(mode))?;
                 file.write_all(bytes)?;
                 file.sync_all()
             },
@@ -51,7 +53,10 @@ pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError
 }
 
 /// Makes a rename or creation in the parent of `path` durable.
-fn sync_parent(path: &Path) -> Result<(), FileError> {
+///
+/// # Errors
+/// Names the directory.
+pub fn sync_parent(path: &Path) -> Result<(), FileError> {
     let parent = path.parent().unwrap_or(Path::new("/"));
     File::open(parent).and_then(|dir| dir.sync_all()).map_err(|error| FileError::new("sync", parent, error))
 }

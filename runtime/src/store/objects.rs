@@ -22,7 +22,7 @@ use crate::dns::ServiceRecord;
 use crate::manifest::raw::{ConfigMap, ObjectMeta, Secret, Service};
 use crate::spec::Sources;
 
-use file::{check_name, io_error, make_directory, names, read, sync_parent, write};
+use file::{check_name, io_error, make_directory, names, read, write};
 
 /// The kinds of stored objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,6 +100,9 @@ pub enum Error {
         /// Why it failed.
         source: io::Error,
     },
+    /// A file could not be written.
+    #[error(transparent)]
+    Write(#[from] super::file::FileError),
     /// A file holds something else than its object.
     #[error("the stored {kind} {} is damaged; delete it and apply it again", path.display())]
     Corrupt {
@@ -193,7 +196,7 @@ impl Objects {
         let path = self.path(kind, namespace, name)?;
         let _lock = self.lock()?;
         match std::fs::remove_file(&path) {
-            Ok(()) => sync_parent(&path).map(|()| true),
+            Ok(()) => Ok(super::file::sync_parent(&path).map(|()| true)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(io_error("remove", &path)(error)),
         }

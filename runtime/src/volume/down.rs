@@ -8,7 +8,7 @@ use hull_shim::wire::InstanceId;
 use rustix::mount::UnmountFlags;
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Failed, failed, remove};
+use super::{Error, Failed, failed};
 
 /// More layers of mounts than a pod can have; beyond, something makes them as fast as they go.
 const MAX_ROUNDS: usize = 64;
@@ -39,7 +39,9 @@ pub fn of_instance(layout: &PodLayout, instance: &InstanceId) -> DownInput {
 /// What could not be unmounted or removed.
 pub fn down(input: &DownInput) -> Result<(), Error> {
     input.directories.iter().try_for_each(|directory| {
-        unmount(directory).and_then(|()| remove::tree(directory)).map_err(|error| Error::new("", error))
+        unmount(directory)
+            .and_then(|()| hull_shim::tree::remove(directory).map_err(failed("remove", directory)))
+            .map_err(|error| Error::new("", error))
     })
 }
 

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::step::File;
-use super::{Failed, failed, remove};
+use super::{Failed, failed};
 
 const DATA: &str = "..data";
 const DATA_DRAFT: &str = "..data_tmp";
@@ -178,7 +178,7 @@ fn clean(volume: &Path, fresh: &str, shown: &BTreeSet<&str>) -> Result<(), Faile
         if name == DATA || name == fresh || shown.contains(name.as_ref()) {
             continue;
         }
-        remove::tree(&entry.path())?;
+        hull_shim::tree::remove(&entry.path()).map_err(failed("remove", entry.path()))?;
     }
     Ok(())
 }

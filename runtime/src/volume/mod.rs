@@ -10,7 +10,6 @@
 pub mod down;
 mod files;
 pub mod plan;
-mod remove;
 pub mod step;
 mod sub_path;
 pub mod up;

@@ -94,7 +94,7 @@ fn place(target: &Path, directory: bool) -> Result<(), Failed> {
         rustix::mount::unmount(target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
             .map_err(failed("unmount", target))?;
     }
-    super::remove::tree(target)?;
+    hull_shim::tree::remove(target).map_err(failed("remove", target))?;
     if directory {
         DirBuilder::new().mode(0o700).create(target).map_err(failed("mkdir", target))
     } else {

@@ -265,7 +265,7 @@ fn removal_refuses_to_cross_a_mount() {
     std::fs::create_dir_all(&inside).unwrap();
     std::fs::write(outside.join("precious"), "x").unwrap();
     rustix::mount::mount_bind(&outside, &inside).unwrap();
-    assert!(remove::tree(&root.path().join("tree")).is_err());
+    assert!(hull_shim::tree::remove(&root.path().join("tree")).is_err());
     assert!(outside.join("precious").exists());
     // The task itself unmounts first.
     let tree = root.path().canonicalize().unwrap().join("tree");

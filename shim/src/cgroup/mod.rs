@@ -1,67 +1,53 @@
-//! The cgroups of a pod: `hull/pod<uid>`, below it one group per instance, and one per exec'd process.
+//! Control groups: a pod's is `hull/pod<uid>`, below it one group per instance, and one per exec'd process; an OCI
+//! container's is where its `cgroupsPath` says.
 //!
 //! cgroups(7). On a host with v1 controllers (hybrid too, where v2 is mounted beside them) a group is a
 //! directory in every v1 hierarchy; on v2 it is one directory. The difference stays in this folder:
 //! [`v1`] and [`v2`] have the same functions, and [`Group`] calls one or the other.
 //!
+//! Limits are planned ([`resources`]: pure, printable), then written ([`apply`]); [`update`] changes them on a group
+//! at work. Pods and OCI containers use the same groups: [`Group::of_pod`] and [`Group::from_oci_path`]. Nothing
+//! waits but what says so ([`Group::freeze`], [`Group::remove_within`]), which is for `hull-oci`.
+//!
 //! Plain file operations rather than `cgroups-rs`: version 0.5 links zbus and an async runtime with no
 //! switch to leave them out, opens its files anew on each call, and its removal sleeps between attempts. The
-//! shim must not sleep, joins through descriptors opened once, and needs a dozen files in all.
-//! libcontainer's own `libcgroups` applies a container's limits from its `config.json`.
+//! shim must not sleep, and joins through descriptors opened once.
 
-pub(crate) mod devices;
+pub mod apply;
+pub mod devices;
+mod entry;
+mod error;
+mod file;
+pub mod freezer;
 mod hierarchy;
+mod leaves;
+pub mod memory_events;
+mod path;
+mod processes;
+pub mod resources;
+pub mod statistics;
+pub mod systemd;
+pub mod update;
 mod v1;
 mod v2;
 
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-pub(crate) use hierarchy::Hierarchies;
+pub use apply::Tolerance;
+pub use entry::Entry;
+pub use error::Error;
+pub use hierarchy::Hierarchies;
 use oci_spec::runtime::LinuxDeviceCgroup;
+pub use processes::Depth;
+use resources::{Devices, Live, Version};
 
-use crate::harmless;
-use crate::sys::process;
+use self::file::{keyed, number, remove_if_empty, remove_tree};
 use crate::wire::{Resources, Statistics};
-
-/// Why an operation on a group failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    /// The host has no cgroup file system.
-    #[error("no cgroup file system is mounted")]
-    NotMounted,
-    /// A limit needs a controller that the host does not have.
-    #[error("the cgroup controller {0} is not available, which this limit needs")]
-    NoController(&'static str),
-    /// The kernel refused the device program.
-    #[error("{operation} the device program of {}", path.display())]
-    Devices {
-        /// What was done.
-        operation: &'static str,
-        /// For which group.
-        path: PathBuf,
-        /// Why it failed.
-        #[source]
-        source: nix::Error,
-    },
-    /// A file operation.
-    #[error("{operation} {}", path.display())]
-    File {
-        /// What was done.
-        operation: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// Why it failed.
-        #[source]
-        source: io::Error,
-    },
-}
 
 /// Whether a group is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Removal {
+pub enum Removal {
     /// It is.
     Gone,
     /// Processes that were killed have not left it yet: try again later.
@@ -70,80 +56,99 @@ pub(crate) enum Removal {
 
 /// One group, by its path below every hierarchy's root.
 #[derive(Debug, Clone)]
-pub(crate) struct Group {
+pub struct Group {
     hierarchies: Rc<Hierarchies>,
     path: PathBuf,
 }
 
-/// A way into a group, open for as long as it is needed.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Entry {
-    /// v2: the group's directory, for `CLONE_INTO_CGROUP`.
-    directory: Option<Rc<OwnedFd>>,
-    /// v1: `cgroup.procs` of every hierarchy.
-    members: Vec<Rc<OwnedFd>>,
-}
-
-impl Entry {
-    /// What clone3 needs; none on v1.
-    pub(crate) fn directory(&self) -> Option<BorrowedFd<'_>> {
-        self.directory.as_ref().map(|directory| directory.as_fd())
-    }
-
-    /// The descriptors that [`Entry::enter`] needs.
-    pub(crate) fn numbers(&self) -> impl Iterator<Item = RawFd> {
-        self.members.iter().map(|members| members.as_raw_fd())
-    }
-
-    /// Moves the calling process in, on v1; on v2 clone3 did. Allocates nothing.
-    pub(crate) fn enter(&self) -> nix::Result<()> {
-        self.members.iter().try_for_each(|members| process::write_to(members.as_raw_fd(), b"0"))
-    }
-}
-
 impl Group {
     /// The group of a pod.
-    pub(crate) fn of_pod(hierarchies: &Rc<Hierarchies>, uid: &str) -> Self {
+    pub fn of_pod(hierarchies: &Rc<Hierarchies>, uid: &str) -> Self {
         Self { hierarchies: Rc::clone(hierarchies), path: Path::new("hull").join(format!("pod{uid}")) }
     }
 
     /// A group below this one.
-    pub(crate) fn child(&self, name: &str) -> Self {
+    pub fn child(&self, name: &str) -> Self {
         Self { hierarchies: Rc::clone(&self.hierarchies), path: self.path.join(name) }
     }
 
     /// Its absolute path as `cgroupsPath` of a specification wants it.
-    pub(crate) fn absolute(&self) -> PathBuf {
+    pub fn absolute(&self) -> PathBuf {
         Path::new("/").join(&self.path)
     }
 
     /// The group's directory in each v1 hierarchy, under every name that a container looks for it by;
     /// none on v2, where one mount shows all.
-    pub(crate) fn shown(&self) -> Option<Vec<(String, PathBuf)>> {
+    pub fn shown(&self) -> Option<Vec<(String, PathBuf)>> {
         match &*self.hierarchies {
             Hierarchies::V1(all) => Some(v1::shown(all, &self.path)),
             Hierarchies::V2(_) => None,
         }
     }
 
+    /// Which of the kernel's two ways it is made by.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        match &*self.hierarchies {
+            Hierarchies::V1(_) => Version::V1,
+            Hierarchies::V2(_) => Version::V2,
+        }
+    }
+
+    /// A file of one controller; none where v1 has no such hierarchy.
+    #[must_use]
+    pub fn file(&self, controller: &str, file: &str) -> Option<PathBuf> {
+        match &*self.hierarchies {
+            Hierarchies::V1(all) => v1::file_of(all, controller, &self.path, file),
+            Hierarchies::V2(root) => Some(root.join(&self.path).join(file)),
+        }
+    }
+
+    fn has_controller(&self, controller: &str) -> bool {
+        match &*self.hierarchies {
+            Hierarchies::V1(_) => self.file(controller, "").is_some(),
+            Hierarchies::V2(root) => v2::has_controller(&root.join(&self.path), controller),
+        }
+    }
+
+    /// What a plan for this group, which is at work, needs to know of it.
+    #[must_use]
+    pub fn live(&self) -> Live {
+        let read = |file| self.file("memory", file).and_then(|file| number(&file));
+        match self.version() {
+            Version::V1 => Live {
+                memory_usage: read("memory.usage_in_bytes"),
+                memory_and_swap_limit: read("memory.memsw.limit_in_bytes"),
+            },
+            Version::V2 => Live { memory_usage: read("memory.current"), memory_and_swap_limit: None },
+        }
+    }
+
     /// Makes the group and whatever is missing above it.
-    pub(crate) fn create(&self) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// A directory cannot be made.
+    pub fn create(&self) -> Result<(), Error> {
         match &*self.hierarchies {
             Hierarchies::V1(all) => v1::create(all, &self.path),
             Hierarchies::V2(root) => v2::create(root, &self.path),
         }
     }
 
-    /// Sets limits.
-    pub(crate) fn limit(&self, resources: &Resources) -> Result<(), Error> {
-        match &*self.hierarchies {
-            Hierarchies::V1(all) => v1::limit(all, &self.path, resources),
-            Hierarchies::V2(root) => v2::limit(root, &self.path, resources),
-        }
+    /// Sets a pod's limits.
+    ///
+    /// # Errors
+    /// The kernel refuses one, or lacks its controller.
+    pub fn limit(&self, resources: &Resources) -> Result<(), Error> {
+        let plan = resources::plan(&resources.into(), self.version(), Devices::Leave, &Live::default())?;
+        self.apply(&plan, Tolerance::Strict)
     }
 
     /// One out-of-memory kill takes the whole group, as Kubernetes has it on v2; v1 knows no such thing.
-    pub(crate) fn kill_together(&self) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn kill_together(&self) -> Result<(), Error> {
         match &*self.hierarchies {
             Hierarchies::V1(_) => Ok(()),
             Hierarchies::V2(root) => v2::kill_together(root, &self.path),
@@ -151,15 +156,33 @@ impl Group {
     }
 
     /// Limits which devices the group may use, on v2; on v1 libcontainer does.
-    pub(crate) fn restrict_devices(&self, rules: &[LinuxDeviceCgroup]) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn restrict_devices(&self, rules: &[LinuxDeviceCgroup]) -> Result<(), Error> {
         match &*self.hierarchies {
             Hierarchies::V1(_) => Ok(()),
             Hierarchies::V2(root) => v2::restrict_devices(root, &self.path, rules),
         }
     }
 
+    /// On v2 gives the group to a user, as a container with a cgroup namespace of its own may have it; v1 has no
+    /// safe way.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn delegate(&self, uid: u32) -> Result<(), Error> {
+        match &*self.hierarchies {
+            Hierarchies::V1(_) => Ok(()),
+            Hierarchies::V2(root) => v2::delegate(&root.join(&self.path), uid),
+        }
+    }
+
     /// Opens the way in.
-    pub(crate) fn entry(&self) -> Result<Entry, Error> {
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn entry(&self) -> Result<Entry, Error> {
         match &*self.hierarchies {
             Hierarchies::V1(all) => v1::entry(all, &self.path),
             Hierarchies::V2(root) => v2::entry(root, &self.path),
@@ -168,7 +191,10 @@ impl Group {
 
     /// Makes the leaf `name` below this group, whose own entry is `entry`, to be killed apart. Its members
     /// count towards this group's limits. On v1 it exists in one hierarchy alone.
-    pub(crate) fn leaf(&self, name: &str, entry: &Entry) -> Result<(Self, Entry), Error> {
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn leaf(&self, name: &str, entry: &Entry) -> Result<(Self, Entry), Error> {
         let leaf = self.child(name);
         match &*self.hierarchies {
             Hierarchies::V1(all) => {
@@ -181,7 +207,10 @@ impl Group {
     }
 
     /// Sends SIGKILL to every process in the group and below. They end on their own time.
-    pub(crate) fn kill(&self) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn kill(&self) -> Result<(), Error> {
         match &*self.hierarchies {
             Hierarchies::V1(all) => v1::kill(all, &self.path),
             Hierarchies::V2(root) => v2::kill(root, &self.path),
@@ -190,7 +219,10 @@ impl Group {
 
     /// Removes the group and everything below, as far as it is empty, and hull's own parent group when
     /// this was its last.
-    pub(crate) fn remove(&self) -> Result<Removal, Error> {
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn remove(&self) -> Result<Removal, Error> {
         match &*self.hierarchies {
             Hierarchies::V1(all) => v1::remove(all, &self.path),
             Hierarchies::V2(root) => remove_tree(&root.join(&self.path)),
@@ -198,7 +230,7 @@ impl Group {
     }
 
     /// Removes the parent `hull` if this pod's was its last group.
-    pub(crate) fn remove_empty_parent(&self) {
+    pub fn remove_empty_parent(&self) {
         let Some(parent) = self.path.parent() else { return };
         match &*self.hierarchies {
             Hierarchies::V1(all) => {
@@ -209,7 +241,7 @@ impl Group {
     }
 
     /// What the group uses.
-    pub(crate) fn statistics(&self) -> Statistics {
+    pub fn statistics(&self) -> Statistics {
         match &*self.hierarchies {
             Hierarchies::V1(all) => v1::statistics(all, &self.path),
             Hierarchies::V2(root) => v2::statistics(root, &self.path),
@@ -217,110 +249,14 @@ impl Group {
     }
 
     /// Whether the out-of-memory killer took a process of the group since it was made.
-    pub(crate) fn was_out_of_memory(&self) -> bool {
-        let events = match &*self.hierarchies {
-            Hierarchies::V1(all) => v1::file_of(all, "memory", &self.path, "memory.oom_control"),
-            Hierarchies::V2(root) => Some(root.join(&self.path).join("memory.events")),
+    pub fn was_out_of_memory(&self) -> bool {
+        let file = match self.version() {
+            Version::V1 => "memory.oom_control",
+            Version::V2 => "memory.events",
         };
-        events.and_then(|events| keyed(&events, "oom_kill")).is_some_and(|kills| kills > 0)
+        self.file("memory", file).and_then(|events| keyed(&events, "oom_kill")).is_some_and(|kills| kills > 0)
     }
 }
 
-/// The number behind `key` in a file of `key number` lines.
-fn keyed(path: &Path, key: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(path).ok()?;
-    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
-}
-
-/// The number that a file holds.
-fn number(path: &Path) -> Option<u64> {
-    std::fs::read_to_string(path).ok()?.trim().parse().ok()
-}
-
-fn write(path: PathBuf, value: &str) -> Result<(), Error> {
-    // No O_CREAT: a file that the kernel does not offer is an error, not a new file.
-    let written = std::fs::OpenOptions::new()
-        .write(true)
-        .open(&path)
-        .and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()));
-    written.map_err(|source| Error::File { operation: "write", path, source })
-}
-
-/// Another pod's shim may remove the empty parent between two steps of ours: then it is made again.
-fn make_directory(path: &Path) -> Result<(), Error> {
-    const ATTEMPTS: usize = 16;
-    let mut made = std::fs::create_dir_all(path);
-    for _ in 0..ATTEMPTS {
-        match &made {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => made = std::fs::create_dir_all(path),
-            Ok(()) | Err(_) => break,
-        }
-    }
-    made.map_err(|source| Error::File { operation: "create", path: path.to_owned(), source })
-}
-
-/// Every pid in the group at `directory` and below.
-fn pids(directory: &Path) -> Vec<i32> {
-    let mut found: Vec<i32> = std::fs::read_to_string(directory.join("cgroup.procs"))
-        .unwrap_or_default()
-        .lines()
-        .filter_map(|line| line.parse().ok())
-        // 0 stands for a process that this PID namespace does not see, and would signal our own group.
-        .filter(|pid| *pid > 0)
-        .collect();
-    for below in subdirectories(directory) {
-        found.extend(pids(&below));
-    }
-    found
-}
-
-fn subdirectories(directory: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(directory) else {
-        return Vec::new();
-    };
-    entries
-        .flatten()
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .map(|entry| entry.path())
-        .collect()
-}
-
-fn remove_tree(directory: &Path) -> Result<Removal, Error> {
-    let removal = remove_directory(directory)?;
-    let below = if removal == Removal::Busy { subdirectories(directory) } else { Vec::new() };
-    if below.is_empty() {
-        return Ok(removal);
-    }
-    for below in below {
-        remove_tree(&below)?;
-    }
-    remove_directory(directory)
-}
-
-fn remove_directory(directory: &Path) -> Result<Removal, Error> {
-    match std::fs::remove_dir(directory) {
-        Ok(()) => Ok(Removal::Gone),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Removal::Gone),
-        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(Removal::Busy),
-        Err(source) => Err(Error::File { operation: "remove", path: directory.to_owned(), source }),
-    }
-}
-
-fn remove_if_empty(directory: &Path) {
-    // EBUSY: other pods live in it. ENOENT: another shim was faster.
-    harmless(std::fs::remove_dir(directory));
-}
-
-fn open_directory(path: PathBuf) -> Result<OwnedFd, Error> {
-    let flags = nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_CLOEXEC;
-    nix::fcntl::open(&path, flags, nix::sys::stat::Mode::empty()).map_err(|source| Error::File {
-        operation: "open",
-        path,
-        source: source.into(),
-    })
-}
-
-fn open_members(path: PathBuf) -> Result<OwnedFd, Error> {
-    let file = std::fs::OpenOptions::new().write(true).open(&path);
-    file.map(OwnedFd::from).map_err(|source| Error::File { operation: "open", path, source })
-}
+#[cfg(test)]
+mod tests;

@@ -6,16 +6,10 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use nix::sys::signal::{Signal, kill as send};
-use nix::unistd::Pid;
-
+use super::file::{Made, kill_members, make_directory, number, open_members, remove_tree, short, write};
 use super::hierarchy::Hierarchy;
-use super::{Entry, Error, Removal, make_directory, number, open_members, pids, remove_tree, write};
-use crate::harmless;
-use crate::wire::{Resources, Statistics};
-
-/// A group that still forks after so many rounds is killed again by the caller's next attempt.
-const KILL_ROUNDS: usize = 16;
+use super::{Entry, Error, Removal};
+use crate::wire::Statistics;
 
 pub(super) fn file_of(all: &[Hierarchy], controller: &str, path: &Path, file: &str) -> Option<PathBuf> {
     let hierarchy = all.iter().find(|one| one.controllers.iter().any(|known| known == controller))?;
@@ -23,7 +17,7 @@ pub(super) fn file_of(all: &[Hierarchy], controller: &str, path: &Path, file: &s
 }
 
 /// The hierarchy in which leaves are made and members are listed.
-fn killing(all: &[Hierarchy]) -> Option<&Hierarchy> {
+pub(super) fn killing(all: &[Hierarchy]) -> Option<&Hierarchy> {
     let freezer = all.iter().find(|one| one.controllers.iter().any(|known| known == "freezer"));
     freezer.or(all.first())
 }
@@ -32,8 +26,10 @@ fn killing(all: &[Hierarchy]) -> Option<&Hierarchy> {
 pub(super) fn shown(all: &[Hierarchy], path: &Path) -> Vec<(String, PathBuf)> {
     let names = |hierarchy: &Hierarchy| {
         let mut names = hierarchy.controllers.clone();
-        let own = hierarchy.root.file_name().map(|name| name.to_string_lossy().into_owned());
-        names.extend(own.filter(|own| !hierarchy.controllers.contains(own)));
+        names.retain(|name| !name.contains('='));
+        if !names.contains(&hierarchy.name) {
+            names.push(hierarchy.name.clone());
+        }
         names
     };
     let shown = |hierarchy: &Hierarchy| {
@@ -45,47 +41,38 @@ pub(super) fn shown(all: &[Hierarchy], path: &Path) -> Vec<(String, PathBuf)> {
 
 pub(super) fn create(all: &[Hierarchy], path: &Path) -> Result<(), Error> {
     for hierarchy in all {
-        let directory = hierarchy.root.join(path);
-        make_directory(&directory)?;
+        let made = make_directory(&hierarchy.root.join(path))?;
         if hierarchy.controllers.iter().any(|known| known == "cpuset") {
-            fill_cpuset(&hierarchy.root, path)?;
+            fill_cpuset(&hierarchy.root, path, made)?;
         }
     }
     Ok(())
 }
 
 /// A new cpuset has no CPU and no memory node and so takes no process: it gets its parent's.
-fn fill_cpuset(root: &Path, path: &Path) -> Result<(), Error> {
-    let mut above = root.to_owned();
-    for name in path {
-        let directory = above.join(name);
-        for file in ["cpuset.cpus", "cpuset.mems"] {
-            let read = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default();
-            if read(directory.join(file)).trim().is_empty() {
-                write(directory.join(file), read(above.join(file)).trim())?;
-            }
-        }
-        above = directory;
+fn fill_cpuset(root: &Path, path: &Path, made: Made) -> Result<(), Error> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        fill_cpuset_file(root, path, file, made)?;
     }
     Ok(())
 }
 
-pub(super) fn limit(all: &[Hierarchy], path: &Path, resources: &Resources) -> Result<(), Error> {
-    let set = |controller: &'static str, file: &str, value: Option<String>| {
-        let Some(value) = value else { return Ok(()) };
-        write(file_of(all, controller, path, file).ok_or(Error::NoController(controller))?, &value)
+/// What the file holds when it is not empty any more.
+fn fill_cpuset_file(root: &Path, path: &Path, file: &str, made: Made) -> Result<String, Error> {
+    let own = root.join(path).join(file);
+    let value = if made == Made::Now { String::new() } else { short(&own) };
+    let Some(above) = path.parent().filter(|_| value.is_empty()) else {
+        return Ok(value);
     };
-    set("cpu", "cpu.shares", resources.cpu_shares.map(|value| value.to_string()))?;
-    set("cpu", "cpu.cfs_period_us", resources.cpu_period.map(|value| value.to_string()))?;
-    set("cpu", "cpu.cfs_quota_us", resources.cpu_quota.map(|value| value.to_string()))?;
-    set("memory", "memory.limit_in_bytes", resources.memory_limit.map(|value| value.to_string()))?;
-    set("pids", "pids.max", resources.pids_limit.map(super::v2::or_max))
+    let value = fill_cpuset_file(root, above, file, Made::Before)?;
+    write(own, &value)?;
+    Ok(value)
 }
 
 pub(super) fn entry(all: &[Hierarchy], path: &Path) -> Result<Entry, Error> {
     let members = all
         .iter()
-        .map(|hierarchy| open_members(hierarchy.root.join(path).join("cgroup.procs")).map(Rc::new))
+        .map(|hierarchy| open_members(hierarchy.root.join(path).join("tasks")).map(Rc::new))
         .collect::<Result<_, _>>()?;
     Ok(Entry { directory: None, members })
 }
@@ -98,7 +85,7 @@ pub(super) fn leaf(all: &[Hierarchy], path: &Path, of: &Entry) -> Result<(Hierar
     let index = all.iter().position(|one| one == hierarchy).unwrap_or_default();
     let mut entry = of.clone();
     if let Some(members) = entry.members.get_mut(index) {
-        *members = Rc::new(open_members(directory.join("cgroup.procs"))?);
+        *members = Rc::new(open_members(directory.join("tasks"))?);
     }
     Ok((hierarchy.clone(), entry))
 }
@@ -112,18 +99,7 @@ pub(super) fn kill(all: &[Hierarchy], path: &Path) -> Result<(), Error> {
         return Ok(());
     }
     freeze(hierarchy, &directory, "FROZEN")?;
-    let mut killed: Vec<i32> = Vec::new();
-    for _ in 0..KILL_ROUNDS {
-        let fresh: Vec<i32> = pids(&directory).into_iter().filter(|pid| !killed.contains(pid)).collect();
-        if fresh.is_empty() {
-            break;
-        }
-        for pid in &fresh {
-            // ESRCH: it ended by itself. Frozen members cannot, so their pids are not reused.
-            harmless(send(Pid::from_raw(*pid), Signal::SIGKILL));
-        }
-        killed.extend(fresh);
-    }
+    kill_members(&directory);
     freeze(hierarchy, &directory, "THAWED")
 }
 

@@ -8,15 +8,17 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::rc::Rc;
 
+use nix::errno::Errno;
 use oci_spec::runtime::LinuxDeviceCgroup;
 
-use super::{Entry, Error, devices, keyed, make_directory, number, open_directory, write};
+use super::devices::{self, Rule, program};
+use super::file::{keyed, kill_members, make_directory, number, open_directory, short, write};
+use super::{Entry, Error};
 use crate::harmless;
 use crate::sys::bpf;
-use crate::wire::{Resources, Statistics};
+use crate::wire::Statistics;
 
-const CONTROLLERS: [&str; 6] = ["cpu", "memory", "pids", "cpuset", "io", "hugetlb"];
-const DEFAULT_PERIOD: u64 = 100_000;
+const CONTROLLERS: [&str; 7] = ["cpu", "memory", "pids", "cpuset", "io", "hugetlb", "rdma"];
 
 pub(super) fn create(root: &Path, path: &Path) -> Result<(), Error> {
     let mut directory = root.to_owned();
@@ -28,43 +30,44 @@ pub(super) fn create(root: &Path, path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether the group has a controller; `cgroup` stands for what every group has.
+pub(super) fn has_controller(directory: &Path, controller: &str) -> bool {
+    let all = std::fs::read_to_string(directory.join("cgroup.controllers")).unwrap_or_default();
+    controller == "cgroup" || all.split_whitespace().any(|one| one == controller)
+}
+
 /// Turns on for the children whatever is there. What a limit needs and lacks is noticed when it is set.
 fn enable_controllers(directory: &Path) {
-    for controller in CONTROLLERS {
-        harmless(write(directory.join("cgroup.subtree_control"), &format!("+{controller}")));
+    let (there, on) =
+        (short(&directory.join("cgroup.controllers")), directory.join("cgroup.subtree_control"));
+    let enabled = short(&on);
+    let is_in = |list: &str, wanted: &str| list.split(' ').any(|one| one == wanted);
+    let missing = |name: &&str| is_in(&there, name) && !is_in(&enabled, name);
+    let missing: Vec<String> =
+        CONTROLLERS.iter().filter(|name| missing(name)).map(|name| format!("+{name}")).collect();
+    if missing.is_empty() || write(on.clone(), &missing.join(" ")).is_ok() {
+        return;
+    }
+    // One of them cannot be: realtime processes keep `cpu` off, for one. The others can.
+    for controller in missing {
+        harmless(write(on.clone(), &controller));
     }
 }
 
-pub(super) fn limit(root: &Path, path: &Path, resources: &Resources) -> Result<(), Error> {
-    let directory = root.join(path);
-    let set = |controller: &'static str, file: &str, value: Option<String>| {
-        let Some(value) = value else { return Ok(()) };
-        let file = directory.join(file);
-        if file.exists() { write(file, &value) } else { Err(Error::NoController(controller)) }
-    };
-    let period = resources.cpu_period.unwrap_or(DEFAULT_PERIOD);
-    set("cpu", "cpu.weight", resources.cpu_shares.map(|shares| weight(shares).to_string()))?;
-    set("cpu", "cpu.max", resources.cpu_quota.map(|quota| format!("{} {period}", or_max(quota))))?;
-    set("memory", "memory.max", resources.memory_limit.map(or_max))?;
-    set("pids", "pids.max", resources.pids_limit.map(or_max))
-}
-
-/// A limit as v2 writes it; a negative one is none.
-pub(super) fn or_max(limit: i64) -> String {
-    if limit < 0 { "max".to_owned() } else { limit.to_string() }
-}
-
-/// `cpu.shares` as a v2 weight, by the curve that runc uses: 2, 1024 and 262144 become 1, 100 and 10000.
-fn weight(shares: u64) -> u64 {
-    match shares {
-        0..=2 => 1,
-        262_144.. => 10_000,
-        shares => {
-            let log = (shares as f64).log2();
-            let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
-            (10_f64.powf(exponent).ceil() as u64).clamp(1, 10_000)
+/// Gives the group to a user, who may then make groups below it and move his processes among them; cgroups(7),
+/// delegation.
+pub(super) fn delegate(directory: &Path, uid: u32) -> Result<(), Error> {
+    const USUAL: &str = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n";
+    let files = std::fs::read_to_string("/sys/kernel/cgroup/delegate").unwrap_or_else(|_| USUAL.to_owned());
+    for path in std::iter::once(directory.to_owned()).chain(files.lines().map(|file| directory.join(file))) {
+        match std::os::unix::fs::chown(&path, Some(uid), None) {
+            Ok(()) => {}
+            // The list names files of controllers that are not on here.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(source) => return Err(Error::File { operation: "change the owner of", path, source }),
         }
     }
+    Ok(())
 }
 
 pub(super) fn kill_together(root: &Path, path: &Path) -> Result<(), Error> {
@@ -73,13 +76,18 @@ pub(super) fn kill_together(root: &Path, path: &Path) -> Result<(), Error> {
 }
 
 pub(super) fn restrict_devices(root: &Path, path: &Path, rules: &[LinuxDeviceCgroup]) -> Result<(), Error> {
+    filter(root, path, &devices::rules(rules)?)
+}
+
+/// Binds a device program made from these rules.
+pub(super) fn filter(root: &Path, path: &Path, rules: &[Rule]) -> Result<(), Error> {
     let path = root.join(path);
     let group = open_directory(path.clone())?;
     let fail = |operation| {
         let path = path.clone();
         move |source| Error::Devices { operation, path, source }
     };
-    let program = bpf::load_device_program(&devices::compile(rules)).map_err(fail("load"))?;
+    let program = bpf::load_device_program(&program::compile(rules)).map_err(fail("load"))?;
     bpf::attach_device_program(&program, group.as_fd()).map_err(fail("attach"))
 }
 
@@ -95,10 +103,21 @@ pub(super) fn leaf(root: &Path, path: &Path) -> Result<Entry, Error> {
 
 pub(super) fn kill(root: &Path, path: &Path) -> Result<(), Error> {
     let directory = root.join(path);
+    let error = match write(directory.join("cgroup.kill"), "1") {
+        Err(error) if error.errno() == Some(Errno::ENOENT) => error,
+        result => return result,
+    };
+    let freeze = directory.join("cgroup.freeze");
     if !directory.exists() {
         return Ok(());
     }
-    write(directory.join("cgroup.kill"), "1")
+    if !freeze.exists() {
+        return Err(error);
+    }
+    // Before 5.14. A killed process leaves the freezer by itself.
+    write(freeze.clone(), "1")?;
+    kill_members(&directory);
+    write(freeze, "0")
 }
 
 pub(super) fn statistics(root: &Path, path: &Path) -> Statistics {
@@ -134,11 +153,5 @@ mod tests {
         std::fs::remove_dir(&group).unwrap();
         restricted.unwrap();
         assert!(status.unwrap().success());
-    }
-
-    #[test]
-    fn shares_become_weights_on_runcs_curve() {
-        let weights = [1, 2, 1024, 262_144, u64::MAX].map(weight);
-        assert_eq!(weights, [1, 1, 100, 10_000, 10_000]);
     }
 }

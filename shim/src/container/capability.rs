@@ -53,3 +53,8 @@ pub fn number(one: Capability) -> Option<usize> {
     let name = one.to_string();
     NAMES.iter().position(|known| *known == name)
 }
+
+/// Whether a configuration may name it: `CAP_CHOWN`.
+pub(crate) fn is_known(name: &str) -> bool {
+    name.strip_prefix("CAP_").is_some_and(|name| NAMES.contains(&name))
+}

@@ -19,9 +19,10 @@ use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, Exec
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
+use super::engine::Stdio;
 use super::identity::Identity;
 use super::program::Program;
-use super::transform::transform;
+use super::transform::{Handles, transform};
 use crate::harmless;
 use crate::sys::{descriptor, process, socket};
 
@@ -40,14 +41,6 @@ pub(crate) struct Job {
     pub(crate) result: OwnedFd,
     /// A failing `execve` is told here.
     pub(crate) start: OwnedFd,
-}
-
-/// The standard descriptors of the container's init.
-pub(crate) enum Stdio {
-    /// A terminal from the container's own devpts.
-    Terminal,
-    /// Stdin, stdout, stderr.
-    Files([OwnedFd; 3]),
 }
 
 /// What the creator tells.
@@ -174,7 +167,7 @@ impl Executor for Last {
     fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
         // As runc does; a directory that cannot be made is reported by chdir.
         harmless(std::fs::create_dir_all(self.identity.directory.to_string_lossy().as_ref()));
-        transform(&self.identity, &self.program).report(self.pipe)
+        transform(&self.identity, &self.program, &Handles::default()).report(self.pipe)
     }
 
     fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {

@@ -8,9 +8,11 @@
 //!
 //! Not so where a process of the container may have `CAP_SYS_PTRACE`. A process in its PID namespace shows
 //! it `/proc/<pid>/root` and `fd` even when not dumpable, and until `setns` these are the host's root and
-//! the shim's descriptors. There a go-between in the shim's PID namespace, which the container cannot see,
-//! joins all else first, keeps no descriptor of the shim, and then makes the process, as a child of the
-//! shim, where the container sees it.
+//! the shim's descriptors. Worse, it can be attached to, whatever capabilities it has, and made to use them.
+//! There a go-between in the shim's PID namespace, which the container cannot see, joins all else first, keeps no
+//! descriptor of the shim, drops every power that the container lacks, and only then makes the process, as a
+//! child of the shim, where the container sees it. (Without `noNewPrivileges` the seccomp filter is in force by
+//! then; a profile that forbids clone(2) forbids such an exec.)
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -19,9 +21,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 use nix::unistd::setsid;
 
+use super::engine::procfs;
 use super::identity::Identity;
 use super::program::Program;
-use super::transform::{Problem, Step, transform};
+use super::transform::{Handles, Problem, Step, become_member, become_program, transform};
 use crate::cgroup::Entry;
 use crate::harmless;
 use crate::sys::{descriptor, pidfd, process, terminal};
@@ -74,7 +77,8 @@ pub(crate) fn start(
         program,
         stdio,
         pipe: write.as_raw_fd(),
-        oom_score: target.identity.oom_score_adj.to_string(),
+        oom_score: target.identity.oom_score_adj.map(|score| score.to_string()).unwrap_or_default(),
+        procfs: if target.identity.label.is_some() { Some(procfs::root()?) } else { None },
     };
     let child = if target.watched { start_unseen(&plan) } else { start_directly(target, &plan) };
     Ok((child?, read))
@@ -99,6 +103,11 @@ fn start_unseen(plan: &Plan<'_>) -> nix::Result<process::Child> {
     let pid = read_pid(told.as_fd());
     // Nobody reaps but us, so the pid still means that process even if it ended.
     let child = pid.and_then(|pid| Ok(process::Child { pid, pidfd: pidfd::open(pid)? }));
+    // A tracer may reach into that pipe while the process holds it: only what is ours is believed.
+    let child = child.and_then(|child| match process::is_child(child.pidfd.as_fd()) {
+        true => Ok(child),
+        false => Err(Errno::ECHILD),
+    });
     if pid == Err(Errno::ETIMEDOUT) {
         harmless(pidfd::signal(first.pidfd.as_fd(), libc::SIGKILL));
     }
@@ -138,6 +147,19 @@ struct Plan<'a> {
     stdio: &'a Stdio,
     pipe: RawFd,
     oom_score: String,
+    /// The shim's, opened only for a container with a label.
+    procfs: Option<OwnedFd>,
+}
+
+impl Plan<'_> {
+    fn handles(&self) -> Handles<'_> {
+        Handles { procfs: self.procfs.as_ref().map(AsFd::as_fd), ..Handles::default() }
+    }
+
+    /// A number that is open in any case, so that the list of what is kept has a fixed length.
+    fn procfs_number(&self) -> RawFd {
+        self.procfs.as_ref().map_or(self.pipe, AsRawFd::as_raw_fd)
+    }
 }
 
 /// What a go-between needs.
@@ -149,7 +171,7 @@ struct Between<'a> {
 
 fn join(plan: &Plan<'_>) -> ! {
     let problem = match enter(plan) {
-        Ok(()) => transform(plan.identity, plan.program),
+        Ok(()) => transform(plan.identity, plan.program, &plan.handles()),
         Err(problem) => problem,
     };
     problem.report(plan.pipe)
@@ -161,7 +183,7 @@ fn enter(plan: &Plan<'_>) -> Result<(), Problem> {
     place_stdio(plan)?;
     begin_session(plan)?;
     // What comes next may block in the container's file systems: it must not keep the pod's lock or socket open.
-    keep_only([plan.pipe])
+    keep_only([plan.pipe, plan.procfs_number()])
 }
 
 fn go_between(between: &Between<'_>) -> ! {
@@ -177,22 +199,23 @@ fn go_between(between: &Between<'_>) -> ! {
     }
 }
 
-/// Everything up to the clone, so that the new process has nothing of the shim's to show.
+/// Everything up to the clone, so that the new process has nothing of the shim's to show or to be used for.
 fn approach(between: &Between<'_>) -> Result<(), Problem> {
     let Between { plan, tell } = between;
     settle(plan)?;
     place_stdio(plan)?;
     let init = plan.init.as_raw_fd();
-    keep_only([plan.pipe, *tell, init])?;
+    keep_only([plan.pipe, *tell, init, plan.procfs_number()])?;
     setns(plan.init, NAMESPACES | CloneFlags::CLONE_NEWPID).map_err(Problem::at(Step::Namespaces))?;
-    keep_only([plan.pipe, *tell])
+    keep_only([plan.pipe, *tell, plan.procfs_number()])?;
+    become_member(plan.identity, &plan.handles())
 }
 
-/// The process that a go-between made.
+/// The process that a go-between made. What it still has of the go-between's closes at `execve`.
 fn appear(between: &Between<'_>) -> ! {
     let plan = between.plan;
-    let problem = match keep_only([plan.pipe]).and_then(|()| begin_session(plan)) {
-        Ok(()) => transform(plan.identity, plan.program),
+    let problem = match begin_session(plan) {
+        Ok(()) => become_program(plan.identity, plan.program, &plan.handles()),
         Err(problem) => problem,
     };
     problem.report(plan.pipe)
@@ -205,9 +228,12 @@ fn keep_only<const COUNT: usize>(mut keep: [RawFd; COUNT]) -> Result<(), Problem
 
 fn settle(plan: &Plan<'_>) -> Result<(), Problem> {
     process::hide().map_err(Problem::at(Step::Hide))?;
+    plan.identity.scheduling.narrow_joining()?;
     plan.cgroup.enter().map_err(Problem::at(Step::Cgroup))?;
-    raise_oom_score(plan.oom_score.as_bytes());
-    Ok(())
+    if !plan.oom_score.is_empty() {
+        raise_oom_score(plan.oom_score.as_bytes());
+    }
+    plan.identity.scheduling.narrow_joined()
 }
 
 fn place_stdio(plan: &Plan<'_>) -> Result<(), Problem> {

@@ -8,8 +8,10 @@ use std::path::Path;
 use std::rc::Rc;
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-use oci_spec::runtime::{Capability, LinuxCapabilities, PosixRlimit, PosixRlimitType, Process, Spec};
+use oci_spec::runtime::{Capability, LinuxCapabilities, PosixRlimit, PosixRlimitType, Spec};
 
+use super::label::Label;
+use super::scheduling::Scheduling;
 use super::seccomp::{self, Arch, Filter};
 use crate::sys::capability::{self, Sets};
 
@@ -19,18 +21,18 @@ const PASSWD_LIMIT: u64 = 1 << 20;
 /// The kernel's number of `CAP_SYS_PTRACE`.
 const SYS_PTRACE: u32 = 19;
 
-/// `SECCOMP_FILTER_FLAG_NEW_LISTENER`.
-const NEW_LISTENER: u32 = 1 << 3;
-
 /// Why `process` of a `config.json` cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// A required object is missing.
     #[error("config.json: {0} is missing")]
     Missing(&'static str),
-    /// A field that this engine does not carry out.
-    #[error("config.json: process.{0} is set, and this build of hull-shim does not apply it; leave it out")]
-    Unsupported(&'static str),
+    /// A value that means nothing; runc's words.
+    #[error("{0}")]
+    Invalid(String),
+    /// As runc has it.
+    #[error("cannot set any additional groups in a rootless container")]
+    RootlessGroups,
     /// A string that the kernel cannot take.
     #[error("config.json: process.{field} has a null byte in {value:?}")]
     NullByte {
@@ -49,8 +51,11 @@ pub(crate) enum Error {
     #[error("config.json: process.rlimits has {0} twice")]
     DuplicateLimit(PosixRlimitType),
     /// The seccomp profile cannot be compiled.
-    #[error("config.json: linux.seccomp: {0}")]
-    Seccomp(String),
+    #[error("config.json")]
+    Seccomp(#[source] seccomp::Error),
+    /// Somebody else would have to answer.
+    #[error("config.json: linux.seccomp: SCMP_ACT_NOTIFY needs listenerPath")]
+    Listener,
     /// The kernel did not tell our own capabilities.
     #[error("read the capabilities of this process")]
     Capabilities(#[source] nix::Error),
@@ -76,23 +81,33 @@ pub(crate) struct Identity {
     pub(crate) umask: u32,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
-    pub(crate) groups: Vec<u32>,
+    pub(crate) groups: Groups,
     pub(crate) capabilities: Sets,
     pub(crate) no_new_privileges: bool,
-    /// The compiled filter and the flags to install it with.
-    pub(crate) filter: Option<(Rc<Filter>, u32)>,
+    /// The compiled filter.
+    pub(crate) filter: Option<Rc<Filter>>,
     pub(crate) directory: CString,
     /// `NAME=value`, one per name, with `HOME`.
     pub(crate) environment: Vec<String>,
-    /// Written by every exec'd process for itself.
-    pub(crate) oom_score_adj: i32,
+    /// Written by every exec'd process for itself; none leaves the maker's.
+    pub(crate) oom_score_adj: Option<i32>,
+    pub(crate) scheduling: Scheduling,
+    pub(crate) label: Label,
+}
+
+/// The supplementary groups of a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Groups {
+    /// These and no others.
+    Listed(Vec<u32>),
+    /// The maker's: the kernel lets nobody change them in a user namespace with an unprivileged map.
+    Kept,
 }
 
 impl Identity {
     /// Reads it from a configuration whose root file system is mounted at `rootfs`.
-    pub(crate) fn new(spec: &Spec, rootfs: &Path, oom_score_adj: i32) -> Result<Self, Error> {
+    pub(crate) fn new(spec: &Spec, rootfs: &Path, oom_score_adj: Option<i32>) -> Result<Self, Error> {
         let process = spec.process().as_ref().ok_or(Error::Missing("process"))?;
-        refuse_unsupported(process)?;
         let user = process.user();
         let directory = text("cwd", &process.cwd().to_string_lossy())?;
         if !process.cwd().is_absolute() {
@@ -103,14 +118,44 @@ impl Identity {
             umask: user.umask().unwrap_or(0o022),
             uid: user.uid(),
             gid: user.gid(),
-            groups: user.additional_gids().clone().unwrap_or_default(),
+            groups: Groups::Listed(user.additional_gids().clone().unwrap_or_default()),
             capabilities: sets(process.capabilities().as_ref())?,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             filter: filter(spec)?,
             directory,
             environment: environment(process.env().as_deref().unwrap_or_default(), rootfs, user.uid())?,
             oom_score_adj,
+            scheduling: Scheduling::new(spec)?,
+            label: Label::new(process)?,
         })
+    }
+
+    /// For a maker that may not change supplementary groups.
+    pub(crate) fn keep_groups(&mut self) -> Result<(), Error> {
+        match std::mem::replace(&mut self.groups, Groups::Kept) {
+            Groups::Listed(groups) if !groups.is_empty() => Err(Error::RootlessGroups),
+            Groups::Listed(_) | Groups::Kept => Ok(()),
+        }
+    }
+
+    /// Of a container whose configuration cannot be read: nothing is executed with it, and nothing is ruled out.
+    pub(crate) fn unknown() -> Self {
+        let none = Sets::default();
+        Self {
+            limits: Vec::new(),
+            umask: 0o022,
+            uid: 0,
+            gid: 0,
+            groups: Groups::Listed(Vec::new()),
+            capabilities: Sets { bounding: u64::MAX, ..none },
+            no_new_privileges: true,
+            filter: None,
+            directory: c"/".into(),
+            environment: Vec::new(),
+            oom_score_adj: None,
+            scheduling: Scheduling::default(),
+            label: Label::default(),
+        }
     }
 
     /// Whether its processes can come by `CAP_SYS_PTRACE`, with which they may look into every process
@@ -121,33 +166,21 @@ impl Identity {
     }
 }
 
-fn refuse_unsupported(process: &Process) -> Result<(), Error> {
-    let is_set = |label: &Option<String>| label.as_ref().is_some_and(|label| !label.is_empty());
-    if is_set(process.apparmor_profile()) {
-        return Err(Error::Unsupported("apparmorProfile"));
-    }
-    if is_set(process.selinux_label()) {
-        return Err(Error::Unsupported("selinuxLabel"));
-    }
-    Ok(())
-}
-
 /// A C string of `value`.
 pub(crate) fn text(field: &'static str, value: &str) -> Result<CString, Error> {
     CString::new(value).map_err(|_| Error::NullByte { field, value: value.to_owned() })
 }
 
-fn filter(spec: &Spec) -> Result<Option<(Rc<Filter>, u32)>, Error> {
+fn filter(spec: &Spec) -> Result<Option<Rc<Filter>>, Error> {
     let Some(profile) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else {
         return Ok(None);
     };
-    let filter =
-        seccomp::compile(profile, Arch::NATIVE).map_err(|error| Error::Seccomp(error.to_string()))?;
-    let flags = seccomp::load_flags(profile);
-    if flags & NEW_LISTENER != 0 {
-        return Err(Error::Seccomp("SCMP_ACT_NOTIFY needs a listener, and this build has none".to_owned()));
+    let filter = seccomp::compile(profile, Arch::NATIVE).map_err(Error::Seccomp)?;
+    let has_listener = profile.listener_path().as_ref().is_some_and(|path| !path.as_os_str().is_empty());
+    if filter.needs_listener() && !has_listener {
+        return Err(Error::Listener);
     }
-    Ok(Some((Rc::new(filter), flags)))
+    Ok(Some(Rc::new(filter)))
 }
 
 fn limits(listed: &[PosixRlimit]) -> Result<Vec<Limit>, Error> {

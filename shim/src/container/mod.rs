@@ -6,10 +6,13 @@
 
 pub mod capability;
 pub(crate) mod creator;
+pub(crate) mod engine;
 pub(crate) mod exec;
 pub(crate) mod groups;
 pub(crate) mod identity;
+pub(crate) mod label;
 pub(crate) mod program;
+pub(crate) mod scheduling;
 pub mod seccomp;
 pub(crate) mod spec;
 pub(crate) mod transform;

@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::path::Path;
 
 use super::identity::{Error, Identity, merge, text};
-use super::transform::{Problem, Step};
+use super::transform::{Problem, Scheduled, Step};
 use crate::sys::process::Vector;
 
 /// Where a command is looked up when the environment has no `PATH`.
@@ -34,6 +34,12 @@ impl Program {
         })
     }
 
+    /// Of a container whose configuration cannot be read: nothing to execute.
+    pub(crate) fn unknown() -> Self {
+        let none = || Vector::new(Vec::new());
+        Self { candidates: Vec::new(), arguments: none(), environment: none() }
+    }
+
     /// What went wrong, in the words that callers of OCI runtimes know.
     pub(crate) fn explain(&self, identity: &Identity, problem: Problem) -> String {
         let reason = lower(problem.errno.desc());
@@ -59,6 +65,13 @@ impl Program {
                 let kind = identity.limits.get(usize::from(index)).map(|limit| limit.kind.to_string());
                 format!("error setting rlimit {}: {reason}", kind.unwrap_or_default())
             }
+            Step::HookEnded(index, 255) => {
+                format!("error running startContainer hook #{index}: hook ran past specified timeout")
+            }
+            Step::HookEnded(index, status) => {
+                format!("error running startContainer hook #{index}: exit status {status}")
+            }
+            Step::Hook(index) => format!("error running startContainer hook #{index}: {reason}"),
             step => format!("{}: {reason}", operation(step)),
         };
         format!("unable to start container process: {what}")
@@ -88,6 +101,13 @@ fn operation(step: Step) -> &'static str {
         Step::Sysctl(_) => "write a sysctl",
         Step::Directory | Step::DirectoryOutside => "change to the working directory",
         Step::Execute => "exec",
+        Step::Scheduling(Scheduled::Scheduler) => "error setting scheduler",
+        Step::Scheduling(Scheduled::IoPriority) => "error setting IO priority",
+        Step::Scheduling(Scheduled::Personality) => "set personality",
+        Step::Scheduling(Scheduled::MemoryPolicy) => "set memory policy",
+        Step::Scheduling(Scheduled::Cpus) => "set CPU affinity",
+        Step::Label => "apply the AppArmor profile or SELinux label",
+        Step::Hook(_) | Step::HookEnded(..) => "run a startContainer hook",
     }
 }
 

@@ -23,9 +23,40 @@ pub(crate) enum Error {
     /// A required object is missing.
     #[error("config.json: {0} is missing")]
     Missing(&'static str),
+    /// The file.
+    #[error("{what} {}: {reason}", path.display())]
+    File {
+        /// What was done.
+        what: &'static str,
+        /// To which.
+        path: PathBuf,
+        /// Why it failed.
+        reason: String,
+    },
     /// oci-spec refused a value of ours.
     #[error("complete process.user")]
     User(#[source] oci_spec::OciSpecError),
+}
+
+/// Reads a `config.json`. Capabilities that nobody knows are left out, as runtime-spec wants it.
+pub(crate) fn load(path: &Path) -> Result<Spec, Error> {
+    let fail = |what, error: &dyn std::fmt::Display| Error::File {
+        what,
+        path: path.to_owned(),
+        reason: error.to_string(),
+    };
+    let text = std::fs::read(path).map_err(|error| fail("read", &error))?;
+    let first = match serde_json::from_slice(&text) {
+        Ok(spec) => return Ok(spec),
+        Err(error) => error,
+    };
+    let mut value: serde_json::Value =
+        serde_json::from_slice(&text).map_err(|error| fail("parse", &error))?;
+    let sets = value.pointer_mut("/process/capabilities").and_then(serde_json::Value::as_object_mut);
+    for list in sets.into_iter().flatten().filter_map(|(_, list)| list.as_array_mut()) {
+        list.retain(|name| name.as_str().is_some_and(super::capability::is_known));
+    }
+    serde_json::from_value(value).map_err(|_| fail("parse", &first))
 }
 
 /// Completes `spec`, found in `bundle`, for the cgroup at `cgroup` (absolute, below each hierarchy).

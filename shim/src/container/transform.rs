@@ -4,14 +4,15 @@
 //! **Invariant:** nothing here allocates, logs or returns after success. A failure is one
 //! [`Problem`], eight bytes that the process which waits knows how to put into words.
 
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::unistd::{Gid, Uid, chdir, setresgid, setresuid};
 
-use super::identity::Identity;
+use super::engine::hook::State;
+use super::identity::{Groups, Identity};
 use super::program::Program;
-use crate::sys::{capability, descriptor, process, seccomp};
+use crate::sys::{capability, descriptor, process, seccomp, socket};
 
 /// The step that a forked process was at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,9 +62,33 @@ pub(crate) enum Step {
     Loopback,
     /// Writing the sysctl with this index.
     Sysctl(u8),
+    /// Scheduler, I/O priority, memory policy, personality.
+    Scheduling(Scheduled),
+    /// The label or profile that `execve` is to give.
+    Label,
+    /// The `startContainer` hook with this index could not be run.
+    Hook(u8),
+    /// That hook ended with this status; a signal counts from 128, its time limit is 255.
+    HookEnded(u8, u8),
 }
 
-const STEPS: [Step; 20] = [
+/// What of [`Step::Scheduling`] failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Scheduled {
+    /// `process.scheduler`.
+    Scheduler,
+    /// `process.ioPriority`.
+    IoPriority,
+    /// `linux.personality`.
+    Personality,
+    /// `linux.memoryPolicy`.
+    MemoryPolicy,
+    /// `process.execCPUAffinity`.
+    Cpus,
+}
+
+const STEPS: [Step; 26] = [
     Step::Hide,
     Step::Cgroup,
     Step::Namespaces,
@@ -84,9 +109,17 @@ const STEPS: [Step; 20] = [
     Step::Execute,
     Step::Hostname,
     Step::Loopback,
+    Step::Label,
+    Step::Scheduling(Scheduled::Scheduler),
+    Step::Scheduling(Scheduled::IoPriority),
+    Step::Scheduling(Scheduled::Personality),
+    Step::Scheduling(Scheduled::MemoryPolicy),
+    Step::Scheduling(Scheduled::Cpus),
 ];
 const LIMIT: u8 = 100;
 const SYSCTL: u8 = 101;
+const HOOK: u8 = 102;
+const HOOK_ENDED: u8 = 103;
 
 /// Why a forked process could not go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,21 +141,25 @@ impl Problem {
 
     /// The bytes that go over the pipe.
     pub(crate) fn to_bytes(self) -> [u8; Self::LENGTH] {
-        let (kind, index) = match self.step {
-            Step::Limit(index) => (LIMIT, index),
-            Step::Sysctl(index) => (SYSCTL, index),
-            step => (STEPS.iter().position(|known| *known == step).map_or(u8::MAX, |at| at as u8), 0),
+        let (kind, index, more) = match self.step {
+            Step::Limit(index) => (LIMIT, index, 0),
+            Step::Sysctl(index) => (SYSCTL, index, 0),
+            Step::Hook(index) => (HOOK, index, 0),
+            Step::HookEnded(index, status) => (HOOK_ENDED, index, status),
+            step => (STEPS.iter().position(|known| *known == step).map_or(u8::MAX, |at| at as u8), 0, 0),
         };
         let errno = (self.errno as i32).to_ne_bytes();
-        [kind, index, 0, 0, errno[0], errno[1], errno[2], errno[3]]
+        [kind, index, more, 0, errno[0], errno[1], errno[2], errno[3]]
     }
 
     /// Reads what [`Problem::to_bytes`] wrote.
     pub(crate) fn from_bytes(bytes: [u8; Self::LENGTH]) -> Self {
-        let [kind, index, _, _, errno @ ..] = bytes;
+        let [kind, index, more, _, errno @ ..] = bytes;
         let step = match kind {
             LIMIT => Step::Limit(index),
             SYSCTL => Step::Sysctl(index),
+            HOOK => Step::Hook(index),
+            HOOK_ENDED => Step::HookEnded(index, more),
             kind => STEPS.get(usize::from(kind)).copied().unwrap_or(Step::Execute),
         };
         Self { step, errno: Errno::from_raw(i32::from_ne_bytes(errno)) }
@@ -135,20 +172,70 @@ impl Problem {
     }
 }
 
+/// What the last stretch needs besides who and what the process is to be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Handles<'a> {
+    /// Descriptors from here on are closed by `execve`.
+    pub(crate) closed_from: u32,
+    /// The procfs of a namespace that the container has no say in, to write labels to.
+    pub(crate) procfs: Option<BorrowedFd<'a>>,
+    /// Who sets the limits.
+    pub(crate) limits: Limits,
+    /// Who is told of a filter that notifies.
+    pub(crate) observer: Option<Observer<'a>>,
+}
+
+/// The other side of a socket that takes the listeners of seccomp filters.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Observer<'a> {
+    pub(crate) socket: RawFd,
+    /// What it is told, about this pid.
+    pub(crate) state: &'a State,
+    pub(crate) pid: i32,
+}
+
+impl Observer<'_> {
+    fn tell(&self, listener: RawFd) -> nix::Result<()> {
+        let mut digits = [0; 10];
+        socket::tell(self.socket, &self.state.parts(self.pid, &mut digits), Some(listener))
+    }
+}
+
+/// Who sets the resource limits of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Limits {
+    /// It does.
+    Own,
+    /// Its maker did, since a process in a user namespace of its own may not raise them.
+    Set,
+}
+
+impl Default for Handles<'_> {
+    fn default() -> Self {
+        Self { closed_from: 3, procfs: None, limits: Limits::Own, observer: None }
+    }
+}
+
 /// Becomes `program` with the identity of a container's process; comes back only with the reason why not.
-pub(crate) fn transform(identity: &Identity, program: &Program) -> Problem {
-    match prepare(identity) {
-        Ok(()) => execute(program),
+pub(crate) fn transform(identity: &Identity, program: &Program, handles: &Handles<'_>) -> Problem {
+    match become_member(identity, handles) {
+        Ok(()) => become_program(identity, program, handles),
         Err(problem) => problem,
     }
 }
 
-fn prepare(identity: &Identity) -> Result<(), Problem> {
-    descriptor::close_on_exec_from(3).map_err(Problem::at(Step::Descriptors))?;
-    for (index, limit) in identity.limits.iter().enumerate() {
-        process::limit(limit.resource, limit.soft, limit.hard)
-            .map_err(Problem::at(Step::Limit(index as u8)))?;
+/// The first half: whatever needs more power than the container has. Afterwards this process has no capability
+/// that the container lacks.
+pub(crate) fn become_member(identity: &Identity, handles: &Handles<'_>) -> Result<(), Problem> {
+    descriptor::close_on_exec_from(handles.closed_from).map_err(Problem::at(Step::Descriptors))?;
+    identity.scheduling.apply()?;
+    if handles.limits == Limits::Own {
+        for (index, limit) in identity.limits.iter().enumerate() {
+            process::limit(limit.resource, limit.soft, limit.hard)
+                .map_err(Problem::at(Step::Limit(index as u8)))?;
+        }
     }
+    identity.label.apply(handles.procfs)?;
     process::set_umask(identity.umask);
     // As root, so that a directory which the user may not enter still serves as the working
     // directory; where root may not (a network file system), the user tries again below.
@@ -157,7 +244,7 @@ fn prepare(identity: &Identity) -> Result<(), Problem> {
         process::no_new_privileges().map_err(Problem::at(Step::NoNewPrivileges))?;
     } else {
         // Without no_new_privs only CAP_SYS_ADMIN may install a filter, and we are about to drop it.
-        install_filter(identity)?;
+        install_filter(identity, handles)?;
     }
     change_user(identity)?;
     if !entered {
@@ -166,16 +253,29 @@ fn prepare(identity: &Identity) -> Result<(), Problem> {
     if !process::is_inside_root() {
         return Err(Problem { step: Step::DirectoryOutside, errno: Errno::EXDEV });
     }
-    process::default_signals();
-    if identity.no_new_privileges {
-        install_filter(identity)?;
-    }
     Ok(())
 }
 
-fn install_filter(identity: &Identity) -> Result<(), Problem> {
+/// The second half.
+pub(crate) fn become_program(identity: &Identity, program: &Program, handles: &Handles<'_>) -> Problem {
+    process::default_signals();
+    if identity.no_new_privileges
+        && let Err(problem) = install_filter(identity, handles)
+    {
+        return problem;
+    }
+    execute(program)
+}
+
+fn install_filter(identity: &Identity, handles: &Handles<'_>) -> Result<(), Problem> {
+    let failed = Problem::at(Step::Seccomp);
     match &identity.filter {
-        Some((filter, flags)) => seccomp::install(&filter.0, *flags).map_err(Problem::at(Step::Seccomp)),
+        Some(filter) if filter.needs_listener() => {
+            let observer = handles.observer.ok_or(Errno::ENOTCONN).map_err(&failed)?;
+            let listener = seccomp::install_with_listener(filter).map_err(&failed)?;
+            observer.tell(listener.as_raw_fd()).map_err(&failed)
+        }
+        Some(filter) => seccomp::install(filter).map_err(failed),
         None => Ok(()),
     }
 }
@@ -185,7 +285,9 @@ fn change_user(identity: &Identity) -> Result<(), Problem> {
     let capabilities = Problem::at(Step::Capabilities);
     capability::limit_bounding(identity.capabilities.bounding).map_err(Problem::at(Step::Bounding))?;
     capability::keep_over_user_change(true).map_err(&capabilities)?;
-    process::set_groups(&identity.groups).map_err(Problem::at(Step::Groups))?;
+    if let Groups::Listed(groups) = &identity.groups {
+        process::set_groups(groups).map_err(Problem::at(Step::Groups))?;
+    }
     setresgid(gid, gid, gid).map_err(Problem::at(Step::Group))?;
     setresuid(uid, uid, uid).map_err(Problem::at(Step::User))?;
     capability::keep_over_user_change(false).map_err(&capabilities)?;
@@ -214,7 +316,8 @@ mod tests {
 
     #[test]
     fn a_problem_survives_the_pipe() {
-        for step in STEPS.into_iter().chain([Step::Limit(3), Step::Sysctl(7)]) {
+        let numbered = [Step::Limit(3), Step::Sysctl(7), Step::Hook(1), Step::HookEnded(1, 130)];
+        for step in STEPS.into_iter().chain(numbered) {
             let problem = Problem { step, errno: Errno::EPERM };
             assert_eq!(Problem::from_bytes(problem.to_bytes()), problem);
         }

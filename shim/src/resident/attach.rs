@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 use nix::fcntl::OFlag;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
 
-use super::create::open_fifo;
 use super::instance::{Files, Held, State, unfit, unknown};
+use super::streams::open_fifo;
 use super::supervisor::Reply;
 use super::{Shim, launch};
 use crate::harmless;
@@ -31,9 +31,13 @@ impl Shim {
             return Err(unfit(held, "running"));
         }
         let fail = |message| Failure::Other { message: format!("attach to {instance}: {message}") };
+        let had_stdin = held.stdin.is_some();
         let input = input(held).map_err(fail)?;
         let (ours, theirs) = channel().map_err(|errno| fail(launch::reason(errno)))?;
         held.output.attach(ours);
+        if had_stdin && held.stdin.is_none() {
+            self.record();
+        }
         Ok(vec![input, theirs])
     }
 
@@ -44,6 +48,7 @@ impl Shim {
             // A terminal whose buffer is full has a reader that will not miss the end of input.
             harmless(nix::unistd::write(terminal, END_OF_TRANSMISSION));
         }
+        self.record();
         Ok(())
     }
 }

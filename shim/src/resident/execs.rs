@@ -13,13 +13,16 @@ use super::supervisor::Reply;
 use super::timers::Timer;
 use super::watch::{Source, Token};
 use super::{Shim, launch};
-use crate::cgroup::Group;
+use crate::cgroup::{Group, Removal};
 use crate::container::exec::{self, Stdio, Target};
 use crate::container::program::Program;
 use crate::container::transform::Problem;
 use crate::harmless;
 use crate::sys::terminal;
 use crate::wire::{Answer, ExecConfig, Exit, Failure, InstanceId, Report};
+
+/// How the cgroups of exec'd processes are called, before their keys.
+const LEAF: &str = "exec-";
 
 /// One exec'd process, by a key of our own: the supervisor's numbers begin anew with each supervisor.
 pub(super) struct Running {
@@ -54,6 +57,11 @@ impl Shim {
 
     fn try_exec(&mut self, config: &ExecConfig, files: Vec<OwnedFd>, reply: Reply) -> Result<(), Failure> {
         let key = self.key();
+        let held = self.instances.get_mut(&config.instance).ok_or_else(|| unknown(&config.instance))?;
+        if held.unreadable.is_some() {
+            let message = |message| format!("exec in {}: {message}", config.instance);
+            held.read_again().map_err(|text| Failure::Other { message: message(text) })?;
+        }
         let held = self.instances.get(&config.instance).ok_or_else(|| unknown(&config.instance))?;
         let (State::Running, Some(init)) = (&held.state, &held.init) else {
             return Err(unfit(held, "running"));
@@ -67,7 +75,7 @@ impl Shim {
         };
         let (leaf, entry) = held
             .group
-            .leaf(&format!("exec-{key}"), &held.entry)
+            .leaf(&format!("{LEAF}{key}"), &held.entry)
             .map_err(|error| fail(super::chain(&error)))?;
         // With a shared PID namespace any container of the pod sees the new process.
         let watched = held.identity.may_trace()
@@ -147,13 +155,37 @@ impl Shim {
         self.timers.cancel_exec(key);
         if running.timed_out {
             self.remove_group(&running.leaf, 0);
-        } else if let Err(error) = running.leaf.remove() {
-            // What the process left running may stay; its group goes with the instance's.
-            self.complain(format_args!("{}", super::chain(&error)));
+        } else {
+            self.dissolve(&running.leaf);
         }
         if !running.failed && running.generation == self.supervisor.generation() {
             let Running { exec, timed_out, .. } = running;
             self.report(&Report::ExecExited { exec, exit, timed_out });
+        }
+    }
+
+    /// What an exec'd process left running stays, in the instance's own group: a leaf means that somebody still
+    /// waits for its process.
+    fn dissolve(&mut self, leaf: &Group) {
+        match leaf.remove() {
+            Ok(Removal::Gone) => return,
+            Ok(Removal::Busy) => {}
+            Err(error) => return self.complain(format_args!("{}", super::chain(&error))),
+        }
+        if let Err(error) = leaf.move_up() {
+            self.complain(format_args!("{}", super::chain(&error)));
+        }
+        self.remove_group(leaf, 0);
+    }
+
+    /// Kills what a predecessor exec'd in an instance: whoever asked for it went with that shim, and nobody
+    /// would keep its time limit.
+    pub(super) fn end_old_execs(&mut self, instance: &Group) {
+        for leaf in instance.leaves(LEAF) {
+            if let Err(error) = leaf.kill() {
+                self.complain(format_args!("{}", super::chain(&error)));
+            }
+            self.remove_group(&leaf, 0);
         }
     }
 

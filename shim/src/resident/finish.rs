@@ -6,7 +6,8 @@ use super::sandbox::Goal;
 use super::supervisor::Reply;
 use super::timers::Timer;
 use crate::harmless;
-use crate::sandbox::{mounts, tree};
+use crate::sandbox::mounts;
+use crate::tree;
 use crate::wire::{Answer, Failure};
 
 /// Milliseconds that the supervisor has to end by itself.
@@ -72,7 +73,17 @@ impl Shim {
         mounts::unmount_below(directory).map_err(|error| super::chain(&error))?;
         // The name first: a directory without a name is found again by its uid, not so the other way.
         self.remove_name()?;
-        tree::remove(directory).map_err(|error| super::chain(&error))
+        let entries = match std::fs::read_dir(directory) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            entries => entries.map_err(|error| format!("read {}: {error}", directory.display()))?,
+        };
+        // As long as the configuration is there a successor goes on with this; then there is no pod to take up.
+        let last = [self.pod.sandbox_config(), self.pod.shim_record(), self.pod.shim_lock()];
+        let first = entries.flatten().map(|entry| entry.path()).filter(|path| !last.contains(path));
+        for path in first.chain(last.clone()).chain([directory.to_owned()]) {
+            tree::remove(&path).map_err(|error| super::chain(&error))?;
+        }
+        Ok(())
     }
 
     fn remove_name(&self) -> Result<(), String> {

@@ -1,6 +1,6 @@
 //! What the shim holds for one instance.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use super::output::Output;
@@ -8,8 +8,11 @@ use super::record::ProcessRecord;
 use super::supervisor::Reply;
 use super::watch::Token;
 use crate::cgroup::{Entry, Group};
+use crate::container::engine;
 use crate::container::identity::Identity;
 use crate::container::program::Program;
+use crate::harmless;
+use crate::sys::pidfd;
 use crate::wire::{CreateConfig, Ended, Failure, Instance, InstanceId, InstanceState};
 
 /// A process and the descriptor that means it.
@@ -29,12 +32,36 @@ pub(super) enum State {
     Exited(Ended),
 }
 
+/// A creation under way.
+pub(super) enum Creation {
+    /// By our own engine.
+    Making(Making),
+    /// By libcontainer.
+    Creator(Creator),
+}
+
+/// An init of our own engine that makes the container.
+pub(super) struct Making {
+    pub(super) making: engine::Making,
+    pub(super) token: Token,
+    pub(super) reply: Reply,
+}
+
 /// A creator at work.
-#[derive(Debug)]
 pub(super) struct Creator {
     pub(super) pidfd: OwnedFd,
     pub(super) result: OwnedFd,
-    pub(super) reply: Option<Reply>,
+    pub(super) reply: Reply,
+}
+
+impl Creation {
+    pub(super) fn kill(&self) {
+        match self {
+            Self::Making(making) => making.making.kill(),
+            // One that has ended is as good.
+            Self::Creator(creator) => harmless(pidfd::signal(creator.pidfd.as_fd(), libc::SIGKILL)),
+        }
+    }
 }
 
 /// A start that waits for `execve`.
@@ -45,11 +72,10 @@ pub(super) struct Starting {
 }
 
 /// One instance.
-#[derive(Debug)]
 pub(super) struct Held {
     pub(super) create: CreateConfig,
     pub(super) state: State,
-    pub(super) creator: Option<Creator>,
+    pub(super) creation: Option<Creation>,
     pub(super) init: Option<Init>,
     pub(super) started_at: Option<i64>,
     pub(super) group: Group,
@@ -57,6 +83,8 @@ pub(super) struct Held {
     pub(super) identity: Identity,
     /// What its init executes, to explain a failure.
     pub(super) program: Program,
+    /// Why identity and program are not known: its `config.json` could not be read when it was taken up.
+    pub(super) unreadable: Option<String>,
     /// Where the init tells why it could not execute.
     pub(super) start: Option<OwnedFd>,
     pub(super) starting: Option<Starting>,
@@ -87,7 +115,12 @@ impl Files<'_> {
 
     /// FIFO on which the init tells why `execve` failed.
     pub(super) fn start(&self) -> PathBuf {
-        self.0.bundle.join("start")
+        self.0.bundle.join(engine::gate::RESULT)
+    }
+
+    /// FIFO through which the init is let go.
+    pub(super) fn go(&self) -> PathBuf {
+        self.0.bundle.join(engine::gate::GO)
     }
 
     /// The creator's directory: the completed `config.json` and libcontainer's state.

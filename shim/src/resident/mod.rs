@@ -6,6 +6,7 @@
 //!        --> supervisor   requests (wire.rs)
 //!        --> output       stdout and stderr of instances -> CRI log, attached clients
 //!        --> pipes        of children that start, and of tasks
+//!        --> keeper       ends of processes that a killed predecessor started
 //! ```
 //!
 //! **Invariants.** One thread; nothing in the loop blocks: what takes time is a child whose end is an event.
@@ -15,20 +16,25 @@
 mod attach;
 mod children;
 mod create;
+mod creator;
 mod execs;
 mod exit;
 mod finish;
 mod instance;
+mod keeper;
+mod kept;
 mod launch;
 mod log;
+mod making;
 mod output;
-mod procfs;
 mod record;
 mod remove;
 mod requests;
 mod sandbox;
 mod start;
+mod starting;
 mod stop;
+mod streams;
 mod supervisor;
 mod takeover;
 mod tasks;
@@ -48,6 +54,7 @@ pub use self::start::{Error, Options, run};
 use crate::cgroup::Group;
 use crate::harmless;
 use crate::layout::{Layout, PodLayout};
+use crate::procfs;
 use crate::sys::process;
 use crate::wire::{Exit, InstanceId, SandboxConfig};
 use children::Role;
@@ -60,8 +67,9 @@ struct Shim {
     pod: PodLayout,
     config: SandboxConfig,
     programs: launch::Programs,
-    /// Held for as long as this process lives.
-    _lock: Flock<File>,
+    /// Held for as long as this process lives; by its keeper, where it has one.
+    _lock: Option<Flock<File>>,
+    kept: kept::Kept,
     /// Tells the caller of `hull-shim pod` that the pod has its supervisor.
     ready: Option<OwnedFd>,
     watch: Watch,
@@ -69,6 +77,7 @@ struct Shim {
     timers: Timers,
     group: Group,
     own_pid_namespace: OwnedFd,
+    engine: making::Engine,
     roles: HashMap<i32, Role>,
     /// Ends of children whose role is not known yet, kept while a creator runs.
     strays: HashMap<i32, Exit>,
@@ -108,9 +117,11 @@ impl Shim {
             Source::Adopted(pid, role) => self.adopted_event(pid, role),
             Source::Output(instance, stream) => self.output_event(&instance, stream),
             Source::Start(instance) => self.start_event(&instance),
+            Source::Making(instance) => self.making_event(&instance),
             Source::Exec(key) => self.exec_event(key),
             Source::Task(key) => self.task_event(key),
             Source::Pause => self.pause_event(),
+            Source::Keeper => self.keeper_event(),
         }
     }
 
@@ -126,7 +137,7 @@ impl Shim {
                 Timer::Supervisor => self.start_supervisor(),
                 Timer::SupervisorOverdue(generation) => self.supervisor_overdue(generation),
                 Timer::Exec(key) => self.exec_overdue(key),
-                Timer::Creator(instance) => self.creator_overdue(&instance),
+                Timer::Creator(instance) => self.creation_overdue(&instance),
                 Timer::Remove(group, attempt) => self.remove_group(&group, attempt),
                 Timer::PodGroup(attempt) => self.remove_pod_group(attempt),
             }
@@ -147,7 +158,7 @@ impl Shim {
 /// Says something about the shim itself, in the pod's diagnostics.
 fn complain(what: std::fmt::Arguments<'_>) {
     use std::io::Write;
-    let line = format!("{} hull-shim: {what}\n", log::timestamp(crate::sys::clock::wall()));
+    let line = format!("{} hull-shim: {what}\n", crate::sys::clock::timestamp(crate::sys::clock::wall()));
     // Nobody is left to tell when the diagnostics cannot be written.
     harmless(std::io::stderr().write_all(line.as_bytes()));
 }

@@ -5,13 +5,13 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
 use super::Shim;
 use super::instance::{Held, unknown};
-use super::log::{Lines, Prefix, timestamp};
+use super::log::{Lines, Prefix};
 use super::watch::{Source, Token};
 use crate::sys::{clock, socket};
 use crate::wire::{Failure, InstanceId};
@@ -61,7 +61,11 @@ struct Stream {
 /// Where the output of an instance goes.
 #[derive(Debug)]
 pub(super) struct Output {
-    log: File,
+    path: PathBuf,
+    /// None where it could not be opened: that is tried again with the next output.
+    log: Option<File>,
+    /// That the log cannot be written was said.
+    complained: bool,
     streams: Vec<Stream>,
     clients: Vec<OwnedFd>,
 }
@@ -69,7 +73,50 @@ pub(super) struct Output {
 impl Output {
     /// Opens the log; directories that are missing are made.
     pub(super) fn new(log: &Path) -> std::io::Result<Self> {
-        Ok(Self { log: open_log(log)?, streams: Vec::new(), clients: Vec::new() })
+        Ok(Self { log: Some(open_log(log)?), ..Self::unopened(log) })
+    }
+
+    /// For an instance that runs already, and goes on running when its log cannot be opened.
+    pub(super) fn again(log: &Path) -> Self {
+        Self::new(log).unwrap_or_else(|error| {
+            let mut output = Self::unopened(log);
+            output.complain("open", &error);
+            output
+        })
+    }
+
+    /// For an instance that writes nothing any more.
+    pub(super) fn unopened(log: &Path) -> Self {
+        let (streams, clients) = (Vec::new(), Vec::new());
+        Self { path: log.to_owned(), log: None, complained: false, streams, clients }
+    }
+
+    /// As containerd does: a container whose log cannot be written goes on, and what it says is lost.
+    fn write(&mut self, text: &[u8]) {
+        if text.is_empty() {
+            return;
+        }
+        let (operation, written) = match &mut self.log {
+            Some(log) => ("write", log.write_all(text)),
+            None => ("open", open_log(&self.path).and_then(|log| self.log.insert(log).write_all(text))),
+        };
+        match written {
+            Ok(()) if std::mem::take(&mut self.complained) => {
+                super::complain(format_args!("the log {} is written again", self.path.display()));
+            }
+            Ok(()) => {}
+            Err(error) => self.complain(operation, &error),
+        }
+    }
+
+    /// Once, not for every line.
+    fn complain(&mut self, operation: &str, error: &std::io::Error) {
+        if !std::mem::replace(&mut self.complained, true) {
+            let path = self.path.display();
+            super::complain(format_args!(
+                "{operation} {path}: {error}; the container's output is lost until this is mended"
+            ));
+        }
     }
 
     /// Adds a client that gets every chunk from now on.
@@ -83,7 +130,7 @@ impl Output {
             return false;
         };
         let (mut buffer, mut text) = ([0; CHUNK], Vec::new());
-        let stamp = timestamp(clock::wall());
+        let stamp = clock::timestamp(clock::wall());
         let prefix = Prefix { stamp: &stamp, stream: kind.name() };
         let mut ended = false;
         for _ in 0..rounds {
@@ -103,9 +150,7 @@ impl Output {
                 }
             }
         }
-        if let Err(error) = self.log.write_all(&text) {
-            super::complain(format_args!("write a container's log: {error}"));
-        }
+        self.write(&text);
         ended
     }
 }
@@ -189,8 +234,9 @@ impl Shim {
     pub(super) fn reopen_log(&mut self, instance: &InstanceId) -> Result<(), Failure> {
         let held = self.instances.get_mut(instance).ok_or_else(|| unknown(instance))?;
         let path = &held.create.log;
-        held.output.log = open_log(path)
+        let opened = open_log(path)
             .map_err(|error| Failure::Other { message: format!("open {}: {error}", path.display()) })?;
+        held.output.log = Some(opened);
         Ok(())
     }
 }

@@ -64,6 +64,9 @@ pub(super) struct InstanceRecord {
     pub(super) init: Option<ProcessRecord>,
     pub(super) started_at: Option<i64>,
     pub(super) ended: Option<Ended>,
+    /// Its standard input was closed for good.
+    #[serde(default)]
+    pub(super) stdin_closed: bool,
 }
 
 /// Why the record could not be read or written.
@@ -113,8 +116,10 @@ impl Shim {
         if self.finish.is_done() {
             return;
         }
-        if let Err(error) = write(&self.pod.shim_record(), &self.as_record()) {
-            self.complain(format_args!("{}", super::chain(&error)));
+        self.entrust();
+        match write(&self.pod.shim_record(), &self.as_record()) {
+            Ok(()) => self.discharge(),
+            Err(error) => self.complain(format_args!("{}", super::chain(&error))),
         }
     }
 
@@ -127,6 +132,7 @@ impl Shim {
                 State::Exited(ended) => Some(*ended),
                 State::Creating | State::Created | State::Running => None,
             },
+            stdin_closed: held.stdin.is_none(),
         });
         Record {
             sandbox: self.sandbox.record.clone(),

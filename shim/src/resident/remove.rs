@@ -18,8 +18,9 @@ use super::{chain, procfs};
 use crate::cgroup::{Group, Hierarchies, Removal};
 use crate::harmless;
 use crate::layout::Layout;
-use crate::sandbox::{mounts, tree};
+use crate::sandbox::mounts;
 use crate::sys::pidfd;
+use crate::tree;
 use crate::wire::SandboxConfig;
 
 /// How long killed processes may take to end, in rounds of so many milliseconds.
@@ -51,13 +52,16 @@ pub(super) fn remove(options: &Options) -> Result<(), Error> {
     if failures.is_empty() { Ok(()) } else { Err(Error::Record(failures.join("; "))) }
 }
 
-/// Ends the shim that holds the lock. Its pid in that file is trusted only for a shim of this very pod.
+/// Ends the shim that has the pod and, before it, the keeper that would start another. The pids in that file are
+/// trusted only for shims of this very pod.
 fn end_shim(lock: &Path, uid: &str) {
-    let pid = fs::read_to_string(lock).ok().and_then(|text| text.trim().parse().ok());
-    let Some((pid, start_time)) = pid.and_then(|pid| Some((pid, procfs::start_time(pid)?))) else { return };
-    let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    if arguments.split(|byte| *byte == 0).any(|argument| argument == uid.as_bytes()) {
-        end(ProcessRecord { pid, start_time });
+    let text = fs::read_to_string(lock).unwrap_or_default();
+    for pid in text.lines().rev().filter_map(|line| line.trim().parse().ok()) {
+        let Some(start_time) = procfs::start_time(pid) else { continue };
+        let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        if arguments.split(|byte| *byte == 0).any(|argument| argument == uid.as_bytes()) {
+            end(ProcessRecord { pid, start_time });
+        }
     }
 }
 

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CString, OsString};
 use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::os::fd::{AsFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -15,6 +15,8 @@ use nix::sched::CloneFlags;
 
 use super::Shim;
 use super::finish::Finish;
+use super::keeper::{self, Inheritance};
+use super::kept::Kept;
 use super::launch::Programs;
 use super::record::{self, Record};
 use super::sandbox::Sandbox;
@@ -23,7 +25,7 @@ use super::timers::Timers;
 use super::watch::{Source, Watch};
 use crate::cgroup::{Group, Hierarchies};
 use crate::harmless;
-use crate::layout::Layout;
+use crate::layout::{Layout, PodLayout};
 use crate::sys::{clock, descriptor, environment, process, protect};
 use crate::wire::SandboxConfig;
 
@@ -97,18 +99,65 @@ pub fn run(options: Options) -> Result<(), Error> {
         .map_err(|errno| Error::System("fork", errno))
 }
 
-struct Detached {
+/// What a detached process needs to know.
+pub(super) struct Detached {
     options: Options,
     directory: PathBuf,
 }
 
 fn child(detached: &Detached) -> ! {
-    let status = match nix::unistd::setsid().map_err(|errno| Error::System("setsid", errno)) {
-        Ok(_) => i32::from(serve(detached).is_err()),
-        Err(_) => 1,
+    let status = match nix::unistd::setsid() {
+        Ok(_) => keep(detached),
+        Err(_) => keeper::REFUSED,
     };
     process::leave(status)
 }
+
+/// Becomes the keeper of the pod's shim, unless there is one.
+fn keep(detached: &Detached) -> i32 {
+    let ready = match ready(detached) {
+        Ok(ready) => ready,
+        Err(_) => return keeper::REFUSED,
+    };
+    let pod = Layout::new(detached.options.root.clone()).pod(&detached.options.uid);
+    let told = match take(&pod, &detached.options.uid) {
+        Ok(Some(lock)) => return keeper::keep(detached, lock, ready).unwrap_or(keeper::REFUSED),
+        Ok(None) => "1".to_owned(),
+        Err(error) => format!("0{}", super::chain(&error)),
+    };
+    keeper::say(ready, &told);
+    0
+}
+
+fn ready(detached: &Detached) -> Result<Option<OwnedFd>, Error> {
+    let ready = detached.options.ready.map(descriptor::inherited).transpose();
+    ready.map_err(|errno| Error::System("use --ready-fd", errno))
+}
+
+/// The shim that a keeper forked; the status to end with.
+pub(super) fn serve_kept(detached: &Detached, mut inheritance: Inheritance) -> i32 {
+    let ready = inheritance.ready.take();
+    let served = prepare(detached, None).and_then(|(mut shim, record)| {
+        shim.inherit(inheritance).map_err(|errno| Error::System("watch the keeper", errno))?;
+        Ok((shim, record))
+    });
+    match served {
+        Ok((mut shim, record)) => {
+            shim.ready = ready;
+            shim.begin(record);
+            let Err(error) = shim.serve() else { return 0 };
+            super::complain(format_args!("{}", super::chain(&error)));
+            LOST
+        }
+        Err(error) => {
+            keeper::say(ready, &format!("0{}", super::chain(&error)));
+            if matches!(error, Error::NoPod(_)) { keeper::GONE } else { keeper::REFUSED }
+        }
+    }
+}
+
+/// The shim's status when it cannot go on and another may.
+const LOST: i32 = 4;
 
 /// Executes this program again from a read-only mount (see `sys::protect`); returns only a failure.
 fn protect_self() -> Error {
@@ -138,58 +187,71 @@ fn protect_self() -> Error {
     fail("execute this program from its read-only mount")(errno)
 }
 
+/// Serves without a keeper, for tests: what holds then holds after the death of both.
 fn serve(detached: &Detached) -> Result<(), Error> {
-    let ready = detached.options.ready.map(descriptor::inherited).transpose();
-    let ready = ready.map_err(|errno| Error::System("use --ready-fd", errno))?;
-    let served = match prepare(detached) {
-        Ok(Some((mut shim, record))) => {
-            shim.ready = ready;
-            shim.begin(record);
-            return shim.serve();
-        }
-        Ok(None) => Ok(()),
-        Err(error) => Err(error),
-    };
-    let said = match &served {
-        Ok(()) => "1".to_owned(),
-        Err(error) => format!("0{}", super::chain(error)),
-    };
-    if let Some(pipe) = ready {
-        // A caller that went away does not need to know.
-        harmless(File::from(pipe).write_all(said.as_bytes()));
-    } else {
-        super::complain(format_args!("{said}"));
-    }
-    served
+    let pod = Layout::new(detached.options.root.clone()).pod(&detached.options.uid);
+    let Some(lock) = take(&pod, &detached.options.uid)? else { return Ok(()) };
+    let (mut shim, record) = prepare(detached, Some(lock))?;
+    shim.begin(record);
+    shim.serve()
 }
 
-/// None when another shim has the pod.
-fn prepare(detached: &Detached) -> Result<Option<(Shim, Option<Record>)>, Error> {
+/// A shim whose keeper, or itself, has the pod's lock.
+fn prepare(detached: &Detached, lock: Option<Flock<File>>) -> Result<(Shim, Option<Record>), Error> {
     let options = &detached.options;
     let layout = Layout::new(options.root.clone());
     let pod = layout.pod(&options.uid);
     let text = |error: &dyn std::error::Error| Error::Record(super::chain(error));
+    // Under the lock: whoever removes the pod holds it too.
     let Some(config) = record::read::<SandboxConfig>(&pod.sandbox_config()).map_err(|error| text(&error))?
     else {
+        clear(&pod);
         return Err(Error::NoPod(options.uid.clone()));
     };
     redirect(&pod.diagnostics())?;
-    let Some(lock) = lock(&pod.shim_lock())? else {
-        return Ok(None);
-    };
     let record = record::read::<Record>(&pod.shim_record()).map_err(|error| text(&error))?;
     process::become_subreaper().map_err(|errno| Error::System("become a subreaper", errno))?;
     // libcontainer would take it for a request to hand descriptors on.
     environment::forget("LISTEN_FDS");
     let programs = Programs::new(&detached.directory);
-    Ok(Some((assemble(layout, config, programs, lock)?, record)))
+    Ok((assemble(layout, config, programs, lock)?, record))
+}
+
+/// Locks the pod's own file, not one that was removed while we came; none when another shim has it.
+fn take(pod: &PodLayout, uid: &str) -> Result<Option<Flock<File>>, Error> {
+    // No file is made for a pod that is not there.
+    if !pod.dir().exists() {
+        return Err(Error::NoPod(uid.to_owned()));
+    }
+    let path = pod.shim_lock();
+    let locked = match lock(&path) {
+        Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::NoPod(uid.to_owned()));
+        }
+        locked => locked?,
+    };
+    let Some(lock) = locked else { return Ok(None) };
+    let ours =
+        lock.metadata().map_err(|source| Error::File { operation: "stat", path: path.clone(), source })?;
+    let is_same =
+        std::fs::metadata(&path).is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino()));
+    if is_same { Ok(Some(lock)) } else { Err(Error::NoPod(uid.to_owned())) }
+}
+
+/// What a shim that was killed at the very end of a removal left, and our own lock file.
+fn clear(pod: &PodLayout) {
+    for file in [pod.shim_record(), pod.shim_lock()] {
+        harmless(std::fs::remove_file(file));
+    }
+    // Whatever else is in it is not ours to judge.
+    harmless(std::fs::remove_dir(pod.dir()));
 }
 
 fn assemble(
     layout: Layout,
     config: SandboxConfig,
     programs: Programs,
-    lock: Flock<File>,
+    lock: Option<Flock<File>>,
 ) -> Result<Shim, Error> {
     let system = |what| move |errno| Error::System(what, errno);
     let hierarchies = Rc::new(Hierarchies::find().map_err(|error| Error::Cgroup(super::chain(&error)))?);
@@ -207,11 +269,13 @@ fn assemble(
         layout,
         config,
         _lock: lock,
+        kept: Kept::default(),
         ready: None,
         watch,
         signals,
         timers,
         own_pid_namespace: namespace.into(),
+        engine: super::making::Engine::new(),
         roles: HashMap::new(),
         strays: HashMap::new(),
         adopted: HashMap::new(),
@@ -242,14 +306,20 @@ fn redirect(diagnostics: &std::path::Path) -> Result<(), Error> {
     nix::unistd::chdir("/").map_err(system("change to /"))
 }
 
+/// Says, for display, who serves the pod, and in the next line who keeps that process.
+pub(super) fn write_pids(lock: &File, shim: u32, keeper: Option<i32>) -> std::io::Result<()> {
+    let keeper = keeper.map(|pid| format!("{pid}\n")).unwrap_or_default();
+    lock.set_len(0)?;
+    lock.write_all_at(format!("{shim}\n{keeper}").as_bytes(), 0)
+}
+
 /// Takes the pod; none when another shim has it.
 pub(super) fn lock(path: &std::path::Path) -> Result<Option<Flock<File>>, Error> {
     let fail = |operation| move |source| Error::File { operation, path: path.to_owned(), source };
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
     match Flock::lock(file.map_err(fail("open"))?, FlockArg::LockExclusiveNonblock) {
-        Ok(mut lock) => {
-            lock.set_len(0).map_err(fail("truncate"))?;
-            writeln!(lock, "{}", std::process::id()).map_err(fail("write"))?;
+        Ok(lock) => {
+            write_pids(&lock, std::process::id(), None).map_err(fail("write"))?;
             Ok(Some(lock))
         }
         Err((_, Errno::EWOULDBLOCK)) => Ok(None),

@@ -15,11 +15,19 @@ use super::watch::{Source, Token};
 use super::{Shim, launch, procfs};
 use crate::harmless;
 use crate::sys::{clock, pidfd, socket};
-use crate::wire::{Answer, Failure, Instance, Inventory, MAX_PACKET, Report, Request, Sandbox, VERSION};
+use crate::wire::{
+    Answer, Exit, Failure, Instance, Inventory, MAX_PACKET, Report, Request, Sandbox, VERSION,
+};
 
-/// One that lives shorter than this counts as a quick death.
-const QUICK: i64 = 10_000_000_000;
-const LONGEST_BACKOFF: u64 = 1000;
+/// One that lives shorter than this, in nanoseconds, counts as a quick death.
+const QUICK: i64 = 60_000_000_000;
+/// So many deaths in a row may come from outside and are made good at once, or nearly.
+const FORGIVEN: u32 = 6;
+/// Milliseconds before one is started again that cannot start; they double.
+const FIRST_PAUSE: u64 = 1000;
+const LONGEST_PAUSE: u64 = 60_000;
+/// Milliseconds that one may take to end once it has closed its socket.
+const END_LIMIT: u64 = 1000;
 /// Room for several of the largest packets.
 const SEND_BUFFER: usize = 4 * MAX_PACKET;
 
@@ -54,6 +62,8 @@ pub(super) struct Supervisor {
     alive: Option<Alive>,
     starts: u32,
     quick_deaths: u32,
+    /// Why the last one could not serve, so that it is said once.
+    trouble: Option<String>,
     /// It is to be started as soon as nothing of its predecessor is under way.
     wanted: bool,
 }
@@ -92,8 +102,8 @@ impl Shim {
         }
         self.supervisor.wanted = false;
         if let Err(what) = self.try_start_supervisor() {
-            self.complain(format_args!("start the supervisor: {what}"));
-            self.back_off();
+            self.supervisor.quick_deaths = self.supervisor.quick_deaths.max(FORGIVEN + 1);
+            self.back_off(format!("the supervisor cannot be started: {what}"));
         }
     }
 
@@ -168,10 +178,11 @@ impl Shim {
             // A caller that went away does not need to know.
             harmless(nix::unistd::write(&ready, b"1"));
         }
+        self.tell_ready();
     }
 
     /// The supervisor's process ended.
-    pub(super) fn supervisor_ended(&mut self) {
+    pub(super) fn supervisor_ended(&mut self, exit: Exit) {
         let Some(alive) = self.supervisor.alive.take() else {
             return;
         };
@@ -186,18 +197,27 @@ impl Shim {
         }
         if clock::monotonic() - alive.since >= QUICK {
             self.supervisor.quick_deaths = 0;
+            self.supervisor.trouble = None;
         }
-        self.back_off();
+        if matches!(exit, Exit::Code(code) if code != 0) {
+            // It gave up by itself, and the next one will for the same reason.
+            self.supervisor.quick_deaths = self.supervisor.quick_deaths.max(FORGIVEN + 1);
+        }
+        self.back_off(format!("the supervisor ended: {exit:?}"));
     }
 
-    fn back_off(&mut self) {
-        let delay = match self.supervisor.quick_deaths {
-            0 => 0,
-            // 20 ms, 40 ms, … at most a second.
-            deaths => (10_u64 << deaths.min(10)).min(LONGEST_BACKOFF),
-        };
+    /// Starts it again after a while, and says why once: a line per attempt would fill the disk in time.
+    fn back_off(&mut self, why: String) {
+        let pause = pause(self.supervisor.quick_deaths);
         self.supervisor.quick_deaths += 1;
-        self.timers.after(delay, Timer::Supervisor);
+        if pause >= FIRST_PAUSE && self.supervisor.trouble.as_ref() != Some(&why) {
+            let (next, longest) = (pause / 1000, LONGEST_PAUSE / 1000);
+            self.complain(format_args!(
+                "{why}; it is started again in {next} s, and then ever later up to every {longest} s"
+            ));
+            self.supervisor.trouble = Some(why);
+        }
+        self.timers.after(pause, Timer::Supervisor);
     }
 
     pub(super) fn supervisor_overdue(&mut self, generation: u32) {
@@ -241,7 +261,7 @@ impl Shim {
                     self.close_link();
                     if !self.finish.is_asked() {
                         let overdue = Timer::SupervisorOverdue(self.supervisor.generation());
-                        self.timers.after(LONGEST_BACKOFF, overdue);
+                        self.timers.after(END_LIMIT, overdue);
                     }
                     return;
                 }
@@ -314,4 +334,27 @@ impl Shim {
 fn encode(report: &Report) -> Vec<u8> {
     // Maps with string keys and numbers only: nothing that JSON cannot hold.
     serde_json::to_vec(report).unwrap_or_default()
+}
+
+/// Milliseconds before a supervisor, or a shim, is started again after so many quick deaths: none, 20, 40, … 640, then
+/// 1 s, 2 s, … a minute.
+pub(super) fn pause(deaths: u32) -> u64 {
+    match deaths {
+        0 => 0,
+        deaths if deaths <= FORGIVEN => 10 << deaths,
+        deaths => (FIRST_PAUSE << (deaths - FORGIVEN - 1).min(LONGEST_PAUSE.ilog2())).min(LONGEST_PAUSE),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_supervisor_that_keeps_dying_is_started_ever_later() {
+        let pauses: Vec<u64> = (0..15).map(pause).collect();
+        let wanted = [0, 20, 40, 80, 160, 320, 640, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000];
+        assert_eq!(pauses, wanted);
+        assert_eq!(pause(u32::MAX), LONGEST_PAUSE);
+    }
 }

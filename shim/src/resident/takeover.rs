@@ -1,18 +1,23 @@
 //! Taking up a pod whose shim was killed: everything in its record is found again by pid and start time, or
 //! found to have ended.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::fcntl::OFlag;
 use oci_spec::runtime::Spec;
 
 use super::children::Role;
-use super::create::{identify, open_fifo, remove_files};
+use super::create::identify;
 use super::instance::{Files, Held, Init, State};
+use super::keeper::End;
 use super::output::{Kind, Output};
 use super::record::{InstanceRecord, Phase, ProcessRecord, Record};
 use super::sandbox::Goal;
+use super::streams::{open_fifo, remove_files};
 use super::{Shim, procfs};
+use crate::cgroup::Entry;
+use crate::container::identity::Identity;
+use crate::container::program::Program;
 use crate::sys::{clock, pidfd};
 use crate::wire::{CreateConfig, Exit};
 
@@ -67,7 +72,8 @@ impl Shim {
         let Some(record) = self.sandbox.record.pause else {
             return;
         };
-        match procfs::open(record.pid, record.start_time).filter(|pidfd| !procfs::has_ended(pidfd)) {
+        let found = procfs::open(record.pid, record.start_time);
+        match found.filter(|pidfd| self.kept.end_of(record.pid).is_none() && !procfs::has_ended(pidfd)) {
             Some(pidfd) => {
                 let pause = Init { record, pidfd };
                 self.adopt(&pause, Role::Pause);
@@ -79,25 +85,26 @@ impl Shim {
     }
 
     fn take_up(&mut self, record: InstanceRecord) {
-        let Some(process) = record.init.or_else(|| record.ended.map(|_| ProcessRecord::gone())) else {
+        if record.init.is_none() && record.ended.is_none() {
             return self.give_up(&record.create);
-        };
+        }
         let instance = record.create.instance.clone();
-        let held = match self.rebuild(&record) {
-            Ok(held) => held,
-            Err(message) => {
-                self.complain(format_args!("take up {instance}: {message}"));
-                return self.give_up(&record.create);
-            }
-        };
+        let mut held = self.rebuild(&record);
+        super::kept::resume(&mut self.kept, &mut held, !record.stdin_closed);
+        self.end_old_execs(&held.group);
         self.instances.insert(instance.clone(), held);
-        self.follow_again(&record.create);
         if record.ended.is_some() {
             return;
         }
-        match procfs::open(process.pid, process.start_time) {
-            Some(pidfd) => {
-                let init = Init { record: process, pidfd };
+        self.follow_again(&record.create);
+        let pid = record.init.map_or(0, |init| init.pid);
+        if let Some(end) = self.kept.end_of(pid) {
+            return self.instance_ended(&instance, end, None);
+        }
+        let process = record.init.and_then(|init| Some((init, procfs::open(init.pid, init.start_time)?)));
+        match process {
+            Some((record, pidfd)) => {
+                let init = Init { record, pidfd };
                 // One that ended already is reported by this watch at once.
                 self.adopt(&init, Role::Init(instance.clone()));
                 if let Some(held) = self.instances.get_mut(&instance) {
@@ -105,45 +112,55 @@ impl Shim {
                     find_started(held);
                 }
             }
-            None => self.instance_ended(&instance, Exit::Unknown, clock::wall()),
+            // The keeper has just reaped it, and its word is on the way.
+            None if self.kept.is_ward(pid) => self.kept.await_end(pid, Role::Init(instance)),
+            None => self.instance_ended(&instance, End { exit: Exit::Unknown, at: clock::wall() }, None),
         }
     }
 
-    fn rebuild(&self, record: &InstanceRecord) -> Result<Held, String> {
+    /// Whatever of it cannot be read, what is recorded stays known and what runs goes on.
+    fn rebuild(&self, record: &InstanceRecord) -> Held {
         let create = record.create.clone();
-        let path = create.bundle.join("config.json");
-        let spec = Spec::load(&path).map_err(|error| super::chain(&error))?;
-        let (identity, program) = identify(&spec, &create)?;
-        let group = self.group.child(&create.instance.to_string());
-        let files = Files(&create);
         let state = match (record.ended, record.started_at) {
             (Some(ended), _) => State::Exited(ended),
             (None, Some(_)) => State::Running,
             (None, None) => State::Created,
         };
-        Ok(Held {
+        let (files, group) = (Files(&create), self.group.child(&create.instance.to_string()));
+        let is_over = record.ended.is_some();
+        let stdin = create.stdin && !create.tty && !record.stdin_closed && !is_over;
+        let mut held = Held {
             state,
-            creator: None,
+            creation: None,
             init: None,
             started_at: record.started_at,
-            // The group of an ended instance may be gone; it takes no process any more.
-            entry: group.entry().unwrap_or_default(),
+            entry: Entry::default(),
             group,
-            identity,
-            program,
+            identity: Identity::unknown(),
+            program: Program::unknown(),
+            unreadable: None,
             start: open_fifo(&files.start(), OFlag::O_RDONLY).ok(),
             starting: None,
-            output: Output::new(&create.log)
-                .map_err(|error| format!("open {}: {error}", create.log.display()))?,
-            stdin: open_fifo(&files.stdin(), OFlag::O_WRONLY).ok(),
+            output: if is_over { Output::unopened(&create.log) } else { Output::again(&create.log) },
+            stdin: stdin.then(|| open_fifo(&files.stdin(), OFlag::O_WRONLY).ok()).flatten(),
             terminal: None,
             create,
-        })
+        };
+        if !is_over && let Err(message) = held.read_again() {
+            let instance = &held.create.instance;
+            self.complain(format_args!("take up {instance}: {message}; it runs on, and nothing can be exec'd in it until this is mended"));
+            held.unreadable = Some(message);
+        }
+        held
     }
 
-    /// The FIFOs hold what was written while no shim read.
+    /// The FIFOs, and a terminal up to its buffer, hold what was written while no shim read.
     fn follow_again(&mut self, create: &CreateConfig) {
         let files = Files(create);
+        let terminal = self.instances.get(&create.instance).and_then(|held| held.terminal.as_ref());
+        if let Some(Ok(copy)) = terminal.map(OwnedFd::try_clone) {
+            self.follow(&create.instance, Kind::Terminal, copy);
+        }
         for (kind, path) in [(Kind::Stdout, files.stdout()), (Kind::Stderr, files.stderr())] {
             if let Ok(source) = open_fifo(&path, OFlag::O_RDONLY) {
                 self.follow(&create.instance, kind, source);
@@ -173,9 +190,15 @@ fn find_started(held: &mut Held) {
     }
 }
 
-impl ProcessRecord {
-    /// Stands for a process that ended and was recorded so.
-    fn gone() -> Self {
-        Self { pid: 0, start_time: 0 }
+impl Held {
+    /// Reads what an exec needs and the record does not hold.
+    pub(super) fn read_again(&mut self) -> Result<(), String> {
+        let path = self.create.bundle.join("config.json");
+        let spec = Spec::load(&path);
+        let spec = spec.map_err(|error| format!("read {}: {}", path.display(), super::chain(&error)))?;
+        let (identity, program) = identify(&spec, &self.create)?;
+        self.entry = self.group.entry().map_err(|error| super::chain(&error))?;
+        (self.identity, self.program, self.unreadable) = (identity, program, None);
+        Ok(())
     }
 }

@@ -21,9 +21,11 @@ pub(super) enum Source {
     Adopted(i32, Role),
     Output(InstanceId, Kind),
     Start(InstanceId),
+    Making(InstanceId),
     Exec(u64),
     Task(u64),
     Pause,
+    Keeper,
 }
 
 /// Names one registration.

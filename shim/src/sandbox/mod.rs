@@ -3,4 +3,3 @@
 
 pub(crate) mod mounts;
 pub(crate) mod pause;
-pub(crate) mod tree;

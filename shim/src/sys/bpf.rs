@@ -3,7 +3,7 @@
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::check;
-use crate::cgroup::devices::Instruction;
+use crate::cgroup::devices::program::Instruction;
 
 const LOAD: libc::c_long = 5;
 const ATTACH: libc::c_long = 8;

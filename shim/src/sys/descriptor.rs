@@ -46,6 +46,13 @@ fn range(first: u32, last: u32, flags: u32) -> nix::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) }).map(drop)
 }
 
+/// The flags of a descriptor by its number; EBADF for one that is not open.
+pub(crate) fn flags(number: RawFd) -> nix::Result<nix::fcntl::FdFlag> {
+    // SAFETY: F_GETFD takes no further argument; a number that is not open comes back as EBADF.
+    let flags = check(unsafe { libc::fcntl(number, libc::F_GETFD) }.into())?;
+    Ok(nix::fcntl::FdFlag::from_bits_truncate(flags as i32))
+}
+
 /// Takes ownership of a descriptor that this process inherited under a known number.
 pub fn inherited(number: RawFd) -> nix::Result<OwnedFd> {
     // SAFETY: F_SETFD takes an integer; a number that is not open comes back as EBADF.

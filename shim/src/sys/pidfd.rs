@@ -38,6 +38,15 @@ pub(crate) fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> nix::Result<()> {
     }
 }
 
+/// A copy (close-on-exec) of the descriptor `number` of another process; pidfd_getfd(2). The caller needs the right to
+/// trace that process.
+pub(crate) fn descriptor(pidfd: BorrowedFd<'_>, number: i32) -> nix::Result<OwnedFd> {
+    // SAFETY: pidfd_getfd takes three integers; `pidfd` is open for the whole call.
+    let copy = check(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) })?;
+    // SAFETY: the kernel made this descriptor for us just now (close-on-exec), nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy as i32) })
+}
+
 /// The wait status of a process that ended and was reaped by somebody else (Linux 6.15).
 #[must_use]
 pub(crate) fn exit_status(pidfd: BorrowedFd<'_>) -> Option<i32> {

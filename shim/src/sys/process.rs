@@ -54,14 +54,28 @@ pub(crate) fn spawn<T>(
 
 /// Makes a child of our parent (`CLONE_PARENT`), in the PID namespace that `setns` chose for our children,
 /// that runs `child`. The kernel gives it our own exit signal. Its pid is told as our own namespace has it.
+///
+/// By clone(2), which a container's seccomp filter allows where it allows any fork: it may be in force here,
+/// and common profiles answer clone3 with ENOSYS, since they cannot see its flags.
 pub(crate) fn spawn_sibling<T>(with: &T, child: fn(&T) -> !) -> nix::Result<i32> {
-    // SAFETY: an all-zero clone_args is what clone3 calls "no option"; with CLONE_PARENT the exit signal
-    // must be zero.
-    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = libc::CLONE_PARENT as u64;
-    // SAFETY: without CLONE_VM the child gets a copy of our memory and goes on on a copy of this stack,
-    // as after fork. We are the only thread, as in `spawn`. `args` outlives the call.
-    let pid = check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of_val(&args)) })?;
+    spawn_sibling_in(CloneFlags::empty(), with, child)
+}
+
+/// [`spawn_sibling`], in the new namespaces of `flags` too.
+pub(crate) fn spawn_sibling_in<T>(flags: CloneFlags, with: &T, child: fn(&T) -> !) -> nix::Result<i32> {
+    // SAFETY: without CLONE_VM the child gets a copy of our memory and, the stack being null, goes on on a copy
+    // of this one, as after fork; no other argument is looked at without its flag. We are the only thread, as
+    // in `spawn`.
+    let pid = check(unsafe {
+        libc::syscall(
+            libc::SYS_clone,
+            libc::c_long::from(libc::CLONE_PARENT | flags.bits()),
+            0_usize,
+            0_usize,
+            0_usize,
+            0_usize,
+        )
+    })?;
     if pid == 0 {
         child(with)
     }
@@ -165,6 +179,11 @@ pub(crate) fn hide() -> nix::Result<()> {
     control(libc::PR_SET_DUMPABLE, 0)
 }
 
+/// The opposite of [`hide`]: `/proc/self` is this process's own again.
+pub(crate) fn show() -> nix::Result<()> {
+    control(libc::PR_SET_DUMPABLE, 1)
+}
+
 /// Orphaned descendants become children of this process.
 pub(crate) fn become_subreaper() -> nix::Result<()> {
     control(libc::PR_SET_CHILD_SUBREAPER, 1)
@@ -187,10 +206,15 @@ fn control(option: i32, value: libc::c_ulong) -> nix::Result<()> {
 
 /// Sets a resource limit of this process.
 pub(crate) fn limit(resource: u32, soft: u64, hard: u64) -> nix::Result<()> {
+    limit_of(0, resource, soft, hard)
+}
+
+/// Sets a resource limit of the child `pid`, or of this process for 0.
+pub(crate) fn limit_of(pid: i32, resource: u32, soft: u64, hard: u64) -> nix::Result<()> {
     let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
     let null = std::ptr::null_mut::<libc::rlimit64>();
     // SAFETY: reads one rlimit64 that outlives the call; no old limit is asked for.
-    check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const limit, null) }).map(drop)
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, &raw const limit, null) }).map(drop)
 }
 
 /// Sets the supplementary groups of this process.
@@ -262,10 +286,27 @@ pub(crate) fn set_hostname(name: &CStr) -> nix::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_sethostname, bytes.as_ptr(), bytes.len()) }).map(drop)
 }
 
+/// Sets the NIS domain name of this process's UTS namespace.
+pub(crate) fn set_domainname(name: &CStr) -> nix::Result<()> {
+    let bytes = name.to_bytes();
+    // SAFETY: reads `len` bytes from a slice of that length.
+    check(unsafe { libc::syscall(libc::SYS_setdomainname, bytes.as_ptr(), bytes.len()) }).map(drop)
+}
+
 /// Reaps one child that ended, whichever; none when no child has. Through `waitid` rather than nix, which
 /// reports a death by a real-time signal as an error after the status is gone.
 pub(crate) fn reap() -> Option<(i32, Exit)> {
     ended(libc::P_ALL, 0, 0)
+}
+
+/// One child that ended, whichever; it is still to be reaped.
+pub(crate) fn ended_child() -> Option<(i32, Exit)> {
+    ended(libc::P_ALL, 0, libc::WNOWAIT)
+}
+
+/// Reaps a child that ended.
+pub(crate) fn reap_pid(pid: i32) {
+    ended(libc::P_PID, pid as libc::id_t, 0);
 }
 
 /// Reaps the child behind a descriptor if it ended.
@@ -273,9 +314,30 @@ pub(crate) fn reap_child(pidfd: BorrowedFd<'_>) -> Option<Exit> {
     ended(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, 0).map(|(_, exit)| exit)
 }
 
+/// Reaps the child behind a descriptor, which is about to end, waiting for that.
+pub(crate) fn reap_ended(pidfd: BorrowedFd<'_>) {
+    let id = pidfd.as_raw_fd() as libc::id_t;
+    // SAFETY: waitid takes no siginfo here; the descriptor is open for the whole call.
+    while unsafe { libc::waitid(libc::P_PIDFD, id, std::ptr::null_mut(), libc::WEXITED) } != 0 {
+        if Errno::last() != Errno::EINTR {
+            return;
+        }
+    }
+}
+
 /// How the child behind a descriptor ended, if it did; it is still to be reaped.
 pub(crate) fn exit_of_child(pidfd: BorrowedFd<'_>) -> Option<Exit> {
     ended(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, libc::WNOWAIT).map(|(_, exit)| exit)
+}
+
+/// Whether the process behind a descriptor is a child of ours, ended or not.
+pub(crate) fn is_child(pidfd: BorrowedFd<'_>) -> bool {
+    let id = pidfd.as_raw_fd() as libc::id_t;
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: siginfo_t is plain memory for which all zero is valid.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one siginfo_t, which outlives the call.
+    unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, options) == 0 }
 }
 
 fn ended(kind: libc::idtype_t, id: libc::id_t, more: i32) -> Option<(i32, Exit)> {

@@ -22,10 +22,15 @@ pub(crate) enum Packet {
 
 /// Sends one message; never raises SIGPIPE.
 pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[RawFd]) -> nix::Result<()> {
+    send_some(socket, bytes, descriptors).map(drop)
+}
+
+/// Sends as much as a stream takes at once, and says how much; the descriptors go with the first byte.
+pub(crate) fn send_some(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[RawFd]) -> nix::Result<usize> {
     let parts = [IoSlice::new(bytes)];
     let rights = [ControlMessage::ScmRights(descriptors)];
     let control = if descriptors.is_empty() { &rights[..0] } else { &rights[..] };
-    sendmsg::<UnixAddr>(socket.as_raw_fd(), &parts, control, MsgFlags::MSG_NOSIGNAL, None).map(drop)
+    sendmsg::<UnixAddr>(socket.as_raw_fd(), &parts, control, MsgFlags::MSG_NOSIGNAL, None)
 }
 
 /// Receives one message of at most `limit` bytes. It is looked at first, so that nobody keeps memory for the
@@ -50,4 +55,45 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, limit: usize) -> nix::Result<Packe
         0 if descriptors.is_empty() => Packet::Closed,
         _ => Packet::Message(buffer, descriptors),
     })
+}
+
+/// Room for one descriptor beside a packet, aligned as the kernel wants it.
+#[repr(C, align(8))]
+struct Control([u8; 24]);
+
+/// Sends one packet of several parts, with a descriptor or none, by number; for forked children: allocates nothing.
+pub(crate) fn tell(socket: RawFd, parts: &[IoSlice<'_>], descriptor: Option<RawFd>) -> nix::Result<()> {
+    let mut control = Control([0; 24]);
+    // SAFETY: msghdr is plain memory for which all zero is valid.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    // `IoSlice` is laid out as iovec; sendmsg does not write through it.
+    header.msg_iov = parts.as_ptr().cast_mut().cast();
+    header.msg_iovlen = parts.len() as _;
+    if let Some(descriptor) = descriptor {
+        let length = size_of::<libc::cmsghdr>() + size_of::<RawFd>();
+        let words = [length, (libc::SOL_SOCKET as usize) | (libc::SCM_RIGHTS as usize) << 32];
+        for (index, word) in words.iter().enumerate() {
+            control.0[index * 8..index * 8 + 8].copy_from_slice(&word.to_ne_bytes());
+        }
+        control.0[16..20].copy_from_slice(&descriptor.to_ne_bytes());
+        header.msg_control = (&raw mut control).cast();
+        header.msg_controllen = size_of::<Control>() as _;
+    }
+    // SAFETY: the header names `parts` and `control`, which outlive the call; the control message was laid out above
+    // as cmsghdr is on 64-bit machines: length, level and type, then one descriptor.
+    Errno::result(unsafe { libc::sendmsg(socket, &raw const header, libc::MSG_NOSIGNAL) }).map(drop)
+}
+
+const _: () = assert!(size_of::<libc::cmsghdr>() == 16, "the layout that `tell` writes");
+
+/// Receives one packet, waiting for it; how long it was, 0 at the end. For forked children: allocates nothing.
+pub(crate) fn hear(socket: RawFd, buffer: &mut [u8]) -> nix::Result<usize> {
+    loop {
+        // SAFETY: the kernel writes at most `len` bytes into a slice of that length.
+        let length = unsafe { libc::recv(socket, buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+        match Errno::result(length) {
+            Err(Errno::EINTR) => {}
+            result => return result.map(|length| length as usize),
+        }
+    }
 }

@@ -37,6 +37,15 @@ pub(crate) fn resize(terminal: BorrowedFd<'_>, (columns, rows): (u16, u16)) -> n
         .map(drop)
 }
 
+/// The window size: columns and rows.
+pub(crate) fn size(terminal: BorrowedFd<'_>) -> nix::Result<(u16, u16)> {
+    // SAFETY: winsize is plain memory for which all zero is valid.
+    let mut size: libc::winsize = unsafe { std::mem::zeroed() };
+    // SAFETY: TIOCGWINSZ writes one winsize that outlives the call.
+    check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) }.into())?;
+    Ok((size.ws_col, size.ws_row))
+}
+
 /// Makes the terminal behind descriptor 0 the controlling one of this session. Allocates nothing.
 pub(crate) fn control_standard_input() -> nix::Result<()> {
     // SAFETY: TIOCSCTTY takes an integer.

@@ -5,7 +5,8 @@ use serde_json::json;
 
 use crate::pod::{Pod, exec_config, find};
 
-type Case = (&'static str, fn());
+/// A case and its name.
+pub(crate) type Case = (&'static str, fn());
 
 /// Every case with its name.
 pub(crate) const ALL: &[Case] = &[

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test, which clippy does not see since it has its own main")]
 
 mod cases;
+mod faults;
 mod pod;
 mod stand_in;
 
@@ -19,7 +20,11 @@ fn main() -> ExitCode {
     let chosen =
         |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()));
     if arguments.iter().any(|one| one == "--list") {
-        cases::ALL.iter().filter(|(name, _)| chosen(name)).for_each(|(name, _)| println!("{name}: test"));
+        cases::ALL
+            .iter()
+            .chain(faults::ALL)
+            .filter(|(name, _)| chosen(name))
+            .for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;
     }
     if let Some(reason) = pod::cannot_run() {
@@ -29,7 +34,7 @@ fn main() -> ExitCode {
     }
     pod::isolate();
     let mut failed = 0;
-    for (name, case) in cases::ALL.iter().filter(|(name, _)| chosen(name)) {
+    for (name, case) in cases::ALL.iter().chain(faults::ALL).filter(|(name, _)| chosen(name)) {
         let passed = std::panic::catch_unwind(case).is_ok();
         println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
         failed += usize::from(!passed);

@@ -19,7 +19,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::{Value, json};
 
-use crate::stand_in::SOCKET;
+use crate::stand_in::{ATTEMPTS, SOCKET};
 
 /// Longer than anything here takes.
 const PATIENCE: u16 = 20_000;
@@ -99,6 +99,14 @@ impl Pod {
         self.shim = Some(command.spawn().unwrap());
     }
 
+    /// Starts a shim whose supervisors each add a letter to `attempts` and end.
+    pub(crate) fn start_shim_in_vain(&mut self, attempts: &Path) {
+        let mut command = Process::new(self.root.join("bin/hull-shim"));
+        command.arg("pod").arg("--root").arg(&self.root).args(["--uid", &self.uid, "--foreground"]);
+        command.env(ATTEMPTS, attempts);
+        self.shim = Some(command.spawn().unwrap());
+    }
+
     /// Starts a detached shim as `hull apply` does; what it says on the ready descriptor.
     pub(crate) fn start_detached(&self) -> String {
         let (read, write) = nix::unistd::pipe().unwrap();
@@ -138,6 +146,20 @@ impl Pod {
     pub(crate) fn drop_supervisor(&mut self) {
         self.link = None;
         self.seen.clear();
+    }
+
+    /// Goes on with a shim that has a keeper, as `hull apply` starts it.
+    pub(crate) fn get_a_keeper(&mut self) {
+        self.kill_shim();
+        assert_eq!(self.start_detached(), "1");
+        self.greet();
+    }
+
+    /// The pids of a detached shim and of its keeper.
+    pub(crate) fn residents(&self) -> [i32; 2] {
+        let text = std::fs::read_to_string(self.layout.shim_lock()).unwrap_or_default();
+        let pids: Vec<i32> = text.lines().filter_map(|line| line.parse().ok()).collect();
+        pids.try_into().unwrap_or_else(|_| panic!("{text:?} are not two pids"))
     }
 
     /// Waits for the shim's own end.
@@ -318,6 +340,17 @@ impl Pod {
     }
 }
 
+/// Waits until `found` has something.
+pub(crate) fn await_some<T>(what: &str, found: impl Fn() -> Option<T>) -> T {
+    for _ in 0..2000 {
+        if let Some(found) = found() {
+            return found;
+        }
+        poll(&mut [], PollTimeout::from(10_u16)).unwrap();
+    }
+    panic!("{what} does not come");
+}
+
 fn cgroup_roots() -> Vec<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
     let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
@@ -354,9 +387,18 @@ impl Drop for Pod {
             eprintln!("--- diagnostics of {}\n{}", self.uid, self.diagnostics());
         }
         self.link = None;
-        if let Some(mut shim) = self.shim.take() {
-            drop(shim.kill());
-            drop(shim.wait());
+        match self.shim.take() {
+            Some(mut shim) => {
+                drop(shim.kill());
+                drop(shim.wait());
+            }
+            // The keeper first: it would start another shim.
+            None if self.layout.shim_lock().exists() => {
+                for pid in self.residents().into_iter().rev() {
+                    signal(pid, nix::sys::signal::Signal::SIGKILL);
+                }
+            }
+            None => {}
         }
         for _ in 0..200 {
             let groups = self.cgroups();
@@ -372,6 +414,11 @@ impl Drop for Pod {
             drop(std::fs::remove_dir(root.join("hull")));
         }
     }
+}
+
+/// One that is gone already is as good.
+pub(crate) fn signal(pid: i32, signal: nix::sys::signal::Signal) {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).ok();
 }
 
 /// Kills and removes what a failed test left in a cgroup.

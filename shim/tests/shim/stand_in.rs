@@ -1,6 +1,7 @@
 //! What this program does when a shim executes it as `hull`.
 
-use std::io::{IoSlice, Read};
+use std::fs::File;
+use std::io::{IoSlice, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
@@ -9,17 +10,56 @@ use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
 /// Names the socket on which the test waits for supervisors.
 pub(crate) const SOCKET: &str = "HULL_SHIM_TEST_SOCKET";
 
+/// Names the file to which each supervisor adds a letter, to end at once with 3.
+pub(crate) const ATTEMPTS: &str = "HULL_SHIM_TEST_ATTEMPTS";
+
+/// As the first argument it makes this program the tracer in a container.
+pub(crate) const HUNT: &str = "hunt";
+
 /// None when this is the test itself.
 pub(crate) fn run(arguments: &[String]) -> Option<ExitCode> {
+    if arguments.get(1).is_some_and(|one| one == HUNT) {
+        return Some(hunt());
+    }
     if let Some(at) = arguments.iter().position(|one| one == "task") {
         return Some(task(arguments.get(at + 1).map_or("", String::as_str)));
     }
     arguments.iter().any(|one| one == "supervise").then(supervise)
 }
 
+/// Waits in a container for processes that it may write to and that can do more than itself.
+fn hunt() -> ExitCode {
+    let own = powers("self").unwrap_or_default();
+    let mut newest = std::process::id();
+    println!("hunting");
+    loop {
+        for pid in newest + 1..newest + 12 {
+            // The right to write to its memory is the right to attach to it.
+            let memory = File::options().read(true).write(true).open(format!("/proc/{pid}/mem"));
+            let Some(its) = powers(&pid.to_string()) else { continue };
+            if memory.is_ok() && its & !own != 0 {
+                println!("caught a process with {its:x}");
+            }
+            newest = pid;
+        }
+    }
+}
+
+/// The permitted capabilities of a process.
+fn powers(pid: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("CapPrm:"))?;
+    u64::from_str_radix(line.trim(), 16).ok()
+}
+
 /// Sends descriptor 3 to the test and ends when the test lets go.
 fn supervise() -> ExitCode {
     use std::os::fd::AsRawFd;
+    if let Some(attempts) = std::env::var_os(ATTEMPTS) {
+        // One that cannot start.
+        let written = File::options().append(true).create(true).open(attempts);
+        return ExitCode::from(if written.and_then(|mut file| file.write_all(b"x")).is_ok() { 3 } else { 6 });
+    }
     let Some(path) = std::env::var_os(SOCKET) else {
         return ExitCode::from(3);
     };

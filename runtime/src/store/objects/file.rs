@@ -1,11 +1,12 @@
 //! One object, one file: read, and written whole.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use super::{Error, Kind, Object, Result};
+use crate::store::file;
 
 /// A name that is safe as the name of a file; names of objects are narrower still.
 pub(super) fn check_name(name: &str) -> Result<()> {
@@ -50,25 +51,7 @@ pub(super) fn write<T: Object>(path: &Path, kind: Kind, object: &T) -> Result<()
         make_directory(kind_directory, kind.directory_mode())?;
     }
     make_directory(directory, kind.directory_mode())?;
-    // One name is enough: writers hold the lock, and one that a crash left behind is overwritten.
-    let temporary = directory.join(".new");
-    let open = || {
-        let options =
-            OpenOptions::new().create(true).truncate(true).write(true).mode(kind.file_mode()).clone();
-        let mut file = options.open(&temporary)?;
-        // A file left behind keeps its mode, and it is not to hold a secret for others to read.
-        file.set_permissions(PermissionsExt::from_mode(kind.file_mode()))?;
-        file.write_all(&text)?;
-        file.sync_all()
-    };
-    open().map_err(io_error("write", &temporary))?;
-    std::fs::rename(&temporary, path).map_err(io_error("replace", path))?;
-    sync_parent(path)
-}
-
-pub(super) fn sync_parent(path: &Path) -> Result<()> {
-    let directory = path.parent().unwrap_or(path);
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(io_error("sync", directory))
+    file::write_whole(path, &text, kind.file_mode()).map_err(Error::from)
 }
 
 pub(super) fn make_directory(path: &Path, mode: u32) -> Result<()> {

@@ -6,8 +6,9 @@
 
 use std::collections::HashMap;
 
-use super::rules::{Condition, KILL_THREAD, Return, Section, Test, Verdict};
-use super::{Error, Filter, Instruction};
+use super::entry::{KILL_THREAD, Return, Test};
+use super::rules::{Condition, Section, Verdict};
+use super::{Error, Instruction};
 
 /// Load a word of `struct seccomp_data`: BPF_LD | BPF_W | BPF_ABS.
 const LOAD: u16 = 0x20;
@@ -38,7 +39,7 @@ enum Target {
 }
 
 /// Writes the program for `sections`; any other architecture is killed.
-pub(super) fn assemble(sections: &[Section]) -> Result<Filter, Error> {
+pub(super) fn assemble(sections: &[Section]) -> Result<Vec<Instruction>, Error> {
     let mut writer = Writer::default();
     let mut entry = Target::Return(KILL_THREAD);
     let mut blocks = Vec::new();
@@ -58,7 +59,7 @@ pub(super) fn assemble(sections: &[Section]) -> Result<Filter, Error> {
         return Err(Error::TooLong(program.len()));
     }
     program.reverse();
-    Ok(Filter(program))
+    Ok(program)
 }
 
 /// The program so far, last instruction first.
@@ -108,13 +109,8 @@ impl Writer {
         let upper = |value: u64| (value >> 32) as u32;
         let lower = |value: u64| value as u32;
         match condition.test {
-            Test::Equal { mask, value } => {
-                let rest = self.equal((low, lower(mask), lower(value)), (yes, no));
-                match condition.wide {
-                    true => self.equal((low + 4, upper(mask), upper(value)), (rest, no)),
-                    false => rest,
-                }
-            }
+            Test::Equal(value) => self.both((low, condition.wide), (u64::MAX, value), (yes, no)),
+            Test::Masked { mask, value } => self.both((low, condition.wide), (mask, value), (yes, no)),
             Test::AtLeast(value) => {
                 self.jump(JUMP_AT_LEAST, lower(value), (yes, no));
                 self.order(low, condition.wide.then_some(upper(value)), (yes, no))
@@ -123,6 +119,22 @@ impl Writer {
                 self.jump(JUMP_ABOVE, lower(value), (yes, no));
                 self.order(low, condition.wide.then_some(upper(value)), (yes, no))
             }
+        }
+    }
+
+    /// Equality of an argument under a mask.
+    fn both(
+        &mut self,
+        (low, wide): (u32, bool),
+        (mask, value): (u64, u64),
+        (yes, no): (Target, Target),
+    ) -> Target {
+        let upper = |value: u64| (value >> 32) as u32;
+        let lower = |value: u64| value as u32;
+        let rest = self.equal((low, lower(mask), lower(value)), (yes, no));
+        match wide {
+            true => self.equal((low + 4, upper(mask), upper(value)), (rest, no)),
+            false => rest,
         }
     }
 

@@ -4,29 +4,18 @@
 
 use std::collections::BTreeMap;
 
-use oci_spec::runtime::{
-    Arch as Listed, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg,
-    LinuxSeccompOperator as Operator, LinuxSyscall,
-};
+use oci_spec::runtime::{Arch as Listed, LinuxSeccomp, LinuxSeccompAction as Action};
 
 use super::abi::{ARM_PRIVATE, Abi, X32_BIT};
-use super::{Arch, Error};
-
-const EPERM: u32 = 1;
-const ENOSYS: u32 = 38;
-const MAX_ERRNO: u32 = 4095;
+use super::entry::{Comparison, Entry, KILL_THREAD, NO_SUCH_CALL, NOTIFY, Return, Test};
+use super::order::{Contradiction, Tree};
+use super::{Arch, Error, entry};
 
 /// The kernel's `AUDIT_ARCH_*` (linux/audit.h).
 pub(super) const AUDIT_X86_64: u32 = 0xc000_003e;
 pub(super) const AUDIT_I386: u32 = 0x4000_0003;
 pub(super) const AUDIT_AARCH64: u32 = 0xc000_00b7;
 pub(super) const AUDIT_ARM: u32 = 0x4000_0028;
-
-/// What the kernel is told to do: a `SECCOMP_RET_*` value with its data.
-pub(super) type Return = u32;
-/// `SECCOMP_RET_KILL_THREAD`.
-pub(super) const KILL_THREAD: Return = 0;
-const RETURN_ERRNO: Return = 0x0005_0000;
 
 /// What is decided on one audit architecture.
 #[derive(Debug)]
@@ -54,16 +43,17 @@ pub(super) enum Verdict {
 /// Conditions that must all hold, and what follows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Rule {
+    /// By argument, which all differ.
     pub(super) conditions: Vec<Condition>,
     pub(super) action: Return,
 }
 
-/// A comparison with one argument.
+/// A comparison with one argument, as wide as the ABI has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Condition {
     /// Which argument, 0 to 5.
     pub(super) index: u32,
-    /// The test; every operator is one of these or its opposite.
+    /// The test, with values as wide as the argument.
     pub(super) test: Test,
     /// The condition holds when the test fails.
     pub(super) negated: bool,
@@ -71,76 +61,75 @@ pub(super) struct Condition {
     pub(super) wide: bool,
 }
 
-/// The tests that BPF has jumps for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Test {
-    /// Equal under a mask.
-    Equal { mask: u64, value: u64 },
-    /// Greater or equal.
-    AtLeast(u64),
-    /// Greater.
-    Above(u64),
+impl Condition {
+    /// None where the comparison holds for every argument.
+    fn new(comparison: &Comparison, abi: Abi) -> Option<Self> {
+        let Comparison { index, test, negated } = *comparison;
+        let wide = abi.is_wide();
+        let cut = |value: u64| if wide { value } else { value & u64::from(u32::MAX) };
+        let test = match test {
+            Test::Equal(value) => Test::Equal(cut(value)),
+            Test::Masked { mask, value } => Test::Masked { mask: cut(mask), value: cut(value) },
+            Test::AtLeast(value) => Test::AtLeast(cut(value)),
+            Test::Above(value) => Test::Above(cut(value)),
+        };
+        let tautology = matches!(test, Test::Masked { mask: 0, .. });
+        (!tautology).then_some(Self { index, test, negated, wide })
+    }
 }
 
-/// The rules on one system call, in order.
+/// The rules on one system call.
 #[derive(Debug, Default)]
 struct Call {
     always: Option<Return>,
-    rules: Vec<Rule>,
+    tree: Tree,
+}
+
+impl Call {
+    /// One more rule, with conditions or for every argument.
+    fn add(&mut self, conditions: Vec<Condition>, action: Return) -> Result<(), Contradiction> {
+        if conditions.is_empty() {
+            self.always.get_or_insert(action);
+            return Ok(());
+        }
+        self.tree.add(Rule { conditions, action })
+    }
 }
 
 /// Decides everything that the program will decide, for all architectures of `profile`.
 pub(super) fn plan(profile: &LinuxSeccomp, arch: Arch) -> Result<Vec<Section>, Error> {
-    if profile.default_action() == Action::ScmpActNotify {
-        return Err(Error::NotifyDefault);
-    }
-    let default = returned(profile.default_action(), profile.default_errno_ret())?;
+    let default = entry::default_action(profile)?;
+    let entries = entry::entries(profile)?;
+    let reading = Reading { entries: &entries, default, newer: newer(profile.default_action(), default) };
     let listed = |wanted| profile.architectures().iter().flatten().any(|one| *one == wanted);
-    let section = |audit, abis: &[Abi]| -> Result<Section, Error> {
-        let mut ranges = Ranges::default();
-        for abi in abis {
-            cover(&mut ranges, profile, *abi, default)?;
-        }
-        if abis == [Abi::X86_64] {
-            ranges.push(X32_BIT, Verdict::Always(KILL_THREAD));
-        }
-        // A tracer that cancels a call leaves the number -1; that is no call through a foreign ABI.
-        ranges.push(u32::MAX, Verdict::Always(default));
-        Ok(Section { audit, ranges: ranges.0 })
-    };
     // Architectures of other machines may be listed too: no process here can ever use them.
-    let wanted: [(u32, &[Abi], bool); 2] = match arch {
-        Arch::X86_64 => {
-            let native: &[Abi] =
-                if listed(Listed::ScmpArchX32) { &[Abi::X86_64, Abi::X32] } else { &[Abi::X86_64] };
-            [(AUDIT_X86_64, native, true), (AUDIT_I386, &[Abi::I386], listed(Listed::ScmpArchX86))]
+    let mut sections = Vec::with_capacity(2);
+    match arch {
+        Arch::X86_64 if listed(Listed::ScmpArchX32) => {
+            sections.push(reading.section(AUDIT_X86_64, &[Abi::X86_64, Abi::X32])?);
         }
-        Arch::Aarch64 => {
-            [(AUDIT_AARCH64, &[Abi::Aarch64], true), (AUDIT_ARM, &[Abi::Arm], listed(Listed::ScmpArchArm))]
+        Arch::X86_64 => sections.push(reading.section(AUDIT_X86_64, &[Abi::X86_64])?),
+        Arch::Aarch64 => sections.push(reading.section(AUDIT_AARCH64, &[Abi::Aarch64])?),
+    }
+    match arch {
+        Arch::X86_64 if listed(Listed::ScmpArchX86) => {
+            sections.push(reading.section(AUDIT_I386, &[Abi::I386])?);
         }
-    };
-    wanted.into_iter().filter(|(.., on)| *on).map(|(audit, abis, _)| section(audit, abis)).collect()
+        Arch::Aarch64 if listed(Listed::ScmpArchArm) => {
+            sections.push(reading.section(AUDIT_ARM, &[Abi::Arm])?);
+        }
+        Arch::X86_64 | Arch::Aarch64 => {}
+    }
+    Ok(sections)
 }
 
-/// Appends the ranges of one ABI.
-fn cover(ranges: &mut Ranges, profile: &LinuxSeccomp, abi: Abi, default: Return) -> Result<(), Error> {
-    let calls = Calls::of(profile, abi, default)?;
-    let (base, end) = match abi {
-        Abi::X32 => (X32_BIT, u32::MAX),
-        Abi::X86_64 | Abi::I386 | Abi::Aarch64 | Abi::Arm => (0, ARM_PRIVATE),
-    };
-    ranges.push(base, Verdict::Always(default));
-    for (number, call) in calls.decided.range(base..end) {
-        ranges.call(*number, call, default);
-    }
-    if let Some(last) = calls.last {
-        let newer = newer(profile.default_action(), default);
-        ranges.push(last + 1, Verdict::Always(newer));
-        for (number, call) in calls.decided.range(end..) {
-            ranges.call(*number, call, newer);
-        }
-    }
-    Ok(())
+/// Whether any call can be answered by a listener.
+pub(super) fn notifies(sections: &[Section]) -> bool {
+    let mut verdicts = sections.iter().flat_map(|section| &section.ranges);
+    verdicts.any(|(_, verdict)| match verdict {
+        Verdict::Always(action) => *action == NOTIFY,
+        Verdict::Depends { rules, .. } => rules.iter().any(|rule| rule.action == NOTIFY),
+    })
 }
 
 /// The verdict on calls newer than the profile.
@@ -152,7 +141,54 @@ fn newer(action: Action, default: Return) -> Return {
         | Action::ScmpActKillProcess
         | Action::ScmpActTrap
         | Action::ScmpActErrno
-        | Action::ScmpActNotify => RETURN_ERRNO | ENOSYS,
+        | Action::ScmpActNotify => NO_SUCH_CALL,
+    }
+}
+
+/// A profile as far as no ABI matters.
+#[derive(Debug, Clone, Copy)]
+struct Reading<'profile> {
+    entries: &'profile [Entry<'profile>],
+    default: Return,
+    newer: Return,
+}
+
+impl Reading<'_> {
+    /// Everything that calls with the kernel's name `audit` for their architecture can come to.
+    fn section(self, audit: u32, abis: &[Abi]) -> Result<Section, Error> {
+        let mut ranges = Ranges::default();
+        for abi in abis {
+            self.cover(&mut ranges, *abi)?;
+        }
+        if abis == [Abi::X86_64] {
+            ranges.push(X32_BIT, Verdict::Always(KILL_THREAD));
+        }
+        // A tracer that cancels a call leaves the number -1; that is no call through a foreign ABI.
+        ranges.push(u32::MAX, Verdict::Always(self.default));
+        Ok(Section { audit, ranges: ranges.0 })
+    }
+
+    /// Appends the ranges of one ABI.
+    fn cover(self, ranges: &mut Ranges, abi: Abi) -> Result<(), Error> {
+        let calls = Calls::of(self, abi)?;
+        let (base, end) = match abi {
+            Abi::X32 => (X32_BIT, u32::MAX),
+            Abi::X86_64 | Abi::I386 | Abi::Aarch64 | Abi::Arm => (0, ARM_PRIVATE),
+        };
+        ranges.push(base, Verdict::Always(self.default));
+        for (number, call) in calls.decided.range(base..end) {
+            ranges.call(*number, call, (self.default, self.default));
+        }
+        // Like runc, which takes the number 0 for none.
+        let last = calls.last.filter(|last| *last != 0);
+        let after = if last.is_some() { self.newer } else { self.default };
+        if let Some(last) = last {
+            ranges.push(last + 1, Verdict::Always(after));
+        }
+        for (number, call) in calls.decided.range(end..) {
+            ranges.call(*number, call, (self.default, after));
+        }
+        Ok(())
     }
 }
 
@@ -166,102 +202,63 @@ struct Calls {
 }
 
 impl Calls {
-    /// Takes in every entry of `profile`; rules that ask for the default action say nothing.
-    fn of(profile: &LinuxSeccomp, abi: Abi, default: Return) -> Result<Self, Error> {
+    /// Takes in every entry; rules that ask for the default action say nothing.
+    fn of(reading: Reading<'_>, abi: Abi) -> Result<Self, Error> {
         let mut calls = Self::default();
-        for entry in profile.syscalls().iter().flatten() {
-            let action = returned(entry.action(), entry.errno_ret())?;
-            for name in entry.names() {
-                if entry.action() == Action::ScmpActNotify && name == "write" {
-                    return Err(Error::NotifyWrite);
+        for entry in reading.entries {
+            let rules: Vec<Vec<_>> = entry.rules.iter().map(|rule| narrowed(rule, abi)).collect();
+            for name in entry.names {
+                let (number, gate) = (abi.number(name), abi.multiplexed(name));
+                let named = [number, gate.map(|(gate, _)| gate)];
+                let ordinary = |number: &u32| *number < ARM_PRIVATE || abi == Abi::X32;
+                calls.last = calls.last.max(named.into_iter().flatten().filter(ordinary).max());
+                if entry.action == reading.default {
+                    // The call is known all the same.
+                    if let Some(number) = number {
+                        calls.decided.entry(number).or_default();
+                    }
+                    continue;
                 }
-                let rules = rules(entry, name, abi, action)?;
-                calls.name(abi, name);
-                if action != default {
-                    calls.decide((abi, name), action, rules);
+                if let Some(gate) = gate {
+                    calls.through_gate(gate, &rules, entry.action);
+                }
+                if let Some(number) = number {
+                    calls
+                        .direct(number, &rules, entry.action)
+                        .map_err(|Contradiction| Error::Contradiction { name: name.clone() })?;
                 }
             }
         }
         Ok(calls)
     }
 
-    /// The profile knows this call.
-    fn name(&mut self, abi: Abi, name: &str) {
-        let numbers = [abi.number(name), abi.multiplexed(name).map(|(gate, _)| gate)];
-        let ordinary = |number: &u32| *number < ARM_PRIVATE || abi == Abi::X32;
-        self.last = self.last.max(numbers.into_iter().flatten().filter(ordinary).max());
-    }
-
     /// One entry's rules on one call; without rules the action is unconditional.
-    fn decide(&mut self, (abi, name): (Abi, &str), action: Return, rules: Vec<Rule>) {
-        if let (true, Some((gate, which))) = (rules.is_empty(), abi.multiplexed(name)) {
-            let test = Test::Equal { mask: u64::MAX, value: which };
-            let conditions = vec![Condition { index: 0, test, negated: false, wide: false }];
-            self.decided.entry(gate).or_default().rules.push(Rule { conditions, action });
+    fn direct(&mut self, number: u32, rules: &[Vec<Condition>], action: Return) -> Result<(), Contradiction> {
+        let call = self.decided.entry(number).or_default();
+        if rules.is_empty() {
+            return call.add(Vec::new(), action);
         }
-        if let Some(number) = abi.number(name) {
-            let call = self.decided.entry(number).or_default();
-            if rules.is_empty() {
-                call.always.get_or_insert(action);
+        rules.iter().try_for_each(|rule| call.add(rule.clone(), action))
+    }
+
+    /// The same rules where the call is the first argument of another one. What is asked of the first argument
+    /// itself is lost there, so that rules may come to contradict each other; then the first one counts.
+    fn through_gate(&mut self, (gate, which): (u32, u64), rules: &[Vec<Condition>], action: Return) {
+        let call = self.decided.entry(gate).or_default();
+        let selects = Condition { index: 0, test: Test::Equal(which), negated: false, wide: false };
+        let unconditional = [Vec::new()];
+        for rule in if rules.is_empty() { &unconditional } else { rules } {
+            let others = rule.iter().filter(|one| one.index != 0).copied();
+            match call.add(std::iter::once(selects).chain(others).collect(), action) {
+                Ok(()) | Err(Contradiction) => {}
             }
-            call.rules.extend(rules);
         }
     }
 }
 
-/// The rules of one entry; none means that it does not look at arguments.
-fn rules(entry: &LinuxSyscall, name: &str, abi: Abi, action: Return) -> Result<Vec<Rule>, Error> {
-    let arguments = entry.args().as_deref().unwrap_or_default();
-    let conditions: Vec<_> =
-        arguments.iter().map(|one| condition(one, name, abi)).collect::<Result<_, _>>()?;
-    let twice = |one: &Condition| conditions.iter().filter(|other| other.index == one.index).count() > 1;
-    if conditions.is_empty() {
-        Ok(Vec::new())
-    } else if conditions.iter().any(twice) {
-        Ok(conditions.iter().map(|one| Rule { conditions: vec![*one], action }).collect())
-    } else {
-        Ok(vec![Rule { conditions, action }])
-    }
-}
-
-/// One comparison.
-fn condition(argument: &LinuxSeccompArg, name: &str, abi: Abi) -> Result<Condition, Error> {
-    let index = argument.index();
-    if index > 5 {
-        return Err(Error::ArgumentIndex { name: name.to_owned(), index });
-    }
-    let value = argument.value();
-    let equal = |mask, value| Test::Equal { mask, value };
-    let (test, negated) = match argument.op() {
-        Operator::ScmpCmpEq => (equal(u64::MAX, value), false),
-        Operator::ScmpCmpNe => (equal(u64::MAX, value), true),
-        Operator::ScmpCmpMaskedEq => (equal(value, argument.value_two().unwrap_or(0) & value), false),
-        Operator::ScmpCmpGe => (Test::AtLeast(value), false),
-        Operator::ScmpCmpLt => (Test::AtLeast(value), true),
-        Operator::ScmpCmpGt => (Test::Above(value), false),
-        Operator::ScmpCmpLe => (Test::Above(value), true),
-    };
-    Ok(Condition { index: index as u32, test, negated, wide: abi.is_wide() })
-}
-
-/// The kernel's value for an action.
-fn returned(action: Action, errno: Option<u32>) -> Result<Return, Error> {
-    let takes_errno = matches!(action, Action::ScmpActErrno | Action::ScmpActTrace);
-    match errno {
-        Some(_) if !takes_errno => return Err(Error::ErrnoUnused(action)),
-        Some(errno) if errno > MAX_ERRNO => return Err(Error::Errno(errno)),
-        Some(_) | None => {}
-    }
-    Ok(match action {
-        Action::ScmpActKill | Action::ScmpActKillThread => KILL_THREAD,
-        Action::ScmpActKillProcess => 0x8000_0000,
-        Action::ScmpActTrap => 0x0003_0000,
-        Action::ScmpActErrno => RETURN_ERRNO | errno.unwrap_or(EPERM),
-        Action::ScmpActNotify => 0x7fc0_0000,
-        Action::ScmpActTrace => 0x7ff0_0000 | errno.unwrap_or(EPERM),
-        Action::ScmpActLog => 0x7ffc_0000,
-        Action::ScmpActAllow => 0x7fff_0000,
-    })
+/// What is left of a rule on one ABI.
+fn narrowed(rule: &[Comparison], abi: Abi) -> Vec<Condition> {
+    rule.iter().filter_map(|one| Condition::new(one, abi)).collect()
 }
 
 /// Ranges under construction.
@@ -279,11 +276,13 @@ impl Ranges {
         }
     }
 
-    /// The verdict on one call, and `after` from the next number on.
-    fn call(&mut self, number: u32, call: &Call, after: Return) {
+    /// The verdict on one call, `fallback` where no rule matches, and `after` from the next number on.
+    fn call(&mut self, number: u32, call: &Call, (fallback, after): (Return, Return)) {
+        let rules: Vec<_> = call.tree.rules().into_iter().cloned().collect();
         let verdict = match call.always {
             Some(action) => Verdict::Always(action),
-            None => Verdict::Depends { rules: call.rules.clone(), fallback: after },
+            None if rules.is_empty() => Verdict::Always(fallback),
+            None => Verdict::Depends { rules, fallback },
         };
         self.push(number, verdict);
         self.push(number + 1, Verdict::Always(after));

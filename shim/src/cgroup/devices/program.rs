@@ -1,11 +1,10 @@
-//! Which devices a group may use, on cgroup v2: a `BPF_PROG_TYPE_CGROUP_DEVICE` program made from the rules of
-//! a `config.json`. v1 has files for this, which libcontainer writes; on v2 libcontainer enforces nothing.
+//! Device rules for cgroup v2: a `BPF_PROG_TYPE_CGROUP_DEVICE` program.
 //!
 //! Pure: rules go in, instructions come out. Rules are applied in order, so the program looks at the last
 //! one first. An allowing rule decides when it grants all of what is asked for, a denying one when it
 //! refuses any of it; where no rule decides, the answer is no.
 
-use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
+use super::{Access, Rule};
 
 /// The kernel's `struct bpf_insn`.
 #[repr(C)]
@@ -18,54 +17,8 @@ pub(crate) struct Instruction {
     immediate: i32,
 }
 
-const BLOCK: i32 = 1;
-const CHARACTER: i32 = 2;
-const MKNOD: i32 = 1;
-const READ: i32 = 2;
-const WRITE: i32 = 4;
-const EVERYTHING: i32 = MKNOD | READ | WRITE;
-
-/// One rule in the kernel's numbers; none is any.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Rule {
-    allow: bool,
-    kind: Option<i32>,
-    major: Option<i32>,
-    minor: Option<i32>,
-    access: i32,
-}
-
-impl Rule {
-    fn is_unconditional(self) -> bool {
-        (self.kind, self.major, self.minor, self.access) == (None, None, None, EVERYTHING)
-    }
-}
-
-/// What every container may use (as runc): making nodes, `/dev/{null,zero,full,random,urandom,tty}`, terminals.
-const ALWAYS: [(i32, Option<i32>, Option<i32>, i32); 11] = [
-    (CHARACTER, None, None, MKNOD),
-    (BLOCK, None, None, MKNOD),
-    (CHARACTER, Some(1), Some(3), EVERYTHING),
-    (CHARACTER, Some(1), Some(5), EVERYTHING),
-    (CHARACTER, Some(1), Some(7), EVERYTHING),
-    (CHARACTER, Some(1), Some(8), EVERYTHING),
-    (CHARACTER, Some(1), Some(9), EVERYTHING),
-    (CHARACTER, Some(5), Some(0), EVERYTHING),
-    (CHARACTER, Some(5), Some(1), EVERYTHING),
-    (CHARACTER, Some(5), Some(2), EVERYTHING),
-    (CHARACTER, Some(136), None, EVERYTHING),
-];
-
-/// The program for these rules and what every container may use.
-pub(crate) fn compile(rules: &[LinuxDeviceCgroup]) -> Vec<Instruction> {
-    let always = ALWAYS.map(|(kind, major, minor, access)| Rule {
-        allow: true,
-        kind: Some(kind),
-        major,
-        minor,
-        access,
-    });
-    let rules: Vec<Rule> = rules.iter().map(read).chain(always).collect();
+/// The program for these rules.
+pub(crate) fn compile(rules: &[Rule]) -> Vec<Instruction> {
     let mut program = prologue();
     for rule in rules.iter().rev() {
         program.extend(block(*rule));
@@ -76,27 +29,6 @@ pub(crate) fn compile(rules: &[LinuxDeviceCgroup]) -> Vec<Instruction> {
     }
     program.extend(answer(false));
     program
-}
-
-fn read(rule: &LinuxDeviceCgroup) -> Rule {
-    let number =
-        |value: Option<i64>| value.and_then(|value| i32::try_from(value).ok()).filter(|value| *value >= 0);
-    let letters = rule.access().as_deref().unwrap_or("rwm");
-    let access = letters.chars().fold(0, |access, letter| {
-        access
-            | match letter {
-                'r' => READ,
-                'w' => WRITE,
-                'm' => MKNOD,
-                _ => 0,
-            }
-    });
-    let kind = match rule.typ().unwrap_or_default() {
-        LinuxDeviceType::B => Some(BLOCK),
-        LinuxDeviceType::C | LinuxDeviceType::U => Some(CHARACTER),
-        LinuxDeviceType::A | LinuxDeviceType::P => None,
-    };
-    Rule { allow: rule.allow(), kind, major: number(rule.major()), minor: number(rule.minor()), access }
 }
 
 const LOAD_WORD: u8 = 0x61;
@@ -125,18 +57,18 @@ fn prologue() -> Vec<Instruction> {
 fn block(rule: Rule) -> Vec<Instruction> {
     let mut block = Vec::new();
     let unequal = |register: u8, value: i32| instruction(JUMP_UNLESS, register, 0, value);
-    block.extend(rule.kind.map(|kind| unequal(2, kind)));
-    if rule.access != EVERYTHING {
+    block.extend(rule.kind.map(|kind| unequal(2, kind as i32)));
+    if rule.access != Access::ALL {
         block.push(instruction(MOVE, 1 | 3 << 4, 0, 0));
-        block.push(instruction(AND, 1, 0, rule.access));
+        block.push(instruction(AND, 1, 0, rule.access.0.into()));
         block.push(if rule.allow {
             instruction(JUMP_UNLESS_REGISTER, 1 | 3 << 4, 0, 0)
         } else {
             instruction(JUMP_IF, 1, 0, 0)
         });
     }
-    block.extend(rule.major.map(|major| unequal(4, major)));
-    block.extend(rule.minor.map(|minor| unequal(5, minor)));
+    block.extend(rule.major.map(|major| unequal(4, number(major))));
+    block.extend(rule.minor.map(|minor| unequal(5, number(minor))));
     block.extend(answer(rule.allow));
     let end = block.len();
     for (at, one) in block.iter_mut().enumerate() {
@@ -146,6 +78,11 @@ fn block(rule: Rule) -> Vec<Instruction> {
         }
     }
     block
+}
+
+/// The kernel compares the lower halves as they are, sign or no sign: majors have 12 bits, minors 20.
+fn number(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
 }
 
 fn answer(allow: bool) -> [Instruction; 2] {
@@ -158,12 +95,22 @@ fn instruction(code: u8, registers: u8, offset: i16, immediate: i32) -> Instruct
 
 #[cfg(test)]
 mod tests {
-    use oci_spec::runtime::LinuxDeviceCgroupBuilder;
+    use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType};
 
     use super::*;
 
+    const BLOCK: i32 = 1;
+    const CHARACTER: i32 = 2;
+    const MKNOD: i32 = 1;
+    const READ: i32 = 2;
+    const WRITE: i32 = 4;
+
     fn rule(allow: bool, kind: LinuxDeviceType, access: &str) -> LinuxDeviceCgroup {
         LinuxDeviceCgroupBuilder::default().allow(allow).typ(kind).access(access).build().unwrap()
+    }
+
+    fn compile(rules: &[LinuxDeviceCgroup]) -> Vec<Instruction> {
+        super::compile(&super::super::rules(rules).unwrap())
     }
 
     /// Runs a program as the kernel does.

@@ -29,32 +29,37 @@ fn parse(line: &str) -> Option<Stat> {
     })
 }
 
+/// Whether the process that `pid` and `start_time` name exists and has not ended.
+pub(crate) fn lives(pid: i32, start_time: u64) -> bool {
+    stat(pid).is_some_and(|stat| !stat.is_zombie && stat.start_time == start_time)
+}
+
 /// When a process started, in clock ticks since boot: with its pid this names it for good.
-pub(super) fn start_time(pid: i32) -> Option<u64> {
+pub(crate) fn start_time(pid: i32) -> Option<u64> {
     stat(pid).map(|stat| stat.start_time)
 }
 
 /// A descriptor of the process that `pid` and `start_time` name, if it still exists, be it as a zombie.
-pub(super) fn open(pid: i32, start_time: u64) -> Option<OwnedFd> {
+pub(crate) fn open(pid: i32, start_time: u64) -> Option<OwnedFd> {
     let descriptor = pidfd::open(pid).ok()?;
     // Looked at after the descriptor was opened, so the pid cannot have changed hands between.
     (self::start_time(pid) == Some(start_time)).then_some(descriptor)
 }
 
 /// Whether the process ended.
-pub(super) fn has_ended(descriptor: &OwnedFd) -> bool {
+pub(crate) fn has_ended(descriptor: &OwnedFd) -> bool {
     wait_end(descriptor, 0)
 }
 
 /// Waits for the process's end, for at most so many milliseconds; only before the loop begins.
-pub(super) fn wait_end(descriptor: &OwnedFd, milliseconds: u16) -> bool {
+pub(crate) fn wait_end(descriptor: &OwnedFd, milliseconds: u16) -> bool {
     let mut polled = [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)];
     poll(&mut polled, PollTimeout::from(milliseconds)).is_ok_and(|count| count > 0)
 }
 
 /// How a process that ended but is no child of ours did so: from its zombie, else from what the kernel kept
 /// for holders of its pidfd (Linux 6.15), else it is unknown.
-pub(super) fn exit_of(pid: i32, start_time: u64, descriptor: &OwnedFd) -> Exit {
+pub(crate) fn exit_of(pid: i32, start_time: u64, descriptor: &OwnedFd) -> Exit {
     let zombie = stat(pid).filter(|stat| stat.is_zombie && stat.start_time == start_time);
     zombie
         .map(|stat| stat.exit_code)

@@ -1,0 +1,49 @@
+//! The leaves of exec'd processes, as somebody finds them who did not make them.
+
+use std::rc::Rc;
+
+use super::file::{pids, subdirectories, write};
+use super::{Error, Group, Hierarchies, v1};
+
+/// A leaf that still forks after so many rounds of moving is left as it is.
+const MOVE_ROUNDS: usize = 16;
+
+impl Group {
+    /// The leaves below this group whose names begin with `prefix`, whoever made them.
+    pub(crate) fn leaves(&self, prefix: &str) -> Vec<Self> {
+        let (hierarchies, root) = match &*self.hierarchies {
+            Hierarchies::V1(all) => match v1::killing(all) {
+                Some(one) => (Rc::new(Hierarchies::V1(vec![one.clone()])), &one.root),
+                None => return Vec::new(),
+            },
+            Hierarchies::V2(root) => (Rc::clone(&self.hierarchies), root),
+        };
+        let names = subdirectories(&root.join(&self.path)).into_iter();
+        let names = names.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()));
+        let named = names.filter(|name| name.starts_with(prefix));
+        named.map(|name| Self { hierarchies: Rc::clone(&hierarchies), path: self.path.join(name) }).collect()
+    }
+
+    /// Moves what is left in a leaf into the group above, so that the leaf can be removed without killing it.
+    pub(crate) fn move_up(&self) -> Result<(), Error> {
+        let (Some(above), Some(root)) = (self.path.parent(), self.hierarchies.roots().next()) else {
+            return Ok(());
+        };
+        let to = root.join(above).join("cgroup.procs");
+        // What forks meanwhile is found in the next round.
+        for _ in 0..MOVE_ROUNDS {
+            let found = pids(&root.join(&self.path));
+            if found.is_empty() {
+                break;
+            }
+            for pid in found {
+                match write(to.clone(), &pid.to_string()) {
+                    // It ended by itself.
+                    Err(Error::File { source, .. }) if source.raw_os_error() == Some(libc::ESRCH) => {}
+                    moved => moved?,
+                }
+            }
+        }
+        Ok(())
+    }
+}

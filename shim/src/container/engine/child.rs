@@ -1,0 +1,270 @@
+//! The child's half: performs the plan, step by step, and becomes the container's program.
+//!
+//! It was forked, so it has a copy of the maker's memory and, at first, of all its descriptors. It allocates nothing: what
+//! it needs is in [`Work`]. It never returns.
+
+use std::io::IoSlice;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::setsid;
+
+use super::console;
+use super::failed::{Doing, Failed};
+use super::hook::Ending;
+use super::maker::{Fault, Stdio};
+use super::message::{Go, Message};
+use super::namespace::{self, Joins};
+use super::plan::Plan;
+use super::procfs;
+use super::sources::Sources;
+use super::step::Step;
+use super::user;
+use crate::cgroup::Entry;
+use crate::container::identity::Identity;
+use crate::container::program::Program;
+use crate::container::transform::{Handles, Limits, Observer, Problem, Step as Last, transform};
+use crate::harmless;
+use crate::sys::{descriptor, interface, keyring, process, socket};
+
+/// Everything that the child needs.
+pub(super) struct Work<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) identity: &'a Identity,
+    pub(super) program: &'a Program,
+    pub(super) stdio: &'a Stdio,
+    pub(super) cgroup: &'a Entry,
+    pub(super) joins: Joins,
+    pub(super) sources: Sources,
+    pub(super) procfs: OwnedFd,
+    pub(super) socket: RawFd,
+    pub(super) go: RawFd,
+    pub(super) result: RawFd,
+    pub(super) output: Option<[RawFd; 2]>,
+    pub(super) observer: Option<RawFd>,
+    /// All of these, in ascending order.
+    pub(super) keep: Vec<RawFd>,
+    /// What is left at the gate.
+    pub(super) keep_at_gate: Vec<RawFd>,
+    pub(super) preserved: u32,
+    pub(super) fault: Option<Fault>,
+}
+
+/// The number that stands for what comes before the first step.
+pub(super) const PRELUDE: u16 = u16::MAX;
+
+/// What the child has made so far.
+struct Made {
+    /// As the maker sees it, once it told.
+    pid: i32,
+    master: Option<OwnedFd>,
+}
+
+/// Why a step ends the child.
+enum Trouble {
+    Failed(Failed),
+    Hook(Ending),
+    /// The maker is gone: there is nobody to tell.
+    Alone,
+}
+
+impl From<Failed> for Trouble {
+    fn from(failed: Failed) -> Self {
+        Self::Failed(failed)
+    }
+}
+
+/// The body of the child.
+pub(super) fn run(work: &Work<'_>) -> ! {
+    let mut made = Made { pid: 0, master: None };
+    if let Err(trouble) = settle(work, &mut made) {
+        give_up(work, PRELUDE, trouble);
+    }
+    for (index, step) in work.plan.steps.iter().enumerate() {
+        let outcome = match fault(work, index) {
+            Some(errno) => Err(Trouble::Failed(Failed { doing: Doing::Itself, errno })),
+            None => perform(work, &mut made, step),
+        };
+        if let Err(trouble) = outcome {
+            give_up(work, index as u16, trouble);
+        }
+    }
+    wait_at_gate(work, &made);
+    start(work, &made).report(work.result)
+}
+
+fn give_up(work: &Work<'_>, step: u16, trouble: Trouble) -> ! {
+    let message = match trouble {
+        Trouble::Failed(failed) => Some(Message::Failed { step, failed }),
+        Trouble::Hook(ending) => Some(Message::Hook { step, ending }),
+        Trouble::Alone => None,
+    };
+    if let Some(message) = message {
+        // A maker that is gone does not need to know.
+        harmless(tell(work, message, None));
+    }
+    process::leave(1)
+}
+
+#[cfg(debug_assertions)]
+fn fault(work: &Work<'_>, index: usize) -> Option<Errno> {
+    work.fault.filter(|fault| fault.step == index).map(|fault| fault.errno)
+}
+
+#[cfg(not(debug_assertions))]
+fn fault(_: &Work<'_>, _: usize) -> Option<Errno> {
+    None
+}
+
+fn tell(work: &Work<'_>, message: Message, descriptor: Option<RawFd>) -> nix::Result<()> {
+    socket::tell(work.socket, &[IoSlice::new(&message.to_bytes())], descriptor)
+}
+
+fn await_go(work: &Work<'_>) -> Result<Go, Trouble> {
+    let mut bytes = [0; Go::LENGTH];
+    match socket::hear(work.socket, &mut bytes) {
+        Ok(Go::LENGTH) => Ok(Go::from_bytes(bytes)),
+        Ok(_) | Err(_) => Err(Trouble::Alone),
+    }
+}
+
+/// Hides, lets go of what is the maker's, and becomes root of a new user namespace.
+fn settle(work: &Work<'_>, made: &mut Made) -> Result<(), Trouble> {
+    belong_to_maker()?;
+    descriptor::close_all_but(&work.keep).map_err(Doing::Itself.failed())?;
+    process::default_signals();
+    if work.plan.maps.is_none() {
+        return Ok(());
+    }
+    made.pid = await_go(work)?.pid;
+    user::become_root().map_err(Doing::Namespace.failed())?;
+    // A change of user makes a process visible and forgets its parent's death.
+    belong_to_maker()?;
+    Ok(())
+}
+
+fn belong_to_maker() -> Result<(), Failed> {
+    process::hide().map_err(Doing::Itself.failed())?;
+    process::die_with_parent(libc::SIGKILL).map_err(Doing::Itself.failed())
+}
+
+fn perform(work: &Work<'_>, made: &mut Made, step: &Step) -> Result<(), Trouble> {
+    let failed = Doing::Itself.failed();
+    match step {
+        Step::Cgroup => work.cgroup.enter().map_err(Doing::Write.failed())?,
+        Step::CgroupNamespace => unshare(CloneFlags::CLONE_NEWCGROUP).map_err(Doing::Namespace.failed())?,
+        Step::Join => work.joins.join()?,
+        Step::Time { offsets } => new_time(work, offsets.to_bytes())?,
+        Step::Keyring(name) => keyring::join_session(name).map_err(failed)?,
+        Step::Session => drop(setsid().map_err(failed)?),
+        Step::Loopback => interface::raise_loopback().map_err(failed)?,
+        Step::Files(part, at) => {
+            if let Some(step) = work.plan.file_step(*part, *at) {
+                work.sources.perform(*part, *at, step)?;
+            }
+        }
+        Step::Meet => {
+            tell(work, Message::Due, None).map_err(|_| Trouble::Alone)?;
+            made.pid = await_go(work)?.pid;
+        }
+        Step::Hook(index) => run_hook(work, made.pid, *index)?,
+        Step::Directory(prefixes) => make_directories(prefixes),
+        Step::Console { size } => made.master = Some(console::make(*size, work.identity.uid)?),
+        Step::Stdio => place_stdio(work)?,
+        Step::Hostname(name) => process::set_hostname(name).map_err(failed)?,
+        Step::Domainname(name) => process::set_domainname(name).map_err(failed)?,
+        Step::Sysctl { file, value } => {
+            procfs::write(work.procfs.as_fd(), file, value.to_bytes()).map_err(Doing::Write.failed())?;
+        }
+    }
+    Ok(())
+}
+
+fn new_time(work: &Work<'_>, offsets: &[u8]) -> Result<(), Failed> {
+    let hidden = work.plan.maps.is_some();
+    if hidden {
+        // A hidden process of a user namespace may not write to its own files.
+        process::show().map_err(Doing::Itself.failed())?;
+    }
+    let entered = namespace::enter_new_time(work.procfs.as_fd(), offsets);
+    if hidden {
+        process::hide().map_err(Doing::Itself.failed())?;
+    }
+    entered
+}
+
+fn run_hook(work: &Work<'_>, pid: i32, index: usize) -> Result<(), Trouble> {
+    let (Some(hook), Some(output)) = (work.plan.hooks.create_container.get(index), work.output) else {
+        return Ok(());
+    };
+    hook.run(&work.plan.states[0], pid, output).map_err(Trouble::Hook)
+}
+
+/// As runc does; a directory that cannot be made is reported by `chdir`.
+fn make_directories(prefixes: &[std::ffi::CString]) {
+    let mode = nix::sys::stat::Mode::from_bits_retain(0o755);
+    let Some((last, above)) = prefixes.split_last() else { return };
+    if nix::unistd::mkdir(last.as_c_str(), mode) != Err(Errno::ENOENT) {
+        return;
+    }
+    for prefix in above {
+        harmless(nix::unistd::mkdir(prefix.as_c_str(), mode));
+    }
+    harmless(nix::unistd::mkdir(last.as_c_str(), mode));
+}
+
+fn place_stdio(work: &Work<'_>) -> Result<(), Failed> {
+    match work.stdio {
+        Stdio::Files(files) => console::place(files, work.identity.uid),
+        Stdio::Terminal => Err(Failed { doing: Doing::Verify, errno: Errno::ENOTTY }),
+    }
+}
+
+/// Tells the maker that all is made, and waits: for the maker to have it on disk, then for the start.
+fn wait_at_gate(work: &Work<'_>, made: &Made) {
+    let master = made.master.as_ref().map(AsRawFd::as_raw_fd);
+    let released = tell(work, Message::Ready, master).is_ok() && await_go(work).is_ok();
+    if !released || process::die_with_parent(0).is_err() {
+        process::leave(1);
+    }
+    let failed = Problem::at(Last::Descriptors);
+    if let Err(problem) = descriptor::close_all_but(&work.keep_at_gate).map_err(failed) {
+        problem.report(work.result);
+    }
+    if !process::await_byte(work.go) {
+        process::leave(1);
+    }
+}
+
+fn start(work: &Work<'_>, made: &Made) -> Problem {
+    for (index, hook) in work.plan.hooks.start_container.iter().enumerate() {
+        let Some(output) = work.output else { break };
+        if let Err(ending) = hook.run(&work.plan.states[1], made.pid, output) {
+            return explain(index as u8, ending);
+        }
+    }
+    let limits = if work.plan.maps.is_some() { Limits::Set } else { Limits::Own };
+    let observer = work.observer.zip(work.plan.listener.as_ref());
+    let handles = Handles {
+        closed_from: 3 + work.preserved,
+        procfs: Some(work.procfs.as_fd()),
+        limits,
+        observer: observer.map(|(socket, listener)| Observer {
+            socket,
+            state: &listener.state,
+            pid: made.pid,
+        }),
+    };
+    transform(work.identity, work.program, &handles)
+}
+
+fn explain(index: u8, ending: Ending) -> Problem {
+    let ended = |status| Problem { step: Last::HookEnded(index, status), errno: Errno::ECANCELED };
+    match ending {
+        Ending::Exited(status) => ended(status),
+        Ending::Signaled(signal) => ended(128_u8.saturating_add(signal)),
+        Ending::TimedOut => ended(u8::MAX),
+        Ending::NotRun(errno) => Problem { step: Last::Hook(index), errno },
+    }
+}

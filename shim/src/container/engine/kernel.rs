@@ -1,0 +1,46 @@
+//! What the running kernel can do, as far as a plan depends on it.
+
+use std::path::Path;
+
+/// Abilities of the kernel, found once per process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Kernel {
+    /// Version, as `uname` tells.
+    pub(crate) version: (u32, u32),
+    /// User namespaces.
+    pub(crate) user: bool,
+    /// Cgroup namespaces.
+    pub(crate) cgroup: bool,
+    /// Time namespaces.
+    pub(crate) time: bool,
+    /// AppArmor is on.
+    pub(crate) apparmor: bool,
+    /// SELinux is on.
+    pub(crate) selinux: bool,
+    /// Mounts.
+    pub(crate) files: super::files::Abilities,
+}
+
+impl Kernel {
+    /// Looks.
+    pub(crate) fn probe() -> Self {
+        let has = |name: &str| Path::new("/proc/self/ns").join(name).exists();
+        let on = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
+        Self {
+            version: version(),
+            user: has("user"),
+            cgroup: has("cgroup"),
+            time: has("time"),
+            apparmor: on.is_ok_and(|on| on.starts_with('Y')),
+            selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+            files: super::files::Abilities::probe(),
+        }
+    }
+}
+
+fn version() -> (u32, u32) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map(str::parse);
+    let mut next = || numbers.next().and_then(Result::ok).unwrap_or_default();
+    (next(), next())
+}

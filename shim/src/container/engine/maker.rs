@@ -1,0 +1,411 @@
+//! The maker's half: opens what the child needs, makes it, answers it, and undoes what it made when a step fails.
+//!
+//! It never waits for the child: what takes time in a container's file systems takes the child's time. Hooks of the
+//! maker's namespaces run in a process of their own.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
+use std::rc::Rc;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::CloneFlags;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+use super::between;
+use super::child::{self, Work};
+use super::failure::Failure;
+use super::files::Covers;
+use super::gate::Gate;
+use super::hook::{self, Ending, Output};
+use super::message::{Go, Message};
+use super::namespace::{self, Joins};
+use super::plan::Plan;
+use super::procfs;
+use super::sources::Sources;
+use crate::cgroup::Entry;
+use crate::container::identity::Identity;
+use crate::container::program::Program;
+use crate::harmless;
+use crate::sys::{pidfd, process, socket};
+
+/// How long an init may take to read that it may live on, in milliseconds: only a starved one takes so long.
+const RELEASE: u16 = 10_000;
+
+/// Everything that one container needs.
+pub(crate) struct Request<'a> {
+    pub(crate) plan: Rc<Plan>,
+    pub(crate) identity: &'a Identity,
+    pub(crate) program: &'a Program,
+    pub(crate) stdio: Stdio,
+    /// The container's group, made and limited.
+    pub(crate) cgroup: &'a Entry,
+    /// Pidfd of pause, when the plan joins a sandbox.
+    pub(crate) sandbox: Option<BorrowedFd<'a>>,
+    /// Where the init waits.
+    pub(crate) gate: Gate,
+    /// Descriptors from 3 on that the program inherits.
+    pub(crate) preserved: u32,
+    /// The maker's, shared by all its containers.
+    pub(crate) covers: Rc<Covers>,
+    /// Makes a step fail, for tests.
+    pub(crate) fault: Option<Fault>,
+}
+
+/// The standard descriptors of the init.
+pub(crate) enum Stdio {
+    /// A terminal of the container's own devpts.
+    Terminal,
+    /// Stdin, stdout, stderr.
+    Files([OwnedFd; 3]),
+}
+
+impl Stdio {
+    fn numbers(&self) -> Vec<RawFd> {
+        match self {
+            Self::Terminal => Vec::new(),
+            Self::Files(files) => files.iter().map(AsRawFd::as_raw_fd).collect(),
+        }
+    }
+}
+
+/// A step made to fail; release builds have none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fault {
+    /// Its number in the plan.
+    pub(crate) step: usize,
+    /// How it fails.
+    pub(crate) errno: Errno,
+}
+
+impl Fault {
+    /// Reads `STEP:ERRNO`, both numbers.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (step, errno) = text.split_once(':')?;
+        Some(Self { step: step.parse().ok()?, errno: Errno::from_raw(errno.parse().ok()?) })
+    }
+}
+
+/// A container in the making. Dropped before it is created, it takes the init along.
+pub(crate) struct Making {
+    plan: Rc<Plan>,
+    socket: OwnedFd,
+    child: process::Child,
+    output: Option<Output>,
+    hooks: Option<Running>,
+    /// The pid was handed on.
+    created: bool,
+}
+
+/// Hooks at work in a process of their own.
+struct Running {
+    child: process::Child,
+    told: OwnedFd,
+}
+
+/// Where a making stands.
+pub(crate) enum Progress {
+    /// Nothing to do until [`Making::descriptor`] is readable.
+    Waiting,
+    /// The init waits at its gate.
+    Created(Created),
+}
+
+/// An init at its gate. Dropped without [`Created::release`], it takes the init along.
+pub(crate) struct Created {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+    /// The master of its terminal.
+    pub(crate) terminal: Option<OwnedFd>,
+    socket: OwnedFd,
+}
+
+/// Makes the init and lets it work.
+pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
+    let plan = request.plan.as_ref();
+    let system = |what: &'static str| move |errno: Errno| Failure::system(what, errno);
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+        .map_err(system("make a socket"))?;
+    let output = if plan.has_hooks() { Some(Output::new()) } else { None };
+    let output = output.transpose().map_err(system("make files for the output of hooks"))?;
+    let (joins, pid_namespace) = open_namespaces(&request)?;
+    let sources = Sources::open(plan, Rc::clone(&request.covers))
+        .map_err(|(step, failed)| Failure::of_step(plan, step, failed))?;
+    let observer = plan.listener.as_ref().map(|listener| connect(&listener.path)).transpose()?;
+    let mut work = Work {
+        plan,
+        observer: observer.as_ref().map(AsRawFd::as_raw_fd),
+        identity: request.identity,
+        program: request.program,
+        stdio: &request.stdio,
+        cgroup: request.cgroup,
+        joins,
+        sources,
+        procfs: procfs::root().map_err(system("open /proc"))?,
+        socket: theirs.as_raw_fd(),
+        go: request.gate.go.as_raw_fd(),
+        result: request.gate.result.as_raw_fd(),
+        output: output.as_ref().map(Output::numbers),
+        keep: Vec::new(),
+        keep_at_gate: Vec::new(),
+        preserved: request.preserved,
+        fault: request.fault,
+    };
+    work.list_kept();
+    let child = make(&work, pid_namespace.as_ref().map(AsFd::as_fd), request.cgroup)?;
+    drop(theirs);
+    let making =
+        Making { plan: Rc::clone(&request.plan), socket: ours, child, output, hooks: None, created: false };
+    making.equip(request.identity)?;
+    fcntl(&making.socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(system("set O_NONBLOCK"))?;
+    Ok(making)
+}
+
+/// Connects to whoever takes the listener of a seccomp filter.
+fn connect(path: &Path) -> Result<OwnedFd, Failure> {
+    let connected = std::os::unix::net::UnixStream::connect(path);
+    connected.map(OwnedFd::from).map_err(|error| {
+        Failure::io(
+            &format!(
+                "failed to connect with seccomp agent specified in the seccomp profile ({})",
+                path.display()
+            ),
+            &error,
+        )
+    })
+}
+
+fn open_namespaces(request: &Request<'_>) -> Result<(Joins, Option<OwnedFd>), Failure> {
+    let namespaces = &request.plan.namespaces;
+    let mut joins = Joins::default();
+    let mut pid = None;
+    for (flag, path) in &namespaces.joined {
+        let file = namespace::open_checked(path, *flag)
+            .map_err(|errno| Failure::namespace(path, &namespace::names(*flag), errno))?;
+        if flag.contains(CloneFlags::CLONE_NEWPID) {
+            pid = Some(file);
+        } else {
+            joins.opened.push((*flag, file));
+        }
+    }
+    if !namespaces.sandbox.is_empty() {
+        let pause = request.sandbox.ok_or_else(|| Failure::system("join the sandbox", Errno::ESRCH))?;
+        joins.sandbox = Some((pause.as_raw_fd(), namespaces.sandbox - CloneFlags::CLONE_NEWPID));
+        if namespaces.sandbox.contains(CloneFlags::CLONE_NEWPID) {
+            let copy = pause.try_clone_to_owned();
+            pid = Some(copy.map_err(|error| Failure::io("copy a pidfd", &error))?);
+        }
+    }
+    Ok((joins, pid))
+}
+
+impl Work<'_> {
+    fn list_kept(&mut self) {
+        let at_gate = [self.go, self.result, self.procfs.as_raw_fd()];
+        let preserved = 3..3 + self.preserved as RawFd;
+        let hooks = self.output.into_iter().flatten();
+        self.keep_at_gate = at_gate.into_iter().chain(preserved).chain(hooks).chain(self.observer).collect();
+        self.keep = self.keep_at_gate.clone();
+        self.keep.extend(self.stdio.numbers());
+        self.keep.extend(self.cgroup.numbers().chain(self.joins.numbers()).chain(self.sources.numbers()));
+        self.keep.push(self.socket);
+        self.keep_at_gate.sort_unstable();
+        self.keep.sort_unstable();
+    }
+}
+
+fn make(work: &Work<'_>, pid: Option<BorrowedFd<'_>>, cgroup: &Entry) -> Result<process::Child, Failure> {
+    let namespaces = &work.plan.namespaces;
+    let made = if namespaces.needs_between() {
+        between::make(work, pid)
+    } else {
+        let clone = || process::spawn(namespaces.cloned(), cgroup.directory(), work, child::run);
+        match pid {
+            Some(pid) => namespace::with_children_in(pid, clone),
+            None => clone(),
+        }
+    };
+    made.map_err(|errno| Failure::system("make a process in its namespaces", errno))
+}
+
+impl Making {
+    /// What the maker gives the child before it may go on.
+    fn equip(&self, identity: &Identity) -> Result<(), Failure> {
+        let pid = self.child.pid;
+        if let Some(score) = identity.oom_score_adj {
+            set_oom_score(pid, score)?;
+        }
+        let Some(maps) = &self.plan.maps else { return Ok(()) };
+        for limit in &identity.limits {
+            process::limit_of(pid, limit.resource, limit.soft, limit.hard)
+                .map_err(|errno| Failure::system(&format!("error setting rlimit {}", limit.kind), errno))?;
+        }
+        maps.write(pid, self.plan.maker).map_err(Failure::maps)?;
+        self.go()
+    }
+
+    fn go(&self) -> Result<(), Failure> {
+        let bytes = Go { pid: self.child.pid }.to_bytes();
+        socket::send(self.socket.as_fd(), &bytes, &[]).map_err(|_| Failure::ended(&self.child))
+    }
+
+    /// The init. It is the caller's child and the caller reaps it.
+    pub(crate) fn pid(&self) -> i32 {
+        self.child.pid
+    }
+
+    /// To wait on until it is readable; another one after each [`Making::advance`] perhaps.
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.hooks.as_ref().map_or(self.socket.as_fd(), |hooks| hooks.told.as_fd())
+    }
+
+    /// Takes what the init told, without waiting.
+    pub(crate) fn advance(&mut self) -> Result<Progress, Failure> {
+        if self.hooks.is_some() {
+            return self.advance_hooks();
+        }
+        match socket::receive(self.socket.as_fd(), Message::LENGTH) {
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(Progress::Waiting),
+            Err(errno) => Err(Failure::system("hear of the init", errno)),
+            Ok(socket::Packet::Closed | socket::Packet::Truncated) => Err(Failure::ended(&self.child)),
+            Ok(socket::Packet::Message(bytes, descriptors)) => self.take(&bytes, descriptors),
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8], mut descriptors: Vec<OwnedFd>) -> Result<Progress, Failure> {
+        match Message::from_bytes(bytes) {
+            Some(Message::Due) => {
+                self.run_hooks()?;
+                Ok(Progress::Waiting)
+            }
+            Some(Message::Failed { step, failed }) => {
+                Err(Failure::of_step(&self.plan, Some(usize::from(step)), failed))
+            }
+            Some(Message::Hook { step, ending }) => Err(self.hook_failed(usize::from(step), ending)),
+            Some(Message::Ready) => self.ready(descriptors.pop()).map(Progress::Created),
+            None => Err(Failure::ended(&self.child)),
+        }
+    }
+
+    fn ready(&mut self, terminal: Option<OwnedFd>) -> Result<Created, Failure> {
+        let system = |what: &'static str| move |error: std::io::Error| Failure::io(what, &error);
+        let pidfd = self.child.pidfd.try_clone().map_err(system("copy a pidfd"))?;
+        let socket = self.socket.try_clone().map_err(system("copy a socket"))?;
+        self.created = true;
+        Ok(Created { pid: self.child.pid, pidfd, terminal, socket })
+    }
+
+    fn run_hooks(&mut self) -> Result<(), Failure> {
+        let hooks = &self.plan.hooks;
+        let Some(output) = self.output.as_ref().filter(|_| hooks.of_maker()) else { return self.go() };
+        let system = |what: &'static str| move |errno: Errno| Failure::system(what, errno);
+        let (told, tell) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(system("make a pipe"))?;
+        let run = hook::Run {
+            hooks: [&hooks.prestart, &hooks.create_runtime],
+            state: &self.plan.states[0],
+            pid: self.child.pid,
+            output: output.numbers(),
+            tell: tell.as_raw_fd(),
+        };
+        let child = process::spawn(CloneFlags::empty(), None, &run, hook::run_all)
+            .map_err(system("make a process for hooks"))?;
+        self.hooks = Some(Running { child, told });
+        Ok(())
+    }
+
+    /// The hooks are done when their process has closed its pipe.
+    fn advance_hooks(&mut self) -> Result<Progress, Failure> {
+        let Some(Running { child, told }) = self.hooks.take() else { return Ok(Progress::Waiting) };
+        let mut bytes = [0; hook::TOLD];
+        let read = nix::unistd::read(&told, &mut bytes);
+        // It ends right after it told; nobody else reaps it.
+        process::reap_ended(child.pidfd.as_fd());
+        match read {
+            Ok(0) => {
+                self.go()?;
+                Ok(Progress::Waiting)
+            }
+            Ok(_) | Err(_) => {
+                let [list, index, kind, _, value @ ..] = bytes;
+                let ending = Ending::from_parts(kind, i32::from_ne_bytes(value));
+                let (name, hooks) = match list {
+                    0 => ("prestart", &self.plan.hooks.prestart),
+                    _ => ("createRuntime", &self.plan.hooks.create_runtime),
+                };
+                Err(self.explain_hook(name, hooks.get(usize::from(index)), usize::from(index), ending))
+            }
+        }
+    }
+
+    fn hook_failed(&self, step: usize, ending: Ending) -> Failure {
+        let index = match self.plan.steps.get(step) {
+            Some(super::step::Step::Hook(index)) => *index,
+            Some(_) | None => 0,
+        };
+        self.explain_hook("createContainer", self.plan.hooks.create_container.get(index), index, ending)
+    }
+
+    fn explain_hook(&self, name: &str, hook: Option<&hook::Hook>, index: usize, ending: Ending) -> Failure {
+        let output = self.output.as_ref().map(Output::text).unwrap_or_default();
+        let message = hook.map(|hook| hook.explain(name, index, ending, &output)).unwrap_or_default();
+        Failure { step: None, errno: None, message }
+    }
+
+    /// SIGKILL for an init that takes too long; [`Making::advance`] then tells its end.
+    pub(crate) fn kill(&self) {
+        // One that has ended is as good.
+        harmless(pidfd::signal(self.child.pidfd.as_fd(), libc::SIGKILL));
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        if !self.created {
+            self.kill();
+        }
+        if let Some(hooks) = self.hooks.take() {
+            harmless(pidfd::signal(hooks.child.pidfd.as_fd(), libc::SIGKILL));
+            process::reap_ended(hooks.child.pidfd.as_fd());
+        }
+    }
+}
+
+impl Created {
+    /// [`Created::release`] for a maker that ends soon after: the init must have read that it may live on, or it dies
+    /// of its maker's end. It closes its end of the socket then.
+    pub(crate) fn release_for_good(self) -> nix::Result<(i32, OwnedFd, Option<OwnedFd>)> {
+        let copy = self
+            .socket
+            .try_clone()
+            .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
+        let released = self.release();
+        let mut polled = [PollFd::new(copy.as_fd(), PollFlags::POLLIN)];
+        loop {
+            match poll(&mut polled, PollTimeout::from(RELEASE)) {
+                Err(Errno::EINTR) => {}
+                Ok(0) => return Err(Errno::ETIMEDOUT),
+                result => return result.map(|_| released),
+            }
+        }
+    }
+
+    /// Lets the init outlive this process: its pid is on disk.
+    pub(crate) fn release(self) -> (i32, OwnedFd, Option<OwnedFd>) {
+        // An init that is dead already is found so at its pidfd.
+        harmless(socket::send(self.socket.as_fd(), &Go { pid: self.pid }.to_bytes(), &[]));
+        (self.pid, self.pidfd, self.terminal)
+    }
+}
+
+/// Lowering below our own value needs CAP_SYS_RESOURCE; without it the init keeps ours, the nearest
+/// that is permitted.
+fn set_oom_score(pid: i32, value: i32) -> Result<(), Failure> {
+    let path = format!("/proc/{pid}/oom_score_adj");
+    match std::fs::write(&path, value.to_string()) {
+        Err(error) if error.kind() != std::io::ErrorKind::PermissionDenied => {
+            Err(Failure::io(&format!("write {value} to {path}"), &error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}

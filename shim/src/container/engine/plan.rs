@@ -1,0 +1,347 @@
+//! What is to be done for one container, decided without a system call.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use std::ffi::CString;
+
+use nix::sched::CloneFlags;
+use oci_spec::runtime::{Linux, Spec};
+
+use super::hook::{Hooks, State};
+use super::kernel::Kernel;
+use super::namespace::{self, Namespaces};
+use super::step::{Part, Step};
+use super::user::Maps;
+use super::{check, files};
+use crate::sys::process::Vector;
+
+/// What is known of the world besides `config.json`.
+#[derive(Debug, Clone)]
+pub(crate) struct Known<'a> {
+    /// The container's name.
+    pub(crate) id: &'a str,
+    /// Absolute; relative paths of the configuration start here.
+    pub(crate) bundle: &'a Path,
+    /// The sandbox to join.
+    pub(crate) sandbox: Option<Sandbox>,
+    /// How the container's own groups are shown to it.
+    pub(crate) cgroup: CgroupView,
+    /// Who makes the container.
+    pub(crate) maker: MakerRights,
+    pub(crate) kernel: Kernel,
+    /// The root file system: absolute, a directory and no symbolic link.
+    pub(crate) root: &'a Path,
+    /// `--no-pivot`.
+    pub(crate) change_root: files::ChangeRoot,
+    /// What the child's mount namespace starts with.
+    pub(crate) base: files::Base,
+    /// `--no-new-keyring`; the shim's containers have none either.
+    pub(crate) keyring: Keyring,
+}
+
+/// A sandbox whose namespaces take the place of those listed without a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sandbox {
+    /// Its PID namespace too.
+    pub(crate) share_pid: bool,
+}
+
+/// Which groups a `cgroup` mount shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CgroupView {
+    /// One directory per name, on v1.
+    V1(Vec<(String, PathBuf)>),
+    /// The unified hierarchy; where the container's own group is.
+    V2(PathBuf),
+}
+
+/// What the maker may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MakerRights {
+    /// All that root may.
+    Root,
+    /// Only what a user namespace of its own grants.
+    Rootless,
+}
+
+/// Whether the init gets a session keyring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keyring {
+    /// `_ses.<id>`.
+    New,
+    /// The maker's.
+    Inherited,
+}
+
+/// The plan of one container.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) namespaces: Namespaces,
+    /// Of a new user namespace.
+    pub(crate) maps: Option<Maps>,
+    pub(crate) maker: MakerRights,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) files: files::Plan,
+    pub(crate) hooks: Hooks,
+    /// The state that hooks get while the container is made, and when it starts.
+    pub(crate) states: [State; 2],
+    /// Whom to tell of a seccomp listener.
+    pub(crate) listener: Option<Listener>,
+}
+
+/// Where a seccomp listener goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listener {
+    /// A socket on the host.
+    pub(crate) path: PathBuf,
+    /// What it is told.
+    pub(crate) state: State,
+}
+
+/// Why no plan can be made. The texts are those that callers of runc know.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Error {
+    /// A condition that runc checks too, in its words.
+    #[error("{0}")]
+    Invalid(String),
+    /// A field that this engine leaves to another.
+    #[error("config.json: {0} is not done by this engine")]
+    Unsupported(String),
+}
+
+impl Plan {
+    /// Decides. `own` and `container` are the variables of hooks that name none.
+    pub(crate) fn new(
+        spec: &Spec,
+        known: &Known<'_>,
+        own: &Vector,
+        container: &Vector,
+    ) -> Result<Self, Error> {
+        let namespaces = Namespaces::new(spec, known.sandbox)?;
+        check::check(spec, &namespaces, known)?;
+        unsupported(spec)?;
+        let mut plan = Self {
+            maps: maps(spec, &namespaces),
+            maker: known.maker,
+            steps: Vec::new(),
+            files: files(spec, &namespaces, known)?,
+            hooks: Hooks::new(spec, own, container)?,
+            states: ["creating", "created"].map(|status| State::new(spec, known.id, known.bundle, status)),
+            listener: listener(spec, known),
+            namespaces,
+        };
+        plan.steps = plan.order(spec, known)?;
+        Ok(plan)
+    }
+
+    fn list(&self, part: Part) -> &[files::Step] {
+        match part {
+            Part::Prepare => &self.files.prepare,
+            Part::Enter => &self.files.enter,
+            Part::Seal => &self.files.seal,
+        }
+    }
+
+    fn part(&self, part: Part) -> impl Iterator<Item = Step> + use<> {
+        (0..self.list(part).len()).map(move |index| Step::Files(part, index))
+    }
+
+    /// A step of the files' plan.
+    pub(super) fn file_step(&self, part: Part, index: usize) -> Option<&files::Step> {
+        self.list(part).get(index)
+    }
+
+    /// The number of the first step that is about files.
+    pub(super) fn first_file(&self) -> Option<usize> {
+        self.steps.iter().position(|step| matches!(step, Step::Files(..)))
+    }
+
+    /// A step in words.
+    pub(super) fn describe(&self, index: usize) -> String {
+        match self.steps.get(index) {
+            Some(Step::Files(part, at)) => {
+                self.file_step(*part, *at).map(ToString::to_string).unwrap_or_default()
+            }
+            Some(step) => step.to_string(),
+            None => String::new(),
+        }
+    }
+
+    /// Whether some hooks run while the container is made or started.
+    pub(crate) fn has_hooks(&self) -> bool {
+        self.hooks.of_maker() || self.hooks.of_init()
+    }
+
+    fn order(&self, spec: &Spec, known: &Known<'_>) -> Result<Vec<Step>, Error> {
+        let mut steps = self.begin(spec, known)?;
+        steps.extend(self.part(Part::Prepare));
+        if self.hooks.of_maker() || self.hooks.of_init() || self.listener.is_some() {
+            steps.push(Step::Meet);
+        }
+        steps.extend((0..self.hooks.create_container.len()).map(Step::Hook));
+        steps.extend(self.part(Part::Enter));
+        let process = spec.process().as_ref();
+        if let Some(process) = process {
+            steps.push(Step::Directory(prefixes(process.cwd())?));
+        }
+        match process.filter(|process| process.terminal().unwrap_or(false)) {
+            Some(process) => steps.push(Step::Console { size: size(process) }),
+            None => steps.push(Step::Stdio),
+        }
+        steps.extend(self.names(spec)?);
+        steps.extend(sysctls(spec)?);
+        steps.extend(self.part(Part::Seal));
+        Ok(steps)
+    }
+
+    /// Everything before the first file system.
+    fn begin(&self, spec: &Spec, known: &Known<'_>) -> Result<Vec<Step>, Error> {
+        let mut steps = Vec::new();
+        if let CgroupView::V1(_) = known.cgroup {
+            steps.push(Step::Cgroup);
+        }
+        let joined = self.namespaces.sandbox | self.namespaces.by_path();
+        if !(joined - CloneFlags::CLONE_NEWPID).is_empty() && !self.namespaces.needs_between() {
+            steps.push(Step::Join);
+        }
+        if self.namespaces.new.contains(CloneFlags::CLONE_NEWCGROUP) {
+            steps.push(Step::CgroupNamespace);
+        }
+        if self.namespaces.time {
+            steps.push(Step::Time { offsets: offsets(spec)? });
+        }
+        steps.push(Step::Session);
+        if known.keyring == Keyring::New {
+            steps.push(Step::Keyring(text("id", &format!("_ses.{}", known.id))?));
+        }
+        if self.namespaces.new.contains(CloneFlags::CLONE_NEWNET) {
+            steps.push(Step::Loopback);
+        }
+        Ok(steps)
+    }
+
+    /// A joined sandbox has its names already, and they are its own.
+    fn names(&self, spec: &Spec) -> Result<Vec<Step>, Error> {
+        if self.namespaces.sandbox.contains(CloneFlags::CLONE_NEWUTS) {
+            return Ok(Vec::new());
+        }
+        let mut steps = Vec::new();
+        if let Some(name) = spec.hostname().as_deref().filter(|name| !name.is_empty()) {
+            steps.push(Step::Hostname(text("hostname", name)?));
+        }
+        if let Some(name) = spec.domainname().as_deref().filter(|name| !name.is_empty()) {
+            steps.push(Step::Domainname(text("domainname", name)?));
+        }
+        Ok(steps)
+    }
+}
+
+/// A C string of a field.
+fn text(field: &str, value: &str) -> Result<CString, Error> {
+    CString::new(value)
+        .map_err(|_| Error::Invalid(format!("config.json: {field} has a null byte in {value:?}")))
+}
+
+fn files(spec: &Spec, namespaces: &Namespaces, known: &Known<'_>) -> Result<files::Plan, Error> {
+    let groups = match &known.cgroup {
+        CgroupView::V1(groups) => files::Groups::V1(groups),
+        CgroupView::V2(group) => files::Groups::V2(group),
+    };
+    let has_user = namespaces.all().contains(CloneFlags::CLONE_NEWUSER);
+    let known = files::Known {
+        root: known.root,
+        bundle: known.bundle,
+        groups,
+        users: if has_user { files::Users::Namespace } else { files::Users::Host },
+        rights: match known.maker {
+            MakerRights::Root => files::Rights::Root,
+            MakerRights::Rootless => files::Rights::Rootless,
+        },
+        change: known.change_root,
+        base: known.base,
+        kernel: known.kernel.files,
+    };
+    files::plan(spec, &known).map_err(|error| Error::Invalid(error.to_string()))
+}
+
+/// Every directory above a path, and the path.
+fn prefixes(path: &Path) -> Result<Vec<CString>, Error> {
+    let all: Vec<&Path> = path.ancestors().filter(|one| one.parent().is_some()).collect();
+    all.into_iter().rev().map(|one| text("process.cwd", &one.to_string_lossy())).collect()
+}
+
+/// Fields that no step carries out.
+fn unsupported(spec: &Spec) -> Result<(), Error> {
+    let Some(linux) = spec.linux() else { return Ok(()) };
+    if linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
+        return Err(Error::Unsupported("linux.netDevices".to_owned()));
+    }
+    if linux.intel_rdt().is_some() {
+        return Err(Error::Unsupported("linux.intelRdt".to_owned()));
+    }
+    Ok(())
+}
+
+fn maps(spec: &Spec, namespaces: &Namespaces) -> Option<Maps> {
+    let linux = spec.linux().as_ref().filter(|_| namespaces.new.contains(CloneFlags::CLONE_NEWUSER))?;
+    let uids = linux.uid_mappings().as_deref().unwrap_or_default();
+    Some(Maps::new(uids, linux.gid_mappings().as_deref().unwrap_or_default()))
+}
+
+fn size(process: &oci_spec::runtime::Process) -> Option<(u16, u16)> {
+    let size = process.console_size()?;
+    let number = |value: u64| u16::try_from(value).unwrap_or(u16::MAX);
+    Some((number(size.width()), number(size.height())))
+}
+
+fn offsets(spec: &Spec) -> Result<CString, Error> {
+    let all = spec.linux().as_ref().and_then(|linux: &Linux| linux.time_offsets().as_ref());
+    let mut lines: Vec<String> = Vec::new();
+    for (clock, offset) in all.into_iter().flatten() {
+        if clock != "monotonic" && clock != "boottime" {
+            return Err(Error::Invalid(format!("linux.timeOffsets: there is no clock {clock:?}")));
+        }
+        let (seconds, nanos) = (offset.secs().unwrap_or_default(), offset.nanosecs().unwrap_or_default());
+        lines.push(format!("{clock} {seconds} {nanos}\n"));
+    }
+    lines.sort();
+    text("linux.timeOffsets", &lines.concat())
+}
+
+fn sysctls(spec: &Spec) -> Result<Vec<Step>, Error> {
+    let all = spec.linux().as_ref().and_then(|linux| linux.sysctl().as_ref());
+    let mut ordered: Vec<_> = all.into_iter().flatten().collect();
+    ordered.sort();
+    let step = |(name, value): (&String, &String)| {
+        let file = text("linux.sysctl", &format!("sys/{}", check::file(name)))?;
+        Ok(Step::Sysctl { file, value: text("linux.sysctl", value)? })
+    };
+    ordered.into_iter().map(step).collect()
+}
+
+/// Whom a profile names, as runtime-spec's `ContainerProcessState`.
+fn listener(spec: &Spec, known: &Known<'_>) -> Option<Listener> {
+    let profile = spec.linux().as_ref()?.seccomp().as_ref()?;
+    let path = profile.listener_path().clone().filter(|path| !path.as_os_str().is_empty())?;
+    let metadata = profile.listener_metadata().as_deref().unwrap_or_default();
+    let state = State::of_listener(spec, known.id, known.bundle, metadata);
+    Some(Listener { path, state })
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = if self.namespaces.time { namespace::TIME } else { CloneFlags::empty() };
+        writeln!(out, "new namespaces: {}", namespace::names(self.namespaces.new | time))?;
+        if !self.namespaces.sandbox.is_empty() {
+            writeln!(out, "of the sandbox: {}", namespace::names(self.namespaces.sandbox))?;
+        }
+        for (flag, path) in &self.namespaces.joined {
+            writeln!(out, "joined: {} at {}", namespace::names(*flag), path.display())?;
+        }
+        for index in 0..self.steps.len() {
+            writeln!(out, "{index:3} {}", self.describe(index))?;
+        }
+        Ok(())
+    }
+}

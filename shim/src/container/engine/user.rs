@@ -1,0 +1,143 @@
+//! A new user namespace: its maps are written by the maker, while the init waits; user_namespaces(7).
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use nix::errno::Errno;
+use nix::unistd::{Gid, Uid, setresgid, setresuid};
+use oci_spec::runtime::LinuxIdMapping;
+
+use super::plan::MakerRights;
+
+/// The maps of a new user namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Maps {
+    pub(crate) uids: Vec<Range>,
+    pub(crate) gids: Vec<Range>,
+}
+
+/// One line of a map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Range {
+    /// First id inside.
+    pub(crate) inside: u32,
+    /// First id outside.
+    pub(crate) outside: u32,
+    /// How many.
+    pub(crate) size: u32,
+}
+
+/// Why maps could not be written.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) what: String,
+    pub(crate) errno: Option<Errno>,
+}
+
+impl Maps {
+    /// Reads them.
+    pub(crate) fn new(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Self {
+        let range = |one: &LinuxIdMapping| Range {
+            inside: one.container_id(),
+            outside: one.host_id(),
+            size: one.size(),
+        };
+        Self { uids: uids.iter().map(range).collect(), gids: gids.iter().map(range).collect() }
+    }
+
+    /// Where an id of the container lies outside.
+    pub(crate) fn outside(ranges: &[Range], id: u32) -> Option<u32> {
+        ranges.iter().find_map(|range| {
+            let offset = id.checked_sub(range.inside).filter(|offset| *offset < range.size)?;
+            range.outside.checked_add(offset)
+        })
+    }
+
+    /// Writes them for the child `pid`.
+    pub(crate) fn write(&self, pid: i32, rights: MakerRights) -> Result<(), Failure> {
+        let directory = PathBuf::from(format!("/proc/{pid}"));
+        if rights == MakerRights::Root {
+            write(directory.join("gid_map"), &text(&self.gids))?;
+            return write(directory.join("uid_map"), &text(&self.uids));
+        }
+        if self.is_own(&self.gids) {
+            // Without it an unprivileged process may map no group.
+            write(directory.join("setgroups"), "deny")?;
+            write(directory.join("gid_map"), &text(&self.gids))?;
+        } else {
+            help("newgidmap", pid, &self.gids)?;
+        }
+        if self.is_own(&self.uids) {
+            write(directory.join("uid_map"), &text(&self.uids))
+        } else {
+            help("newuidmap", pid, &self.uids)
+        }
+    }
+
+    fn is_own(&self, ranges: &[Range]) -> bool {
+        let own = if std::ptr::eq(ranges, self.gids.as_slice()) {
+            Gid::effective().as_raw()
+        } else {
+            Uid::effective().as_raw()
+        };
+        matches!(ranges, [one] if one.size == 1 && one.outside == own)
+    }
+
+    /// Whether the kernel will refuse `setgroups` inside.
+    pub(crate) fn denies_groups(&self, rights: MakerRights) -> bool {
+        rights == MakerRights::Rootless && matches!(self.gids.as_slice(), [one] if one.size == 1)
+    }
+}
+
+fn text(ranges: &[Range]) -> String {
+    ranges.iter().map(|one| format!("{} {} {}\n", one.inside, one.outside, one.size)).collect()
+}
+
+fn write(path: PathBuf, value: &str) -> Result<(), Failure> {
+    let written = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .and_then(|mut file| std::io::Write::write_all(&mut file, value.as_bytes()));
+    written.map_err(|error| Failure {
+        what: format!("write {:?} to {}", value.trim_end(), path.display()),
+        errno: error.raw_os_error().map(Errno::from_raw),
+    })
+}
+
+/// Lets the setuid programs of shadow-utils write ranges that `/etc/subuid` grants.
+fn help(program: &str, pid: i32, ranges: &[Range]) -> Result<(), Failure> {
+    let numbers = ranges.iter().flat_map(|one| [one.inside, one.outside, one.size]);
+    let output =
+        Command::new(program).arg(pid.to_string()).args(numbers.map(|number| number.to_string())).output();
+    match output {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            Err(Failure { what: format!("{program}: {said}"), errno: None })
+        }
+        Err(error) => {
+            Err(Failure { what: format!("run {program}"), errno: error.raw_os_error().map(Errno::from_raw) })
+        }
+    }
+}
+
+/// Becomes root of the user namespace that this process is in. Allocates nothing.
+pub(crate) fn become_root() -> nix::Result<()> {
+    setresgid(Gid::from_raw(0), Gid::from_raw(0), Gid::from_raw(0))?;
+    setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_found_outside_by_its_range() {
+        let ranges =
+            [Range { inside: 0, outside: 1000, size: 1 }, Range { inside: 1, outside: 100_000, size: 10 }];
+        assert_eq!(Maps::outside(&ranges, 0), Some(1000));
+        assert_eq!(Maps::outside(&ranges, 10), Some(100_009));
+        assert_eq!(Maps::outside(&ranges, 11), None);
+        assert_eq!(text(&ranges), "0 1000 1\n1 100000 10\n");
+    }
+}

@@ -1,0 +1,59 @@
+//! AppArmor profile and SELinux label of a container's processes, which `execve` is to put in force.
+
+use std::ffi::CString;
+use std::os::fd::BorrowedFd;
+
+use nix::errno::Errno;
+use oci_spec::runtime::Process;
+
+use super::engine::procfs;
+use super::identity::{Error, text};
+use super::transform::{Problem, Step};
+
+/// What to write to `attr/exec`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Label {
+    /// `exec NAME`.
+    apparmor: Option<CString>,
+    selinux: Option<CString>,
+}
+
+impl Label {
+    /// Reads it. Whether the kernel has the module is asked where the plan is made; without it the write below fails.
+    pub(crate) fn new(process: &Process) -> Result<Self, Error> {
+        let value = |label: &Option<String>| label.clone().filter(|label| !label.is_empty());
+        let profile = value(process.apparmor_profile()).map(|profile| format!("exec {profile}"));
+        Ok(Self {
+            apparmor: profile.map(|profile| text("apparmorProfile", &profile)).transpose()?,
+            selinux: value(process.selinux_label()).map(|label| text("selinuxLabel", &label)).transpose()?,
+        })
+    }
+
+    /// Whether there is anything to write.
+    pub(crate) fn is_some(&self) -> bool {
+        self.apparmor.is_some() || self.selinux.is_some()
+    }
+
+    /// Writes it, through a procfs that the container cannot have touched. Allocates nothing.
+    pub(crate) fn apply(&self, procfs: Option<BorrowedFd<'_>>) -> Result<(), Problem> {
+        if !self.is_some() {
+            return Ok(());
+        }
+        let failed = Problem::at(Step::Label);
+        let procfs = procfs.ok_or(Errno::ENOENT).map_err(&failed)?;
+        if let Some(profile) = &self.apparmor {
+            let written = procfs::write(procfs, c"thread-self/attr/apparmor/exec", profile.to_bytes());
+            match written {
+                // Before Linux 5.1 there was one file for all modules.
+                Err(Errno::ENOENT) => {
+                    procfs::write(procfs, c"thread-self/attr/exec", profile.to_bytes()).map_err(&failed)?;
+                }
+                result => result.map_err(&failed)?,
+            }
+        }
+        match &self.selinux {
+            Some(label) => procfs::write(procfs, c"thread-self/attr/exec", label.to_bytes()).map_err(&failed),
+            None => Ok(()),
+        }
+    }
+}

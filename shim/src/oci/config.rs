@@ -1,0 +1,109 @@
+//! Reading `config.json` and `process.json`.
+
+use std::path::Path;
+
+use oci_spec::runtime::{Process, Spec};
+use serde_json::Value;
+
+use super::error::Error;
+use crate::container::capability;
+
+/// Reads the bundle's configuration.
+pub(crate) fn read(bundle: &Path) -> Result<Vec<u8>, Error> {
+    let path = bundle.join("config.json");
+    std::fs::read(&path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Error::NoConfig,
+        _ => Error::file("read", &path)(error),
+    })
+}
+
+/// Takes a configuration apart.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Spec, Error> {
+    serde_json::from_slice(bytes).or_else(|first| {
+        // Perhaps only for names that runtime-spec wants ignored.
+        let failed = |error| Error::Json("config.json".to_owned(), error);
+        let mut value: Value = serde_json::from_slice(bytes).map_err(failed)?;
+        forget_unknown_capabilities(&mut value["process"]);
+        serde_json::from_value(value).map_err(|_| failed(first))
+    })
+}
+
+/// Takes a process apart.
+pub(crate) fn parse_process(what: &str, bytes: &[u8]) -> Result<Process, Error> {
+    let failed = |error| Error::Json(what.to_owned(), error);
+    let mut value: Value = serde_json::from_slice(bytes).map_err(failed)?;
+    forget_unknown_capabilities(&mut value);
+    serde_json::from_value(value).map_err(failed)
+}
+
+/// A capability that the kernel may have learned since is no error: `config.md`, Linux Process.
+fn forget_unknown_capabilities(process: &mut Value) {
+    let Some(sets) = process.get_mut("capabilities").and_then(Value::as_object_mut) else {
+        return;
+    };
+    let known = |name: &Value| {
+        let name = name.as_str().and_then(|name| name.strip_prefix("CAP_"));
+        name.is_some_and(|name| capability::NAMES.contains(&name))
+    };
+    for set in sets.values_mut().filter_map(Value::as_array_mut) {
+        set.retain(known);
+    }
+}
+
+/// What has to hold for every process, in the words of runc.
+pub(crate) fn check(process: Option<&Process>) -> Result<&Process, Error> {
+    let refuse = |text: &str| Err(Error::Refused(text.to_owned()));
+    let Some(process) = process else {
+        return refuse("process property must not be empty");
+    };
+    if process.cwd().as_os_str().is_empty() {
+        return refuse("Cwd property must not be empty");
+    }
+    if !process.cwd().is_absolute() {
+        return refuse("Cwd must be an absolute path");
+    }
+    if process.args().as_ref().is_none_or(Vec::is_empty) {
+        return refuse("args must not be empty");
+    }
+    Ok(process)
+}
+
+/// Versions of runtime-spec that differ in their first number differ in meaning.
+pub(crate) fn check_version(spec: &Spec) -> Result<(), Error> {
+    let version = spec.version();
+    match version.split_once('.') {
+        Some(("1" | "0", _)) => Ok(()),
+        _ => Err(Error::Refused(format!("ociVersion {version:?} is not supported, only 1.x is"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_fields_and_capabilities_are_ignored() {
+        let spec =
+            br#"{"ociVersion": "1.0.0", "new": 1, "process": {"cwd": "/", "user": {"uid": 0, "gid": 0},
+            "args": ["x"], "capabilities": {"bounding": ["CAP_KILL", "CAP_FUTURE"]}}}"#;
+        let spec = parse(spec).unwrap();
+        let process = check(spec.process().as_ref()).unwrap();
+        assert_eq!(process.capabilities().as_ref().unwrap().bounding().as_ref().unwrap().len(), 1);
+        check_version(&spec).unwrap();
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_process_is_told_as_runc_tells_it() {
+        let told = |json: &str| {
+            let process = parse_process("p", json.as_bytes()).unwrap();
+            check(Some(&process)).unwrap_err().to_string()
+        };
+        let user = r#""user": {"uid": 0, "gid": 0}"#;
+        assert_eq!(
+            told(&format!(r#"{{"cwd": "x", "args": ["a"], {user}}}"#)),
+            "Cwd must be an absolute path"
+        );
+        assert_eq!(told(&format!(r#"{{"cwd": "/", "args": [], {user}}}"#)), "args must not be empty");
+        assert_eq!(check(None).unwrap_err().to_string(), "process property must not be empty");
+    }
+}

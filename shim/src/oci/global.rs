@@ -1,0 +1,156 @@
+//! What the flags before the command say, and where containers' state is kept.
+
+use std::path::{Path, PathBuf};
+
+use super::command::parse::Parsed;
+use super::error::Error;
+use super::log::{Format, Log};
+
+/// Flags that every command shares.
+#[derive(Debug)]
+pub(crate) struct Global<'a> {
+    /// Where state is kept.
+    pub(crate) root: Root,
+    /// systemd makes cgroups.
+    pub(crate) systemd: bool,
+    /// Whether cgroups may refuse.
+    pub(crate) rootless: bool,
+    /// Where messages go.
+    pub(crate) log: &'a Log,
+}
+
+/// The directory with one entry per container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Root {
+    /// Absolute.
+    pub(crate) path: PathBuf,
+    /// From where it came.
+    pub(crate) origin: Origin,
+}
+
+/// Where a root directory came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// `--root`: it must be there for `list`.
+    Given,
+    /// It need not be there.
+    Default,
+    /// Below `XDG_RUNTIME_DIR`, which is cleaned of old files without the sticky bit.
+    Runtime,
+}
+
+/// Who calls.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Caller {
+    /// Effective user.
+    pub(crate) uid: u32,
+    /// In a user namespace other than the host's.
+    pub(crate) in_user_namespace: bool,
+    /// `USER`.
+    pub(crate) user: Option<String>,
+    /// `XDG_RUNTIME_DIR`.
+    pub(crate) runtime_directory: Option<PathBuf>,
+}
+
+impl Caller {
+    /// Looks.
+    pub(crate) fn current() -> Self {
+        let uid = nix::unistd::geteuid().as_raw();
+        Self {
+            uid,
+            in_user_namespace: uid != 0 || in_user_namespace(),
+            user: std::env::var("USER").ok(),
+            runtime_directory: std::env::var_os("XDG_RUNTIME_DIR")
+                .filter(|it| !it.is_empty())
+                .map(PathBuf::from),
+        }
+    }
+
+    /// As runc decides: not root, or root of a namespace whose user has another name.
+    pub(crate) fn is_rootless(&self) -> bool {
+        let named_otherwise = || self.user.as_deref().is_some_and(|user| user != "root");
+        self.uid != 0 || self.in_user_namespace && named_otherwise()
+    }
+}
+
+/// Opens the log that the flags name, so that what else is wrong with them can be told there.
+pub(crate) fn open_log(flags: &Parsed) -> Result<Log, Error> {
+    let format = match flags.value("log-format") {
+        None | Some("" | "text") => Format::Text,
+        Some("json") => Format::Json,
+        Some(other) => return Err(Error::Refused(format!("invalid log-format: {other}"))),
+    };
+    let path = flags.value("log").filter(|path| !path.is_empty()).map(Path::new);
+    Log::open(path, format, flags.is_on("debug"))
+}
+
+impl<'a> Global<'a> {
+    /// Reads the flags.
+    pub(crate) fn new(flags: &Parsed, caller: &Caller, log: &'a Log) -> Result<Self, Error> {
+        let rootless = match flags.value("rootless") {
+            None | Some("" | "auto") => caller.is_rootless(),
+            Some("true" | "1" | "t") => true,
+            Some("false" | "0" | "f") => false,
+            Some(other) => return Err(Error::Refused(format!("invalid rootless: {other}"))),
+        };
+        let root = root(flags.value("root"), caller)?;
+        Ok(Self { root, systemd: flags.is_on("systemd-cgroup"), rootless, log })
+    }
+}
+
+fn root(given: Option<&str>, caller: &Caller) -> Result<Root, Error> {
+    match (given.filter(|given| !given.is_empty()), &caller.runtime_directory) {
+        (Some(given), _) => {
+            let path = std::path::absolute(given).map_err(Error::file("find", Path::new(given)))?;
+            if path.components().count() < 2 {
+                return Err(Error::Refused("Option --root argument should not be set to /".to_owned()));
+            }
+            Ok(Root { path, origin: Origin::Given })
+        }
+        (None, Some(runtime)) if caller.is_rootless() => {
+            Ok(Root { path: runtime.join("hull/oci"), origin: Origin::Runtime })
+        }
+        (None, _) => Ok(Root { path: crate::layout::Layout::new(None).oci(), origin: Origin::Default }),
+    }
+}
+
+/// The first user namespace maps every id there is to itself.
+fn in_user_namespace() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user() -> Caller {
+        Caller {
+            uid: 1000,
+            in_user_namespace: true,
+            runtime_directory: Some("/run/user/1000".into()),
+            user: None,
+        }
+    }
+
+    #[test]
+    fn a_user_keeps_state_in_the_runtime_directory() {
+        assert_eq!(root(None, &user()).unwrap().path, Path::new("/run/user/1000/hull/oci"));
+        let origin = root(None, &Caller { uid: 0, in_user_namespace: false, ..user() }).unwrap().origin;
+        assert_eq!(origin, Origin::Default);
+        assert_eq!(root(Some("/x"), &user()).unwrap(), Root { path: "/x".into(), origin: Origin::Given });
+    }
+
+    #[test]
+    fn the_root_directory_of_the_host_holds_no_state() {
+        assert!(root(Some("/"), &user()).is_err());
+    }
+
+    #[test]
+    fn root_of_a_user_namespace_under_another_name_is_rootless() {
+        let inside = Caller { uid: 0, user: Some("joe".to_owned()), ..user() };
+        assert!(inside.is_rootless());
+        assert!(!Caller { user: Some("root".to_owned()), ..inside.clone() }.is_rootless());
+        assert!(!Caller { in_user_namespace: false, ..inside }.is_rootless());
+    }
+}

@@ -1,0 +1,138 @@
+//! The groups of a container, as its record names them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use oci_spec::runtime::Spec;
+use serde::{Deserialize, Serialize};
+
+use super::error::Error;
+use super::global::Global;
+use super::store::Id;
+use crate::cgroup::resources::{self, Devices, Live, Plan};
+use crate::cgroup::{self, Depth, Entry, Group, Tolerance};
+use crate::container::engine::plan::{CgroupView, MakerRights};
+
+/// How long processes may take to leave a group, and to stop in it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Which group a container is in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Membership {
+    /// Its directory per controller, as runc's own state has them; none where the container has no group of its own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) paths: BTreeMap<String, PathBuf>,
+    /// The systemd unit that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unit: Option<String>,
+}
+
+impl Membership {
+    /// The group; none where the container has none of its own.
+    pub(crate) fn group(&self) -> Option<Group> {
+        Group::from_paths(&self.paths)
+    }
+
+    /// The group, for what cannot be done without.
+    pub(crate) fn needed(&self) -> Result<Group, Error> {
+        self.group().ok_or_else(|| Error::Refused("cgroup not exist".to_owned()))
+    }
+
+    /// Whether its processes are stopped by the freezer.
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.group().is_some_and(|group| group.is_frozen())
+    }
+
+    /// Every process in it.
+    pub(crate) fn pids(&self) -> Vec<i32> {
+        self.group().map(|group| group.processes(Depth::Recursive)).unwrap_or_default()
+    }
+
+    /// Sends SIGKILL to every process in it; false where the container has no group of its own.
+    pub(crate) fn kill(&self) -> Result<bool, Error> {
+        let Some(group) = self.group() else {
+            return Ok(false);
+        };
+        group.kill()?;
+        // On v1 nothing dies in the freezer; one that is not there holds nobody.
+        crate::harmless(group.thaw());
+        Ok(true)
+    }
+
+    /// Stops its processes where they are.
+    pub(crate) fn freeze(&self) -> Result<(), Error> {
+        Ok(self.needed()?.freeze(PATIENCE)?)
+    }
+
+    /// Lets its processes go on.
+    pub(crate) fn thaw(&self) -> Result<(), Error> {
+        Ok(self.needed()?.thaw()?)
+    }
+
+    /// Ends whoever is left in it and removes it.
+    pub(crate) fn remove(&self) -> Result<(), Error> {
+        let Some(group) = self.group().filter(Group::exists) else {
+            return Ok(());
+        };
+        if group.is_frozen() {
+            group.kill()?;
+            group.thaw()?;
+        }
+        Ok(group.remove_within(PATIENCE)?)
+    }
+}
+
+/// Where the container's group is to be; none for an ordinary user without a group to make it in.
+pub(crate) fn place(spec: &Spec, id: &Id, global: &Global<'_>) -> Result<(Option<Group>, Membership), Error> {
+    let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
+    let group = match Group::from_oci_path(path.as_deref(), id.as_str()) {
+        Ok(group) => group,
+        Err(cgroup::Error::NotMounted) if global.rootless => return Ok((None, Membership::default())),
+        Err(error) => return Err(error.into()),
+    };
+    let membership = Membership { paths: group.paths(), unit: None };
+    Ok((Some(group), membership))
+}
+
+/// What a `cgroup` mount shows.
+pub(crate) fn view(group: Option<&Group>) -> CgroupView {
+    let Some(group) = group else {
+        return CgroupView::V1(Vec::new());
+    };
+    match group.shown() {
+        Some(shown) => CgroupView::V1(shown),
+        None => CgroupView::V2(group.paths().into_values().next().unwrap_or_default()),
+    }
+}
+
+/// What makes the group keep the limits of the configuration.
+pub(crate) fn limits(spec: &Spec, group: Option<&Group>, rights: MakerRights) -> Result<Option<Plan>, Error> {
+    let Some(group) = group else { return Ok(None) };
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
+    let devices = match rights {
+        MakerRights::Root => Devices::Restrict,
+        MakerRights::Rootless => Devices::Leave,
+    };
+    let plan = resources::plan(&resources, group.version(), devices, &Live::default());
+    plan.map(Some).map_err(|error| cgroup::Error::from(error).into())
+}
+
+/// Makes the group, sets its limits, and opens the way in.
+pub(crate) fn make(spec: &Spec, group: Option<&Group>, rights: MakerRights) -> Result<Entry, Error> {
+    let (Some(group), Some(limits)) = (group, limits(spec, group, rights)?) else {
+        return Ok(Entry::default());
+    };
+    let tolerance = match rights {
+        MakerRights::Root => Tolerance::Strict,
+        MakerRights::Rootless => Tolerance::Rootless,
+    };
+    let made = group.create().and_then(|()| group.apply(&limits, tolerance)).and_then(|()| group.entry());
+    match made {
+        Ok(entry) => Ok(entry),
+        // Nothing was delegated to this user; then only limits that nobody asked for are missing.
+        Err(error) if rights == MakerRights::Rootless && error.is_lack_of_rights() => Ok(Entry::default()),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,303 @@
+//! Making a container: what `create` and `run` have in common. Everything is checked and decided first; then
+//! each thing made is undone if a later one fails.
+
+use std::ffi::{CString, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
+
+use super::command::parse::Parsed;
+use super::config;
+use super::container::Container;
+use super::error::Error;
+use super::global::Global;
+use super::groups::{self, Membership};
+use super::handover::{Front, Handover, Preserved};
+use super::relay::Relay;
+use super::store::{Held, Id, Init, Place, Record};
+use crate::cgroup::{Entry, Group};
+use crate::container::engine::files::{Base, ChangeRoot, Covers};
+use crate::container::engine::kernel::Kernel;
+use crate::container::engine::maker::Stdio;
+use crate::container::engine::plan::{Keyring, Known, MakerRights, Plan};
+use crate::container::engine::{Created, Gate, Progress, Request, begin};
+use crate::container::identity::Identity;
+use crate::container::program::Program;
+use crate::harmless;
+use crate::procfs;
+use crate::sys::clock;
+use crate::sys::process::Vector;
+
+/// Everything that is known before anything is made.
+pub(crate) struct Blueprint {
+    id: Id,
+    spec: Spec,
+    bytes: Vec<u8>,
+    bundle: PathBuf,
+    rootfs: PathBuf,
+    identity: Identity,
+    program: Program,
+    plan: Rc<Plan>,
+    group: Option<Group>,
+    membership: Membership,
+    preserved: Preserved,
+    handover: Handover,
+    rights: MakerRights,
+}
+
+/// A container whose init waits at its gate.
+pub(crate) struct Made {
+    pub(crate) container: Container,
+    pub(crate) held: Held,
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+}
+
+impl Blueprint {
+    /// Reads the bundle and decides.
+    pub(crate) fn new(global: &Global<'_>, id: &str, given: &Parsed, front: Front) -> Result<Self, Error> {
+        let preserved = Preserved::find(given)?;
+        let id = Id::new(id)?;
+        let given_bundle = Path::new(given.value("bundle").filter(|it| !it.is_empty()).unwrap_or("."));
+        let bundle = given_bundle.canonicalize().map_err(Error::file("chdir to", given_bundle))?;
+        let bytes = config::read(&bundle)?;
+        let mut spec = config::parse(&bytes)?;
+        config::check_version(&spec)?;
+        let process = config::check(spec.process().as_ref())?;
+        let handover = Handover::open(given, process.terminal().unwrap_or(false), front)?;
+        add_variables(&mut spec, preserved.variables());
+        let rootfs = rootfs(&spec, &bundle)?;
+        let rights = if global.rootless { MakerRights::Rootless } else { MakerRights::Root };
+        let (group, membership) = groups::place(&spec, &id, global)?;
+        let identity = identity(&spec, &rootfs)?;
+        let args = spec.process().as_ref().and_then(|process| process.args().clone()).unwrap_or_default();
+        let program = Program::new(&identity, &args, &[]).map_err(refuse)?;
+        let known = Known {
+            id: id.as_str(),
+            bundle: &bundle,
+            sandbox: None,
+            cgroup: groups::view(group.as_ref()),
+            maker: rights,
+            kernel: Kernel::probe(),
+            change_root: if given.is_on("no-pivot") { ChangeRoot::Move } else { ChangeRoot::Pivot },
+            keyring: if given.is_on("no-new-keyring") { Keyring::Inherited } else { Keyring::New },
+            root: &rootfs,
+            base: base(&spec),
+        };
+        let plan = Plan::new(&spec, &known, &own_environment(), &program.environment).map_err(refuse)?;
+        Ok(Self {
+            id,
+            bytes,
+            bundle: bundle.clone(),
+            rootfs,
+            identity,
+            program,
+            plan: Rc::new(plan),
+            group,
+            membership,
+            preserved,
+            handover,
+            rights,
+            spec,
+        })
+    }
+
+    /// What would be done, for `--dry-run`.
+    pub(crate) fn print(&self) -> String {
+        let mut text = String::new();
+        for (controller, path) in &self.membership.paths {
+            text.push_str(&format!("cgroup {controller}: {}\n", path.display()));
+        }
+        if let Some(limits) = groups::limits(&self.spec, self.group.as_ref(), self.rights).ok().flatten() {
+            text.push_str(&limits.to_string());
+        }
+        text.push_str(&self.plan.to_string());
+        text
+    }
+
+    /// Makes it. With a relay, its standard streams are the relay's.
+    pub(crate) fn make(mut self, global: &Global<'_>, relay: Option<&mut Relay>) -> Result<Made, Error> {
+        let place = Place::new(&global.root, &self.id);
+        let held = place.claim(&global.root)?;
+        let made = self.fill(&place, &held, relay);
+        match made {
+            Ok((record, pid, pidfd)) => Ok(Made { container: Container { place, record }, held, pid, pidfd }),
+            Err(error) => {
+                // The first failure is what the caller hears of; what stays is found by `delete --force`.
+                harmless(self.membership.remove().and_then(|()| place.remove()));
+                Err(error)
+            }
+        }
+    }
+
+    fn fill(
+        &mut self,
+        place: &Place,
+        held: &Held,
+        relay: Option<&mut Relay>,
+    ) -> Result<(Record, i32, OwnedFd), Error> {
+        let mut record = self.record();
+        if let Some(group) = &self.group {
+            if let Err(error) = group.check_unused() {
+                // Not ours, and so not ours to remove.
+                self.membership = Membership::default();
+                return Err(error.into());
+            }
+        }
+        place.keep_config(&self.bytes, held)?;
+        place.write(&record, held)?;
+        let entry = groups::make(&self.spec, self.group.as_ref(), self.rights)?;
+        let (created, master_goes) = self.init(place, &entry, relay)?;
+        let init = procfs::start_time(created.pid).map(|start_time| Init { pid: created.pid, start_time });
+        record.init = Some(init.ok_or(Error::NotRunning)?);
+        record.unfinished = false;
+        self.hand_over(&created, master_goes)?;
+        place.write(&record, held)?;
+        let released = created.release_for_good().map_err(Error::kernel("let the init live on"))?;
+        let (pid, pidfd, _) = released;
+        Ok((record, pid, pidfd))
+    }
+
+    fn hand_over(&mut self, created: &Created, master: Option<&mut Relay>) -> Result<(), Error> {
+        if let Some(terminal) = &created.terminal {
+            match master {
+                Some(relay) => {
+                    let copy = terminal.try_clone().map_err(Error::file("copy", Path::new("/dev/ptmx")))?;
+                    relay.attach(copy).map_err(Error::kernel("attach to the terminal"))?;
+                }
+                None => self.handover.terminal(terminal.as_fd())?,
+            }
+        }
+        self.handover.process(created.pidfd.as_fd(), "standard")?;
+        self.handover.pid(created.pid)
+    }
+
+    fn init<'r>(
+        &self,
+        place: &Place,
+        entry: &Entry,
+        mut relay: Option<&'r mut Relay>,
+    ) -> Result<(Created, Option<&'r mut Relay>), Error> {
+        let process = self.spec.process().as_ref();
+        let has_terminal = process.is_some_and(|process| process.terminal().unwrap_or(false));
+        let stdio = match (has_terminal, &mut relay) {
+            (true, _) => Stdio::Terminal,
+            (false, Some(relay)) => Stdio::Files(relay.pipes().map_err(Error::kernel("make pipes"))?),
+            (false, None) => Stdio::Files(own_streams()?),
+        };
+        let gate = Gate::make(place.directory()).map_err(Error::kernel("make the gate"))?;
+        let request = Request {
+            plan: Rc::clone(&self.plan),
+            identity: &self.identity,
+            program: &self.program,
+            stdio,
+            cgroup: entry,
+            sandbox: None,
+            gate,
+            preserved: self.preserved.all,
+            covers: Rc::new(Covers::default()),
+            fault: None,
+        };
+        let mut making = begin(request).map_err(refuse)?;
+        loop {
+            match making.advance().map_err(refuse)? {
+                Progress::Created(created) => return Ok((created, relay)),
+                Progress::Waiting => {
+                    let mut polled = [PollFd::new(making.descriptor(), PollFlags::POLLIN)];
+                    // An interrupted wait is a short one.
+                    harmless(poll(&mut polled, PollTimeout::NONE));
+                }
+            }
+        }
+    }
+
+    fn record(&self) -> Record {
+        let namespaces =
+            self.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
+        let own_pid_namespace =
+            namespaces.iter().any(|one| one.typ() == LinuxNamespaceType::Pid && one.path().is_none());
+        Record {
+            oci_version: self.spec.version().clone(),
+            id: self.id.as_str().to_owned(),
+            bundle: self.bundle.clone(),
+            rootfs: self.rootfs.clone(),
+            annotations: self.spec.annotations().clone().unwrap_or_default().into_iter().collect(),
+            created: clock::timestamp(clock::wall()),
+            owner: nix::unistd::geteuid().as_raw(),
+            init: None,
+            unfinished: true,
+            own_pid_namespace,
+            cgroup: self.membership.clone(),
+        }
+    }
+}
+
+/// Its own standard streams, for a process that outlives us.
+fn own_streams() -> Result<[OwnedFd; 3], Error> {
+    let copy = |stream: &dyn AsFd| stream.as_fd().try_clone_to_owned();
+    let copies = || Ok([copy(&std::io::stdin())?, copy(&std::io::stdout())?, copy(&std::io::stderr())?]);
+    copies().map_err(Error::file("copy", Path::new("/proc/self/fd/0")))
+}
+
+fn refuse(error: impl std::error::Error) -> Error {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(&format!(": {cause}"));
+        next = cause.source();
+    }
+    Error::Container(text)
+}
+
+fn add_variables(spec: &mut Spec, more: Vec<String>) {
+    if let Some(process) = spec.process_mut().as_mut().filter(|_| !more.is_empty()) {
+        let mut variables = process.env().clone().unwrap_or_default();
+        variables.extend(more);
+        process.set_env(Some(variables));
+    }
+}
+
+fn identity(spec: &Spec, rootfs: &Path) -> Result<Identity, Error> {
+    let score = spec.process().as_ref().and_then(oci_spec::runtime::Process::oom_score_adj);
+    Identity::new(spec, rootfs, score).map_err(refuse)
+}
+
+/// Our own variables, for hooks that name none.
+pub(crate) fn own_environment() -> Vector {
+    let text = |(mut name, value): (OsString, OsString)| {
+        name.push("=");
+        name.push(value);
+        CString::new(name.into_vec()).unwrap_or_default()
+    };
+    Vector::new(std::env::vars_os().map(text).collect())
+}
+
+/// A mount namespace without the host's mounts is cheaper, but hooks look for things at the host's paths.
+fn base(spec: &Spec) -> Base {
+    let Some(hooks) = spec.hooks() else {
+        return Base::Trimmed;
+    };
+    #[expect(deprecated, reason = "callers still use prestart")]
+    let lists = [hooks.prestart(), hooks.create_runtime(), hooks.create_container()];
+    if lists.into_iter().flatten().all(Vec::is_empty) { Base::Trimmed } else { Base::Host }
+}
+
+/// The root directory, which must be one, reached by no symbolic link.
+fn rootfs(spec: &Spec, bundle: &Path) -> Result<PathBuf, Error> {
+    let root =
+        spec.root().as_ref().ok_or_else(|| Error::Refused("root property must not be empty".to_owned()))?;
+    let path = bundle.join(root.path());
+    let real = path.canonicalize().map_err(Error::file("invalid rootfs:", &path))?;
+    let plain: PathBuf = path.components().collect();
+    if real != plain {
+        return Err(Error::Refused("invalid rootfs: not an absolute path, or a symlink".to_owned()));
+    }
+    if !real.is_dir() {
+        return Err(Error::File { operation: "invalid rootfs:", path, source: nix::Error::ENOTDIR.into() });
+    }
+    Ok(real)
+}

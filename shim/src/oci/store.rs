@@ -1,0 +1,261 @@
+//! The state of containers on disk: one directory each, `<root>/<id>/`.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `state.json` | [`Record`], written whole |
+//! | `config.json` | the configuration that the container was made from: later changes of the bundle have no effect |
+//! | `lock` | held by whoever changes the container |
+//! | `go`, `result` | the gate where its init waits (`container/engine/gate.rs`) |
+//! | `notify/` | the socket behind `NOTIFY_SOCKET` |
+//!
+//! **Invariant:** the record is on disk before the container's first process runs, so that whatever a killed `create`
+//! leaves is found by `delete --force`. Readers take no lock: what they read was written whole.
+
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use super::error::Error;
+use super::global::{Origin, Root};
+use super::groups::Membership;
+
+const STATE: &str = "state.json";
+const CONFIG: &str = "config.json";
+const LOCK: &str = "lock";
+
+/// The name of a container: a file name, and no surprise in a shell or a cgroup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Id(String);
+
+impl Id {
+    /// Checks it.
+    pub(crate) fn new(text: &str) -> Result<Self, Error> {
+        let plain = |letter: char| letter.is_ascii_alphanumeric() || "_+-.".contains(letter);
+        if text.is_empty() || text == "." || text == ".." || !text.chars().all(plain) {
+            return Err(Error::InvalidId(text.to_owned()));
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// As text.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What names a process for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Init {
+    /// In the host's PID namespace.
+    pub(crate) pid: i32,
+    /// In clock ticks since boot.
+    pub(crate) start_time: u64,
+}
+
+/// What is known of a container besides what it does.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Record {
+    /// Of its configuration.
+    pub(crate) oci_version: String,
+    /// Its name.
+    pub(crate) id: String,
+    /// Absolute.
+    pub(crate) bundle: PathBuf,
+    /// Absolute.
+    pub(crate) rootfs: PathBuf,
+    /// Of its configuration.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) annotations: BTreeMap<String, String>,
+    /// RFC 3339 with nanoseconds.
+    pub(crate) created: String,
+    /// Who made it.
+    pub(crate) owner: u32,
+    /// Its first process, once there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) init: Option<Init>,
+    /// `create` has not come to its end.
+    #[serde(default)]
+    pub(crate) unfinished: bool,
+    /// It has a PID namespace of its own, which dies with its init.
+    pub(crate) own_pid_namespace: bool,
+    /// Its groups.
+    pub(crate) cgroup: Membership,
+}
+
+/// The directory of one container.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    directory: PathBuf,
+}
+
+/// The right to change a container, for as long as it is held.
+#[derive(Debug)]
+pub(crate) struct Held {
+    _lock: Flock<File>,
+}
+
+impl Place {
+    /// Of the container `id`, there or not.
+    pub(crate) fn new(root: &Root, id: &Id) -> Self {
+        Self { directory: root.path.join(id.as_str()) }
+    }
+
+    /// Its directory.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Makes the directory, for one caller of several, and holds it.
+    pub(crate) fn claim(&self, root: &Root) -> Result<Held, Error> {
+        make_root(root)?;
+        match DirBuilder::new().mode(0o711).create(&self.directory) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(Error::Exists),
+            Err(error) => return Err(Error::file("create", &self.directory)(error)),
+        }
+        self.hold()
+    }
+
+    /// Waits for the right to change the container.
+    pub(crate) fn hold(&self) -> Result<Held, Error> {
+        self.lock(FlockArg::LockExclusive)?.ok_or(Error::StillRunning)
+    }
+
+    /// Takes the right to change the container, unless somebody has it.
+    pub(crate) fn try_hold(&self) -> Result<Option<Held>, Error> {
+        self.lock(FlockArg::LockExclusiveNonblock)
+    }
+
+    fn lock(&self, how: FlockArg) -> Result<Option<Held>, Error> {
+        let path = self.directory.join(LOCK);
+        let missing = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => Error::Missing,
+            _ => Error::file("open", &path)(error),
+        };
+        let mut options = File::options();
+        let file =
+            options.create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(missing)?;
+        let lock = match Flock::lock(file, how) {
+            Ok(lock) => lock,
+            Err((_, nix::Error::EAGAIN)) => return Ok(None),
+            Err((_, errno)) => return Err(Error::Kernel(format!("lock {}", path.display()), errno)),
+        };
+        // Whoever held it before may have deleted the container, and another may have come under its name.
+        let ours = lock.metadata().map(|ours| (ours.dev(), ours.ino())).ok();
+        let there = std::fs::metadata(&path).map(|there| (there.dev(), there.ino())).ok();
+        if ours.is_none() || ours != there { Err(Error::Missing) } else { Ok(Some(Held { _lock: lock })) }
+    }
+
+    /// Reads the record.
+    pub(crate) fn record(&self) -> Result<Record, Error> {
+        let path = self.directory.join(STATE);
+        let bytes = std::fs::read(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Error::Missing,
+            _ => Error::file("read", &path)(error),
+        })?;
+        serde_json::from_slice(&bytes).map_err(|error| Error::Json(path.display().to_string(), error))
+    }
+
+    /// Writes the record; whoever calls holds the container.
+    pub(crate) fn write(&self, record: &Record, _: &Held) -> Result<(), Error> {
+        let path = self.directory.join(STATE);
+        let bytes =
+            serde_json::to_vec(record).map_err(|error| Error::Json(path.display().to_string(), error))?;
+        write_whole(&path, &bytes, 0o600)
+    }
+
+    /// Keeps the configuration.
+    pub(crate) fn keep_config(&self, bytes: &[u8], _: &Held) -> Result<(), Error> {
+        write_whole(&self.directory.join(CONFIG), bytes, 0o600)
+    }
+
+    /// The configuration that the container was made from.
+    pub(crate) fn config(&self) -> Result<Vec<u8>, Error> {
+        let path = self.directory.join(CONFIG);
+        std::fs::read(&path).map_err(Error::file("read", &path))
+    }
+
+    /// Removes everything, the record first: without it the container is gone.
+    pub(crate) fn remove(&self) -> Result<(), Error> {
+        crate::harmless(std::fs::remove_file(self.directory.join(STATE)));
+        match std::fs::remove_dir_all(&self.directory) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(Error::file("remove", &self.directory)(error)),
+        }
+    }
+}
+
+/// Every container below `root`, by name.
+pub(crate) fn all(root: &Root) -> Result<Vec<(Place, Record)>, Error> {
+    let entries = match std::fs::read_dir(&root.path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && root.origin != Origin::Given => {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(Error::file("open", &root.path)(error)),
+    };
+    let mut found: Vec<(Place, Record)> = entries
+        .flatten()
+        .filter_map(|entry| Id::new(entry.file_name().to_str()?).ok())
+        .map(|id| Place::new(root, &id))
+        // One that comes or goes just now is not there.
+        .filter_map(|place| place.record().ok().map(|record| (place, record)))
+        .collect();
+    found.sort_by(|(_, one), (_, other)| one.id.cmp(&other.id));
+    Ok(found)
+}
+
+fn make_root(root: &Root) -> Result<(), Error> {
+    if root.path.is_dir() {
+        return Ok(());
+    }
+    let mode = if root.origin == Origin::Runtime { 0o700 } else { 0o711 };
+    let made = DirBuilder::new().recursive(true).mode(mode).create(&root.path);
+    made.map_err(Error::file("create", &root.path))?;
+    if root.origin == Origin::Runtime {
+        // Old files without the sticky bit are cleaned from there (XDG Base Directory Specification).
+        let sticky = Permissions::from_mode(0o1700);
+        std::fs::set_permissions(&root.path, sticky).map_err(Error::file("chmod", &root.path))?;
+    }
+    Ok(())
+}
+
+/// Writes a file so that readers see the old or the new text, never a part. Not for the time after a power
+/// failure: what is told here ends with the running system.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!(".{name}"));
+    // One that a killed writer left.
+    crate::harmless(std::fs::remove_file(&temporary));
+    let mut options = File::options();
+    options.create_new(true).write(true).mode(mode).custom_flags(libc::O_NOFOLLOW);
+    let written = options.open(&temporary).and_then(|mut file| file.write_all(bytes));
+    written.and_then(|()| std::fs::rename(&temporary, path)).map_err(|error| {
+        crate::harmless(std::fs::remove_file(&temporary));
+        Error::file("write", path)(error)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_a_plain_file_name() {
+        for good in ["a", "A_1+b.c-d", "...", "-x"] {
+            assert_eq!(Id::new(good).unwrap().as_str(), good);
+        }
+        for bad in ["", ".", "..", "a/b", "a b", "ä", "a\n", "a\0"] {
+            let told = Id::new(bad).unwrap_err().to_string();
+            assert!(told.starts_with("invalid container ID format"), "{told}");
+        }
+    }
+}

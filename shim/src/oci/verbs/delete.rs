@@ -1,0 +1,76 @@
+//! `delete`: what a container leaves is removed, in the order of oci-runtime.md section 5.
+
+use super::kill;
+use crate::oci::command::parse::Parsed;
+use crate::oci::container::Container;
+use crate::oci::error::Error;
+use crate::oci::global::Global;
+use crate::oci::hooks::{Due, Kind};
+use crate::oci::status::Status;
+use crate::oci::store::{Held, Id, Place};
+use crate::procfs;
+
+/// How long the init of a container may take to die of SIGKILL, and `--force` waits for another command.
+const DEATH: u16 = 10_000;
+
+pub(super) fn delete(global: &Global<'_>, id: &str, given: &Parsed) -> Result<(), Error> {
+    let force = given.is_on("force");
+    let container = match Container::find(global, id) {
+        Err(Error::Missing) => return remove_leftovers(&Place::new(&global.root, &Id::new(id)?), force),
+        other => other?,
+    };
+    match container.status() {
+        _ if force => {}
+        Status::Stopped | Status::Created => {}
+        other => return Err(Error::NotStopped(id.to_owned(), other)),
+    }
+    finish(global, &container)
+}
+
+/// Deletes a container whatever it does.
+pub(super) fn force(global: &Global<'_>, id: &str) -> Result<(), Error> {
+    finish(global, &Container::find(global, id)?)
+}
+
+fn finish(global: &Global<'_>, container: &Container) -> Result<(), Error> {
+    end(container)?;
+    let held = container.place.hold()?;
+    destroy(global, container, held)
+}
+
+/// A `create` that was killed early leaves a directory without a record.
+fn remove_leftovers(place: &Place, force: bool) -> Result<(), Error> {
+    if place.directory().is_dir() && place.try_hold()?.is_some() {
+        // One that another command is at just now is not ours to remove.
+        place.remove()?;
+    }
+    if force { Ok(()) } else { Err(Error::Missing) }
+}
+
+/// Ends the init, if it still lives, and waits for it.
+fn end(container: &Container) -> Result<(), Error> {
+    let init = container.init();
+    match kill::send(container, libc::SIGKILL) {
+        Ok(()) | Err(Error::NotRunning) => {}
+        Err(error) => return Err(error),
+    }
+    if init.as_ref().is_some_and(|init| !procfs::wait_end(init, DEATH)) {
+        return Err(Error::StillRunning);
+    }
+    Ok(())
+}
+
+/// Removes what is left of a container whose init ended.
+pub(super) fn destroy(global: &Global<'_>, container: &Container, held: Held) -> Result<(), Error> {
+    let Container { place, record } = container;
+    record.cgroup.remove()?;
+    let config = place.config();
+    place.remove()?;
+    drop(held);
+    match config.and_then(|bytes| Due::new(&bytes, Kind::Poststop, record)) {
+        // The container is gone by now: nothing is left that an error would keep.
+        Ok(due) => due.run_all().iter().for_each(|failure| global.log.warn(failure)),
+        Err(error) => global.log.warn(&error.chain()),
+    }
+    Ok(())
+}

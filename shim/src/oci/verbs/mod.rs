@@ -1,0 +1,44 @@
+//! The commands, one file each.
+
+mod create;
+mod delete;
+mod events;
+mod kill;
+mod list;
+mod pause;
+mod ps;
+mod run;
+mod start;
+mod state;
+mod update;
+
+use std::process::ExitCode;
+
+use super::command::parse::Parsed;
+use super::command::table::Verb;
+use super::error::Error;
+use super::global::Global;
+use super::{features, spec};
+
+/// Does what a command asks for.
+pub(super) fn obey(verb: Verb, global: &Global<'_>, given: &Parsed) -> Result<ExitCode, Error> {
+    let id = given.arguments.first().map_or("", String::as_str);
+    let done = match verb {
+        Verb::Create => create::create(global, id, given),
+        Verb::Delete => delete::delete(global, id, given),
+        Verb::Events => events::events(global, id, given),
+        Verb::Features => features::print(),
+        Verb::Kill => kill::kill(global, id, given),
+        Verb::List => list::list(global, given),
+        Verb::Pause => pause::pause(global, id),
+        Verb::Ps => ps::ps(global, id, given),
+        Verb::Resume => pause::resume(global, id),
+        Verb::Run => return run::run(global, id, given),
+        Verb::Spec => spec::write(given),
+        Verb::Start => start::start(global, id),
+        Verb::State => state::state(global, id),
+        Verb::Update => update::update(global, id, given),
+        _ => Err(Error::Refused("not there yet".to_owned())),
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}

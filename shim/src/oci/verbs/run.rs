@@ -1,0 +1,63 @@
+//! `run`: create and start, and unless `--detach` is given wait for the end and delete.
+
+use std::process::ExitCode;
+
+use super::{delete, start};
+use crate::harmless;
+use crate::oci::command::parse::Parsed;
+use crate::oci::container::print;
+use crate::oci::error::Error;
+use crate::oci::global::Global;
+use crate::oci::handover::Front;
+use crate::oci::make::{Blueprint, Made};
+use crate::oci::protect;
+use crate::oci::relay::{self, Relay};
+use crate::sys::process;
+
+pub(super) fn run(global: &Global<'_>, id: &str, given: &Parsed) -> Result<ExitCode, Error> {
+    protect::ensure()?;
+    let run = || {
+        if given.is_on("detach") {
+            detached(global, id, given).map(|()| ExitCode::SUCCESS)
+        } else {
+            attached(global, id, given)
+        }
+    };
+    run().map_err(|error| Error::Make("run", Box::new(error)))
+}
+
+fn detached(global: &Global<'_>, id: &str, given: &Parsed) -> Result<(), Error> {
+    let blueprint = Blueprint::new(global, id, given, Front::Detached)?;
+    if given.is_on("dry-run") {
+        return print(&blueprint.print());
+    }
+    let Made { container, held, .. } = blueprint.make(global, None)?;
+    start::let_go(&container, held).inspect_err(|_| clean(global, id))
+}
+
+fn attached(global: &Global<'_>, id: &str, given: &Parsed) -> Result<ExitCode, Error> {
+    let blueprint = Blueprint::new(global, id, given, Front::Attached)?;
+    if given.is_on("dry-run") {
+        return print(&blueprint.print()).map(|()| ExitCode::SUCCESS);
+    }
+    if !given.is_on("no-subreaper") {
+        process::become_subreaper().map_err(Error::kernel("become a subreaper"))?;
+    }
+    let mut relay = Relay::new().map_err(Error::kernel("take signals"))?;
+    let Made { container, held, pid, pidfd } = blueprint.make(global, Some(&mut relay))?;
+    if let Err(error) = start::let_go(&container, held) {
+        clean(global, id);
+        return Err(error);
+    }
+    let exit = relay.run(&pidfd, pid).map_err(Error::kernel("wait for the container"))?;
+    if !given.is_on("keep") {
+        let held = container.place.hold()?;
+        delete::destroy(global, &container, held)?;
+    }
+    Ok(ExitCode::from(relay::status(exit)))
+}
+
+/// Takes a container away that did not start. Why it did not is what the caller hears of.
+fn clean(global: &Global<'_>, id: &str) {
+    harmless(delete::force(global, id));
+}

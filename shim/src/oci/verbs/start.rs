@@ -1,0 +1,90 @@
+//! `start`: an init that waits at its gate is let go.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::container::engine::Gate;
+use crate::container::engine::gate::Outcome;
+use crate::container::identity::Identity;
+use crate::container::program::Program;
+use crate::harmless;
+use crate::oci::config;
+use crate::oci::container::Container;
+use crate::oci::error::{Error, words};
+use crate::oci::global::Global;
+use crate::oci::hooks::{Due, Kind};
+use crate::oci::status::Status;
+use crate::oci::store::Held;
+use crate::procfs;
+
+/// How long an init that executes may go without an answer: the time of its `startContainer` hooks is
+/// not known, so this only bounds one poll.
+const LOOK: u16 = 10_000;
+
+pub(super) fn start(global: &Global<'_>, id: &str) -> Result<(), Error> {
+    let (container, held) = Container::hold(global, id)?;
+    match container.status() {
+        Status::Created => let_go(&container, held),
+        Status::Running => Err(refuse("cannot start an already running container")),
+        Status::Stopped => Err(refuse("cannot start a container that has stopped")),
+        other => Err(refuse(&format!("cannot start a container in the {other} state"))),
+    }
+}
+
+fn refuse(text: &str) -> Error {
+    Error::Refused(text.to_owned())
+}
+
+/// Opens the gate, waits for the program to run, and runs the `poststart` hooks, without the lock: whoever wants
+/// to kill the container meanwhile shall not wait for them.
+pub(in crate::oci) fn let_go(container: &Container, held: Held) -> Result<(), Error> {
+    let Container { place, record } = container;
+    let directory = place.directory();
+    let bytes = place.config()?;
+    let failed = |what: &str| Error::kernel(what.to_owned());
+    let result = Gate::listen(directory).map_err(failed("open the gate's result"))?;
+    let init = container.init().ok_or_else(|| refuse("cannot start a container that has stopped"))?;
+    Gate::open(directory).map_err(failed("open the gate"))?;
+    match await_outcome(&result, &init) {
+        Outcome::Failed(problem) => {
+            procfs::wait_end(&init, LOOK);
+            return Err(explain(container, &bytes, problem));
+        }
+        Outcome::Executed | Outcome::Waiting => Gate::remove(directory),
+    }
+    drop(held);
+    Due::new(&bytes, Kind::Poststart, record)?.run().inspect_err(|_| {
+        // runtime-spec: the container is stopped. That the hook failed is what the caller hears of.
+        harmless(super::kill::send(container, libc::SIGKILL));
+    })
+}
+
+/// Waits for the result, or the init's end.
+fn await_outcome(result: &OwnedFd, init: &OwnedFd) -> Outcome {
+    loop {
+        match Gate::outcome(result) {
+            Outcome::Waiting if procfs::has_ended(init) => return Gate::outcome(result),
+            Outcome::Waiting => wait_for(result.as_fd(), init.as_fd()),
+            outcome => return outcome,
+        }
+    }
+}
+
+fn wait_for(result: BorrowedFd<'_>, init: BorrowedFd<'_>) {
+    let polled = |descriptor| PollFd::new(descriptor, PollFlags::POLLIN);
+    // An interrupted wait is a short one.
+    harmless(poll(&mut [polled(result), polled(init)], PollTimeout::from(LOOK)));
+}
+
+fn explain(container: &Container, bytes: &[u8], problem: crate::container::transform::Problem) -> Error {
+    let explained = config::parse(bytes).ok().and_then(|spec| {
+        let identity = Identity::new(&spec, &container.record.rootfs, None).ok()?;
+        let args = spec.process().as_ref()?.args().clone().unwrap_or_default();
+        let program = Program::new(&identity, &args, &[]).ok()?;
+        Some(program.explain(&identity, problem))
+    });
+    Error::Container(
+        explained.unwrap_or_else(|| format!("unable to start container process: {}", words(problem.errno))),
+    )
+}

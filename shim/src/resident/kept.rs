@@ -1,0 +1,201 @@
+//! The shim's side of its keeper: what is entrusted to it before it is recorded, and taken back after.
+//!
+//! **Invariant:** a process or descriptor is the keeper's before the record speaks of it, and is given up only
+//! when the record does not any more. So a successor finds with the keeper whatever its record names.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+
+use super::children::Role;
+use super::instance::Held;
+use super::keeper::{End, Ended, Inheritance, Order, Store};
+use super::watch::{Source, Token};
+use super::{Shim, launch};
+use crate::sys::{clock, socket};
+use crate::wire::{Exit, InstanceId};
+
+const LONGEST: usize = 4096;
+
+/// What this shim knows of its keeper.
+#[derive(Default)]
+pub(super) struct Kept {
+    link: Option<(OwnedFd, Token)>,
+    /// What predecessors left.
+    store: Store,
+    /// Children of a predecessor, now the keeper's, which tells how they end.
+    wards: BTreeMap<i32, Role>,
+    pids: RefCell<BTreeSet<i32>>,
+    names: RefCell<BTreeSet<String>>,
+    is_ready: Cell<bool>,
+}
+
+/// Name of an instance's terminal with the keeper.
+fn terminal(instance: &InstanceId) -> String {
+    format!("terminal {instance}")
+}
+
+/// Name of our writing end of an instance's standard input.
+fn stdin(instance: &InstanceId) -> String {
+    format!("stdin {instance}")
+}
+
+impl Kept {
+    /// How a process of a predecessor ended, if its keeper saw that.
+    pub(super) fn end_of(&self, pid: i32) -> Option<End> {
+        self.store.held.get(&pid).copied().flatten()
+    }
+
+    /// Whether the keeper will tell how a process ends.
+    pub(super) fn is_ward(&self, pid: i32) -> bool {
+        self.link.is_some() && self.store.held.get(&pid) == Some(&None)
+    }
+
+    /// Waits for the keeper's word about a process.
+    pub(super) fn await_end(&mut self, pid: i32, role: Role) {
+        self.wards.insert(pid, role);
+    }
+
+    pub(super) fn take_terminal(&mut self, instance: &InstanceId) -> Option<OwnedFd> {
+        self.store.descriptors.remove(&terminal(instance))
+    }
+
+    pub(super) fn take_stdin(&mut self, instance: &InstanceId) -> Option<OwnedFd> {
+        self.store.descriptors.remove(&stdin(instance))
+    }
+
+    /// Tells the keeper something; false when it cannot be told now, and should be told again.
+    fn tell(&self, order: &Order, descriptor: Option<RawFd>) -> bool {
+        let Some((link, _)) = &self.link else { return false };
+        let bytes = serde_json::to_vec(order).unwrap_or_default();
+        socket::send(link.as_fd(), &bytes, descriptor.as_slice()).is_ok()
+    }
+}
+
+impl Shim {
+    /// Takes over what the keeper had for this shim.
+    pub(super) fn inherit(&mut self, inheritance: Inheritance) -> nix::Result<()> {
+        let Inheritance { socket, store, ready, predecessor } = inheritance;
+        if let Some(exit) = predecessor {
+            self.complain(format_args!(
+                "the shim before this one ended: {exit:?}; this one takes the pod up"
+            ));
+        }
+        let token = self.watch.add(&socket, Source::Keeper)?;
+        self.ready = ready;
+        self.kept = Kept {
+            link: Some((socket, token)),
+            pids: RefCell::new(store.held.keys().copied().collect()),
+            names: RefCell::new(store.descriptors.keys().cloned().collect()),
+            store,
+            ..Kept::default()
+        };
+        Ok(())
+    }
+
+    /// The caller of `hull-shim pod` was told.
+    pub(super) fn tell_ready(&self) {
+        if !self.kept.is_ready.replace(true) {
+            self.kept.tell(&Order::Ready, None);
+        }
+    }
+
+    /// Before a record: what it will name is the keeper's too.
+    pub(super) fn entrust(&self) {
+        let (mut pids, mut names) = (self.kept.pids.borrow_mut(), self.kept.names.borrow_mut());
+        for pid in self.named_pids() {
+            if !pids.contains(&pid) && self.kept.tell(&Order::Hold(pid), None) {
+                pids.insert(pid);
+            }
+        }
+        for (name, descriptor) in self.named_descriptors() {
+            if !names.contains(&name) && self.kept.tell(&Order::Keep(name.clone()), Some(descriptor)) {
+                names.insert(name);
+            }
+        }
+    }
+
+    /// After it: what it does not name any more is given up.
+    pub(super) fn discharge(&self) {
+        let pids: BTreeSet<i32> = self.named_pids().collect();
+        let names: BTreeSet<String> = self.named_descriptors().map(|(name, _)| name).collect();
+        let is_kept = |order: &Order| !self.kept.tell(order, None);
+        self.kept.pids.borrow_mut().retain(|pid| pids.contains(pid) || is_kept(&Order::Forget(*pid)));
+        let release = |name: &String| is_kept(&Order::Release(name.clone()));
+        self.kept.names.borrow_mut().retain(|name| names.contains(name) || release(name));
+    }
+
+    fn named_pids(&self) -> impl Iterator<Item = i32> {
+        let inits = self.instances.values().filter_map(|held| held.init.as_ref());
+        let processes = inits.chain(self.sandbox.pause_process()).map(|init| init.record.pid);
+        // Those that are adopted never become the keeper's: it was not there when they were started.
+        let ours = processes.filter(|pid| !self.adopted.contains_key(pid));
+        ours.chain(self.kept.wards.keys().copied())
+    }
+
+    fn named_descriptors(&self) -> impl Iterator<Item = (String, RawFd)> {
+        let alive = self.instances.values().filter(|held| held.is_alive());
+        alive.flat_map(|held| {
+            let instance = &held.create.instance;
+            let terminal =
+                held.terminal.as_ref().map(|descriptor| (terminal(instance), descriptor.as_raw_fd()));
+            let stdin = held.stdin.as_ref().map(|descriptor| (stdin(instance), descriptor.as_raw_fd()));
+            terminal.into_iter().chain(stdin)
+        })
+    }
+
+    /// The keeper tells of an end, or is gone.
+    pub(super) fn keeper_event(&mut self) {
+        while let Some((link, _)) = &self.kept.link {
+            match socket::receive(link.as_fd(), LONGEST) {
+                Ok(socket::Packet::Message(bytes, _)) => {
+                    let told = serde_json::from_slice::<Ended>(&bytes).ok();
+                    let role = told.as_ref().and_then(|told| self.kept.wards.remove(&told.pid));
+                    if let (Some(told), Some(role)) = (told, role) {
+                        self.ended(role, told.end);
+                    }
+                }
+                Ok(socket::Packet::Truncated) | Err(Errno::EINTR | Errno::ECONNRESET) => {}
+                Err(Errno::EAGAIN) => return,
+                Ok(socket::Packet::Closed) | Err(_) => return self.go_on_alone(),
+            }
+        }
+    }
+
+    /// Without a keeper everything goes on; should this shim be killed too, the next command for the pod starts a
+    /// successor, which learns what the kernel still tells.
+    fn go_on_alone(&mut self) {
+        if let Some((link, token)) = self.kept.link.take() {
+            self.watch.remove(&link, token);
+        }
+        self.complain(format_args!("the keeper of this shim was killed: this one goes on without"));
+        for (pid, role) in std::mem::take(&mut self.kept.wards) {
+            let process = match &role {
+                Role::Pause => self.sandbox.pause_process(),
+                Role::Init(instance) => self.instances.get(instance).and_then(|held| held.init.as_ref()),
+                Role::Supervisor | Role::Creator(_) | Role::Making(_) | Role::Exec(_) | Role::Task(_) => None,
+            };
+            let watched =
+                process.map(|process| self.watch.add(&process.pidfd, Source::Adopted(pid, role.clone())));
+            match watched {
+                Some(Ok(token)) => drop(self.adopted.insert(pid, token)),
+                Some(Err(errno)) => {
+                    self.complain(format_args!("watch process {pid}: {}", launch::reason(errno)))
+                }
+                None => self.ended(role, End { exit: Exit::Unknown, at: clock::wall() }),
+            }
+        }
+    }
+}
+
+/// What a successor finds of the terminal and the input of an instance.
+pub(super) fn resume(kept: &mut Kept, held: &mut Held, stdin_open: bool) {
+    let instance = held.create.instance.clone();
+    held.terminal = kept.take_terminal(&instance);
+    let stdin = kept.take_stdin(&instance);
+    if stdin_open && stdin.is_some() {
+        held.stdin = stdin;
+    }
+}

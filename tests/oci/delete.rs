@@ -1,0 +1,47 @@
+//! `delete` (oci-runtime.md 2.2).
+
+#[test]
+fn what_is_not_there_is_an_error_unless_forced() {
+    let bundle = bundle!();
+    assert!(bundle.oci(&["delete", "nonesuch"]).fails(1).contains("container does not exist"));
+    let forced = bundle.oci(&["delete", "--force", "nonesuch"]);
+    assert_eq!((forced.stderr.as_str(), forced.stdout.as_str()), ("", ""));
+    forced.ok();
+}
+
+#[test]
+fn a_running_container_is_deleted_by_force_only() {
+    let bundle = bundle!();
+    bundle.up();
+    let told = bundle.oci(&["delete", &bundle.id]).fails(1);
+    assert!(told.contains(&format!("cannot delete container {} that is not stopped: running", bundle.id)), "{told}");
+    assert_eq!(bundle.status(), "running");
+    bundle.oci(&["delete", "-f", &bundle.id]).ok();
+    bundle.assert_gone();
+}
+
+#[test]
+fn a_created_container_is_deleted_without_force() {
+    let bundle = bundle!();
+    bundle.create();
+    bundle.oci(&["delete", &bundle.id]).ok();
+    bundle.assert_gone();
+}
+
+#[test]
+fn a_paused_container_is_deleted_by_force() {
+    let bundle = bundle!();
+    bundle.up();
+    bundle.oci(&["pause", &bundle.id]).ok();
+    assert!(bundle.oci(&["delete", &bundle.id]).fails(1).contains("not stopped: paused"));
+    bundle.oci(&["delete", "--force", &bundle.id]).ok();
+    bundle.assert_gone();
+}
+
+#[test]
+fn a_directory_without_a_record_is_removed() {
+    let bundle = bundle!();
+    std::fs::create_dir_all(bundle.root().join("left/over")).unwrap();
+    bundle.oci(&["delete", "--force", "left"]).ok();
+    assert!(!bundle.root().join("left").exists());
+}

@@ -1,0 +1,17 @@
+//! What callers of runc see: cases for the rows of the OCI runtime's tables, run against `hull-oci` and, as a check
+//! on the cases themselves, against an established runtime (`make test-oci`). A case that differs on purpose says
+//! why.
+#![expect(clippy::unwrap_used, reason = "a case fails by panicking, in its helpers too")]
+
+#[macro_use]
+mod bundle;
+
+mod command_line;
+mod console;
+mod delete;
+mod exec;
+mod hooks;
+mod kill;
+mod lifecycle;
+mod resources;
+mod stdio;
