@@ -12,12 +12,12 @@ use oci_spec::runtime::{
     LinuxSeccompOperator, LinuxSyscall, LinuxSyscallBuilder,
 };
 
-use crate::container::seccomp::{Arch, compile};
+use crate::container::seccomp::{Arch, Filter, compile, flag};
 use crate::sys::{process, seccomp};
 
 /// `SECCOMP_FILTER_FLAG_LOG`: the kernel's log tells of a refused call. `SECCOMP_FILTER_FLAG_SPEC_ALLOW`: nothing
 /// here is kept from itself by a speculation barrier.
-const FLAGS: u32 = 1 << 1 | 1 << 2;
+const FLAGS: u32 = flag::LOG | flag::SPEC_ALLOW;
 const EPERM: u32 = 1;
 
 /// Whatever their arguments are.
@@ -74,8 +74,8 @@ pub fn supervisor() -> Result<(), Error> {
         return Err(Error::Threads);
     }
     let profile = profile(std::process::id()).map_err(|error| Error::Build(error.to_string()))?;
-    let filter = compile(&profile, Arch::NATIVE).map_err(|error| Error::Build(error.to_string()))?;
-    seccomp::install(&filter.0, FLAGS).map_err(|errno| Error::Install(errno.into()))
+    let compiled = compile(&profile, Arch::NATIVE).map_err(|error| Error::Build(error.to_string()))?;
+    seccomp::install(&Filter { flags: FLAGS, ..compiled }).map_err(|errno| Error::Install(errno.into()))
 }
 
 fn profile(pid: u32) -> Result<LinuxSeccomp, oci_spec::OciSpecError> {
