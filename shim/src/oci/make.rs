@@ -197,6 +197,7 @@ impl Blueprint {
             stdio,
             cgroup: entry,
             sandbox: None,
+            mounts: None,
             gate,
             preserved: self.preserved.all,
             covers: Rc::new(Covers::default()),

@@ -1,6 +1,6 @@
 //! The way to an instance through our own engine: which of the two it is, and the init at work.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
 use oci_spec::runtime::Spec;
@@ -31,6 +31,8 @@ pub(super) struct Engine {
     kernel: Kernel,
     covers: Rc<Covers>,
     no_variables: Vector,
+    /// None where it cannot be had: then each container starts from the host's mounts.
+    mounts: Option<OwnedFd>,
     is_off: bool,
 }
 
@@ -46,6 +48,7 @@ impl Engine {
             kernel: Kernel::probe(),
             covers: Rc::default(),
             no_variables: Vector::new(Vec::new()),
+            mounts: trimmed_mounts(),
             is_off: std::env::var_os(ENGINE).is_some_and(|name| name == "libcontainer"),
         }
     }
@@ -73,7 +76,7 @@ impl Shim {
             kernel: self.engine.kernel,
             root: &root,
             change_root: ChangeRoot::Pivot,
-            base: Base::Host,
+            base: if self.engine.mounts.is_some() { Base::Trimmed } else { Base::Host },
             keyring: Keyring::Inherited,
         };
         let none = &self.engine.no_variables;
@@ -105,6 +108,7 @@ impl Shim {
             stdio,
             cgroup: &held.entry,
             sandbox: self.sandbox.pause.as_ref().map(|pause| pause.pidfd.as_fd()),
+            mounts: self.engine.mounts.as_ref().map(AsFd::as_fd),
             gate: gate.map_err(|errno| format!("make its gate: {}", super::launch::reason(errno)))?,
             preserved: 0,
             covers: Rc::clone(&self.engine.covers),
@@ -155,7 +159,7 @@ impl Shim {
     fn take_init(&mut self, instance: &InstanceId, created: engine::Created) -> Result<Answer, String> {
         let copy = |error: std::io::Error| format!("copy a descriptor: {error}");
         let pidfd = created.pidfd.try_clone().map_err(copy)?;
-        let terminal = created.terminal.as_ref().map(std::os::fd::OwnedFd::try_clone).transpose();
+        let terminal = created.terminal.as_ref().map(OwnedFd::try_clone).transpose();
         let child = process::Child { pid: created.pid, pidfd };
         let answer = self.created(instance, child, terminal.map_err(copy)?)?;
         // Its pid is on disk.
@@ -172,6 +176,16 @@ impl Shim {
         self.watch.remove(&making.descriptor(), token);
         drop(making);
         self.creation_ended(instance, Err(format!("its init ended: {exit:?}")), reply);
+    }
+}
+
+fn trimmed_mounts() -> Option<OwnedFd> {
+    match engine::trimmed::make() {
+        Ok(mounts) => Some(mounts),
+        Err(errno) => {
+            super::complain(format_args!("make a trimmed mount namespace: {errno}"));
+            None
+        }
     }
 }
 

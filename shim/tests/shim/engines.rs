@@ -83,6 +83,11 @@ fn normal(part: &str, line: &str) -> Option<String> {
             let dash = fields.iter().position(|field| *field == "-")?;
             let optional =
                 fields.get(6..dash)?.iter().map(|field| field.split(':').next().unwrap_or_default());
+            // The kernel's null device from the host, as runc has it, against the container's own; and libcontainer adds
+            // nosuid, nodev and noexec to paths that are to be read-only.
+            if ["/proc/keys", "/proc/sys", "/proc/irq"].contains(fields.get(4)?) {
+                return None;
+            }
             let mut text = fields.get(3..6)?.join(" ");
             for field in optional {
                 write!(text, " {field}").ok()?;

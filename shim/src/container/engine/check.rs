@@ -232,6 +232,7 @@ mod tests {
             sandbox: CloneFlags::empty(),
             joined: Vec::new(),
             time: false,
+            trimmed: false,
         };
         assert_eq!(sysctl("net.core.somaxconn", &namespaces), Ok(()));
         let text = |name: &str, namespaces: &Namespaces| sysctl(name, namespaces).unwrap_err().to_string();

@@ -43,6 +43,8 @@ pub(crate) struct Request<'a> {
     pub(crate) cgroup: &'a Entry,
     /// Pidfd of pause, when the plan joins a sandbox.
     pub(crate) sandbox: Option<BorrowedFd<'a>>,
+    /// A [`trimmed`](super::trimmed) mount namespace, when the plan starts from one.
+    pub(crate) mounts: Option<BorrowedFd<'a>>,
     /// Where the init waits.
     pub(crate) gate: Gate,
     /// Descriptors from 3 on that the program inherits.
@@ -135,6 +137,7 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
     let observer = plan.listener.as_ref().map(|listener| connect(&listener.path)).transpose()?;
     let mut work = Work {
         plan,
+        mounts: request.mounts.map(|mounts| mounts.as_raw_fd()),
         observer: observer.as_ref().map(AsRawFd::as_raw_fd),
         identity: request.identity,
         program: request.program,
@@ -210,6 +213,7 @@ impl Work<'_> {
         self.keep.extend(self.stdio.numbers());
         self.keep.extend(self.cgroup.numbers().chain(self.joins.numbers()).chain(self.sources.numbers()));
         self.keep.push(self.socket);
+        self.keep.extend(self.mounts);
         self.keep_at_gate.sort_unstable();
         self.keep.sort_unstable();
     }

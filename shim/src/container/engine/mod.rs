@@ -47,6 +47,7 @@ mod sources;
 pub(crate) mod step;
 #[cfg(test)]
 mod tests;
+pub(crate) mod trimmed;
 pub(crate) mod user;
 
 pub(crate) use failure::Failure;

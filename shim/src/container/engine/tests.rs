@@ -99,6 +99,7 @@ impl Bundle {
             stdio,
             cgroup: &Entry::default(),
             sandbox: None,
+            mounts: None,
             gate: Gate::make(&self.directory).unwrap(),
             preserved: 0,
             covers: Rc::<Covers>::default(),

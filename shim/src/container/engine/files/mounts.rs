@@ -74,7 +74,7 @@ pub(super) fn steps(entry: &Mount, context: &Context<'_>) -> Result<(Vec<Step>, 
         return Ok((vec![Step::Bind(bind)], None));
     }
     let late = options.one.set & mount::RDONLY != 0
-        && (matches!(kind, "tmpfs" | "cgroup") || request.destination == Path::new("/dev"));
+        && (matches!(kind, "tmpfs" | "cgroup" | "sysfs") || request.destination == Path::new("/dev"));
     let late = if late && !options.remount { Some(text(&request.destination)?) } else { None };
     let steps = match kind {
         "cgroup" | "cgroup2" => cgroup::steps(&request, context)?,
@@ -154,7 +154,8 @@ impl Context<'_> {
         from: &Path,
         options: &Options,
     ) -> Result<Instance, Error> {
-        let late = kind == "tmpfs" || request.destination == Path::new("/dev");
+        // All containers of a network namespace share one sysfs: read-only is the mount, not the file system.
+        let late = matches!(kind, "tmpfs" | "sysfs") || request.destination == Path::new("/dev");
         let attributes =
             if late && !options.remount { options.one.set & !mount::RDONLY } else { options.one.set };
         let mut flags = options.file_system;
