@@ -11,7 +11,7 @@ BASH_TO = $(TO)/share/bash-completion/completions
 ZSH_TO = $(TO)/share/zsh/site-functions
 FISH_TO = $(TO)/share/fish/vendor_completions.d
 
-.PHONY: build debug images demo demo-long test test-root check bench install clean setup
+.PHONY: build debug images demo demo-long test test-root test-vm vm-kernel check bench install clean setup
 
 # Release binaries, side by side in $(OUT)/release.
 build: setup
@@ -50,6 +50,14 @@ test: debug
 # The same, and a case that cannot run here fails.
 test-root:
 	HULL_TEST_ROOT=1 $(MAKE) test
+
+# The suites in a virtual machine with cgroup v2 alone and every capability; see docs/testing-pods-in-a-vm.md.
+test-vm: debug images
+	tests/vm/test
+
+# The kernel of that machine, kept outside the repository. Without it the one of Debian's package is used.
+vm-kernel:
+	tests/vm/kernel
 
 check: setup
 	$(CARGO) fmt --all --check

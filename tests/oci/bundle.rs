@@ -68,10 +68,16 @@ impl Bundle {
             fs::create_dir_all(rootfs.join(below))?;
         }
         fs::copy("/usr/bin/busybox", rootfs.join("bin/busybox"))?;
-        for name in ["sh", "sleep", "true", "false", "cat", "id", "ls", "env", "echo", "kill", "test", "stty", "pwd", "grep", "readlink"] {
+        for name in [
+            "sh", "sleep", "true", "false", "cat", "id", "ls", "env", "echo", "kill", "test", "stty", "pwd",
+            "grep", "readlink",
+        ] {
             std::os::unix::fs::symlink("busybox", rootfs.join("bin").join(name))?;
         }
-        fs::write(rootfs.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n")
+        fs::write(
+            rootfs.join("etc/passwd"),
+            "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n",
+        )
     }
 
     /// Changes the configuration.
@@ -134,7 +140,12 @@ impl Bundle {
             Ok(Some(status)) => Ok(status),
             other => Err(format!("{other:?}")),
         });
-        Output { status, stdout: self.read("stdout"), stderr: self.read("stderr"), command: format!("{command:?}") }
+        Output {
+            status,
+            stdout: self.read("stdout"),
+            stderr: self.read("stderr"),
+            command: format!("{command:?}"),
+        }
     }
 
     /// A file of the bundle.

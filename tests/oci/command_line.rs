@@ -5,8 +5,23 @@ use serde_json::Value;
 use crate::bundle::is_peer;
 
 const VERBS: [&str; 17] = [
-    "checkpoint", "create", "delete", "events", "exec", "features", "kill", "list", "pause", "ps", "restore",
-    "resume", "run", "spec", "start", "state", "update",
+    "checkpoint",
+    "create",
+    "delete",
+    "events",
+    "exec",
+    "features",
+    "kill",
+    "list",
+    "pause",
+    "ps",
+    "restore",
+    "resume",
+    "run",
+    "spec",
+    "start",
+    "state",
+    "update",
 ];
 
 #[test]
@@ -40,7 +55,9 @@ fn a_wrong_number_of_arguments_is_told() {
 #[test]
 fn unknown_flags_and_missing_values_are_told() {
     let bundle = bundle!();
-    assert!(bundle.oci(&["list", "--nonesuch"]).fails(1).contains("flag provided but not defined: -nonesuch"));
+    assert!(
+        bundle.oci(&["list", "--nonesuch"]).fails(1).contains("flag provided but not defined: -nonesuch")
+    );
     // podman looks for this text to learn whether the flag is there.
     let told = bundle.oci(&["restore", "--lsm-mount-context"]);
     assert!(format!("{told}").contains("flag needs an argument"), "{told}");
@@ -89,7 +106,8 @@ fn features_name_what_callers_look_for() {
     for key in ["ociVersionMin", "ociVersionMax"] {
         assert!(features[key].as_str().is_some_and(|text| !text.is_empty()), "{key}");
     }
-    let has = |list: &Value, wanted: &str| list.as_array().is_some_and(|all| all.iter().any(|one| one == wanted));
+    let has =
+        |list: &Value, wanted: &str| list.as_array().is_some_and(|all| all.iter().any(|one| one == wanted));
     assert!(has(&features["mountOptions"], "rro") && has(&features["hooks"], "poststop"));
     assert!(has(&features["linux"]["seccomp"]["actions"], "SCMP_ACT_ERRNO"));
     assert!(has(&features["linux"]["capabilities"], "CAP_SYS_ADMIN"));
@@ -106,7 +124,8 @@ fn spec_writes_a_configuration_once() {
     std::fs::create_dir(&place).unwrap();
     let path = place.display().to_string();
     bundle.oci(&["spec", "--bundle", &path]).ok();
-    let spec: Value = serde_json::from_str(&std::fs::read_to_string(place.join("config.json")).unwrap()).unwrap();
+    let spec: Value =
+        serde_json::from_str(&std::fs::read_to_string(place.join("config.json")).unwrap()).unwrap();
     assert_eq!(spec["process"]["args"], serde_json::json!(["sh"]));
     assert_eq!(spec["root"], serde_json::json!({"path": "rootfs", "readonly": true}));
     let told = bundle.oci(&["spec", "-b", &path]).fails(1);
@@ -121,7 +140,8 @@ fn spec_for_an_ordinary_user_has_a_user_namespace() {
     bundle.oci(&["spec", "--rootless", "-b", &place.display().to_string()]).ok();
     let text = std::fs::read_to_string(place.join("config.json")).unwrap();
     let spec: Value = serde_json::from_str(&text).unwrap();
-    let kinds: Vec<&Value> = spec["linux"]["namespaces"].as_array().unwrap().iter().map(|one| &one["type"]).collect();
+    let kinds: Vec<&Value> =
+        spec["linux"]["namespaces"].as_array().unwrap().iter().map(|one| &one["type"]).collect();
     assert!(kinds.contains(&&"user".into()) && !kinds.contains(&&"network".into()), "{kinds:?}");
     assert_eq!(spec["linux"]["uidMappings"][0]["size"], 1);
 }

@@ -14,7 +14,10 @@ fn a_running_container_is_deleted_by_force_only() {
     let bundle = bundle!();
     bundle.up();
     let told = bundle.oci(&["delete", &bundle.id]).fails(1);
-    assert!(told.contains(&format!("cannot delete container {} that is not stopped: running", bundle.id)), "{told}");
+    assert!(
+        told.contains(&format!("cannot delete container {} that is not stopped: running", bundle.id)),
+        "{told}"
+    );
     assert_eq!(bundle.status(), "running");
     bundle.oci(&["delete", "-f", &bundle.id]).ok();
     bundle.assert_gone();

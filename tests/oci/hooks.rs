@@ -10,7 +10,11 @@ const KINDS: [&str; 6] =
 /// A hook that appends its kind and the status it reads to a file of the bundle.
 fn recorder(bundle: &Bundle, kind: &str) -> Value {
     // Inside, the bundle is not there any more: the file is below the root.
-    let file = if kind == "startContainer" { "/tmp/hooks".to_owned() } else { bundle.path("rootfs/tmp/hooks").display().to_string() };
+    let file = if kind == "startContainer" {
+        "/tmp/hooks".to_owned()
+    } else {
+        bundle.path("rootfs/tmp/hooks").display().to_string()
+    };
     let script = format!(
         "read -r state; status=${{state#*'\"status\":\"'}}; echo {kind} ${{status%%'\"'*}} >> {file}"
     );

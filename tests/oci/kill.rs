@@ -43,7 +43,10 @@ fn a_stopped_container_is_not_running() {
     for signal in ["0", "TERM", "KILL"] {
         let told = bundle.oci(&["kill", &bundle.id, signal]).fails(1);
         // runc 1.1 says `process already finished` or this, by its version.
-        assert!(told.contains("container not running") || told.contains("process already finished"), "{told}");
+        assert!(
+            told.contains("container not running") || told.contains("process already finished"),
+            "{told}"
+        );
     }
     bundle.oci(&["kill", "--all", &bundle.id, "KILL"]).ok();
     assert!(bundle.oci(&["kill", "nonesuch"]).fails(1).contains("does not exist"));
@@ -71,7 +74,8 @@ fn sigkill_takes_all_that_share_the_hosts_pid_namespace() {
         config["linux"]["readonlyPaths"] = json!([]);
     });
     bundle.up();
-    let pids = || serde_json::from_str::<Vec<i32>>(&bundle.oci(&["ps", "-f", "json", &bundle.id]).ok()).unwrap();
+    let pids =
+        || serde_json::from_str::<Vec<i32>>(&bundle.oci(&["ps", "-f", "json", &bundle.id]).ok()).unwrap();
     hull_tests::wait_until(std::time::Duration::from_secs(10), "two processes", || match pids() {
         pids if pids.len() >= 2 => Ok(()),
         pids => Err(format!("{pids:?}")),

@@ -2,8 +2,6 @@
 
 use serde_json::{Value, json};
 
-use crate::bundle::is_peer;
-
 #[test]
 fn a_container_is_created_started_and_deleted() {
     let bundle = bundle!();
@@ -113,9 +111,6 @@ fn run_tells_the_status_of_the_process_and_leaves_nothing() {
 
 #[test]
 fn run_with_keep_leaves_the_container_stopped() {
-    if is_peer() {
-        // runc 1.1 has the flag.
-    }
     let mut bundle = bundle!();
     bundle.args(&["/bin/true"]);
     bundle.oci(&["run", "--keep", &bundle.id]).ok();
@@ -177,7 +172,10 @@ fn create_says_what_failed_under_its_own_name() {
     });
     let told = bundle.detached(&["create", &bundle.id]).fails(1);
     assert!(told.contains("runc create failed: "), "{told}");
-    assert!(told.contains("kernel.core_pattern") && told.contains("is not in a separate kernel namespace"), "{told}");
+    assert!(
+        told.contains("kernel.core_pattern") && told.contains("is not in a separate kernel namespace"),
+        "{told}"
+    );
     bundle.assert_gone();
 }
 
@@ -212,7 +210,8 @@ fn many_at_once_do_not_get_in_each_others_way() {
             command.spawn().unwrap()
         })
         .collect();
-    let good = creations.into_iter().filter_map(|mut child| child.wait().ok()).filter(|end| end.success()).count();
+    let good =
+        creations.into_iter().filter_map(|mut child| child.wait().ok()).filter(|end| end.success()).count();
     assert_eq!(good, 1);
     assert_eq!(bundle.status(), "created");
 }

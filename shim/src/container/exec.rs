@@ -17,14 +17,18 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
-use nix::unistd::setsid;
+use nix::sys::stat::Mode;
+use nix::unistd::{Uid, fchown, setsid};
 
-use super::engine::procfs;
+use super::engine::{procfs, user};
 use super::identity::Identity;
-use super::program::Program;
-use super::transform::{Handles, Problem, Step, become_member, become_program, transform};
+use super::program::{Program, lower};
+use super::transform::{
+    Handles, Limits, Problem, Step, become_member, become_program, set_limits, transform,
+};
 use crate::cgroup::Entry;
 use crate::harmless;
 use crate::sys::{descriptor, pidfd, process, terminal};
@@ -52,6 +56,10 @@ pub(crate) struct Target<'a> {
     pub(crate) own_pid_namespace: BorrowedFd<'a>,
     /// Whether somebody in the container's PID namespace may look into the new process.
     pub(crate) watched: bool,
+    /// Namespaces of a user and a time that differ from ours.
+    pub(crate) beyond: CloneFlags,
+    /// Descriptors from 3 on that the program inherits.
+    pub(crate) preserved: u32,
 }
 
 /// The descriptors of the new process.
@@ -60,6 +68,29 @@ pub(crate) enum Stdio {
     Files([OwnedFd; 3]),
     /// The slave of a terminal.
     Terminal(OwnedFd),
+}
+
+/// A terminal of the container's own devpts, reached from its root directory without leaving it: for a new process,
+/// owned by the user `owner`, and its master.
+pub(crate) fn open_terminal(
+    init: i32,
+    size: Option<(u16, u16)>,
+    owner: u32,
+) -> Result<(Stdio, OwnedFd), String> {
+    let step = |what: &'static str| move |errno: Errno| format!("{what}: {}", lower(errno.desc()));
+    let path = format!("/proc/{init}/root");
+    let root = open(path.as_str(), OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(step("open the container's root directory"))?;
+    let how = OpenHow::new()
+        .flags(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let master = openat2(&root, "dev/pts/ptmx", how).map_err(step("open /dev/pts/ptmx"))?;
+    let slave = terminal::open_slave(master.as_fd()).map_err(step("make a terminal"))?;
+    if let Some(size) = size {
+        terminal::resize(master.as_fd(), size).map_err(step("set the window size"))?;
+    }
+    fchown(&slave, Some(Uid::from_raw(owner)), None).map_err(step("chown the terminal"))?;
+    Ok((Stdio::Terminal(slave), master))
 }
 
 /// Makes the process. The reading end of the pipe brings a [`Problem`], or ends when `execve` is done.
@@ -79,8 +110,14 @@ pub(crate) fn start(
         pipe: write.as_raw_fd(),
         oom_score: target.identity.oom_score_adj.map(|score| score.to_string()).unwrap_or_default(),
         procfs: if target.identity.label.is_some() { Some(procfs::root()?) } else { None },
+        namespaces: NAMESPACES | target.beyond,
+        preserved: target.preserved,
+        keep: Vec::new(),
     };
-    let child = if target.watched { start_unseen(&plan) } else { start_directly(target, &plan) };
+    let plan = Plan { keep: plan.kept(&[]), ..plan };
+    // Only in the container's user namespace may its PID namespace be joined.
+    let unseen = target.watched || plan.has_users();
+    let child = if unseen { start_unseen(&plan) } else { start_directly(target, &plan) };
     Ok((child?, read))
 }
 
@@ -97,7 +134,9 @@ fn start_directly(target: &Target<'_>, plan: &Plan<'_>) -> nix::Result<process::
 /// like that of a process which could not execute.
 fn start_unseen(plan: &Plan<'_>) -> nix::Result<process::Child> {
     let (told, tell) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-    let between = Between { plan, tell: tell.as_raw_fd() };
+    let told_by = tell.as_raw_fd();
+    let keep = [plan.kept(&[told_by, plan.init.as_raw_fd()]), plan.kept(&[told_by])];
+    let between = Between { plan, tell: told_by, keep };
     let first = process::spawn(CloneFlags::empty(), plan.cgroup.directory(), &between, go_between)?;
     drop(tell);
     let pid = read_pid(told.as_fd());
@@ -149,16 +188,30 @@ struct Plan<'a> {
     oom_score: String,
     /// The shim's, opened only for a container with a label.
     procfs: Option<OwnedFd>,
+    namespaces: CloneFlags,
+    preserved: u32,
+    /// What the process keeps open until `execve`.
+    keep: Vec<RawFd>,
 }
 
 impl Plan<'_> {
     fn handles(&self) -> Handles<'_> {
-        Handles { procfs: self.procfs.as_ref().map(AsFd::as_fd), ..Handles::default() }
+        let limits = if self.has_users() { Limits::Set } else { Limits::Own };
+        let procfs = self.procfs.as_ref().map(AsFd::as_fd);
+        Handles { closed_from: 3 + self.preserved, procfs, limits, ..Handles::default() }
     }
 
-    /// A number that is open in any case, so that the list of what is kept has a fixed length.
-    fn procfs_number(&self) -> RawFd {
-        self.procfs.as_ref().map_or(self.pipe, AsRawFd::as_raw_fd)
+    fn has_users(&self) -> bool {
+        self.namespaces.contains(CloneFlags::CLONE_NEWUSER)
+    }
+
+    /// What is kept open, and `more`, in ascending order.
+    fn kept(&self, more: &[RawFd]) -> Vec<RawFd> {
+        let own = [self.pipe].into_iter().chain(self.procfs.as_ref().map(AsRawFd::as_raw_fd));
+        let preserved = 3..3 + self.preserved as RawFd;
+        let mut all: Vec<RawFd> = own.chain(more.iter().copied()).chain(preserved).collect();
+        all.sort_unstable();
+        all
     }
 }
 
@@ -167,6 +220,8 @@ struct Between<'a> {
     plan: &'a Plan<'a>,
     /// Where it tells the pid.
     tell: RawFd,
+    /// What it keeps open until it has joined, and after.
+    keep: [Vec<RawFd>; 2],
 }
 
 fn join(plan: &Plan<'_>) -> ! {
@@ -179,15 +234,15 @@ fn join(plan: &Plan<'_>) -> ! {
 
 fn enter(plan: &Plan<'_>) -> Result<(), Problem> {
     settle(plan)?;
-    setns(plan.init, NAMESPACES).map_err(Problem::at(Step::Namespaces))?;
+    setns(plan.init, plan.namespaces).map_err(Problem::at(Step::Namespaces))?;
     place_stdio(plan)?;
     begin_session(plan)?;
     // What comes next may block in the container's file systems: it must not keep the pod's lock or socket open.
-    keep_only([plan.pipe, plan.procfs_number()])
+    keep_only(&plan.keep)
 }
 
 fn go_between(between: &Between<'_>) -> ! {
-    let Between { plan, tell } = between;
+    let Between { plan, tell, .. } = between;
     let made = approach(between)
         .and_then(|()| process::spawn_sibling(between, appear).map_err(Problem::at(Step::Namespaces)));
     match made {
@@ -201,13 +256,17 @@ fn go_between(between: &Between<'_>) -> ! {
 
 /// Everything up to the clone, so that the new process has nothing of the shim's to show or to be used for.
 fn approach(between: &Between<'_>) -> Result<(), Problem> {
-    let Between { plan, tell } = between;
+    let Between { plan, keep: [before, after], .. } = between;
     settle(plan)?;
     place_stdio(plan)?;
-    let init = plan.init.as_raw_fd();
-    keep_only([plan.pipe, *tell, init, plan.procfs_number()])?;
-    setns(plan.init, NAMESPACES | CloneFlags::CLONE_NEWPID).map_err(Problem::at(Step::Namespaces))?;
-    keep_only([plan.pipe, *tell, plan.procfs_number()])?;
+    keep_only(before)?;
+    setns(plan.init, plan.namespaces | CloneFlags::CLONE_NEWPID).map_err(Problem::at(Step::Namespaces))?;
+    if plan.has_users() {
+        user::become_root().map_err(Problem::at(Step::User))?;
+        // A change of user makes a process visible.
+        process::hide().map_err(Problem::at(Step::Hide))?;
+    }
+    keep_only(after)?;
     become_member(plan.identity, &plan.handles())
 }
 
@@ -221,9 +280,8 @@ fn appear(between: &Between<'_>) -> ! {
     problem.report(plan.pipe)
 }
 
-fn keep_only<const COUNT: usize>(mut keep: [RawFd; COUNT]) -> Result<(), Problem> {
-    keep.sort_unstable();
-    descriptor::close_all_but(&keep).map_err(Problem::at(Step::Descriptors))
+fn keep_only(keep: &[RawFd]) -> Result<(), Problem> {
+    descriptor::close_all_but(keep).map_err(Problem::at(Step::Descriptors))
 }
 
 fn settle(plan: &Plan<'_>) -> Result<(), Problem> {
@@ -232,6 +290,10 @@ fn settle(plan: &Plan<'_>) -> Result<(), Problem> {
     plan.cgroup.enter().map_err(Problem::at(Step::Cgroup))?;
     if !plan.oom_score.is_empty() {
         raise_oom_score(plan.oom_score.as_bytes());
+    }
+    if plan.has_users() {
+        // Inside a user namespace of its own it may raise none.
+        set_limits(plan.identity)?;
     }
     plan.identity.scheduling.narrow_joined()
 }

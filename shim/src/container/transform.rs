@@ -240,10 +240,7 @@ pub(crate) fn become_member(identity: &Identity, handles: &Handles<'_>) -> Resul
     descriptor::close_on_exec_from(handles.closed_from).map_err(Problem::at(Step::Descriptors))?;
     identity.scheduling.apply()?;
     if handles.limits == Limits::Own {
-        for (index, limit) in identity.limits.iter().enumerate() {
-            process::limit(limit.resource, limit.soft, limit.hard)
-                .map_err(Problem::at(Step::Limit(index as u8)))?;
-        }
+        set_limits(identity)?;
     }
     identity.label.apply(handles.procfs)?;
     process::set_umask(identity.umask);
@@ -262,6 +259,15 @@ pub(crate) fn become_member(identity: &Identity, handles: &Handles<'_>) -> Resul
     }
     if !process::is_inside_root() {
         return Err(Problem { step: Step::DirectoryOutside, errno: Errno::EXDEV });
+    }
+    Ok(())
+}
+
+/// Sets the resource limits of this process.
+pub(crate) fn set_limits(identity: &Identity) -> Result<(), Problem> {
+    for (index, limit) in identity.limits.iter().enumerate() {
+        process::limit(limit.resource, limit.soft, limit.hard)
+            .map_err(Problem::at(Step::Limit(index as u8)))?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The groups of a container, as its record names them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use oci_spec::runtime::Spec;
@@ -135,4 +135,42 @@ pub(crate) fn make(spec: &Spec, group: Option<&Group>, rights: MakerRights) -> R
         Err(error) if rights == MakerRights::Rootless && error.is_lack_of_rights() => Ok(Entry::default()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The way into a container's group, or into existing ones below it: `[CONTROLLER[,CONTROLLER...]:]PATH`.
+pub(crate) fn entry<'a>(
+    membership: &Membership,
+    below: impl Iterator<Item = &'a str>,
+) -> Result<Entry, Error> {
+    let mut paths = membership.paths.clone();
+    let own = membership.paths.clone();
+    for text in below {
+        let (controllers, path) = match text.split_once(':') {
+            Some((controllers, path)) => (controllers.split(',').collect(), path),
+            None => (Vec::new(), text),
+        };
+        let inner = inner(path).ok_or_else(|| Error::Refused(format!("invalid --cgroup value {text:?}")))?;
+        for controller in &controllers {
+            if !own.contains_key(*controller) {
+                return Err(Error::Refused(format!("unknown controller {controller} in --cgroup {text:?}")));
+            }
+        }
+        for (controller, path) in &mut paths {
+            if controllers.is_empty() || controllers.contains(&controller.as_str()) {
+                *path = own.get(controller).unwrap_or(path).join(&inner);
+            }
+        }
+    }
+    Group::from_paths(&paths).map_or_else(|| Ok(Entry::default()), |group| Ok(group.entry()?))
+}
+
+/// A path below a group, which it does not leave.
+fn inner(path: &str) -> Option<PathBuf> {
+    let path = path.trim_start_matches('/');
+    let parts = Path::new(path).components();
+    let plain = |part: Component<'_>| match part {
+        Component::Normal(name) => Some(name.to_owned()),
+        _ => None,
+    };
+    parts.map(plain).collect()
 }

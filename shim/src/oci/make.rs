@@ -157,7 +157,8 @@ impl Blueprint {
         record.unfinished = false;
         self.hand_over(&created, master_goes)?;
         place.write(&record, held)?;
-        let (pid, pidfd, _) = created.release();
+        let released = created.release_for_good().map_err(Error::kernel("let the init live on"))?;
+        let (pid, pidfd, _) = released;
         Ok((record, pid, pidfd))
     }
 
@@ -237,13 +238,13 @@ impl Blueprint {
 }
 
 /// Its own standard streams, for a process that outlives us.
-fn own_streams() -> Result<[OwnedFd; 3], Error> {
+pub(crate) fn own_streams() -> Result<[OwnedFd; 3], Error> {
     let copy = |stream: &dyn AsFd| stream.as_fd().try_clone_to_owned();
     let copies = || Ok([copy(&std::io::stdin())?, copy(&std::io::stdout())?, copy(&std::io::stderr())?]);
     copies().map_err(Error::file("copy", Path::new("/proc/self/fd/0")))
 }
 
-fn refuse(error: impl std::error::Error) -> Error {
+pub(crate) fn refuse(error: impl std::error::Error) -> Error {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

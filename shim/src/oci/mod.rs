@@ -17,6 +17,7 @@ mod handover;
 mod hooks;
 mod log;
 mod make;
+mod process;
 mod protect;
 mod quantity;
 mod relay;

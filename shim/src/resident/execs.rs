@@ -3,9 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
-use nix::sys::stat::Mode;
-use nix::unistd::{Uid, fchown};
+use nix::sched::CloneFlags;
 
 use super::children::Role;
 use super::instance::{Held, State, unfit, unknown};
@@ -18,7 +16,6 @@ use crate::container::exec::{self, Stdio, Target};
 use crate::container::program::Program;
 use crate::container::transform::Problem;
 use crate::harmless;
-use crate::sys::terminal;
 use crate::wire::{Answer, ExecConfig, Exit, Failure, InstanceId, Report};
 
 /// How the cgroups of exec'd processes are called, before their keys.
@@ -70,7 +67,10 @@ impl Shim {
             |message: String| Failure::Other { message: format!("exec in {}: {message}", config.instance) };
         let program = program(held, config)?;
         let (stdio, master) = match config.tty {
-            Some(size) => open_terminal(held, init.record.pid, size).map_err(fail)?,
+            Some(size) => {
+                let opened = exec::open_terminal(init.record.pid, Some(size), held.identity.uid);
+                opened.map(|(stdio, master)| (stdio, Some(master))).map_err(fail)?
+            }
             None => (Stdio::Files(three(files).map_err(fail)?), None),
         };
         let (leaf, entry) = held
@@ -86,6 +86,8 @@ impl Shim {
             cgroup: &entry,
             own_pid_namespace: self.own_pid_namespace.as_fd(),
             watched,
+            beyond: CloneFlags::empty(),
+            preserved: 0,
         };
         let started = exec::start(&target, &program, &stdio)
             .and_then(|(child, pipe)| Ok((child, self.watch.add(&pipe, Source::Exec(key))?, pipe)));
@@ -231,20 +233,4 @@ fn program(held: &Held, config: &ExecConfig) -> Result<Program, Failure> {
 fn three(files: Vec<OwnedFd>) -> Result<[OwnedFd; 3], String> {
     let count = files.len();
     files.try_into().map_err(|_| format!("needs three descriptors, and {count} came along"))
-}
-
-/// A terminal of the container's own devpts, reached from its root directory without leaving it.
-fn open_terminal(held: &Held, init: i32, size: (u16, u16)) -> Result<(Stdio, Option<OwnedFd>), String> {
-    let step = |what: &'static str| move |errno: Errno| format!("{what}: {}", launch::reason(errno));
-    let path = format!("/proc/{init}/root");
-    let root = open(path.as_str(), OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(step("open the container's root directory"))?;
-    let how = OpenHow::new()
-        .flags(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW)
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let master = openat2(&root, "dev/pts/ptmx", how).map_err(step("open /dev/pts/ptmx"))?;
-    let slave = terminal::open_slave(master.as_fd()).map_err(step("make a terminal"))?;
-    terminal::resize(master.as_fd(), size).map_err(step("set the window size"))?;
-    fchown(&slave, Some(Uid::from_raw(held.identity.uid)), None).map_err(step("chown the terminal"))?;
-    Ok((Stdio::Terminal(slave), Some(master)))
 }

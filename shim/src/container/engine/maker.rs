@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
@@ -28,6 +29,9 @@ use crate::container::identity::Identity;
 use crate::container::program::Program;
 use crate::harmless;
 use crate::sys::{pidfd, process, socket};
+
+/// How long an init may take to read that it may live on, in milliseconds: only a starved one takes so long.
+const RELEASE: u16 = 10_000;
 
 /// Everything that one container needs.
 pub(crate) struct Request<'a> {
@@ -372,6 +376,24 @@ impl Drop for Making {
 }
 
 impl Created {
+    /// [`Created::release`] for a maker that ends soon after: the init must have read that it may live on, or it dies
+    /// of its maker's end. It closes its end of the socket then.
+    pub(crate) fn release_for_good(self) -> nix::Result<(i32, OwnedFd, Option<OwnedFd>)> {
+        let copy = self
+            .socket
+            .try_clone()
+            .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
+        let released = self.release();
+        let mut polled = [PollFd::new(copy.as_fd(), PollFlags::POLLIN)];
+        loop {
+            match poll(&mut polled, PollTimeout::from(RELEASE)) {
+                Err(Errno::EINTR) => {}
+                Ok(0) => return Err(Errno::ETIMEDOUT),
+                result => return result.map(|_| released),
+            }
+        }
+    }
+
     /// Lets the init outlive this process: its pid is on disk.
     pub(crate) fn release(self) -> (i32, OwnedFd, Option<OwnedFd>) {
         // An init that is dead already is found so at its pidfd.

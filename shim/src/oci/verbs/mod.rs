@@ -3,6 +3,7 @@
 mod create;
 mod delete;
 mod events;
+mod exec;
 mod kill;
 mod list;
 mod pause;
@@ -27,6 +28,7 @@ pub(super) fn obey(verb: Verb, global: &Global<'_>, given: &Parsed) -> Result<Ex
         Verb::Create => create::create(global, id, given),
         Verb::Delete => delete::delete(global, id, given),
         Verb::Events => events::events(global, id, given),
+        Verb::Exec => return exec::exec(global, id, given),
         Verb::Features => features::print(),
         Verb::Kill => kill::kill(global, id, given),
         Verb::List => list::list(global, given),

@@ -1,0 +1,192 @@
+//! `exec`: a further process in a container (oci-runtime.md sections 2.2 and 5). Joining is `container::exec`'s, the
+//! same way that pods take.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::CloneFlags;
+use oci_spec::runtime::Spec;
+
+use crate::container::exec::{self as join, Stdio, Target};
+use crate::container::identity::Identity;
+use crate::container::program::Program;
+use crate::container::transform::Problem;
+use crate::harmless;
+use crate::oci::command::parse::Parsed;
+use crate::oci::config;
+use crate::oci::container::Container;
+use crate::oci::error::Error;
+use crate::oci::global::Global;
+use crate::oci::handover::{Front, Handover, Preserved};
+use crate::oci::make::{own_streams, refuse};
+use crate::oci::process::process;
+use crate::oci::relay::{self, Relay};
+use crate::oci::status::Status;
+use crate::oci::{groups, protect};
+use crate::sys::process as system;
+use crate::sys::process::{Child, reap_child};
+
+/// A file that says that a process with `CAP_SYS_PTRACE` was let into the container.
+const TRACED: &str = "traced";
+
+pub(super) fn exec(global: &Global<'_>, id: &str, given: &Parsed) -> Result<ExitCode, Error> {
+    protect::ensure()?;
+    enter(global, id, given).map_err(|error| Error::Exec(Box::new(error)))
+}
+
+fn enter(global: &Global<'_>, id: &str, given: &Parsed) -> Result<ExitCode, Error> {
+    let preserved = Preserved::find(given)?;
+    let container = Container::find(global, id)?;
+    check(container.status(), given)?;
+    let init = container.init().ok_or(Error::NotRunning)?;
+    let pid = container.record.init.map_or(0, |init| init.pid);
+    let mut spec = config::parse(&container.place.config()?)?;
+    let watched = is_watched(&container, &spec);
+    let process = process(&spec, given, preserved)?;
+    let has_terminal = process.terminal().unwrap_or(false);
+    let front = if given.is_on("detach") { Front::Detached } else { Front::Attached };
+    let mut handover = Handover::open(given, has_terminal, front)?;
+    let size = process.console_size().as_ref().map(|size| (short(size.width()), short(size.height())));
+    spec.set_process(Some(process));
+    let (identity, program) = prepare(&spec, pid, global)?;
+    let entry = groups::entry(&container.record.cgroup, given.values("cgroup"))?;
+    let mut relay = match front {
+        Front::Attached => Some(begin_relay()?),
+        Front::Detached => None,
+    };
+    let (stdio, master) = match (has_terminal, relay.as_mut()) {
+        (true, _) => {
+            let owner = owner(pid, identity.uid);
+            let (stdio, master) = join::open_terminal(pid, size, owner).map_err(Error::Container)?;
+            (stdio, Some(master))
+        }
+        (false, Some(relay)) => (Stdio::Files(relay.pipes().map_err(Error::kernel("make pipes"))?), None),
+        (false, None) => (Stdio::Files(own_streams()?), None),
+    };
+    let own = std::fs::File::open("/proc/self/ns/pid")
+        .map_err(Error::file("open", "/proc/self/ns/pid".as_ref()))?;
+    let target = Target {
+        init: init.as_fd(),
+        identity: &identity,
+        cgroup: &entry,
+        own_pid_namespace: own.as_fd(),
+        watched: watched || mark_traced(&container, &identity),
+        beyond: beyond(pid),
+        preserved: preserved.all,
+    };
+    let (child, pipe) =
+        join::start(&target, &program, &stdio).map_err(Error::kernel("join the container"))?;
+    drop(stdio);
+    executed(&child, &pipe, &program, &identity)?;
+    if let Some(master) = master {
+        match relay.as_mut() {
+            Some(relay) => relay.attach(master).map_err(Error::kernel("attach to the terminal"))?,
+            None => handover.terminal(master.as_fd())?,
+        }
+    }
+    handover.process(child.pidfd.as_fd(), "setns")?;
+    handover.pid(child.pid)?;
+    let Some(relay) = relay else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let exit = relay.run(&child.pidfd, child.pid).map_err(Error::kernel("wait for the process"))?;
+    Ok(ExitCode::from(relay::status(exit)))
+}
+
+fn check(status: Status, given: &Parsed) -> Result<(), Error> {
+    let text = match status {
+        Status::Stopped => "cannot exec in a stopped container",
+        Status::Paused if !given.is_on("ignore-paused") => {
+            "cannot exec in a paused container (use --ignore-paused to override)"
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::Refused(text.to_owned()))
+}
+
+fn begin_relay() -> Result<Relay, Error> {
+    system::become_subreaper().map_err(Error::kernel("become a subreaper"))?;
+    Relay::new().map_err(Error::kernel("take signals"))
+}
+
+fn prepare(spec: &Spec, pid: i32, global: &Global<'_>) -> Result<(Identity, Program), Error> {
+    let process = spec.process().as_ref();
+    let score = process.and_then(oci_spec::runtime::Process::oom_score_adj);
+    // The image's files as the container has them, whatever was mounted over them.
+    let root = format!("/proc/{pid}/root");
+    let mut identity = Identity::new(spec, root.as_ref(), score).map_err(refuse)?;
+    if global.rootless {
+        identity.keep_groups().map_err(refuse)?;
+    }
+    let args = process.and_then(|process| process.args().clone()).unwrap_or_default();
+    let program = Program::new(&identity, &args, &[]).map_err(refuse)?;
+    Ok((identity, program))
+}
+
+fn short(number: u64) -> u16 {
+    u16::try_from(number).unwrap_or(u16::MAX)
+}
+
+/// Whether a process of the container might look into the new one before that has dropped what is ours.
+fn is_watched(container: &Container, spec: &Spec) -> bool {
+    let traced = container.place.directory().join(TRACED).exists();
+    let may_trace = Identity::new(spec, &container.record.rootfs, None).is_ok_and(|own| own.may_trace());
+    traced || may_trace || !container.record.own_pid_namespace
+}
+
+/// Remembers a process that may look into later ones.
+fn mark_traced(container: &Container, identity: &Identity) -> bool {
+    if identity.may_trace() {
+        // Where it cannot be written, later processes can be looked into by one that the host let in.
+        harmless(std::fs::write(container.place.directory().join(TRACED), ""));
+    }
+    identity.may_trace()
+}
+
+/// Namespaces that are ours unless the container has others: joining one's own is an error.
+fn beyond(pid: i32) -> CloneFlags {
+    let differs = |own: &str, other: &str| {
+        let name = |path: &str| std::fs::read_link(path).ok();
+        name(&format!("/proc/self/ns/{own}")) != name(&format!("/proc/{pid}/ns/{other}"))
+    };
+    let mut flags = CloneFlags::empty();
+    if differs("user", "user") {
+        flags |= CloneFlags::CLONE_NEWUSER;
+    }
+    if differs("time", "time") {
+        flags |= CloneFlags::from_bits_retain(libc::CLONE_NEWTIME);
+    }
+    flags
+}
+
+/// A user of the container as the host has it.
+fn owner(pid: i32, uid: u32) -> u32 {
+    let map = std::fs::read_to_string(format!("/proc/{pid}/uid_map")).unwrap_or_default();
+    let outside = |line: &str| {
+        let mut numbers = line.split_whitespace().map(|number| number.parse::<u32>().ok());
+        let (inside, outside, size) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        uid.checked_sub(inside).filter(|at| *at < size).map(|at| outside + at)
+    };
+    map.lines().find_map(outside).unwrap_or(uid)
+}
+
+/// Waits until the program runs, or tells why it does not.
+fn executed(child: &Child, pipe: &OwnedFd, program: &Program, identity: &Identity) -> Result<(), Error> {
+    let mut bytes = [0; Problem::LENGTH];
+    loop {
+        match nix::unistd::read(pipe, &mut bytes) {
+            Err(nix::Error::EAGAIN | nix::Error::EINTR) => {
+                let mut polled = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+                // An interrupted wait is a short one.
+                harmless(poll(&mut polled, PollTimeout::NONE));
+            }
+            Ok(Problem::LENGTH) => {
+                // Its end follows at once; ours comes with it.
+                drop(reap_child(child.pidfd.as_fd()));
+                return Err(Error::Container(program.explain(identity, Problem::from_bytes(bytes))));
+            }
+            Ok(_) | Err(_) => return Ok(()),
+        }
+    }
+}

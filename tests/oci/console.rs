@@ -1,0 +1,137 @@
+//! Terminals (oci-runtime.md 2.9).
+
+use std::io::{IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::time::Duration;
+
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use serde_json::json;
+
+use crate::bundle::{Bundle, is_peer};
+
+/// Takes one message with one descriptor.
+fn receive(listener: &UnixListener) -> (String, OwnedFd) {
+    let (stream, _) = listener.accept().unwrap();
+    let mut buffer = [0; 4096];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut parts = [IoSliceMut::new(&mut buffer)];
+    let length = recvmsg(&stream, &mut parts, &mut control, RecvFlags::empty()).unwrap().bytes;
+    let mut found: Vec<OwnedFd> = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            found.extend(descriptors);
+        }
+    }
+    assert!(found.len() == 1 && length > 0, "one descriptor and a name");
+    (String::from_utf8_lossy(&buffer[..length]).into_owned(), found.remove(0))
+}
+
+fn listen(bundle: &Bundle, name: &str) -> (UnixListener, String) {
+    let path = bundle.path(name);
+    (UnixListener::bind(&path).unwrap(), path.display().to_string())
+}
+
+/// Reads what a terminal shows until `wanted` is there.
+fn shows(terminal: OwnedFd, wanted: &str) -> String {
+    let mut file = std::fs::File::from(terminal);
+    let mut text = String::new();
+    let mut buffer = [0; 1024];
+    while !text.contains(wanted) {
+        match file.read(&mut buffer) {
+            Ok(length) if length > 0 => text.push_str(&String::from_utf8_lossy(&buffer[..length])),
+            other => panic!("{other:?} after {text:?}"),
+        }
+    }
+    text
+}
+
+#[test]
+fn the_console_socket_gets_a_working_terminal() {
+    let mut bundle = bundle!();
+    bundle.script(
+        "stty size; test -t 0 && test -t 2 && echo all; ls -l /dev/console >/dev/null && echo console; cat",
+    );
+    bundle.configure(|config| {
+        config["process"]["terminal"] = json!(true);
+        config["process"]["consoleSize"] = json!({"height": 33, "width": 77});
+    });
+    let (listener, path) = listen(&bundle, "console");
+    bundle.detached(&["create", "--console-socket", &path, &bundle.id]).ok();
+    let (_, master) = receive(&listener);
+    bundle.oci(&["start", &bundle.id]).ok();
+    let mut writer = std::fs::File::from(master.try_clone().unwrap());
+    writer.write_all(b"echo this\n").unwrap();
+    let text = shows(master, "echo this\r\necho this");
+    assert!(text.contains("33 77") && text.contains("all") && text.contains("console"), "{text}");
+}
+
+#[test]
+fn exec_has_a_terminal_of_its_own() {
+    let bundle = bundle!();
+    bundle.up();
+    let (listener, path) = listen(&bundle, "console");
+    let line = [
+        "exec",
+        "-t",
+        "-d",
+        "--console-socket",
+        &path,
+        &bundle.id,
+        "/bin/sh",
+        "-c",
+        "test -t 0 && echo yes; cat",
+    ];
+    bundle.detached(&line).ok();
+    let (_, master) = receive(&listener);
+    shows(master, "yes");
+}
+
+#[test]
+fn a_terminal_and_its_socket_belong_together() {
+    let mut bundle = bundle!();
+    let (_listener, path) = listen(&bundle, "console");
+    let told = bundle.detached(&["create", "--console-socket", &path, &bundle.id]).fails(1);
+    assert!(told.contains("cannot use console socket if runc will not detach or allocate tty"), "{told}");
+    bundle.configure(|config| config["process"]["terminal"] = json!(true));
+    let told = bundle.detached(&["create", &bundle.id]).fails(1);
+    assert!(
+        told.contains("cannot allocate tty if runc will detach without setting console socket"),
+        "{told}"
+    );
+    bundle.assert_gone();
+}
+
+#[test]
+fn the_pidfd_socket_gets_the_process() {
+    if is_peer() {
+        // runc 1.1 has no such flag.
+        return;
+    }
+    let bundle = bundle!();
+    let (listener, path) = listen(&bundle, "pidfd");
+    bundle.detached(&["run", "-d", "--pidfd-socket", &path, &bundle.id]).ok();
+    let (payload, pidfd) = receive(&listener);
+    assert_eq!(payload, "standard");
+    let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).unwrap();
+    assert!(about.contains(&format!("Pid:\t{}", bundle.state()["pid"])), "{about}");
+    bundle.detached(&["exec", "-d", "--pidfd-socket", &path, &bundle.id, "/bin/sleep", "100"]).ok();
+    assert_eq!(receive(&listener).0, "setns");
+}
+
+#[test]
+fn in_the_foreground_a_terminal_is_copied() {
+    let mut bundle = bundle!();
+    bundle.script("test -t 0 && test -t 1 && echo terminal; exit 5");
+    bundle.configure(|config| config["process"]["terminal"] = json!(true));
+    let limit = Duration::from_secs(30);
+    let output = hull_tests::command::run(&mut bundle.command(&["run", &bundle.id]), "", limit);
+    if is_peer() && output.stderr.contains("ENOTTY") {
+        // runc wants its own standard input to be a terminal.
+        return;
+    }
+    assert!(output.stdout.contains("terminal"), "{output}");
+    output.fails(5);
+}

@@ -1,0 +1,91 @@
+//! What the process inherits: streams, descriptors, variables (oci-runtime.md 2.9).
+
+use std::process::{Command, Stdio};
+
+use crate::bundle::{Bundle, is_peer};
+
+#[test]
+fn streams_of_a_detached_container_are_the_callers() {
+    let mut bundle = bundle!();
+    bundle.script("echo out; echo err >&2; readlink /proc/self/fd/1").configure(|config| {
+        config["process"]["user"] = serde_json::json!({"uid": 1000, "gid": 1000});
+    });
+    bundle.up();
+    bundle.shows("stdout", "out\n");
+    bundle.shows("stderr", "err\n");
+}
+
+#[test]
+fn in_the_foreground_output_is_copied_to_its_end() {
+    let mut bundle = bundle!();
+    bundle.script("i=0; while test $i -lt 20000; do echo 0123456789; i=$((i+1)); done; echo end >&2");
+    let output = bundle.oci(&["run", &bundle.id]);
+    assert_eq!(output.stderr, "end\n");
+    assert_eq!(output.ok().len(), 20_000 * 11);
+}
+
+#[test]
+fn input_of_the_foreground_ends_with_the_callers() {
+    let mut bundle = bundle!();
+    bundle.args(&["/bin/cat"]);
+    let mut command = bundle.command(&["run", &bundle.id]);
+    let output = hull_tests::command::run(&mut command, "text", std::time::Duration::from_secs(30));
+    assert_eq!(output.ok(), "text");
+}
+
+#[test]
+fn signals_are_handed_on() {
+    let mut bundle = bundle!();
+    bundle.script("trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done");
+    let mut run = hull_tests::Running::start(&mut bundle.command(&["run", &bundle.id]));
+    let limit = std::time::Duration::from_secs(15);
+    run.wait_line(limit, "ready", |line| line == "ready");
+    let pid = nix::unistd::Pid::from_raw(run.pid().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert_eq!(run.wait(limit).code(), Some(3));
+    bundle.assert_gone();
+}
+
+/// Runs a line of shell in which `$OCI` is the runtime with its root directory.
+fn shell(bundle: &Bundle, line: &str) -> hull_tests::Output {
+    let runtime = bundle.command(&[]);
+    let words = std::iter::once(runtime.get_program()).chain(runtime.get_args());
+    let oci = words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
+    let mut command = Command::new("sh");
+    command.args(["-c", line]).env("OCI", oci).env("ID", &bundle.id).current_dir(&bundle.directory);
+    command.env_remove("NOTIFY_SOCKET").stdin(Stdio::null());
+    bundle.to_files(command)
+}
+
+#[test]
+fn descriptors_are_preserved_on_request_and_not_otherwise() {
+    let mut bundle = bundle!();
+    bundle.script("ls /proc/self/fd");
+    let all = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let output = shell(&bundle, "$OCI run $ID 3</dev/null 4</dev/null 5</dev/null");
+    assert_eq!(all(&output.ok()), ["0", "1", "2", "3"]);
+    let output = shell(&bundle, "$OCI run --preserve-fds 2 $ID 3</dev/null 4</dev/null 5</dev/null");
+    assert_eq!(all(&output.ok()), ["0", "1", "2", "3", "4", "5"]);
+    assert!(!shell(&bundle, "$OCI run --preserve-fds 2 $ID 3</dev/null").status.success());
+    bundle.assert_gone();
+}
+
+#[test]
+fn a_log_file_is_not_taken_for_a_preserved_descriptor() {
+    if is_peer() {
+        // runc looks at the number alone.
+        return;
+    }
+    let mut bundle = bundle!();
+    bundle.script("ls /proc/self/fd");
+    assert!(!shell(&bundle, "$OCI --log log run --preserve-fds 1 $ID").status.success());
+}
+
+#[test]
+fn descriptors_of_socket_activation_are_preserved_and_told() {
+    let mut bundle = bundle!();
+    bundle.script("ls /proc/self/fd; echo $LISTEN_FDS $LISTEN_PID");
+    let output = shell(&bundle, "LISTEN_FDS=2 $OCI run $ID 3</dev/null 4</dev/null").ok();
+    assert!(output.contains("2 1\n"), "{output}");
+    assert!(output.starts_with("0\n1\n2\n3\n4\n5\n"), "{output}");
+}
