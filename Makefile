@@ -11,7 +11,7 @@ BASH_TO = $(TO)/share/bash-completion/completions
 ZSH_TO = $(TO)/share/zsh/site-functions
 FISH_TO = $(TO)/share/fish/vendor_completions.d
 
-.PHONY: build debug images demo demo-long test test-root check bench install clean setup
+.PHONY: build debug images demo demo-long test test-oci test-root check bench install clean setup
 
 # Release binaries, side by side in $(OUT)/release.
 build: setup
@@ -50,6 +50,12 @@ test: debug
 # The same, and a case that cannot run here fails.
 test-root:
 	HULL_TEST_ROOT=1 $(MAKE) test
+
+# What callers of runc see: the same cases against hull-oci and against Debian's runc, as a check on the cases.
+test-oci: debug
+	tests/setup --oci
+	tests/run $(CARGO) test -p hull-tests --test oci
+	HULL_TEST_RUNTIME=runc tests/run $(CARGO) test -p hull-tests --test oci
 
 check: setup
 	$(CARGO) fmt --all --check
