@@ -124,6 +124,6 @@ mod tests {
     #[test]
     fn the_filter_is_short() {
         let filter = compile(&profile(7).unwrap(), Arch::NATIVE).unwrap();
-        assert!(filter.0.len() < 300, "{} instructions", filter.0.len());
+        assert!(filter.program.len() < 300, "{} instructions", filter.program.len());
     }
 }

@@ -27,6 +27,9 @@ pub(crate) enum Error {
     /// A required object is missing.
     #[error("config.json: {0} is missing")]
     Missing(&'static str),
+    /// As runc has it.
+    #[error("cannot set any additional groups in a rootless container")]
+    RootlessGroups,
     /// A value that means nothing; runc's words.
     #[error("{0}")]
     Invalid(String),
@@ -78,7 +81,7 @@ pub(crate) struct Identity {
     pub(crate) umask: u32,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
-    pub(crate) groups: Vec<u32>,
+    pub(crate) groups: Groups,
     pub(crate) capabilities: Sets,
     pub(crate) no_new_privileges: bool,
     /// The compiled filter.
@@ -90,6 +93,15 @@ pub(crate) struct Identity {
     pub(crate) oom_score_adj: Option<i32>,
     pub(crate) scheduling: Scheduling,
     pub(crate) label: Label,
+}
+
+/// The supplementary groups of a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Groups {
+    /// These and no others.
+    Listed(Vec<u32>),
+    /// The maker's: the kernel lets nobody change them in a user namespace with an unprivileged map.
+    Kept,
 }
 
 impl Identity {
@@ -106,7 +118,7 @@ impl Identity {
             umask: user.umask().unwrap_or(0o022),
             uid: user.uid(),
             gid: user.gid(),
-            groups: user.additional_gids().clone().unwrap_or_default(),
+            groups: Groups::Listed(user.additional_gids().clone().unwrap_or_default()),
             capabilities: sets(process.capabilities().as_ref())?,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             filter: filter(spec)?,
@@ -118,6 +130,14 @@ impl Identity {
         })
     }
 
+    /// For a maker that may not change supplementary groups.
+    pub(crate) fn keep_groups(&mut self) -> Result<(), Error> {
+        match std::mem::replace(&mut self.groups, Groups::Kept) {
+            Groups::Listed(groups) if !groups.is_empty() => Err(Error::RootlessGroups),
+            Groups::Listed(_) | Groups::Kept => Ok(()),
+        }
+    }
+
     /// Of a container whose configuration cannot be read: nothing is executed with it, and nothing is ruled out.
     pub(crate) fn unknown() -> Self {
         let none = Sets::default();
@@ -126,7 +146,7 @@ impl Identity {
             umask: 0o022,
             uid: 0,
             gid: 0,
-            groups: Vec::new(),
+            groups: Groups::Listed(Vec::new()),
             capabilities: Sets { bounding: u64::MAX, ..none },
             no_new_privileges: true,
             filter: None,

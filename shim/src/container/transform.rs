@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::unistd::{Gid, Uid, chdir, setresgid, setresuid};
 
 use super::engine::hook::State;
-use super::identity::Identity;
+use super::identity::{Groups, Identity};
 use super::program::Program;
 use crate::sys::{capability, descriptor, process, seccomp, socket};
 
@@ -181,7 +181,6 @@ pub(crate) struct Handles<'a> {
     pub(crate) procfs: Option<BorrowedFd<'a>>,
     /// Who sets the limits.
     pub(crate) limits: Limits,
-    pub(crate) groups: Groups,
     /// Who is told of a filter that notifies.
     pub(crate) observer: Option<Observer<'a>>,
 }
@@ -202,15 +201,6 @@ impl Observer<'_> {
     }
 }
 
-/// The supplementary groups of a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Groups {
-    /// Those of its identity and no others.
-    Listed,
-    /// The maker's: the kernel lets nobody change them in a user namespace with an unprivileged map.
-    Kept,
-}
-
 /// Who sets the resource limits of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Limits {
@@ -222,7 +212,7 @@ pub(crate) enum Limits {
 
 impl Default for Handles<'_> {
     fn default() -> Self {
-        Self { closed_from: 3, procfs: None, limits: Limits::Own, groups: Groups::Listed, observer: None }
+        Self { closed_from: 3, procfs: None, limits: Limits::Own, observer: None }
     }
 }
 
@@ -253,7 +243,7 @@ pub(crate) fn become_member(identity: &Identity, handles: &Handles<'_>) -> Resul
         // Without no_new_privs only CAP_SYS_ADMIN may install a filter, and we are about to drop it.
         install_filter(identity, handles)?;
     }
-    change_user(identity, handles.groups)?;
+    change_user(identity)?;
     if !entered {
         chdir(identity.directory.as_c_str()).map_err(Problem::at(Step::Directory))?;
     }
@@ -296,13 +286,13 @@ fn install_filter(identity: &Identity, handles: &Handles<'_>) -> Result<(), Prob
     }
 }
 
-fn change_user(identity: &Identity, groups: Groups) -> Result<(), Problem> {
+fn change_user(identity: &Identity) -> Result<(), Problem> {
     let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
     let capabilities = Problem::at(Step::Capabilities);
     capability::limit_bounding(identity.capabilities.bounding).map_err(Problem::at(Step::Bounding))?;
     capability::keep_over_user_change(true).map_err(&capabilities)?;
-    if groups == Groups::Listed {
-        process::set_groups(&identity.groups).map_err(Problem::at(Step::Groups))?;
+    if let Groups::Listed(groups) = &identity.groups {
+        process::set_groups(groups).map_err(Problem::at(Step::Groups))?;
     }
     setresgid(gid, gid, gid).map_err(Problem::at(Step::Group))?;
     setresuid(uid, uid, uid).map_err(Problem::at(Step::User))?;

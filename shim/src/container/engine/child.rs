@@ -24,7 +24,7 @@ use super::user;
 use crate::cgroup::Entry;
 use crate::container::identity::Identity;
 use crate::container::program::Program;
-use crate::container::transform::{Groups, Handles, Limits, Observer, Problem, Step as Last, transform};
+use crate::container::transform::{Handles, Limits, Observer, Problem, Step as Last, transform};
 use crate::harmless;
 use crate::sys::{descriptor, interface, keyring, process, socket};
 
@@ -252,13 +252,11 @@ fn start(work: &Work<'_>, made: &Made) -> Problem {
         }
     }
     let limits = if work.plan.maps.is_some() { Limits::Set } else { Limits::Own };
-    let denied = work.plan.maps.as_ref().is_some_and(|maps| maps.denies_groups(work.plan.maker));
     let observer = work.observer.zip(work.plan.listener.as_ref());
     let handles = Handles {
         closed_from: 3 + work.preserved,
         procfs: Some(work.procfs.as_fd()),
         limits,
-        groups: if denied { Groups::Kept } else { Groups::Listed },
         observer: observer.map(|(socket, listener)| Observer {
             socket,
             state: &listener.state,

@@ -3,6 +3,7 @@
 //! It never waits for the child: what takes time in a container's file systems takes the child's time. Hooks of the
 //! maker's namespaces run in a process of their own.
 
+use std::borrow::Cow;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::rc::Rc;
@@ -22,10 +23,10 @@ use super::hook::{self, Ending, Output};
 use super::message::{Go, Message};
 use super::namespace::{self, Joins};
 use super::plan::Plan;
-use super::procfs;
 use super::sources::Sources;
+use super::{procfs, user};
 use crate::cgroup::Entry;
-use crate::container::identity::Identity;
+use crate::container::identity::{Groups, Identity};
 use crate::container::program::Program;
 use crate::harmless;
 use crate::sys::{pidfd, process, socket};
@@ -135,11 +136,12 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
     let sources = Sources::open(plan, Rc::clone(&request.covers))
         .map_err(|(step, failed)| Failure::of_step(plan, step, failed))?;
     let observer = plan.listener.as_ref().map(|listener| connect(&listener.path)).transpose()?;
+    let identity = member(plan, request.identity);
     let mut work = Work {
         plan,
         mounts: request.mounts.map(|mounts| mounts.as_raw_fd()),
         observer: observer.as_ref().map(AsRawFd::as_raw_fd),
-        identity: request.identity,
+        identity: &identity,
         program: request.program,
         stdio: &request.stdio,
         cgroup: request.cgroup,
@@ -163,6 +165,16 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
     making.equip(request.identity)?;
     fcntl(&making.socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(system("set O_NONBLOCK"))?;
     Ok(making)
+}
+
+/// Who the process is to be, as far as its maker may say so. The plan refuses groups that could not be had.
+fn member<'a>(plan: &Plan, identity: &'a Identity) -> Cow<'a, Identity> {
+    match &plan.maps {
+        Some(maps) if user::denies_groups(maps, plan.maker) => {
+            Cow::Owned(Identity { groups: Groups::Kept, ..identity.clone() })
+        }
+        Some(_) | None => Cow::Borrowed(identity),
+    }
 }
 
 /// Connects to whoever takes the listener of a seccomp filter.
