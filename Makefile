@@ -79,8 +79,9 @@ bench: build images
 
 # Binaries, manual pages and completions. DESTDIR is for packagers.
 install: build
-	install -d $(TO)/bin $(TO)/share/man/man1 $(BASH_TO) $(ZSH_TO) $(FISH_TO)
+	install -d $(TO)/bin $(TO)/lib/systemd/system $(TO)/share/man/man1 $(BASH_TO) $(ZSH_TO) $(FISH_TO)
 	for each in $(BINARIES); do install -m 755 $(OUT)/release/$$each $(TO)/bin/ || exit 1; done
+	sed 's|/usr/local|$(PREFIX)|' service/hull.service >$(TO)/lib/systemd/system/hull.service
 	$(OUT)/release/hull man $(TO)/share/man/man1
 	$(OUT)/release/hull completion bash >$(BASH_TO)/hull
 	$(OUT)/release/hull completion zsh >$(ZSH_TO)/_hull
