@@ -86,7 +86,8 @@ impl Blueprint {
             change_root: if given.is_on("no-pivot") { ChangeRoot::Move } else { ChangeRoot::Pivot },
             keyring: if given.is_on("no-new-keyring") { Keyring::Inherited } else { Keyring::New },
             root: &rootfs,
-            base: base(&spec),
+            // One container is not worth a trimmed mount namespace: making that copies the host's mounts too.
+            base: Base::Host,
         };
         let plan = Plan::new(&spec, &known, &own_environment(), &program.environment).map_err(refuse)?;
         Ok(Self {
@@ -275,16 +276,6 @@ pub(crate) fn own_environment() -> Vector {
         CString::new(name.into_vec()).unwrap_or_default()
     };
     Vector::new(std::env::vars_os().map(text).collect())
-}
-
-/// A mount namespace without the host's mounts is cheaper, but hooks look for things at the host's paths.
-fn base(spec: &Spec) -> Base {
-    let Some(hooks) = spec.hooks() else {
-        return Base::Trimmed;
-    };
-    #[expect(deprecated, reason = "callers still use prestart")]
-    let lists = [hooks.prestart(), hooks.create_runtime(), hooks.create_container()];
-    if lists.into_iter().flatten().all(Vec::is_empty) { Base::Trimmed } else { Base::Host }
 }
 
 /// The root directory, which must be one, reached by no symbolic link.
