@@ -65,6 +65,10 @@ fn unknown_flags_and_missing_values_are_told() {
 
 #[test]
 fn the_root_directory_of_the_host_is_no_place_for_state() {
+    if is_peer() {
+        // runc 1.1 takes it.
+        return;
+    }
     let bundle = bundle!();
     let told = bundle.oci(&["--root", "/", "list"]).fails(1);
     assert!(told.contains("Option --root argument should not be set to /"), "{told}");

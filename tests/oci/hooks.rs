@@ -29,9 +29,13 @@ fn every_hook_runs_in_its_order_and_knows_the_state() {
     bundle.configure(|config| config["hooks"] = hooks.into()).create();
     let seen = || bundle.read("rootfs/tmp/hooks");
     let create = "prestart creating\ncreateRuntime creating\ncreateContainer creating\n";
-    assert_eq!(seen(), create);
+    if is_peer() {
+        // runc up to 1.5.0 ran poststart here; runtime-spec wants it after the program runs.
+        assert!(seen().starts_with(create), "{}", seen());
+    } else {
+        assert_eq!(seen(), create);
+    }
     bundle.oci(&["start", &bundle.id]).ok();
-    // runc up to 1.5.0 ran poststart before the program; runtime-spec wants it after.
     let start = format!("{create}startContainer created\npoststart running\n");
     if is_peer() {
         assert!(seen().contains("startContainer") && seen().contains("poststart"));
@@ -57,8 +61,13 @@ fn a_failing_hook_undoes_everything() {
     }
     for kind in ["prestart", "createRuntime", "createContainer", "startContainer"] {
         let (bundle, output) = failing(kind);
-        let told = output.fails(1);
+        let told = format!("{output}");
         assert!(told.contains("exit status 3"), "{kind}: {told}");
+        if is_peer() && kind == "startContainer" {
+            // runc's init tells of it by itself, when run has ended already.
+            continue;
+        }
+        output.fails(1);
         if !is_peer() {
             assert!(told.contains(&format!("error running {kind} hook #0")), "{kind}: {told}");
         }

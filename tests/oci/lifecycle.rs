@@ -2,13 +2,17 @@
 
 use serde_json::{Value, json};
 
+use crate::bundle::is_peer;
+
 #[test]
 fn a_container_is_created_started_and_deleted() {
     let bundle = bundle!();
     bundle.create();
     let state = bundle.state();
     assert_eq!(state["status"], "created");
-    assert_eq!((&state["id"], &state["ociVersion"]), (&bundle.id.clone().into(), &"1.0.2".into()));
+    assert_eq!(state["id"], bundle.id);
+    // runc 1.1 tells its own version, later ones that of the configuration.
+    assert!(state["ociVersion"].as_str().unwrap().starts_with("1.0.2"), "{state}");
     let real = bundle.directory.canonicalize().unwrap();
     assert_eq!(state["bundle"], real.display().to_string());
     assert_eq!(state["rootfs"], real.join("rootfs").display().to_string());
@@ -101,9 +105,6 @@ fn run_tells_the_status_of_the_process_and_leaves_nothing() {
     bundle.script("kill -9 $$; sleep 100").configure(|config| {
         // PID 1 of a namespace of its own does not die of its own SIGKILL.
         config["linux"]["namespaces"].as_array_mut().unwrap().retain(|one| one["type"] != "pid");
-        config["mounts"].as_array_mut().unwrap().retain(|one| one["destination"] != "/proc");
-        config["linux"]["maskedPaths"] = json!([]);
-        config["linux"]["readonlyPaths"] = json!([]);
     });
     bundle.oci(&["run", &bundle.id]).fails(137);
     bundle.assert_gone();
@@ -193,8 +194,9 @@ fn containers_are_listed() {
 #[test]
 fn an_empty_list_is_null_and_a_missing_root_an_error() {
     let bundle = bundle!();
-    assert!(bundle.oci(&["list"]).fails(1).contains("no such file or directory"));
-    std::fs::create_dir(bundle.root()).unwrap();
+    // runc 1.1 takes a missing root directory for an empty one.
+    assert!(is_peer() || bundle.oci(&["list"]).fails(1).contains("no such file or directory"));
+    std::fs::create_dir_all(bundle.root()).unwrap();
     assert_eq!(bundle.oci(&["list", "-f", "json"]).ok().trim(), "null");
     assert_eq!(bundle.oci(&["list"]).ok().lines().count(), 1);
 }

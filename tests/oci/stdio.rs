@@ -66,7 +66,10 @@ fn descriptors_are_preserved_on_request_and_not_otherwise() {
     assert_eq!(all(&output.ok()), ["0", "1", "2", "3"]);
     let output = shell(&bundle, "$OCI run --preserve-fds 2 $ID 3</dev/null 4</dev/null 5</dev/null");
     assert_eq!(all(&output.ok()), ["0", "1", "2", "3", "4", "5"]);
-    assert!(!shell(&bundle, "$OCI run --preserve-fds 2 $ID 3</dev/null").status.success());
+    if !is_peer() {
+        // Go's runtime has opened the next one by the time runc looks.
+        assert!(!shell(&bundle, "$OCI run --preserve-fds 2 $ID 3</dev/null").status.success());
+    }
     bundle.assert_gone();
 }
 
@@ -86,6 +89,7 @@ fn descriptors_of_socket_activation_are_preserved_and_told() {
     let mut bundle = bundle!();
     bundle.script("ls /proc/self/fd; echo $LISTEN_FDS $LISTEN_PID");
     let output = shell(&bundle, "LISTEN_FDS=2 $OCI run $ID 3</dev/null 4</dev/null").ok();
-    assert!(output.contains("2 1\n"), "{output}");
-    assert!(output.starts_with("0\n1\n2\n3\n4\n5\n"), "{output}");
+    assert!(output.contains("\n2 1\n"), "{output}");
+    // runc 1.1 hands one of its own on besides.
+    assert!(is_peer() || output.starts_with("0\n1\n2\n3\n4\n5\n2 1"), "{output}");
 }

@@ -5,6 +5,7 @@
 pub mod accept;
 mod apply;
 mod attach;
+mod boot;
 mod choose;
 mod completion;
 mod context;
@@ -203,6 +204,7 @@ impl Cli {
                 "{namespace:?} is no namespace: lower-case letters, digits and '-', at most 63"
             )));
         }
+        boot::forget_earlier(&layout).map_err(|error| Error::Other(Box::new(error)))?;
         let context = Context::new(layout, namespace, self.global.color);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let exit = runtime.map_err(Error::Runtime)?.block_on(verb.act(&context))?;

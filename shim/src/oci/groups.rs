@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::error::Error;
 use super::global::Global;
 use super::store::Id;
+use super::units;
 use crate::cgroup::resources::{self, Devices, Live, Plan};
+use crate::cgroup::systemd::Unit;
 use crate::cgroup::{self, Depth, Entry, Group, Tolerance};
 use crate::container::engine::plan::{CgroupView, MakerRights};
 
@@ -73,6 +75,10 @@ impl Membership {
 
     /// Ends whoever is left in it and removes it.
     pub(crate) fn remove(&self) -> Result<(), Error> {
+        if let Some(unit) = &self.unit {
+            // One whose processes have all ended is gone already.
+            crate::harmless(units::stop(unit));
+        }
         let Some(group) = self.group().filter(Group::exists) else {
             return Ok(());
         };
@@ -85,15 +91,24 @@ impl Membership {
 }
 
 /// Where the container's group is to be; none for an ordinary user without a group to make it in.
-pub(crate) fn place(spec: &Spec, id: &Id, global: &Global<'_>) -> Result<(Option<Group>, Membership), Error> {
+pub(crate) fn place(
+    spec: &Spec,
+    id: &Id,
+    global: &Global<'_>,
+) -> Result<(Option<Group>, Membership, Option<Unit>), Error> {
     let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
+    if global.systemd {
+        let (unit, group) = units::find(path.as_deref(), id)?;
+        let membership = Membership { paths: group.paths(), unit: Some(unit.name.clone()) };
+        return Ok((Some(group), membership, Some(unit)));
+    }
     let group = match Group::from_oci_path(path.as_deref(), id.as_str()) {
         Ok(group) => group,
-        Err(cgroup::Error::NotMounted) if global.rootless => return Ok((None, Membership::default())),
+        Err(cgroup::Error::NotMounted) if global.rootless => return Ok((None, Membership::default(), None)),
         Err(error) => return Err(error.into()),
     };
     let membership = Membership { paths: group.paths(), unit: None };
-    Ok((Some(group), membership))
+    Ok((Some(group), membership, None))
 }
 
 /// What a `cgroup` mount shows.

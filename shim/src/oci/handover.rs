@@ -112,7 +112,8 @@ pub(crate) struct Preserved {
 }
 
 impl Preserved {
-    /// Finds them, and keeps every other descriptor of the caller from whatever is executed.
+    /// Finds them, and keeps every other descriptor of the caller from whatever is executed. Hooks get not even
+    /// these: the engine sees to it.
     pub(crate) fn find(given: &Parsed) -> Result<Self, Error> {
         let listen = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok()).unwrap_or(0);
         let more: u32 = given.number("preserve-fds")?.unwrap_or(0);
@@ -123,7 +124,7 @@ impl Preserved {
                 return Err(Error::Kernel(text, nix::Error::EBADF));
             }
         }
-        crate::sys::descriptor::close_on_exec_from(3)
+        crate::sys::descriptor::close_on_exec_from(all.saturating_add(3))
             .map_err(Error::kernel("mark descriptors close-on-exec"))?;
         Ok(Self { listen, all })
     }

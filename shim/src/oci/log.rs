@@ -51,13 +51,6 @@ impl Log {
         }
     }
 
-    /// What is of use to nobody but who looks for a fault.
-    pub(crate) fn debug(&self, message: &str) {
-        if self.debug {
-            self.write("debug", message);
-        }
-    }
-
     /// Something that was asked for and cannot be had: only where more than one line is expected.
     pub(crate) fn warn(&self, message: &str) {
         if self.debug {

@@ -17,8 +17,11 @@ use super::error::Error;
 use super::global::Global;
 use super::groups::{self, Membership};
 use super::handover::{Front, Handover, Preserved};
+use super::notify;
 use super::relay::Relay;
 use super::store::{Held, Id, Init, Place, Record};
+use super::units;
+use crate::cgroup::systemd::Unit;
 use crate::cgroup::{Entry, Group};
 use crate::container::engine::files::{Base, ChangeRoot, Covers};
 use crate::container::engine::kernel::Kernel;
@@ -44,6 +47,7 @@ pub(crate) struct Blueprint {
     plan: Rc<Plan>,
     group: Option<Group>,
     membership: Membership,
+    unit: Option<Unit>,
     preserved: Preserved,
     handover: Handover,
     rights: MakerRights,
@@ -70,9 +74,10 @@ impl Blueprint {
         let process = config::check(spec.process().as_ref())?;
         let handover = Handover::open(given, process.terminal().unwrap_or(false), front)?;
         add_variables(&mut spec, preserved.variables());
+        notify::add(&mut spec, &Place::new(&global.root, &id))?;
         let rootfs = rootfs(&spec, &bundle)?;
         let rights = if global.rootless { MakerRights::Rootless } else { MakerRights::Root };
-        let (group, membership) = groups::place(&spec, &id, global)?;
+        let (group, membership, unit) = groups::place(&spec, &id, global)?;
         let identity = identity(&spec, &rootfs)?;
         let args = spec.process().as_ref().and_then(|process| process.args().clone()).unwrap_or_default();
         let program = Program::new(&identity, &args, &[]).map_err(refuse)?;
@@ -86,7 +91,8 @@ impl Blueprint {
             change_root: if given.is_on("no-pivot") { ChangeRoot::Move } else { ChangeRoot::Pivot },
             keyring: if given.is_on("no-new-keyring") { Keyring::Inherited } else { Keyring::New },
             root: &rootfs,
-            base: base(&spec),
+            // One container is not worth a trimmed mount namespace: making that copies the host's mounts too.
+            base: Base::Host,
         };
         let plan = Plan::new(&spec, &known, &own_environment(), &program.environment).map_err(refuse)?;
         Ok(Self {
@@ -99,6 +105,7 @@ impl Blueprint {
             plan: Rc::new(plan),
             group,
             membership,
+            unit,
             preserved,
             handover,
             rights,
@@ -141,15 +148,19 @@ impl Blueprint {
         relay: Option<&mut Relay>,
     ) -> Result<(Record, i32, OwnedFd), Error> {
         let mut record = self.record();
-        if let Some(group) = &self.group {
-            if let Err(error) = group.check_unused() {
-                // Not ours, and so not ours to remove.
-                self.membership = Membership::default();
-                return Err(error.into());
-            }
+        if let Some(Err(error)) = self.group.as_ref().map(Group::check_unused) {
+            // Not ours, and so not ours to remove.
+            self.membership = Membership::default();
+            return Err(error.into());
         }
+        notify::prepare(place)?;
         place.keep_config(&self.bytes, held)?;
         place.write(&record, held)?;
+        // Until the init is in the group.
+        let _placeholder = match self.unit.as_ref().zip(self.group.as_ref()) {
+            Some((unit, group)) => units::start(unit, group, &self.spec)?,
+            None => None,
+        };
         let entry = groups::make(&self.spec, self.group.as_ref(), self.rights)?;
         let (created, master_goes) = self.init(place, &entry, relay)?;
         let init = procfs::start_time(created.pid).map(|start_time| Init { pid: created.pid, start_time });
@@ -254,7 +265,7 @@ pub(crate) fn refuse(error: impl std::error::Error) -> Error {
     Error::Container(text)
 }
 
-fn add_variables(spec: &mut Spec, more: Vec<String>) {
+pub(crate) fn add_variables(spec: &mut Spec, more: Vec<String>) {
     if let Some(process) = spec.process_mut().as_mut().filter(|_| !more.is_empty()) {
         let mut variables = process.env().clone().unwrap_or_default();
         variables.extend(more);
@@ -282,7 +293,6 @@ fn base(spec: &Spec) -> Base {
     let Some(hooks) = spec.hooks() else {
         return Base::Trimmed;
     };
-    #[expect(deprecated, reason = "callers still use prestart")]
     let lists = [hooks.prestart(), hooks.create_runtime(), hooks.create_container()];
     if lists.into_iter().flatten().all(Vec::is_empty) { Base::Trimmed } else { Base::Host }
 }

@@ -17,6 +17,7 @@ mod handover;
 mod hooks;
 mod log;
 mod make;
+mod notify;
 mod process;
 mod protect;
 mod quantity;
@@ -25,6 +26,7 @@ mod signal;
 mod spec;
 mod status;
 mod store;
+mod units;
 mod verbs;
 
 use std::ffi::OsString;

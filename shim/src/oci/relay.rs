@@ -13,6 +13,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
+use super::notify::Notify;
 use crate::harmless;
 use crate::sys::{pidfd, process, terminal};
 use crate::wire::Exit;
@@ -39,6 +40,8 @@ pub(crate) struct Relay {
     /// The master of the process's terminal.
     master: Option<OwnedFd>,
     raw: Option<Raw>,
+    /// Until the process said that it is ready.
+    notify: Option<Notify>,
 }
 
 /// Our terminal in raw mode; dropped, it is as it was.
@@ -57,7 +60,7 @@ impl Relay {
         let all = SigSet::all();
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), None)?;
         let signals = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-        Ok(Self { signals, streams: Vec::new(), master: None, raw: None })
+        Ok(Self { signals, streams: Vec::new(), master: None, raw: None, notify: None })
     }
 
     /// Pipes for a process without a terminal; the ends that it gets.
@@ -94,6 +97,11 @@ impl Relay {
         Ok(())
     }
 
+    /// Hands on what the process says of its readiness.
+    pub(crate) fn forward(&mut self, notify: Option<Notify>) {
+        self.notify = notify;
+    }
+
     fn resize(&self) {
         let size = terminal::size(std::io::stdin().as_fd());
         if let (Some(master), Ok(size)) = (&self.master, size) {
@@ -110,6 +118,9 @@ impl Relay {
                 break exit;
             }
             self.copy();
+            if self.notify.as_ref().is_some_and(|notify| is_readable(notify.as_fd()) && notify.forward(pid)) {
+                self.notify = None;
+            }
         };
         // What it wrote last is still in the pipes. Who holds them open beyond its end is not waited for.
         while self.streams.iter().any(|stream| stream.is_output && stream.to.is_some()) {
@@ -127,6 +138,8 @@ impl Relay {
         let limit = match child {
             Some(_) => {
                 polled.push(PollFd::new(self.signals.as_fd(), PollFlags::POLLIN));
+                polled
+                    .extend(self.notify.iter().map(|notify| PollFd::new(notify.as_fd(), PollFlags::POLLIN)));
                 PollTimeout::NONE
             }
             // What was read is written, however long its reader takes.
@@ -220,6 +233,11 @@ impl Stream {
             Err(_) => (self.to, self.pending) = (None, Vec::new()),
         }
     }
+}
+
+fn is_readable(descriptor: BorrowedFd<'_>) -> bool {
+    let mut polled = [PollFd::new(descriptor, PollFlags::POLLIN)];
+    poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
 fn to_errno(error: std::io::Error) -> Errno {

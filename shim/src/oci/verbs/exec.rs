@@ -26,6 +26,7 @@ use crate::oci::status::Status;
 use crate::oci::{groups, protect};
 use crate::sys::process as system;
 use crate::sys::process::{Child, reap_child};
+use crate::wire::Exit;
 
 /// A file that says that a process with `CAP_SYS_PTRACE` was let into the container.
 const TRACED: &str = "traced";
@@ -183,7 +184,7 @@ fn executed(child: &Child, pipe: &OwnedFd, program: &Program, identity: &Identit
             }
             Ok(Problem::LENGTH) => {
                 // Its end follows at once; ours comes with it.
-                drop(reap_child(child.pidfd.as_fd()));
+                let _: Option<Exit> = reap_child(child.pidfd.as_fd());
                 return Err(Error::Container(program.explain(identity, Problem::from_bytes(bytes))));
             }
             Ok(_) | Err(_) => return Ok(()),

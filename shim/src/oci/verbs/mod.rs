@@ -40,7 +40,10 @@ pub(super) fn obey(verb: Verb, global: &Global<'_>, given: &Parsed) -> Result<Ex
         Verb::Start => start::start(global, id),
         Verb::State => state::state(global, id),
         Verb::Update => update::update(global, id, given),
-        _ => Err(Error::Refused("not there yet".to_owned())),
+        Verb::Checkpoint | Verb::Restore => Err(Error::Refused(
+            "checkpoint and restore are not done by this build of hull-oci; see `hull-oci features`"
+                .to_owned(),
+        )),
     };
     done.map(|()| ExitCode::SUCCESS)
 }

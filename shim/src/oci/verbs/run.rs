@@ -32,7 +32,9 @@ fn detached(global: &Global<'_>, id: &str, given: &Parsed) -> Result<(), Error> 
         return print(&blueprint.print());
     }
     let Made { container, held, .. } = blueprint.make(global, None)?;
-    start::let_go(&container, held).inspect_err(|_| clean(global, id))
+    let notify = start::let_go(&container, held).inspect_err(|_| clean(global, id))?;
+    start::await_ready(&container, notify.as_ref());
+    Ok(())
 }
 
 fn attached(global: &Global<'_>, id: &str, given: &Parsed) -> Result<ExitCode, Error> {
@@ -45,10 +47,7 @@ fn attached(global: &Global<'_>, id: &str, given: &Parsed) -> Result<ExitCode, E
     }
     let mut relay = Relay::new().map_err(Error::kernel("take signals"))?;
     let Made { container, held, pid, pidfd } = blueprint.make(global, Some(&mut relay))?;
-    if let Err(error) = start::let_go(&container, held) {
-        clean(global, id);
-        return Err(error);
-    }
+    relay.forward(start::let_go(&container, held).inspect_err(|_| clean(global, id))?);
     let exit = relay.run(&pidfd, pid).map_err(Error::kernel("wait for the container"))?;
     if !given.is_on("keep") {
         let held = container.place.hold()?;

@@ -14,6 +14,7 @@ use crate::oci::container::Container;
 use crate::oci::error::{Error, words};
 use crate::oci::global::Global;
 use crate::oci::hooks::{Due, Kind};
+use crate::oci::notify::Notify;
 use crate::oci::status::Status;
 use crate::oci::store::Held;
 use crate::procfs;
@@ -25,7 +26,11 @@ const LOOK: u16 = 10_000;
 pub(super) fn start(global: &Global<'_>, id: &str) -> Result<(), Error> {
     let (container, held) = Container::hold(global, id)?;
     match container.status() {
-        Status::Created => let_go(&container, held),
+        Status::Created => {
+            let notify = let_go(&container, held)?;
+            await_ready(&container, notify.as_ref());
+            Ok(())
+        }
         Status::Running => Err(refuse("cannot start an already running container")),
         Status::Stopped => Err(refuse("cannot start a container that has stopped")),
         other => Err(refuse(&format!("cannot start a container in the {other} state"))),
@@ -38,12 +43,13 @@ fn refuse(text: &str) -> Error {
 
 /// Opens the gate, waits for the program to run, and runs the `poststart` hooks, without the lock: whoever wants
 /// to kill the container meanwhile shall not wait for them.
-pub(in crate::oci) fn let_go(container: &Container, held: Held) -> Result<(), Error> {
+pub(super) fn let_go(container: &Container, held: Held) -> Result<Option<Notify>, Error> {
     let Container { place, record } = container;
     let directory = place.directory();
     let bytes = place.config()?;
     let failed = |what: &str| Error::kernel(what.to_owned());
     let result = Gate::listen(directory).map_err(failed("open the gate's result"))?;
+    let notify = Notify::open(place)?;
     let init = container.init().ok_or_else(|| refuse("cannot start a container that has stopped"))?;
     Gate::open(directory).map_err(failed("open the gate"))?;
     match await_outcome(&result, &init) {
@@ -57,7 +63,15 @@ pub(in crate::oci) fn let_go(container: &Container, held: Held) -> Result<(), Er
     Due::new(&bytes, Kind::Poststart, record)?.run().inspect_err(|_| {
         // runtime-spec: the container is stopped. That the hook failed is what the caller hears of.
         harmless(super::kill::send(container, libc::SIGKILL));
-    })
+    })?;
+    Ok(notify)
+}
+
+/// Waits until a container that has a socket for it says that it is ready.
+pub(super) fn await_ready(container: &Container, notify: Option<&Notify>) {
+    if let (Some(notify), Some(init)) = (notify, container.init()) {
+        notify.wait(init.as_fd(), container.record.init.map_or(0, |init| init.pid));
+    }
 }
 
 /// Waits for the result, or the init's end.

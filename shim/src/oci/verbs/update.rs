@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxPids, LinuxResources, Spec};
+use oci_spec::runtime::{LinuxResources, Spec};
 use serde_json::{Value, json};
 
 use crate::oci::command::parse::{Misuse, Parsed};
@@ -12,6 +12,7 @@ use crate::oci::error::Error;
 use crate::oci::global::Global;
 use crate::oci::quantity;
 use crate::oci::status::Status;
+use crate::oci::units;
 
 pub(super) fn update(global: &Global<'_>, id: &str, given: &Parsed) -> Result<(), Error> {
     let (container, held) = Container::hold(global, id)?;
@@ -23,6 +24,9 @@ pub(super) fn update(global: &Global<'_>, id: &str, given: &Parsed) -> Result<()
     let stored = stored(&config);
     let group = container.record.cgroup.needed()?;
     let merged = group.update(&stored, &change)?;
+    if let Some(unit) = &container.record.cgroup.unit {
+        units::update(unit, &group, &merged)?;
+    }
     store(&mut config, merged);
     let bytes = serde_json::to_vec(&config).map_err(|error| Error::Json("config.json".to_owned(), error))?;
     container.place.keep_config(&bytes, &held)
@@ -119,6 +123,8 @@ fn decode(what: &str, mut value: Value) -> Result<LinuxResources, Error> {
 
 #[cfg(test)]
 mod tests {
+    use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxPids};
+
     use super::*;
     use crate::oci::command::parse::Order;
     use crate::oci::command::table::Command;
