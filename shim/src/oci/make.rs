@@ -17,6 +17,7 @@ use super::error::Error;
 use super::global::Global;
 use super::groups::{self, Membership};
 use super::handover::{Front, Handover, Preserved};
+use super::lookup;
 use super::notify;
 use super::relay::Relay;
 use super::store::{Held, Id, Init, Place, Record};
@@ -162,6 +163,9 @@ impl Blueprint {
         };
         let entry = groups::make(&self.spec, self.group.as_ref(), self.rights)?;
         let (created, master_goes) = self.init(place, &entry, relay)?;
+        if let Some(problem) = lookup::problem(created.pid, &self.identity, &self.program) {
+            return Err(Error::Container(self.program.explain(&self.identity, problem)));
+        }
         let init = procfs::start_time(created.pid).map(|start_time| Init { pid: created.pid, start_time });
         record.init = Some(init.ok_or(Error::NotRunning)?);
         record.unfinished = false;
