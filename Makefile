@@ -11,7 +11,7 @@ BASH_TO = $(TO)/share/bash-completion/completions
 ZSH_TO = $(TO)/share/zsh/site-functions
 FISH_TO = $(TO)/share/fish/vendor_completions.d
 
-.PHONY: build debug images demo demo-long test test-oci test-root check bench install clean setup
+.PHONY: build debug images demo demo-long test test-oci test-root test-vm vm-kernel check bench install clean setup
 
 # Release binaries, side by side in $(OUT)/release.
 build: setup
@@ -51,6 +51,13 @@ test: debug
 test-root:
 	HULL_TEST_ROOT=1 $(MAKE) test
 
+# The suites in a virtual machine with cgroup v2 alone and every capability; see docs/testing-pods-in-a-vm.md.
+test-vm: debug images
+	tests/vm/test
+
+# The kernel of that machine, kept outside the repository. Without it the one of Debian's package is used.
+vm-kernel:
+	tests/vm/kernel
 # What callers of runc see: the same cases against hull-oci and against Debian's runc, as a check on the cases.
 test-oci: debug
 	tests/setup --oci
@@ -72,8 +79,9 @@ bench: build images
 
 # Binaries, manual pages and completions. DESTDIR is for packagers.
 install: build
-	install -d $(TO)/bin $(TO)/share/man/man1 $(BASH_TO) $(ZSH_TO) $(FISH_TO)
+	install -d $(TO)/bin $(TO)/lib/systemd/system $(TO)/share/man/man1 $(BASH_TO) $(ZSH_TO) $(FISH_TO)
 	for each in $(BINARIES); do install -m 755 $(OUT)/release/$$each $(TO)/bin/ || exit 1; done
+	sed 's|/usr/local|$(PREFIX)|' service/hull.service >$(TO)/lib/systemd/system/hull.service
 	$(OUT)/release/hull man $(TO)/share/man/man1
 	$(OUT)/release/hull completion bash >$(BASH_TO)/hull
 	$(OUT)/release/hull completion zsh >$(ZSH_TO)/_hull

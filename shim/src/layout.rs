@@ -38,6 +38,12 @@ impl Layout {
         &self.run
     }
 
+    /// The id of the boot that the records below [`Layout::run`] are of.
+    #[must_use]
+    pub fn boot(&self) -> PathBuf {
+        self.run.join("boot_id")
+    }
+
     /// The directory with one entry per pod, named by uid.
     #[must_use]
     pub fn pods(&self) -> PathBuf {

@@ -2,6 +2,7 @@
 //! ended. See `ARCHITECTURE.md`.
 
 pub mod cgroup;
+pub mod confine;
 pub mod container;
 pub mod layout;
 pub mod oci;

@@ -341,6 +341,46 @@ fn a_killed_shim_gets_a_successor_and_containers_go_on() {
 }
 
 #[test]
+fn a_pod_whose_keeper_and_shim_are_killed_gets_both_with_the_next_command() {
+    let host = host!();
+    host.apply(&two_containers("a"));
+    let (files, before) = running(&host, "a");
+    for _ in 0..3 {
+        let old = files.processes();
+        files.kill_shim_for_good();
+        host.pod("a").unwrap();
+        let new = files.processes();
+        assert!(new.shim.is_some() && new.shim != old.shim, "{new:?}");
+        assert!(new.keeper.is_some() && new.keeper != old.keeper, "{new:?}");
+        assert_same_containers(&files, &before);
+        assert_eq!(host.exec("a", &["echo", "here"]).ok(), "here\n");
+    }
+    host.delete("a", &[]);
+    host.assert_clean();
+}
+
+#[test]
+fn a_killed_shim_is_succeeded_though_nobody_asks() {
+    let host = host!();
+    host.apply(&two_containers("a"));
+    let (files, before) = running(&host, "a");
+    let old = files.kill_shim();
+    wait_until(SOON, "another shim and supervisor", || {
+        let now = files.processes();
+        let there = now.shim.is_some_and(|shim| shim != old) && now.supervisor.is_some_and(process::is_alive);
+        if there { Ok(()) } else { Err(format!("{now:?}")) }
+    });
+    assert_same_containers(&files, &before);
+    // Its restart policy goes on holding.
+    kill_now(before["sleeper"].pid);
+    host.wait_pod("a", SOON, "exit code 137", |pod| {
+        statuses(pod)["sleeper"]["state"]["terminated"]["exitCode"] == 137
+    });
+    host.delete("a", &[]);
+    host.assert_clean();
+}
+
+#[test]
 fn exits_while_no_shim_is_there_are_seen_with_their_codes() {
     let host = host!();
     host.apply(&two_containers("a"));
@@ -368,7 +408,9 @@ fn exits_while_no_shim_is_there_are_seen_with_their_codes() {
 fn a_pod_without_shim_supervisor_or_pause_is_deleted_whole() {
     let host = host!();
     type Harm = fn(&PodFiles);
-    let harms: [(&str, Harm); 5] = [
+    let harms: [(&str, Harm); 7] = [
+        ("keeper", |files| files.processes().keeper.into_iter().for_each(kill_now)),
+        ("keeper and shim", |files| assert!(files.kill_shim_for_good() > 0)),
         ("shim", |files| assert!(files.kill_shim() > 0)),
         ("shim and supervisor", |files| {
             let supervisor = files.processes().supervisor;
@@ -383,7 +425,7 @@ fn a_pod_without_shim_supervisor_or_pause_is_deleted_whole() {
         }),
         ("all of it", |files| {
             let all = files.processes();
-            files.kill_shim();
+            files.kill_shim_for_good();
             all.supervisor.into_iter().chain(all.pause).for_each(kill_now);
             all.containers.values().for_each(|instance| kill_now(instance.pid));
         }),
@@ -595,4 +637,27 @@ fn a_shim_killed_at_any_step_of_a_deletion_is_succeeded() {
         assert!(delete.wait(Duration::from_secs(40)).success(), "{moment}: {:?}", delete.lines());
         host.assert_clean();
     }
+}
+
+#[test]
+fn a_supervisor_that_cannot_start_says_why_once() {
+    let host = host!();
+    host.apply(&two_containers("a"));
+    let (files, before) = running(&host, "a");
+    let record = fs::read(files.file("record.json")).unwrap();
+    fs::write(files.file("record.json"), "{\"half\": ").unwrap();
+    let mut seen = std::collections::BTreeSet::from([files.kill_supervisor()]);
+    wait_until(SOON, "three attempts", || {
+        seen.extend(files.processes().supervisor);
+        if seen.len() >= 4 { Ok(()) } else { Err(files.diagnostics()) }
+    });
+    let said = files.diagnostics();
+    let reasons: Vec<_> = said.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert!(matches!(reasons[..], [reason] if reason.contains("record.json")), "{said}");
+    assert_same_containers(&files, &before);
+    // What was mended serves again at the next attempt.
+    fs::write(files.file("record.json"), record).unwrap();
+    wait_until(SOON, "a supervisor that serves", || host.pod("a").map(drop));
+    host.delete("a", &[]);
+    host.assert_clean();
 }

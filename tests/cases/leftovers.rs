@@ -34,7 +34,7 @@ fn assert_no_panic(output: &Output) {
 
 fn kill_all(files: &PodFiles) {
     let supervisor = files.processes().supervisor;
-    files.kill_shim();
+    files.kill_shim_for_good();
     supervisor.into_iter().for_each(kill_now);
 }
 

@@ -71,9 +71,11 @@ fn a_window_has_its_size_when_the_command_starts() {
     let host = host!();
     host.apply_ready(POD);
     for _ in 0..5 {
-        let size = run(&mut on_terminal(&host, "HULL exec -it web -- stty size")).ok();
-        // script(1) types its own end of input into the terminal.
-        assert_eq!(size.lines().next().map(str::trim), Some("33 99"), "{size:?}");
+        // Its input stays open: at an end of input script(1) would type into the terminal.
+        let mut running = Running::start(&mut on_terminal(&host, "HULL exec -it web -- stty size"));
+        assert!(running.wait(SOON).success());
+        let size = running.wait_line(SOON, "the size", |line| !line.trim().is_empty());
+        assert_eq!(size.trim(), "33 99");
     }
     let asked = run(&mut on_terminal(&host, "HULL exec -it web -- sh -c 'exit 7'"));
     assert_eq!(asked.status.code(), Some(7), "{asked}");

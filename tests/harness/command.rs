@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::wait::{now, pause, wait_until};
+use crate::wait::{now, patience, pause, wait_until};
 
 /// What a program that ended left.
 #[derive(Debug, Clone)]
@@ -72,7 +72,7 @@ pub fn run(command: &mut Command, input: &str, limit: Duration) -> Output {
     });
     let stdout = child.stdout.take().map(Drain::of);
     let stderr = child.stderr.take().map(Drain::of);
-    let start = now();
+    let (start, limit) = (now(), patience(limit));
     let status = loop {
         match child.try_wait() {
             Ok(Some(status)) => break status,

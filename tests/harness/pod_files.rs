@@ -128,6 +128,13 @@ impl PodFiles {
         pid
     }
 
+    /// Kills the shim and its keeper, so that no successor comes by itself; the shim's pid.
+    #[track_caller]
+    pub fn kill_shim_for_good(&self) -> i32 {
+        self.processes().keeper.into_iter().for_each(kill_now);
+        self.kill_shim()
+    }
+
     /// Kills the shim and waits until it is gone; its pid.
     ///
     /// # Panics

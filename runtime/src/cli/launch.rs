@@ -19,7 +19,11 @@ use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 
 use super::accept::Accepted;
+use super::boot;
 use crate::api::client::shim;
+
+/// The file that is locked while names are claimed.
+pub(super) const LOCK: &str = "apply.lock";
 
 /// How long a new pod may take until it answers: its network is made meanwhile.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -91,6 +95,7 @@ pub async fn pod(layout: &Layout, accepted: &Accepted) -> Result<(), Error> {
     let uid = &accepted.sandbox.uid;
     let started = {
         let _lock = lock(layout)?;
+        boot::mark(layout).map_err(Error::file("write", &layout.boot()))?;
         sweep(layout);
         let claim = Claim::new(layout, accepted)?;
         record(layout, accepted)?;
@@ -112,10 +117,10 @@ pub async fn pod(layout: &Layout, accepted: &Accepted) -> Result<(), Error> {
 }
 
 /// Held while names are claimed and records appear.
-fn lock(layout: &Layout) -> Result<File, Error> {
+pub(super) fn lock(layout: &Layout) -> Result<File, Error> {
     let run = layout.run();
     directory(run)?;
-    let path = run.join("apply.lock");
+    let path = run.join(LOCK);
     let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
     let file = file.map_err(Error::file("open", &path))?;
     flock(&file, FlockOperation::LockExclusive).map_err(|error| Error::file("lock", &path)(error.into()))?;

@@ -5,6 +5,7 @@
 pub mod accept;
 mod apply;
 mod attach;
+mod boot;
 mod choose;
 mod completion;
 mod context;
@@ -120,10 +121,48 @@ enum Verb {
     Task(task::Task),
 }
 
+/// The verbs that are run again and again by programs, alone: to define all the others takes longer than to parse these.
+#[derive(Debug, Parser)]
+#[command(name = "hull", disable_help_flag = true, disable_help_subcommand = true)]
+struct Often {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: OftenVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum OftenVerb {
+    Exec(exec::Exec),
+    Supervise(supervise::Supervise),
+    Task(task::Task),
+}
+
+impl From<Often> for Cli {
+    fn from(Often { global, verb }: Often) -> Self {
+        let verb = match verb {
+            OftenVerb::Exec(exec) => Verb::Exec(exec),
+            OftenVerb::Supervise(supervise) => Verb::Supervise(supervise),
+            OftenVerb::Task(task) => Verb::Task(task),
+        };
+        Self { global, verb }
+    }
+}
+
+/// Parses with the whole definition unless the short one fits; help and errors are the whole one's.
+fn parse(arguments: &[OsString]) -> std::result::Result<Cli, clap::Error> {
+    let often = arguments.iter().any(|word| word == "exec" || word == "supervise" || word == "task");
+    match often.then(|| Often::try_parse_from(arguments)) {
+        Some(Ok(often)) => Ok(often.into()),
+        Some(Err(_)) | None => Cli::try_parse_from(arguments),
+    }
+}
+
 /// Runs the command line of this process.
 #[must_use]
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
-    let cli = match Cli::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = match parse(&arguments) {
         Ok(cli) => cli,
         Err(error) => {
             let asked = !error.use_stderr();
@@ -165,6 +204,7 @@ impl Cli {
                 "{namespace:?} is no namespace: lower-case letters, digits and '-', at most 63"
             )));
         }
+        boot::forget_earlier(&layout).map_err(|error| Error::Other(Box::new(error)))?;
         let context = Context::new(layout, namespace, self.global.color);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let exit = runtime.map_err(Error::Runtime)?.block_on(verb.act(&context))?;

@@ -10,6 +10,10 @@ use tokio::task::LocalSet;
 
 use super::{Error, Exit, Result};
 use crate::driver;
+use crate::store::file;
+
+/// How much of the end of the pod's log is looked at.
+const LOG_TAIL: u64 = 8192;
 
 /// Arguments of `supervise`.
 #[derive(Debug, clap::Args)]
@@ -27,10 +31,12 @@ impl Supervise {
         })?;
         let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
         let ended = LocalSet::new().block_on(&runtime, driver::run(layout.clone(), &self.uid, socket));
-        ended.map(|()| Exit::Success).map_err(|error| {
-            tracing::error!(error = &error as &dyn std::error::Error, "the supervisor cannot run");
-            Error::Other(error.into())
-        })
+        let Err(error) = ended else { return Ok(Exit::Success) };
+        let error = Error::Other(error.into());
+        // The shim tries again and again: a reason that was the last to be said is not said once more.
+        let log = file::tail(&layout.pod(&self.uid).diagnostics(), LOG_TAIL);
+        let last = log.lines().rev().find(|line| line.starts_with("error: "));
+        if last.is_some() && last == error.text().lines().next() { Ok(Exit::Failure) } else { Err(error) }
     }
 
     /// What the supervisor says goes into the pod's own log, of which the environment sets the level.

@@ -89,3 +89,23 @@ fn kubectl_habits_work() {
         assert!(Cli::try_parse_from(words).is_err(), "{line}");
     }
 }
+
+#[test]
+fn verbs_that_are_run_often_are_the_same_when_parsed_alone() {
+    for line in [
+        "hull exec web -- sh -c ls",
+        "hull --root /x -n other exec -it -c app pod/web -- exec task",
+        "hull supervise --help",
+        "hull exec --help",
+        "hull exec web ls",
+        "hull get pods exec",
+        "hull task nothing",
+    ] {
+        let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        let shown = |parsed: std::result::Result<Cli, clap::Error>| match parsed {
+            Ok(cli) => format!("{cli:?}"),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(shown(parse(&words)), shown(Cli::try_parse_from(&words)), "{line}");
+    }
+}

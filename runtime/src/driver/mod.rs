@@ -71,6 +71,9 @@ pub enum Error {
         /// The shim's.
         theirs: u32,
     },
+    /// It may not run unconfined.
+    #[error(transparent)]
+    Confine(#[from] hull_shim::confine::Error),
     /// The kernel refuses what a supervisor cannot do without.
     #[error("cannot {0}")]
     System(&'static str, #[source] std::io::Error),
@@ -122,6 +125,7 @@ async fn live(
     driver.serve()?;
     objects::serve_names(&hands).await;
     privileges::drop_all_but_files().map_err(|error| Error::System("give up capabilities", error))?;
+    hull_shim::confine::supervisor()?;
     tokio::task::spawn_local(objects::watch(hands));
     driver.turn(inputs, reports, orders).await;
     Ok(())

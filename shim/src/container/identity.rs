@@ -27,12 +27,12 @@ pub(crate) enum Error {
     /// A required object is missing.
     #[error("config.json: {0} is missing")]
     Missing(&'static str),
-    /// A value that means nothing; runc's words.
-    #[error("{0}")]
-    Invalid(String),
     /// As runc has it.
     #[error("cannot set any additional groups in a rootless container")]
     RootlessGroups,
+    /// A value that means nothing; runc's words.
+    #[error("{0}")]
+    Invalid(String),
     /// A string that the kernel cannot take.
     #[error("config.json: process.{field} has a null byte in {value:?}")]
     NullByte {

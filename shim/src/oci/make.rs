@@ -92,7 +92,8 @@ impl Blueprint {
             change_root: if given.is_on("no-pivot") { ChangeRoot::Move } else { ChangeRoot::Pivot },
             keyring: if given.is_on("no-new-keyring") { Keyring::Inherited } else { Keyring::New },
             root: &rootfs,
-            base: base(&spec),
+            // One container is not worth a trimmed mount namespace: making that copies the host's mounts too.
+            base: Base::Host,
         };
         let plan = Plan::new(&spec, &known, &own_environment(), &program.environment).map_err(refuse)?;
         Ok(Self {
@@ -211,6 +212,7 @@ impl Blueprint {
             stdio,
             cgroup: entry,
             sandbox: None,
+            mounts: None,
             gate,
             preserved: self.preserved.all,
             covers: Rc::new(Covers::default()),

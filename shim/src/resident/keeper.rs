@@ -30,7 +30,7 @@ use crate::harmless;
 use crate::sys::{clock, process, socket};
 use crate::wire::Exit;
 
-/// The shim's status when it could not begin, and no other could either.
+/// The shim's status when it could not begin: the pod is gone, or its records are damaged.
 pub(super) const REFUSED: i32 = 1;
 /// One that lives shorter than this, in nanoseconds, counts as a quick death.
 const QUICK: i64 = 60_000_000_000;
@@ -119,12 +119,10 @@ pub(super) fn keep(detached: &Detached, lock: Flock<File>, ready: Option<OwnedFd
     loop {
         let begun = clock::monotonic();
         let exit = keeper.run_shim()?;
-        // One that begins refuses only what no successor could take up either, and says so.
-        let never_ready = keeper.ready.borrow().is_some();
         match exit {
             Exit::Code(0) => return Ok(0),
-            Exit::Code(code) if i32::from(code) == REFUSED && never_ready => return Ok(REFUSED),
-            Exit::Code(code) if i32::from(code) == GONE => return Ok(REFUSED),
+            // The next command for the pod starts another pair, and hears why this one refuses.
+            Exit::Code(code) if i32::from(code) == REFUSED => return Ok(REFUSED),
             Exit::Code(_) | Exit::Signaled(_) | Exit::Unknown => {}
         }
         deaths = if clock::monotonic() - begun >= QUICK { 0 } else { deaths };
@@ -133,9 +131,6 @@ pub(super) fn keep(detached: &Detached, lock: Flock<File>, ready: Option<OwnedFd
         deaths += 1;
     }
 }
-
-/// The shim's status when there is no such pod any more.
-pub(super) const GONE: i32 = 3;
 
 impl Keeper<'_> {
     /// Forks a shim and serves it until it has ended.

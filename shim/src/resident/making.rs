@@ -1,6 +1,6 @@
 //! The way to an instance through our own engine: which of the two it is, and the init at work.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
 use oci_spec::runtime::Spec;
@@ -23,7 +23,7 @@ use crate::wire::{Answer, CreateConfig, Exit, InstanceId};
 
 /// For tests: `libcontainer` has the other engine make every container.
 const ENGINE: &str = "HULL_ENGINE";
-/// For tests, in builds with debug assertions: the step that fails, and how.
+/// For tests, in builds with debug assertions: a file that says which step fails, and how.
 const FAULT: &str = "HULL_ENGINE_FAULT";
 
 /// What all creations of a shim share.
@@ -31,6 +31,8 @@ pub(super) struct Engine {
     kernel: Kernel,
     covers: Rc<Covers>,
     no_variables: Vector,
+    /// None where it cannot be had: then each container starts from the host's mounts.
+    mounts: Option<OwnedFd>,
     is_off: bool,
 }
 
@@ -46,6 +48,7 @@ impl Engine {
             kernel: Kernel::probe(),
             covers: Rc::default(),
             no_variables: Vector::new(Vec::new()),
+            mounts: trimmed_mounts(),
             is_off: std::env::var_os(ENGINE).is_some_and(|name| name == "libcontainer"),
         }
     }
@@ -73,7 +76,7 @@ impl Shim {
             kernel: self.engine.kernel,
             root: &root,
             change_root: ChangeRoot::Pivot,
-            base: Base::Host,
+            base: if self.engine.mounts.is_some() { Base::Trimmed } else { Base::Host },
             keyring: Keyring::Inherited,
         };
         let none = &self.engine.no_variables;
@@ -105,10 +108,11 @@ impl Shim {
             stdio,
             cgroup: &held.entry,
             sandbox: self.sandbox.pause.as_ref().map(|pause| pause.pidfd.as_fd()),
+            mounts: self.engine.mounts.as_ref().map(AsFd::as_fd),
             gate: gate.map_err(|errno| format!("make its gate: {}", super::launch::reason(errno)))?,
             preserved: 0,
             covers: Rc::clone(&self.engine.covers),
-            fault: std::env::var(FAULT).ok().and_then(|fault| Fault::parse(&fault)),
+            fault: fault(),
         };
         let making = engine::begin(request).map_err(|failure| failure.message)?;
         let token = self
@@ -155,7 +159,7 @@ impl Shim {
     fn take_init(&mut self, instance: &InstanceId, created: engine::Created) -> Result<Answer, String> {
         let copy = |error: std::io::Error| format!("copy a descriptor: {error}");
         let pidfd = created.pidfd.try_clone().map_err(copy)?;
-        let terminal = created.terminal.as_ref().map(std::os::fd::OwnedFd::try_clone).transpose();
+        let terminal = created.terminal.as_ref().map(OwnedFd::try_clone).transpose();
         let child = process::Child { pid: created.pid, pidfd };
         let answer = self.created(instance, child, terminal.map_err(copy)?)?;
         // Its pid is on disk.
@@ -173,6 +177,21 @@ impl Shim {
         drop(making);
         self.creation_ended(instance, Err(format!("its init ended: {exit:?}")), reply);
     }
+}
+
+fn trimmed_mounts() -> Option<OwnedFd> {
+    match engine::trimmed::make() {
+        Ok(mounts) => Some(mounts),
+        Err(errno) => {
+            super::complain(format_args!("make a trimmed mount namespace: {errno}"));
+            None
+        }
+    }
+}
+
+fn fault() -> Option<Fault> {
+    let file = std::env::var_os(FAULT).filter(|_| cfg!(debug_assertions))?;
+    Fault::parse(std::fs::read_to_string(file).ok()?.trim())
 }
 
 /// One entry per hierarchy: of several names for one group the mounted one, which has commas where it stands for

@@ -151,7 +151,7 @@ pub(super) fn serve_kept(detached: &Detached, mut inheritance: Inheritance) -> i
         }
         Err(error) => {
             keeper::say(ready, &format!("0{}", super::chain(&error)));
-            if matches!(error, Error::NoPod(_)) { keeper::GONE } else { keeper::REFUSED }
+            keeper::REFUSED
         }
     }
 }

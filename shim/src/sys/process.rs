@@ -160,6 +160,11 @@ pub(crate) fn default_signals() {
         // which leaves them at the default that they always have.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
+    unblock_signals();
+}
+
+/// Unblocks all signals, so that this process can be ended by one; their dispositions stay.
+pub(crate) fn unblock_signals() {
     // SAFETY: sigset_t is plain memory for which all zero is a valid, empty set.
     let empty: libc::sigset_t = unsafe { std::mem::zeroed() };
     // SAFETY: reads one set that outlives the call; no old set is asked for.

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::cases::Case;
 use crate::pod::{Pod, await_some, exec_config, find, signal};
-use crate::stand_in::HUNT;
+use crate::stand_in::{CONFINED, HUNT};
 
 /// Every case with its name.
 pub(crate) const ALL: &[Case] = &[
@@ -45,6 +45,7 @@ pub(crate) const ALL: &[Case] = &[
         "a_shim_that_is_killed_again_and_again_is_succeeded",
         a_shim_that_is_killed_again_and_again_is_succeeded,
     ),
+    ("a_confined_supervisor_can_do_little", a_confined_supervisor_can_do_little),
 ];
 
 /// Names of the groups of exec'd processes of an instance, in whichever hierarchy.
@@ -349,4 +350,10 @@ fn a_shim_that_is_killed_again_and_again_is_succeeded() {
     let (exit, _, _) = pod.run(&instance, &["true"], None);
     assert_eq!(exit, Exit::Code(0));
     end_pod(&mut pod);
+}
+
+fn a_confined_supervisor_can_do_little() {
+    let program = std::env::current_exe().unwrap();
+    let output = std::process::Command::new(program).arg(CONFINED).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

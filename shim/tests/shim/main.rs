@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test, which clippy does not see since it has its own main")]
 
 mod cases;
+mod engines;
 mod faults;
 mod pod;
 mod stand_in;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         cases::ALL
             .iter()
             .chain(faults::ALL)
+            .chain(engines::ALL)
             .filter(|(name, _)| chosen(name))
             .for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;
@@ -34,7 +36,9 @@ fn main() -> ExitCode {
     }
     pod::isolate();
     let mut failed = 0;
-    for (name, case) in cases::ALL.iter().chain(faults::ALL).filter(|(name, _)| chosen(name)) {
+    for (name, case) in
+        cases::ALL.iter().chain(faults::ALL).chain(engines::ALL).filter(|(name, _)| chosen(name))
+    {
         let passed = std::panic::catch_unwind(case).is_ok();
         println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
         failed += usize::from(!passed);

@@ -49,6 +49,8 @@ pub(crate) struct Pod {
     link: Option<Link>,
     seen: VecDeque<Report>,
     next: u64,
+    /// For its shims.
+    variables: Vec<(String, String)>,
 }
 
 struct Link {
@@ -59,6 +61,15 @@ struct Link {
 impl Pod {
     /// A pod of this name, with its shim running and its supervisor greeted.
     pub(crate) fn start(name: &str, change: impl FnOnce(&mut SandboxConfig)) -> (Self, Inventory) {
+        Self::start_with(name, &[], change)
+    }
+
+    /// The same, with variables for its shim.
+    pub(crate) fn start_with(
+        name: &str,
+        variables: &[(&str, &str)],
+        change: impl FnOnce(&mut SandboxConfig),
+    ) -> (Self, Inventory) {
         let uid = format!("test-{name}-{}", std::process::id());
         let root = std::env::temp_dir().join(format!("hull-shim-{uid}"));
         let all = Layout::new(Some(root.clone()));
@@ -84,8 +95,18 @@ impl Pod {
         std::os::unix::fs::symlink(format!("../../pods/{uid}"), link).unwrap();
         install(&root.join("bin"));
         let listener = UnixListener::bind(root.join("test.sock")).unwrap();
-        let mut pod =
-            Self { root, uid, layout, shim: None, listener, link: None, seen: VecDeque::new(), next: 0 };
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let mut pod = Self {
+            root,
+            uid,
+            layout,
+            shim: None,
+            listener,
+            link: None,
+            seen: VecDeque::new(),
+            next: 0,
+            variables: variables.collect(),
+        };
         pod.start_shim();
         let hello = pod.greet();
         (pod, hello)
@@ -96,6 +117,7 @@ impl Pod {
         let mut command = Process::new(self.root.join("bin/hull-shim"));
         command.arg("pod").arg("--root").arg(&self.root).args(["--uid", &self.uid, "--foreground"]);
         command.env(SOCKET, self.root.join("test.sock"));
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         self.shim = Some(command.spawn().unwrap());
     }
 
@@ -331,6 +353,31 @@ impl Pod {
 
     pub(crate) fn diagnostics(&self) -> String {
         std::fs::read_to_string(self.layout.diagnostics()).unwrap_or_default()
+    }
+
+    /// Groups of instances and exec'd processes in any cgroup hierarchy.
+    pub(crate) fn cgroups_below(&self) -> Vec<PathBuf> {
+        let below = |group: &PathBuf| std::fs::read_dir(group).unwrap().flatten().map(|entry| entry.path());
+        self.cgroups().iter().flat_map(below).filter(|path| path.is_dir()).collect()
+    }
+
+    /// Waits until there are so many of them.
+    pub(crate) fn await_cgroups_below(&self, count: usize) {
+        for _ in 0..2000 {
+            if self.cgroups_below().len() == count {
+                return;
+            }
+            poll(&mut [], PollTimeout::from(10_u16)).unwrap();
+        }
+        panic!("groups stay: {:?}", self.cgroups_below());
+    }
+
+    /// CPU time of the shim and of the children that it has reaped, in hundredths of a second.
+    pub(crate) fn cpu_ticks(&self) -> u64 {
+        let pid = self.shim.as_ref().unwrap().id();
+        let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let fields: Vec<&str> = text[text.rfind(')').unwrap()..].split(' ').collect();
+        fields[12..16].iter().map(|field| field.parse::<u64>().unwrap()).sum()
     }
 
     /// Directories of this pod in any cgroup hierarchy.

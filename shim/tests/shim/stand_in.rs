@@ -14,17 +14,56 @@ pub(crate) const SOCKET: &str = "HULL_SHIM_TEST_SOCKET";
 pub(crate) const ATTEMPTS: &str = "HULL_SHIM_TEST_ATTEMPTS";
 
 /// As the first argument it makes this program the tracer in a container.
-pub(crate) const HUNT: &str = "hunt";
+pub(crate) const HUNT: &str = "stand-in-hunt";
+
+/// As the first argument it makes this program confine itself.
+pub(crate) const CONFINED: &str = "stand-in-confined";
 
 /// None when this is the test itself.
 pub(crate) fn run(arguments: &[String]) -> Option<ExitCode> {
     if arguments.get(1).is_some_and(|one| one == HUNT) {
         return Some(hunt());
     }
+    if arguments.get(1).is_some_and(|one| one == CONFINED) {
+        return Some(confined());
+    }
     if let Some(at) = arguments.iter().position(|one| one == "task") {
         return Some(task(arguments.get(at + 1).map_or("", String::as_str)));
     }
     arguments.iter().any(|one| one == "supervise").then(supervise)
+}
+
+/// Confines itself as a supervisor does, and tries what that must allow and what not.
+fn confined() -> ExitCode {
+    rustix::thread::set_no_new_privs(true).unwrap();
+    hull_shim::confine::supervisor().unwrap();
+    let refused = |what: &str, result: std::io::Result<()>| {
+        let errno = result.map_err(|error| error.raw_os_error());
+        assert!(matches!(errno, Err(Some(libc::EPERM | libc::ENOSYS))), "{what}: {errno:?}");
+    };
+    let path = std::env::temp_dir().join(format!("hull-confined-{}", std::process::id()));
+    std::fs::write(&path, "x").unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    assert_eq!(vec![1_u8; 10_000_000].len(), 10_000_000);
+    refused("a process", std::process::Command::new("/bin/busybox").status().map(drop));
+    refused("a thread", std::thread::Builder::new().spawn(|| ()).map(drop));
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+    let raw = |family, kind| socket(family, kind, SockFlag::empty(), None).map(drop).map_err(Into::into);
+    refused("netlink", raw(AddressFamily::Netlink, SockType::Raw));
+    refused("packets", raw(AddressFamily::Packet, SockType::Raw));
+    let flags = nix::sched::CloneFlags::CLONE_NEWUSER;
+    refused("a namespace", nix::sched::unshare(flags).map_err(Into::into));
+    let parent = nix::unistd::getppid();
+    refused(
+        "a signal",
+        nix::sys::signal::kill(parent, nix::sys::signal::Signal::SIGCONT).map_err(Into::into),
+    );
+    let link = std::os::unix::fs::symlink("a", path);
+    refused("a link", link);
+    ExitCode::SUCCESS
 }
 
 /// Waits in a container for processes that it may write to and that can do more than itself.

@@ -9,6 +9,7 @@ use hull::cli::jsonpath::Template;
 use hull::dns::{Answer, Transport, Zone, answer};
 use hull::image::{Reference, Source, Store};
 use hull::manifest::{Identity, Loaded, accept};
+use hull_shim::cgroup::systemd::{annotation, message::Message};
 use hull_shim::layout::Layout;
 use hull_shim::wire::{Report, Request};
 
@@ -20,6 +21,7 @@ pub(crate) const ALL: &[(&str, fn(&[u8]))] = &[
     ("manifest", manifest),
     ("query", query),
     ("reference", reference),
+    ("systemd", systemd),
     ("wire", wire),
 ];
 
@@ -94,6 +96,17 @@ fn wire(bytes: &[u8]) {
     if let Ok(report) = serde_json::from_slice::<Report>(bytes) {
         serde_json::to_vec(&report).expect("a report is JSON");
     }
+}
+
+fn systemd(bytes: &[u8]) {
+    if let Some(start) = bytes.first_chunk() {
+        drop(Message::length(start));
+    }
+    if let Ok(message) = Message::from_bytes(bytes) {
+        Message::from_bytes(&message.to_bytes()).expect("a message that was read is written as one");
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    drop(annotation::properties(&[("org.systemd.property.After".to_owned(), text.to_owned())].into()));
 }
 
 fn identity() -> Identity {

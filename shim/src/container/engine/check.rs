@@ -15,7 +15,7 @@ fn invalid<T>(text: impl Into<String>) -> Result<T, Error> {
 
 /// Checks everything that needs more than one field.
 pub(crate) fn check(spec: &Spec, namespaces: &Namespaces, known: &Known<'_>) -> Result<(), Error> {
-    process(spec)?;
+    process(spec, known.maker)?;
     names(spec, namespaces)?;
     kernel(namespaces, &known.kernel)?;
     let Some(linux) = spec.linux() else { return Ok(()) };
@@ -29,7 +29,7 @@ pub(crate) fn check(spec: &Spec, namespaces: &Namespaces, known: &Known<'_>) -> 
     labels(spec, linux, &known.kernel)
 }
 
-fn process(spec: &Spec) -> Result<(), Error> {
+fn process(spec: &Spec, maker: MakerRights) -> Result<(), Error> {
     let Some(process) = spec.process() else {
         return invalid("process property must not be empty");
     };
@@ -38,6 +38,10 @@ fn process(spec: &Spec) -> Result<(), Error> {
     }
     if process.args().as_deref().unwrap_or_default().is_empty() {
         return invalid("args must not be empty");
+    }
+    let groups = process.user().additional_gids().as_deref().unwrap_or_default();
+    if maker == MakerRights::Rootless && !groups.is_empty() {
+        return invalid("cannot set any additional groups in a rootless container");
     }
     Ok(())
 }
@@ -87,7 +91,7 @@ fn users(linux: &Linux, namespaces: &Namespaces, maker: MakerRights) -> Result<(
             "user namespaces enabled, but no namespace path to join nor mappings to apply specified",
         );
     }
-    if !has && !(uids.is_empty() && gids.is_empty()) {
+    if !(has || uids.is_empty() && gids.is_empty()) {
         return invalid("user namespace mappings specified, but user namespace isn't enabled in the config");
     }
     if maker == MakerRights::Rootless && !has {
@@ -232,6 +236,7 @@ mod tests {
             sandbox: CloneFlags::empty(),
             joined: Vec::new(),
             time: false,
+            trimmed: false,
         };
         assert_eq!(sysctl("net.core.somaxconn", &namespaces), Ok(()));
         let text = |name: &str, namespaces: &Namespaces| sysctl(name, namespaces).unwrap_err().to_string();

@@ -43,6 +43,7 @@ pub(super) struct Work<'a> {
     pub(super) result: RawFd,
     pub(super) output: Option<[RawFd; 2]>,
     pub(super) observer: Option<RawFd>,
+    pub(super) mounts: Option<RawFd>,
     /// All of these, in ascending order.
     pub(super) keep: Vec<RawFd>,
     /// What is left at the gate.
@@ -133,7 +134,7 @@ fn await_go(work: &Work<'_>) -> Result<Go, Trouble> {
 fn settle(work: &Work<'_>, made: &mut Made) -> Result<(), Trouble> {
     belong_to_maker()?;
     descriptor::close_all_but(&work.keep).map_err(Doing::Itself.failed())?;
-    process::default_signals();
+    process::unblock_signals();
     if work.plan.maps.is_none() {
         return Ok(());
     }
@@ -153,6 +154,12 @@ fn perform(work: &Work<'_>, made: &mut Made, step: &Step) -> Result<(), Trouble>
     let failed = Doing::Itself.failed();
     match step {
         Step::Cgroup => work.cgroup.enter().map_err(Doing::Write.failed())?,
+        Step::MountNamespace => {
+            let trimmed = work.mounts.ok_or(Errno::EBADF).map_err(Doing::Namespace.failed())?;
+            let kind = CloneFlags::CLONE_NEWNS;
+            crate::sys::namespace::join(trimmed, kind.bits()).map_err(Doing::Namespace.failed())?;
+            unshare(kind).map_err(Doing::Namespace.failed())?;
+        }
         Step::CgroupNamespace => unshare(CloneFlags::CLONE_NEWCGROUP).map_err(Doing::Namespace.failed())?,
         Step::Join => work.joins.join()?,
         Step::Time { offsets } => new_time(work, offsets.to_bytes())?,

@@ -183,7 +183,6 @@ impl Hooks {
         let all = |listed: &Option<Vec<Listed>>, default: &Vector| {
             listed.iter().flatten().map(|one| Hook::new(one, default)).collect::<Result<Vec<_>, _>>()
         };
-        #[expect(deprecated, reason = "callers still use prestart")]
         let prestart = hooks.prestart();
         Ok(Self {
             prestart: all(prestart, own)?,
@@ -322,6 +321,8 @@ fn prepare(start: &Start<'_>) -> nix::Result<()> {
         descriptor::place_raw(*from, number as RawFd)?;
     }
     descriptor::close_on_exec_from(3)?;
+    // The init makes files with none.
+    process::set_umask(0o022);
     process::default_signals();
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! It never waits for the child: what takes time in a container's file systems takes the child's time. Hooks of the
 //! maker's namespaces run in a process of their own.
 
+use std::borrow::Cow;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::rc::Rc;
@@ -22,10 +23,10 @@ use super::hook::{self, Ending, Output};
 use super::message::{Go, Message};
 use super::namespace::{self, Joins};
 use super::plan::Plan;
-use super::procfs;
 use super::sources::Sources;
+use super::{procfs, user};
 use crate::cgroup::Entry;
-use crate::container::identity::Identity;
+use crate::container::identity::{Groups, Identity};
 use crate::container::program::Program;
 use crate::harmless;
 use crate::sys::{pidfd, process, socket};
@@ -43,6 +44,8 @@ pub(crate) struct Request<'a> {
     pub(crate) cgroup: &'a Entry,
     /// Pidfd of pause, when the plan joins a sandbox.
     pub(crate) sandbox: Option<BorrowedFd<'a>>,
+    /// A [`trimmed`](super::trimmed) mount namespace, when the plan starts from one.
+    pub(crate) mounts: Option<BorrowedFd<'a>>,
     /// Where the init waits.
     pub(crate) gate: Gate,
     /// Descriptors from 3 on that the program inherits.
@@ -133,10 +136,12 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
     let sources = Sources::open(plan, Rc::clone(&request.covers))
         .map_err(|(step, failed)| Failure::of_step(plan, step, failed))?;
     let observer = plan.listener.as_ref().map(|listener| connect(&listener.path)).transpose()?;
+    let identity = member(plan, request.identity);
     let mut work = Work {
         plan,
+        mounts: request.mounts.map(|mounts| mounts.as_raw_fd()),
         observer: observer.as_ref().map(AsRawFd::as_raw_fd),
-        identity: request.identity,
+        identity: &identity,
         program: request.program,
         stdio: &request.stdio,
         cgroup: request.cgroup,
@@ -160,6 +165,16 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
     making.equip(request.identity)?;
     fcntl(&making.socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(system("set O_NONBLOCK"))?;
     Ok(making)
+}
+
+/// Who the process is to be, as far as its maker may say so. The plan refuses groups that could not be had.
+fn member<'a>(plan: &Plan, identity: &'a Identity) -> Cow<'a, Identity> {
+    match &plan.maps {
+        Some(maps) if user::denies_groups(maps, plan.maker) => {
+            Cow::Owned(Identity { groups: Groups::Kept, ..identity.clone() })
+        }
+        Some(_) | None => Cow::Borrowed(identity),
+    }
 }
 
 /// Connects to whoever takes the listener of a seccomp filter.
@@ -210,6 +225,7 @@ impl Work<'_> {
         self.keep.extend(self.stdio.numbers());
         self.keep.extend(self.cgroup.numbers().chain(self.joins.numbers()).chain(self.sources.numbers()));
         self.keep.push(self.socket);
+        self.keep.extend(self.mounts);
         self.keep_at_gate.sort_unstable();
         self.keep.sort_unstable();
     }

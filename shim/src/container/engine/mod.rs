@@ -45,9 +45,11 @@ pub(crate) mod plan;
 pub(crate) mod procfs;
 mod sources;
 pub(crate) mod step;
+#[cfg(test)]
+mod tests;
+pub(crate) mod trimmed;
 pub(crate) mod user;
 
-pub(crate) use failure::Failure;
 pub(crate) use gate::Gate;
 pub(crate) use maker::{Created, Making, Progress, Request, Stdio, begin};
 pub(crate) use plan::{Known, Plan};

@@ -34,6 +34,8 @@ pub(crate) struct Namespaces {
     pub(crate) joined: Vec<(CloneFlags, PathBuf)>,
     /// A new time namespace, which has no flag of this type.
     pub(crate) time: bool,
+    /// The mount namespace is copied from the maker's trimmed one.
+    pub(crate) trimmed: bool,
 }
 
 /// `CLONE_NEWTIME`, which nix does not name.
@@ -61,8 +63,13 @@ pub(crate) fn names(flags: CloneFlags) -> String {
 impl Namespaces {
     /// Reads them from a configuration.
     pub(crate) fn new(spec: &Spec, sandbox: Option<Sandbox>) -> Result<Self, Error> {
-        let mut found =
-            Self { new: CloneFlags::empty(), sandbox: CloneFlags::empty(), joined: Vec::new(), time: false };
+        let mut found = Self {
+            new: CloneFlags::empty(),
+            sandbox: CloneFlags::empty(),
+            joined: Vec::new(),
+            time: false,
+            trimmed: false,
+        };
         let listed = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref());
         for one in listed.unwrap_or_default() {
             let flag = flag(one.typ());
@@ -100,7 +107,14 @@ impl Namespaces {
 
     /// What `clone3` makes.
     pub(crate) fn cloned(&self) -> CloneFlags {
-        self.new - CloneFlags::CLONE_NEWCGROUP
+        let later = if self.trimmed { CloneFlags::CLONE_NEWNS } else { CloneFlags::empty() };
+        self.new - CloneFlags::CLONE_NEWCGROUP - later
+    }
+
+    /// Has the mount namespace copied from a trimmed one, where that is possible: joining it takes all rights of the host.
+    pub(crate) fn trim(&mut self) {
+        let all = self.all();
+        self.trimmed = self.new.contains(CloneFlags::CLONE_NEWNS) && !all.contains(CloneFlags::CLONE_NEWUSER);
     }
 
     /// Whether a process between maker and init has to join before the init is made.

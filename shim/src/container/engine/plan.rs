@@ -34,7 +34,7 @@ pub(crate) struct Known<'a> {
     pub(crate) root: &'a Path,
     /// `--no-pivot`.
     pub(crate) change_root: files::ChangeRoot,
-    /// What the child's mount namespace starts with.
+    /// What the child's mount namespace starts with, where there is a choice.
     pub(crate) base: files::Base,
     /// `--no-new-keyring`; the shim's containers have none either.
     pub(crate) keyring: Keyring,
@@ -118,15 +118,21 @@ impl Plan {
         own: &Vector,
         container: &Vector,
     ) -> Result<Self, Error> {
-        let namespaces = Namespaces::new(spec, known.sandbox)?;
+        let mut namespaces = Namespaces::new(spec, known.sandbox)?;
         check::check(spec, &namespaces, known)?;
         unsupported(spec)?;
+        let hooks = Hooks::new(spec, own, container)?;
+        // Hooks look for the root file system on its own path.
+        let finds_root = hooks.of_maker() || !hooks.create_container.is_empty();
+        if known.base == files::Base::Trimmed && known.maker == MakerRights::Root && !finds_root {
+            namespaces.trim();
+        }
         let mut plan = Self {
             maps: maps(spec, &namespaces),
             maker: known.maker,
             steps: Vec::new(),
             files: files(spec, &namespaces, known)?,
-            hooks: Hooks::new(spec, own, container)?,
+            hooks,
             states: ["creating", "created"].map(|status| State::new(spec, known.id, known.bundle, status)),
             listener: listener(spec, known),
             namespaces,
@@ -205,6 +211,9 @@ impl Plan {
         if !(joined - CloneFlags::CLONE_NEWPID).is_empty() && !self.namespaces.needs_between() {
             steps.push(Step::Join);
         }
+        if self.namespaces.trimmed {
+            steps.push(Step::MountNamespace);
+        }
         if self.namespaces.new.contains(CloneFlags::CLONE_NEWCGROUP) {
             steps.push(Step::CgroupNamespace);
         }
@@ -259,7 +268,7 @@ fn files(spec: &Spec, namespaces: &Namespaces, known: &Known<'_>) -> Result<file
             MakerRights::Rootless => files::Rights::Rootless,
         },
         change: known.change_root,
-        base: known.base,
+        base: if namespaces.trimmed { files::Base::Trimmed } else { files::Base::Host },
         kernel: known.kernel.files,
     };
     files::plan(spec, &known).map_err(|error| Error::Invalid(error.to_string()))

@@ -19,6 +19,8 @@ pub(crate) enum Part {
 pub(crate) enum Step {
     /// Writes itself into its v1 groups.
     Cgroup,
+    /// Joins the maker's trimmed mount namespace and takes a copy of its own.
+    MountNamespace,
     /// Leaves the maker's cgroup namespace.
     CgroupNamespace,
     /// Joins what the plan's namespaces say.
@@ -67,6 +69,7 @@ impl fmt::Display for Step {
         let text = |text: &CString| text.to_string_lossy().into_owned();
         match self {
             Self::Cgroup => write!(out, "enter the cgroup"),
+            Self::MountNamespace => write!(out, "new mount namespace, from the trimmed one"),
             Self::CgroupNamespace => write!(out, "new cgroup namespace"),
             Self::Join => write!(out, "join namespaces"),
             Self::Time { offsets } => write!(out, "new time namespace {:?}", text(offsets)),

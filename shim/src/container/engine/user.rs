@@ -45,14 +45,6 @@ impl Maps {
         Self { uids: uids.iter().map(range).collect(), gids: gids.iter().map(range).collect() }
     }
 
-    /// Where an id of the container lies outside.
-    pub(crate) fn outside(ranges: &[Range], id: u32) -> Option<u32> {
-        ranges.iter().find_map(|range| {
-            let offset = id.checked_sub(range.inside).filter(|offset| *offset < range.size)?;
-            range.outside.checked_add(offset)
-        })
-    }
-
     /// Writes them for the child `pid`.
     pub(crate) fn write(&self, pid: i32, rights: MakerRights) -> Result<(), Failure> {
         let directory = PathBuf::from(format!("/proc/{pid}"));
@@ -82,11 +74,11 @@ impl Maps {
         };
         matches!(ranges, [one] if one.size == 1 && one.outside == own)
     }
+}
 
-    /// Whether the kernel will refuse `setgroups` inside.
-    pub(crate) fn denies_groups(&self, rights: MakerRights) -> bool {
-        rights == MakerRights::Rootless && matches!(self.gids.as_slice(), [one] if one.size == 1)
-    }
+/// Whether the kernel refuses `setgroups` inside.
+pub(super) fn denies_groups(maps: &Maps, rights: MakerRights) -> bool {
+    rights == MakerRights::Rootless && matches!(maps.gids.as_slice(), [one] if one.size == 1)
 }
 
 fn text(ranges: &[Range]) -> String {
@@ -132,12 +124,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_found_outside_by_its_range() {
+    fn ranges_are_written_as_the_kernel_reads_them() {
         let ranges =
             [Range { inside: 0, outside: 1000, size: 1 }, Range { inside: 1, outside: 100_000, size: 10 }];
-        assert_eq!(Maps::outside(&ranges, 0), Some(1000));
-        assert_eq!(Maps::outside(&ranges, 10), Some(100_009));
-        assert_eq!(Maps::outside(&ranges, 11), None);
         assert_eq!(text(&ranges), "0 1000 1\n1 100000 10\n");
     }
 }

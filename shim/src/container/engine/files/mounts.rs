@@ -27,7 +27,9 @@ pub(super) struct Context<'a> {
     pub(super) label: Option<&'a str>,
     /// Of the container's user namespace.
     pub(super) id_map: Option<IdMap>,
-    /// Groups of the container's user namespace, where it has mappings.
+    /// Users of the container's user namespace, where it has mappings.
+    pub(super) users: Option<&'a [LinuxIdMapping]>,
+    /// Groups likewise.
     pub(super) groups: Option<&'a [LinuxIdMapping]>,
 }
 
@@ -63,6 +65,7 @@ pub(super) fn steps(entry: &Mount, context: &Context<'_>) -> Result<(Vec<Step>, 
     }
     check_abilities(&options, &destination, context)?;
     check_proc(&destination, kind, is_bind)?;
+    context.check_owners(&options)?;
     check_id_map(entry, &options, is_bind, context)?;
     let request = Request { destination, options: &options };
     if is_bind && !options.remount {
@@ -71,7 +74,7 @@ pub(super) fn steps(entry: &Mount, context: &Context<'_>) -> Result<(Vec<Step>, 
         return Ok((vec![Step::Bind(bind)], None));
     }
     let late = options.one.set & mount::RDONLY != 0
-        && (matches!(kind, "tmpfs" | "cgroup") || request.destination == Path::new("/dev"));
+        && (matches!(kind, "tmpfs" | "cgroup" | "sysfs") || request.destination == Path::new("/dev"));
     let late = if late && !options.remount { Some(text(&request.destination)?) } else { None };
     let steps = match kind {
         "cgroup" | "cgroup2" => cgroup::steps(&request, context)?,
@@ -151,7 +154,8 @@ impl Context<'_> {
         from: &Path,
         options: &Options,
     ) -> Result<Instance, Error> {
-        let late = kind == "tmpfs" || request.destination == Path::new("/dev");
+        // All containers of a network namespace share one sysfs: read-only is the mount, not the file system.
+        let late = matches!(kind, "tmpfs" | "sysfs") || request.destination == Path::new("/dev");
         let attributes =
             if late && !options.remount { options.one.set & !mount::RDONLY } else { options.one.set };
         let mut flags = options.file_system;
@@ -182,21 +186,36 @@ impl Context<'_> {
     }
 
     fn data(&self, kind: &str, options: &Options) -> String {
-        let unmapped = |option: &str| kind == "devpts" && self.is_unmapped_group(option);
+        let unmapped = |option: &str| kind == "devpts" && self.is_unmapped(option);
         let given = options.data.iter().filter(|option| !unmapped(option)).cloned();
         let labelled = !matches!(kind, "proc" | "sysfs" | "mqueue" | "cgroup" | "cgroup2");
         let label = self.label.filter(|_| labelled).map(|label| format!("context={label:?}"));
         given.chain(label).collect::<Vec<_>>().join(",")
     }
 
-    /// `gid=5` for terminals, say, where group 5 does not exist.
-    fn is_unmapped_group(&self, option: &str) -> bool {
-        let number = option.strip_prefix("gid=").and_then(|number| number.parse::<u64>().ok());
-        let (Some(number), Some(groups)) = (number, self.groups) else { return false };
-        !groups.iter().any(|one| {
+    /// Whether an option names a user or a group that does not exist in the user namespace: `gid=5` for
+    /// terminals, say.
+    fn is_unmapped(&self, option: &str) -> bool {
+        let (ids, number) = match option.split_once('=') {
+            Some(("uid", number)) => (self.users, number),
+            Some(("gid", number)) => (self.groups, number),
+            _ => return false,
+        };
+        let (Some(ids), Ok(number)) = (ids, number.parse::<u64>()) else { return false };
+        !ids.iter().any(|one| {
             let first = u64::from(one.container_id());
             (first..first + u64::from(one.size())).contains(&number)
         })
+    }
+
+    fn check_owners(&self, options: &Options) -> Result<(), Error> {
+        let wrong = options.data.iter().find(|option| self.is_unmapped(option));
+        match wrong {
+            Some(option) if self.known.rights == Rights::Rootless => Err(Error(format!(
+                "cannot specify {option} mount option for rootless container: it is not mapped in the container"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// What a user namespace may have in the stead of a file system that belongs to another one.

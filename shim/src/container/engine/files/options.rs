@@ -99,6 +99,8 @@ const OTHERS: &[(&str, Effect)] = &[
     ("dirsync", FileSystem(MsFlags::MS_DIRSYNC)),
     ("mand", FileSystem(MsFlags::MS_MANDLOCK)),
     ("nomand", NotFileSystem(MsFlags::MS_MANDLOCK)),
+    ("acl", FileSystem(MsFlags::MS_POSIXACL)),
+    ("noacl", NotFileSystem(MsFlags::MS_POSIXACL)),
     ("iversion", FileSystem(MsFlags::MS_I_VERSION)),
     ("noiversion", NotFileSystem(MsFlags::MS_I_VERSION)),
     ("lazytime", FileSystem(MsFlags::MS_LAZYTIME)),

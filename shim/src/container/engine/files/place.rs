@@ -136,8 +136,8 @@ impl Root {
             done.push(b"/")?;
             done.push(name)?;
             match self.made(&mut done, before, kind, links)? {
-                Made::There => at = end,
-                Made::Link(target) => {
+                None => at = end,
+                Some(target) => {
                     links_left = links_left.checked_sub(1).ok_or(Errno::ELOOP)?;
                     if target.as_bytes().first() == Some(&b'/') {
                         done.truncate(0);
@@ -151,11 +151,18 @@ impl Root {
         self.find(done.as_c_str()?, links)
     }
 
-    /// Makes the last name of `done`, whose directory ends at `before`, unless it is there.
-    fn made(&self, done: &mut Text<LONGEST>, before: usize, kind: Kind, links: Links) -> nix::Result<Made> {
+    /// Makes the last name of `done`, whose directory ends at `before`, unless it is there. If a symbolic link is there
+    /// whose target is not, tells that target, and the name is gone from `done`.
+    fn made(
+        &self,
+        done: &mut Text<LONGEST>,
+        before: usize,
+        kind: Kind,
+        links: Links,
+    ) -> nix::Result<Option<Text<LONGEST>>> {
         let links = if links == Links::Refused { Links::Refused } else { Links::Followed };
         match self.find(done.as_c_str()?, links) {
-            Ok(_) => return Ok(Made::There),
+            Ok(_) => return Ok(None),
             Err(Errno::ENOENT) => {}
             Err(errno) => return Err(errno),
         }
@@ -167,21 +174,16 @@ impl Root {
         parent.push(if before == 0 { b"/" } else { &done.as_bytes()[..before] })?;
         let parent = self.find(parent.as_c_str()?, links)?;
         match make_in(parent.as_fd(), name, kind) {
-            Ok(()) => Ok(Made::There),
+            Ok(()) => Ok(None),
             Err(Errno::EEXIST) => {
                 let target = link_target(parent.as_fd(), name)?;
                 // The name gives way to what the link says; a directory made by somebody meanwhile is fine.
                 done.truncate(if target.is_some() { before } else { whole });
-                Ok(target.map_or(Made::There, Made::Link))
+                Ok(target)
             }
             Err(errno) => Err(errno),
         }
     }
-}
-
-enum Made {
-    There,
-    Link(Text<LONGEST>),
 }
 
 /// Where the next name of `path` starts and ends.

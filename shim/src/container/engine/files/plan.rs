@@ -171,6 +171,7 @@ fn context<'a>(parts: &Parts<'a>, class: Option<(Propagation, Reach)>) -> Contex
         host: host_class(class),
         label: linux.mount_label().as_deref().filter(|label| !label.is_empty()),
         id_map,
+        users: (!users.is_empty()).then_some(users),
         groups: (!groups.is_empty()).then_some(groups),
     }
 }

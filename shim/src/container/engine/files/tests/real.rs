@@ -209,6 +209,25 @@ isolated! {
         assert_eq!(world.run(look), Outcome::Fine);
     }
 
+    fn the_unified_hierarchy_is_mounted_or_bound_read_only() {
+        let mut world = world();
+        world.unified = Some("/mnt/volume".into());
+        world.mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev"]);
+        let look = || ensure(mounted("/sys/fs/cgroup")?.contains("- cgroup2"), "the file system");
+        assert_eq!(world.run(look), Outcome::Fine);
+        // In a user namespace the host's cgroup namespace cannot be mounted, but shown; never to be written.
+        world.users = Users::Namespace;
+        let flags = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID
+            | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWNET;
+        let look = || ensure(mounted("/sys/fs/cgroup")?.starts_with("ro,"), "read-only");
+        assert_eq!(world.run_in(flags, look), Outcome::Fine);
+        // With a cgroup namespace it is the container's own group that is shown.
+        world.config["linux"]["namespaces"] = json!([{ "type": "mount" }, { "type": "user" }, { "type": "cgroup" }]);
+        std::fs::write("/mnt/volume/own", "").unwrap();
+        let look = || ensure(Path::new("/sys/fs/cgroup/own").exists(), "the own group");
+        assert_eq!(world.run_in(flags, look), Outcome::Fine);
+    }
+
     fn devices_of_the_configuration_take_the_place_of_the_default_ones() {
         let mut world = world();
         world.config["linux"]["devices"] = json!([

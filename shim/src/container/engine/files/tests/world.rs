@@ -69,6 +69,8 @@ pub(super) struct World {
     pub(super) base: Base,
     pub(super) kernel: Abilities,
     pub(super) groups: Vec<(String, PathBuf)>,
+    /// The container's group, where the host is one of v2.
+    pub(super) unified: Option<PathBuf>,
     pub(super) without: Vec<Guard>,
     /// Nanoseconds of each step are told instead of a look inside.
     pub(super) timed: bool,
@@ -95,6 +97,11 @@ pub(super) fn world() -> World {
     }
     std::fs::create_dir_all("/mnt/host").unwrap();
     std::fs::create_dir_all("/mnt/volume").unwrap();
+    planned()
+}
+
+/// A container that is only planned.
+pub(super) fn planned() -> World {
     World {
         config: config(),
         users: Users::Host,
@@ -103,6 +110,7 @@ pub(super) fn world() -> World {
         base: Base::Host,
         kernel: Abilities { set_attributes: true, kcore: true },
         groups: vec![],
+        unified: None,
         without: vec![],
         timed: false,
         covers: Rc::new(Covers::default()),
@@ -150,7 +158,7 @@ impl World {
         Known {
             root: Path::new(ROOT),
             bundle: Path::new("/mnt"),
-            groups: Groups::V1(&self.groups),
+            groups: self.unified.as_deref().map_or(Groups::V1(&self.groups), Groups::V2),
             users: self.users,
             rights: self.rights,
             change: self.change,

@@ -1,0 +1,465 @@
+//! The engine against the real kernel: whole containers, seen from inside, without a shim.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sched::{CloneFlags, unshare};
+use oci_spec::runtime::Spec;
+use serde_json::{Value, json};
+
+use super::failure::Failure;
+use super::files::{Base, ChangeRoot, Covers};
+use super::gate::Outcome;
+use super::kernel::Kernel;
+use super::maker::Fault;
+use super::plan::{CgroupView, Keyring, MakerRights};
+use super::{Gate, Known, Making, Plan, Progress, Request, Stdio, begin};
+use crate::cgroup::Entry;
+use crate::container::identity::Identity;
+use crate::container::program::Program;
+use crate::sys::process::{self, Vector};
+use crate::wire::Exit;
+
+/// Longer than anything here takes, in milliseconds.
+const PATIENCE: u16 = 20_000;
+
+/// A bundle in a directory of its own.
+struct Bundle {
+    directory: PathBuf,
+    config: Value,
+    fault: Option<Fault>,
+}
+
+/// What a container did.
+#[derive(Debug)]
+struct Ran {
+    output: String,
+    exit: Option<Exit>,
+}
+
+impl Bundle {
+    /// A container that runs a shell script; none where tests cannot make one.
+    fn new(script: &str) -> Option<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        if !nix::unistd::geteuid().is_root() || !Path::new("/bin/busybox").exists() {
+            println!("skipped: needs root and /bin/busybox");
+            return None;
+        }
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let directory = std::env::temp_dir().join(format!("hull-engine-{}-{number}", std::process::id()));
+        for name in ["bin", "dev", "proc", "sys", "tmp"] {
+            std::fs::create_dir_all(directory.join("rootfs").join(name)).unwrap();
+        }
+        std::fs::copy("/bin/busybox", directory.join("rootfs/bin/busybox")).unwrap();
+        std::os::unix::fs::symlink("busybox", directory.join("rootfs/bin/sh")).unwrap();
+        Some(Self { directory, config: configuration(script), fault: None })
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Value)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    fn spec(&self) -> Spec {
+        serde_json::from_value(self.config.clone()).unwrap()
+    }
+
+    fn plan(&self, spec: &Spec, container: &Vector) -> Result<Plan, super::plan::Error> {
+        let known = Known {
+            id: "web",
+            bundle: &self.directory,
+            sandbox: None,
+            cgroup: CgroupView::V1(Vec::new()),
+            maker: MakerRights::Root,
+            kernel: Kernel::probe(),
+            root: &self.directory.join("rootfs"),
+            change_root: ChangeRoot::Pivot,
+            base: Base::Host,
+            keyring: Keyring::New,
+        };
+        let own = Vector::new(vec![c"PATH=/bin:/usr/bin".into()]);
+        Plan::new(spec, &known, &own, container)
+    }
+
+    fn begin(&self, stdio: Stdio) -> Result<(Making, Identity, Program), Failure> {
+        let spec = self.spec();
+        let identity = Identity::new(&spec, &self.directory.join("rootfs"), None).unwrap();
+        let args = spec.process().as_ref().unwrap().args().clone().unwrap();
+        let program = Program::new(&identity, &args, &[]).unwrap();
+        let plan = Rc::new(self.plan(&spec, &program.environment).unwrap());
+        let request = Request {
+            plan,
+            identity: &identity,
+            program: &program,
+            stdio,
+            cgroup: &Entry::default(),
+            sandbox: None,
+            mounts: None,
+            gate: Gate::make(&self.directory).unwrap(),
+            preserved: 0,
+            covers: Rc::<Covers>::default(),
+            fault: self.fault,
+        };
+        Ok((begin(request)?, identity, program))
+    }
+
+    /// Makes it, starts it, and waits for its end.
+    fn run(&self) -> Result<Ran, String> {
+        let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+        let null = || OwnedFd::from(File::open("/dev/null").unwrap());
+        let stdio = Stdio::Files([null(), write.try_clone().unwrap(), write]);
+        let (making, identity, program) = self.begin(stdio).map_err(|failure| failure.message)?;
+        let created = finish(making).map_err(|failure| failure.message)?;
+        let (_, pidfd, _) = created.release();
+        let result = self.start();
+        let mut output = String::new();
+        File::from(read).read_to_string(&mut output).unwrap();
+        let exit = await_end(&pidfd);
+        match result {
+            Outcome::Failed(problem) => Err(program.explain(&identity, problem)),
+            Outcome::Executed | Outcome::Waiting => Ok(Ran { output, exit }),
+        }
+    }
+
+    fn start(&self) -> Outcome {
+        let result = Gate::listen(&self.directory).unwrap();
+        Gate::open(&self.directory).unwrap();
+        loop {
+            assert!(is_readable(&result), "the init says nothing");
+            match Gate::outcome(&result) {
+                Outcome::Waiting => {}
+                outcome => return outcome,
+            }
+        }
+    }
+}
+
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.directory).ok();
+    }
+}
+
+fn finish(mut making: Making) -> Result<super::Created, Failure> {
+    let pidfd = crate::sys::pidfd::open(making.pid()).unwrap();
+    loop {
+        assert!(is_readable(&making.descriptor()), "the init says nothing");
+        match making.advance() {
+            Ok(Progress::Waiting) => {}
+            Ok(Progress::Created(created)) => return Ok(created),
+            Err(failure) => {
+                drop(making);
+                await_end(&pidfd);
+                return Err(failure);
+            }
+        }
+    }
+}
+
+fn is_readable(descriptor: &impl AsFd) -> bool {
+    poll(&mut [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)], PATIENCE).unwrap() > 0
+}
+
+fn await_end(pidfd: &OwnedFd) -> Option<Exit> {
+    assert!(is_readable(pidfd), "the init does not end");
+    process::reap_child(pidfd.as_fd())
+}
+
+fn configuration(script: &str) -> Value {
+    json!({
+        "ociVersion": "1.2.0",
+        "hostname": "inside",
+        "process": {
+            "user": {"uid": 0, "gid": 0},
+            "args": ["sh", "-c", script],
+            "env": ["PATH=/bin"],
+            "cwd": "/made/here",
+            "noNewPrivileges": true,
+        },
+        "root": {"path": "rootfs"},
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc"},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},
+            {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
+             "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]},
+        ],
+        "linux": {
+            "namespaces": [
+                {"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"},
+                {"type": "cgroup"},
+            ],
+            "sysctl": {"net.ipv4.ip_unprivileged_port_start": "7"},
+            "maskedPaths": ["/proc/keys"],
+            "readonlyPaths": ["/proc/sys"],
+        },
+    })
+}
+
+fn hook(script: &str) -> Value {
+    json!({"path": "/bin/sh", "args": ["sh", "-c", script], "timeout": 15})
+}
+
+#[test]
+fn a_container_has_what_its_configuration_says() {
+    let script = "busybox hostname; busybox cat /proc/sys/kernel/domainname; echo $$; busybox pwd; \
+        busybox cat /proc/sys/net/ipv4/ip_unprivileged_port_start; busybox ls /proc/self/fd; \
+        busybox ifconfig lo | busybox grep -c UP; echo x 2>&- >/proc/sys/kernel/domainname || echo sealed";
+    let Some(bundle) = Bundle::new(script) else { return };
+    let bundle = bundle.with(|config| config["domainname"] = json!("domain"));
+    let ran = bundle.run().unwrap();
+    assert_eq!(ran.output, "inside\ndomain\n1\n/made/here\n7\n0\n1\n2\n3\n1\nsealed\n");
+    assert_eq!(ran.exit, Some(Exit::Code(0)));
+}
+
+#[test]
+fn a_program_that_cannot_be_executed_says_why() {
+    let Some(bundle) = Bundle::new("") else { return };
+    let bundle = bundle.with(|config| config["process"]["args"] = json!(["nothing"]));
+    let error = bundle.run().unwrap_err();
+    assert_eq!(
+        error,
+        "unable to start container process: exec: \"nothing\": executable file not found in $PATH"
+    );
+    assert_eq!(Gate::open(&bundle.directory), Err(Errno::ENXIO));
+}
+
+#[test]
+fn every_step_that_fails_is_named_and_leaves_nothing() {
+    let Some(mut bundle) = Bundle::new("true") else { return };
+    let spec = bundle.spec();
+    let plan = bundle.plan(&spec, &Vector::new(Vec::new())).unwrap();
+    let mounts = || std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap().lines().count();
+    let before = mounts();
+    for step in 0..plan.steps.len() {
+        bundle.fault = Some(Fault { step, errno: Errno::EUCLEAN });
+        let null = || OwnedFd::from(File::open("/dev/null").unwrap());
+        let begun = bundle.begin(Stdio::Files([null(), null(), null()]));
+        let failure = begun.and_then(|(making, ..)| finish(making).map(drop)).unwrap_err();
+        assert_eq!((failure.step, failure.errno), (Some(step), Some(Errno::EUCLEAN)), "{failure}");
+        let expected = format!("{}: structure needs cleaning", plan.describe(step));
+        assert_eq!(failure.message, expected);
+        assert_eq!(Gate::open(&bundle.directory), Err(Errno::ENXIO), "an init still waits");
+    }
+    assert_eq!(mounts(), before);
+    bundle.fault = None;
+    assert_eq!(bundle.run().unwrap().exit, Some(Exit::Code(0)));
+}
+
+#[test]
+fn a_plan_reads_as_it_is_recorded() {
+    let Some(mut bundle) = Bundle::new("true") else { return };
+    std::fs::remove_dir_all(&bundle.directory).unwrap();
+    bundle.directory = "/bundle".into();
+    let spec = bundle.spec();
+    let text = bundle.plan(&spec, &Vector::new(Vec::new())).unwrap().to_string();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/plan.txt");
+    if std::env::var_os("HULL_UPDATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(golden.parent().unwrap()).unwrap();
+        std::fs::write(&golden, &text).unwrap();
+    }
+    assert_eq!(text, std::fs::read_to_string(&golden).unwrap(), "{}", golden.display());
+}
+
+#[test]
+fn hooks_run_in_order_with_the_state() {
+    let Some(bundle) = Bundle::new("busybox cat /order") else { return };
+    let order = bundle.directory.join("rootfs/order").display().to_string();
+    let line = |name: &str| format!("read -r state; echo {name} \"$state\" >> {order}");
+    let container = "read -r state; echo startContainer $PATH \"$state\" >> /order";
+    let bundle = bundle.with(|config| {
+        config["hooks"] = json!({
+            "prestart": [hook(&line("prestart"))],
+            "createRuntime": [hook(&line("createRuntime"))],
+            "createContainer": [hook(&line("createContainer"))],
+            "startContainer": [hook(container)],
+        });
+    });
+    let output = bundle.run().unwrap().output;
+    let lines: Vec<&str> = output.lines().collect();
+    assert_eq!(lines.len(), 4, "{output}");
+    for (line, name) in lines.iter().zip(["prestart", "createRuntime", "createContainer", "startContainer"]) {
+        assert!(line.starts_with(name), "{line}");
+        let state: Value = serde_json::from_str(&line[line.find('{').unwrap()..]).unwrap();
+        let status = if name == "startContainer" { "created" } else { "creating" };
+        assert_eq!((&state["id"], &state["status"]), (&json!("web"), &json!(status)));
+        assert!(state["pid"].as_i64().unwrap() > 1);
+    }
+    assert!(lines[3].starts_with("startContainer /bin {"), "{}", lines[3]);
+}
+
+#[test]
+fn a_hook_that_fails_ends_the_making_in_runcs_words() {
+    for name in ["prestart", "createRuntime", "createContainer"] {
+        let Some(bundle) = Bundle::new("true") else { return };
+        let failing = "echo out; echo err >&2; exit 3";
+        let bundle = bundle.with(|config| config["hooks"][name] = json!([hook("true"), hook(failing)]));
+        let error = bundle.run().unwrap_err();
+        assert_eq!(
+            error,
+            format!("error running {name} hook #1: exit status 3, stdout: out\n, stderr: err\n")
+        );
+    }
+    let Some(bundle) = Bundle::new("true") else { return };
+    let bundle = bundle.with(|config| config["hooks"]["startContainer"] = json!([hook("exit 5")]));
+    let error = bundle.run().unwrap_err();
+    assert!(error.ends_with("error running startContainer hook #0: exit status 5"), "{error}");
+}
+
+#[test]
+fn a_user_namespace_has_its_maps_and_limits() {
+    let script = "busybox cat /proc/self/uid_map; busybox id -u; ulimit -n; busybox cat /proc/self/setgroups";
+    let Some(bundle) = Bundle::new(script) else { return };
+    let bundle = bundle.with(|config| {
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        let map = json!([{"containerID": 0, "hostID": 0, "size": 1000}]);
+        config["linux"]["uidMappings"] = map.clone();
+        config["linux"]["gidMappings"] = map;
+        config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "hard": 99, "soft": 77}]);
+    });
+    let ran = match bundle.run() {
+        // Where the host hides parts of its own /proc, no user namespace may have a fresh one.
+        Err(error) if error.contains("operation not permitted") => {
+            println!("skipped: {error}");
+            return;
+        }
+        ran => ran.unwrap(),
+    };
+    let words: Vec<&str> = ran.output.split_whitespace().collect();
+    assert_eq!(words, ["0", "0", "1000", "0", "77", "allow"]);
+}
+
+#[test]
+fn a_time_namespace_has_its_offsets() {
+    if !Kernel::probe().time {
+        return println!("skipped: no time namespaces");
+    }
+    let Some(bundle) = Bundle::new("busybox cat /proc/self/timens_offsets") else { return };
+    let bundle = bundle.with(|config| {
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "time"}));
+        config["linux"]["timeOffsets"] = json!({"boottime": {"secs": 1000, "nanosecs": 5}});
+    });
+    let output = bundle.run().unwrap().output;
+    let words: Vec<&str> = output.split_whitespace().collect();
+    assert_eq!(words, ["monotonic", "0", "0", "boottime", "1000", "5"]);
+}
+
+/// A network namespace that lives as long as its descriptor.
+fn network() -> OwnedFd {
+    let made = std::thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        OwnedFd::from(File::open("/proc/thread-self/ns/net").unwrap())
+    });
+    made.join().unwrap()
+}
+
+#[test]
+fn namespaces_are_joined_by_path_also_from_a_new_user_namespace() {
+    for with_user in [false, true] {
+        let Some(bundle) = Bundle::new("busybox readlink /proc/self/ns/net") else { return };
+        let network = network();
+        let path = format!("/proc/{}/fd/{}", std::process::id(), network.as_raw_fd());
+        let expected = std::fs::read_link(&path).unwrap();
+        let bundle = bundle.with(|config| {
+            config["linux"].as_object_mut().unwrap().remove("sysctl");
+            let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+            namespaces[1] = json!({"type": "network", "path": path});
+            if with_user {
+                namespaces.push(json!({"type": "user"}));
+                let map = json!([{"containerID": 0, "hostID": 0, "size": 1000}]);
+                config["linux"]["uidMappings"] = map.clone();
+                config["linux"]["gidMappings"] = map;
+            }
+        });
+        match bundle.run() {
+            Err(error) if with_user && error.contains("operation not permitted") => {
+                println!("skipped: {error}");
+            }
+            ran => assert_eq!(ran.unwrap().output.trim(), expected.display().to_string()),
+        }
+    }
+}
+
+#[test]
+fn a_path_to_another_kind_of_namespace_is_refused() {
+    let Some(bundle) = Bundle::new("true") else { return };
+    let bundle = bundle.with(|config| {
+        config["linux"]["namespaces"][1] = json!({"type": "network", "path": "/proc/self/ns/uts"});
+    });
+    assert_eq!(bundle.run().unwrap_err(), "/proc/self/ns/uts is not a network namespace");
+}
+
+#[test]
+fn a_terminal_is_the_containers_own() {
+    let script = "busybox tty; busybox stty size; busybox test -c /dev/console && echo console";
+    let Some(bundle) = Bundle::new(script) else { return };
+    let bundle = bundle.with(|config| {
+        config["process"]["terminal"] = json!(true);
+        config["process"]["consoleSize"] = json!({"height": 31, "width": 97});
+    });
+    let (making, ..) = bundle.begin(Stdio::Terminal).unwrap();
+    let (_, pidfd, master) = finish(making).unwrap().release();
+    assert_eq!(bundle.start(), Outcome::Executed);
+    let mut master = File::from(master.unwrap());
+    let (mut output, mut buffer) = (Vec::new(), [0; 512]);
+    // EIO: the container has gone.
+    while let Ok(length @ 1..) = master.read(&mut buffer) {
+        output.extend_from_slice(&buffer[..length]);
+    }
+    assert_eq!(await_end(&pidfd), Some(Exit::Code(0)));
+    assert_eq!(String::from_utf8(output).unwrap(), "/dev/pts/0\r\n31 97\r\nconsole\r\n");
+}
+
+#[test]
+fn a_filter_that_notifies_hands_its_listener_over() {
+    let Some(bundle) = Bundle::new("true") else { return };
+    let socket = bundle.directory.join("agent.sock");
+    let agent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let bundle = bundle.with(|config| {
+        config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "listenerPath": socket,
+            "listenerMetadata": "about",
+            "syscalls": [{"names": ["acct"], "action": "SCMP_ACT_NOTIFY"}],
+        });
+    });
+    let null = || OwnedFd::from(File::open("/dev/null").unwrap());
+    let (making, ..) = bundle.begin(Stdio::Files([null(), null(), null()])).unwrap();
+    let (pid, pidfd, _) = finish(making).unwrap().release();
+    assert_eq!(bundle.start(), Outcome::Executed);
+    let (stream, _) = agent.accept().unwrap();
+    assert!(is_readable(&stream));
+    let mut buffer = [0; 4096];
+    let mut space = nix::cmsg_space!([i32; 4]);
+    let mut parts = [std::io::IoSliceMut::new(&mut buffer)];
+    let flags = nix::sys::socket::MsgFlags::MSG_CMSG_CLOEXEC;
+    let received =
+        nix::sys::socket::recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut space), flags).unwrap();
+    let descriptors: Vec<_> = received.cmsgs().unwrap().collect();
+    let length = received.bytes;
+    let state: Value = serde_json::from_slice(&buffer[..length]).unwrap();
+    assert_eq!((&state["pid"], &state["state"]["pid"]), (&json!(pid), &json!(pid)));
+    assert_eq!((&state["metadata"], &state["fds"]), (&json!("about"), &json!(["seccompFd"])));
+    assert_eq!(descriptors.len(), 1);
+    assert_eq!(await_end(&pidfd), Some(Exit::Code(0)));
+}
+
+#[test]
+fn a_making_that_is_dropped_takes_its_init_along() {
+    let Some(bundle) = Bundle::new("true") else { return };
+    let null = || OwnedFd::from(File::open("/dev/null").unwrap());
+    let (making, ..) = bundle.begin(Stdio::Files([null(), null(), null()])).unwrap();
+    let pidfd = crate::sys::pidfd::open(making.pid()).unwrap();
+    drop(making);
+    assert_eq!(await_end(&pidfd), Some(Exit::Signaled(9)));
+    let (making, ..) = bundle.begin(Stdio::Files([null(), null(), null()])).unwrap();
+    let pidfd = crate::sys::pidfd::open(making.pid()).unwrap();
+    // Created, and never released: it ends with its maker's socket.
+    drop(finish(making).unwrap());
+    assert!(await_end(&pidfd).is_some());
+}
