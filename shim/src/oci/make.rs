@@ -79,7 +79,10 @@ impl Blueprint {
         let rootfs = rootfs(&spec, &bundle)?;
         let rights = if global.rootless { MakerRights::Rootless } else { MakerRights::Root };
         let (group, membership, unit) = groups::place(&spec, &id, global)?;
-        let identity = identity(&spec, &rootfs)?;
+        let mut identity = identity(&spec, &rootfs)?;
+        if global.rootless {
+            identity.keep_groups().map_err(refuse)?;
+        }
         let args = spec.process().as_ref().and_then(|process| process.args().clone()).unwrap_or_default();
         let program = Program::new(&identity, &args, &[]).map_err(refuse)?;
         let known = Known {
