@@ -57,7 +57,7 @@ fn a_container_with_sys_resource_raises_its_own_hard_limit() {
     machine!();
     let host = host!();
     host.apply_ready(&pod("sleep 1000", "securityContext: {capabilities: {add: [SYS_RESOURCE]}}"));
-    let raise = "ulimit -Hn 1000 && ulimit -Hn 1040000 && ulimit -Hn";
+    let raise = "ulimit -n 1000 && ulimit -Hn 1040000 && ulimit -Hn";
     assert_eq!(host.exec("full", &["sh", "-c", raise]).ok(), "1040000\n");
     host.leave_nothing();
 }
