@@ -1,0 +1,1 @@
+//! podman of an ordinary user.
