@@ -136,6 +136,21 @@ fn it_lands_in_the_containers_group_or_one_below() {
 }
 
 #[test]
+fn a_user_namespace_is_joined() {
+    let mut bundle = bundle!();
+    bundle.configure(|config| {
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+        config["linux"]["uidMappings"] = map.clone();
+        config["linux"]["gidMappings"] = map;
+    });
+    bundle.up();
+    let map = bundle.exec(&["cat", "/proc/self/uid_map"]).ok();
+    assert_eq!(map.split_whitespace().collect::<Vec<_>>(), ["0", "100000", "65536"]);
+    assert_eq!(bundle.oci(&["exec", "--user", "7", &bundle.id, "id", "-u"]).ok(), "7\n");
+}
+
+#[test]
 fn the_host_binary_cannot_be_reached_from_inside() {
     // CVE-2019-5736: what executes is a copy that nobody can write to.
     let mut bundle = bundle!();

@@ -217,3 +217,17 @@ fn many_at_once_do_not_get_in_each_others_way() {
     assert_eq!(good, 1);
     assert_eq!(bundle.status(), "created");
 }
+
+#[test]
+fn create_fails_for_a_program_that_is_not_there() {
+    let mut bundle = bundle!();
+    bundle.args(&["nonesuch"]);
+    let told = bundle.detached(&["create", &bundle.id]).fails(1);
+    assert!(
+        told.contains("runc create failed") && told.contains("executable file not found in $PATH"),
+        "{told}"
+    );
+    bundle.args(&["/bin/nonesuch"]);
+    assert!(bundle.detached(&["create", &bundle.id]).fails(1).contains("no such file or directory"));
+    bundle.assert_gone();
+}

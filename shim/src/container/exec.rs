@@ -39,8 +39,8 @@ use crate::wire::Exit;
 /// a frozen or starved cgroup takes so long.
 const PATIENCE: u16 = 5000;
 
-/// The namespaces of a container but the PID namespace.
-const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWNS
+/// The namespaces of a pod's container but the PID namespace.
+pub(crate) const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWNS
     .union(CloneFlags::CLONE_NEWNET)
     .union(CloneFlags::CLONE_NEWIPC)
     .union(CloneFlags::CLONE_NEWUTS)
@@ -57,8 +57,9 @@ pub(crate) struct Target<'a> {
     pub(crate) own_pid_namespace: BorrowedFd<'a>,
     /// Whether somebody in the container's PID namespace may look into the new process.
     pub(crate) watched: bool,
-    /// Namespaces of a user and a time that differ from ours.
-    pub(crate) beyond: CloneFlags,
+    /// The namespaces to join beside the PID namespace. A user or time namespace must be another than ours, and only
+    /// the owner of a namespace may join it.
+    pub(crate) namespaces: CloneFlags,
     /// Descriptors from 3 on that the program inherits.
     pub(crate) preserved: u32,
 }
@@ -108,7 +109,7 @@ pub(crate) fn start(
         pipe: write.as_raw_fd(),
         oom_score: target.identity.oom_score_adj.map(|score| score.to_string()).unwrap_or_default(),
         procfs: if target.identity.writes_procfs() { Some(procfs::root()?) } else { None },
-        namespaces: NAMESPACES | target.beyond,
+        namespaces: target.namespaces,
         preserved: target.preserved,
         keep: Vec::new(),
     };

@@ -8,7 +8,9 @@ use std::path::Path;
 use std::rc::Rc;
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-use oci_spec::runtime::{Capability, LinuxCapabilities, PosixRlimit, PosixRlimitType, Spec};
+use oci_spec::runtime::{
+    Capability, LinuxCapabilities, LinuxNamespaceType, PosixRlimit, PosixRlimitType, Spec,
+};
 
 use super::label::Label;
 use super::scheduling::Scheduling;
@@ -120,7 +122,7 @@ impl Identity {
             uid: user.uid(),
             gid: user.gid(),
             groups: Groups::Listed(user.additional_gids().clone().unwrap_or_default()),
-            capabilities: sets(process.capabilities().as_ref())?,
+            capabilities: sets(process.capabilities().as_ref(), available(spec)?),
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             filter: filter(spec)?,
             directory,
@@ -228,22 +230,33 @@ fn resource(kind: PosixRlimitType) -> u32 {
 
 /// What is listed and can be granted: runtime-spec wants a warning, not an error, for a capability
 /// that the host cannot give. An absent object grants nothing.
-fn sets(listed: Option<&LinuxCapabilities>) -> Result<Sets, Error> {
+fn sets(listed: Option<&LinuxCapabilities>, available: u64) -> Sets {
     let Some(listed) = listed else {
-        return Ok(Sets::default());
+        return Sets::default();
     };
-    let available = capability::permitted().map_err(Error::Capabilities)?;
     let bits = |set: &Option<HashSet<Capability>>| mask(set.iter().flatten()) & available;
     let permitted = bits(listed.permitted());
     let inheritable = if guard::is_off(Guard::Inheritable) { permitted } else { bits(listed.inheritable()) };
-    Ok(Sets {
+    Sets {
         bounding: bits(listed.bounding()),
         // The kernel refuses an effective or ambient bit that is not permitted (and inheritable).
         effective: bits(listed.effective()) & permitted,
         permitted,
         inheritable,
         ambient: bits(listed.ambient()) & permitted & inheritable,
-    })
+    }
+}
+
+/// What can be granted: our own capabilities, and in another user namespace all that the kernel has.
+fn available(spec: &Spec) -> Result<u64, Error> {
+    let linux = spec.linux().as_ref();
+    let namespaces = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
+    if !namespaces.iter().any(|one| one.typ() == LinuxNamespaceType::User) {
+        return capability::permitted().map_err(Error::Capabilities);
+    }
+    let last = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap");
+    let last = last.ok().and_then(|text| text.trim().parse::<u32>().ok()).filter(|last| *last < 63);
+    Ok(last.map_or(u64::MAX, |last| (1 << (last + 1)) - 1))
 }
 
 fn mask<'a>(listed: impl Iterator<Item = &'a Capability>) -> u64 {
@@ -333,6 +346,6 @@ mod tests {
 
     #[test]
     fn no_capabilities_object_grants_nothing() {
-        assert_eq!(sets(None).unwrap(), Sets::default());
+        assert_eq!(sets(None, u64::MAX), Sets::default());
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
+use nix::unistd::{AccessFlags, access};
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
@@ -107,8 +108,18 @@ pub(crate) fn place(
         Err(cgroup::Error::NotMounted) if global.rootless => return Ok((None, Membership::default(), None)),
         Err(error) => return Err(error.into()),
     };
+    if global.rootless && !group.paths().values().all(|path| can_be_made(path)) {
+        // Nothing was delegated to this user.
+        return Ok((None, Membership::default(), None));
+    }
     let membership = Membership { paths: group.paths(), unit: None };
     Ok((Some(group), membership, None))
+}
+
+/// Whether this user may make what is missing of a path.
+fn can_be_made(path: &Path) -> bool {
+    let existing = path.ancestors().find(|ancestor| ancestor.exists());
+    existing.is_some_and(|existing| access(existing, AccessFlags::W_OK).is_ok())
 }
 
 /// What a `cgroup` mount shows.

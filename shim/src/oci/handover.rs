@@ -115,7 +115,10 @@ impl Preserved {
     /// Finds them, and keeps every other descriptor of the caller from whatever is executed. Hooks get not even
     /// these: the engine sees to it.
     pub(crate) fn find(given: &Parsed) -> Result<Self, Error> {
-        let listen = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok()).unwrap_or(0);
+        let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+        // They may be meant for somebody else.
+        let ours = number("LISTEN_PID") == Some(std::process::id());
+        let listen = number("LISTEN_FDS").filter(|_| ours).unwrap_or(0);
         let more: u32 = given.number("preserve-fds")?.unwrap_or(0);
         let all = u32::saturating_add(listen, more);
         for at in 0..all {

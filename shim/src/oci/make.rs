@@ -17,6 +17,7 @@ use super::error::Error;
 use super::global::Global;
 use super::groups::{self, Membership};
 use super::handover::{Front, Handover, Preserved};
+use super::lookup;
 use super::notify;
 use super::relay::Relay;
 use super::store::{Held, Id, Init, Place, Record};
@@ -78,7 +79,10 @@ impl Blueprint {
         let rootfs = rootfs(&spec, &bundle)?;
         let rights = if global.rootless { MakerRights::Rootless } else { MakerRights::Root };
         let (group, membership, unit) = groups::place(&spec, &id, global)?;
-        let identity = identity(&spec, &rootfs)?;
+        let mut identity = identity(&spec, &rootfs)?;
+        if global.rootless {
+            identity.keep_groups().map_err(refuse)?;
+        }
         let args = spec.process().as_ref().and_then(|process| process.args().clone()).unwrap_or_default();
         let program = Program::new(&identity, &args, &[]).map_err(refuse)?;
         let known = Known {
@@ -91,7 +95,8 @@ impl Blueprint {
             change_root: if given.is_on("no-pivot") { ChangeRoot::Move } else { ChangeRoot::Pivot },
             keyring: if given.is_on("no-new-keyring") { Keyring::Inherited } else { Keyring::New },
             root: &rootfs,
-            base: base(&spec),
+            // One container is not worth a trimmed mount namespace: making that copies the host's mounts too.
+            base: Base::Host,
         };
         let plan = Plan::new(&spec, &known, &own_environment(), &program.environment).map_err(refuse)?;
         Ok(Self {
@@ -162,6 +167,9 @@ impl Blueprint {
         };
         let entry = groups::make(&self.spec, self.group.as_ref(), self.rights)?;
         let (created, master_goes) = self.init(place, &entry, relay)?;
+        if let Some(problem) = lookup::problem(created.pid, &self.identity, &self.program) {
+            return Err(Error::Container(self.program.explain(&self.identity, problem)));
+        }
         let init = procfs::start_time(created.pid).map(|start_time| Init { pid: created.pid, start_time });
         record.init = Some(init.ok_or(Error::NotRunning)?);
         record.unfinished = false;

@@ -16,6 +16,7 @@ mod groups;
 mod handover;
 mod hooks;
 mod log;
+mod lookup;
 mod make;
 mod notify;
 mod process;

@@ -3,7 +3,6 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sched::CloneFlags;
 
 use super::children::Role;
 use super::instance::{Held, State, unfit, unknown};
@@ -86,7 +85,7 @@ impl Shim {
             cgroup: &entry,
             own_pid_namespace: self.own_pid_namespace.as_fd(),
             watched,
-            beyond: CloneFlags::empty(),
+            namespaces: exec::NAMESPACES,
             preserved: 0,
         };
         let started = exec::start(&target, &program, &stdio)

@@ -16,7 +16,7 @@ use super::hook::Ending;
 use super::maker::{Fault, Stdio};
 use super::message::{Go, Message};
 use super::namespace::{self, Joins};
-use super::plan::Plan;
+use super::plan::{MakerRights, Plan};
 use super::procfs;
 use super::sources::Sources;
 use super::step::Step;
@@ -132,7 +132,13 @@ fn await_go(work: &Work<'_>) -> Result<Go, Trouble> {
 
 /// Hides, lets go of what is the maker's, and becomes root of a new user namespace.
 fn settle(work: &Work<'_>, made: &mut Made) -> Result<(), Trouble> {
-    belong_to_maker()?;
+    if work.plan.maps.is_some() && work.plan.maker == MakerRights::Rootless {
+        // Its maps are files of the host's root while it is hidden: an ordinary user could not write them. Nobody
+        // else is in its namespaces yet.
+        process::die_with_parent(libc::SIGKILL).map_err(Doing::Itself.failed())?;
+    } else {
+        belong_to_maker()?;
+    }
     descriptor::close_all_but(&work.keep).map_err(Doing::Itself.failed())?;
     process::unblock_signals();
     if work.plan.maps.is_none() {

@@ -73,7 +73,7 @@ fn enter(global: &Global<'_>, id: &str, given: &Parsed) -> Result<ExitCode, Erro
         cgroup: &entry,
         own_pid_namespace: own.as_fd(),
         watched: watched || mark_traced(&container, &identity),
-        beyond: beyond(pid),
+        namespaces: others(pid),
         preserved: preserved.all,
     };
     let (child, pipe) =
@@ -145,20 +145,22 @@ fn mark_traced(container: &Container, identity: &Identity) -> bool {
     identity.may_trace()
 }
 
-/// Namespaces that are ours unless the container has others: joining one's own is an error.
-fn beyond(pid: i32) -> CloneFlags {
-    let differs = |own: &str, other: &str| {
-        let name = |path: &str| std::fs::read_link(path).ok();
-        name(&format!("/proc/self/ns/{own}")) != name(&format!("/proc/{pid}/ns/{other}"))
-    };
-    let mut flags = CloneFlags::empty();
-    if differs("user", "user") {
-        flags |= CloneFlags::CLONE_NEWUSER;
-    }
-    if differs("time", "time") {
-        flags |= CloneFlags::from_bits_retain(libc::CLONE_NEWTIME);
-    }
-    flags
+/// The namespaces of the container that are not ours: others need not be joined, and one's own user namespace
+/// cannot.
+fn others(pid: i32) -> CloneFlags {
+    let name = |path: String| std::fs::read_link(path).ok();
+    let differs =
+        |kind: &str| name(format!("/proc/self/ns/{kind}")) != name(format!("/proc/{pid}/ns/{kind}"));
+    let known = [
+        ("mnt", CloneFlags::CLONE_NEWNS),
+        ("net", CloneFlags::CLONE_NEWNET),
+        ("ipc", CloneFlags::CLONE_NEWIPC),
+        ("uts", CloneFlags::CLONE_NEWUTS),
+        ("cgroup", CloneFlags::CLONE_NEWCGROUP),
+        ("user", CloneFlags::CLONE_NEWUSER),
+        ("time", CloneFlags::from_bits_retain(libc::CLONE_NEWTIME)),
+    ];
+    known.into_iter().filter(|(kind, _)| differs(kind)).map(|(_, flag)| flag).collect()
 }
 
 /// A user of the container as the host has it.
