@@ -24,6 +24,7 @@ mod services;
 mod sidecars;
 mod simulate;
 mod starting;
+mod succession;
 mod terminal;
 mod termination;
 mod volumes;
