@@ -15,7 +15,7 @@ fn long_path() -> String {
 #[test]
 fn nobody_looks_into_a_process_that_joins() {
     let mut bundle = bundle!();
-    bundle.script("while :; do readlink /proc/[0-9]*/exe /proc/[0-9]*/fd/* >> /seen 2>/dev/null; done");
+    bundle.script("while :; do for p in /proc/[0-9]*; do readlink $p/exe; done >>/seen; done");
     bundle.up().shows("rootfs/seen", "busybox");
     assert!(!is_seen(&bundle, 10), "{}", bundle.read("rootfs/seen"));
     if bundle.go_without("hidden") {
@@ -29,7 +29,8 @@ fn is_seen(bundle: &Bundle, rounds: u32) -> bool {
     (0..rounds).any(|_| {
         bundle.oci(&["exec", "--env", &path, &bundle.id, "true"]).ok();
         let seen = bundle.read("rootfs/seen");
-        seen.contains("hull-oci") || seen.contains("runc") || seen.contains("memfd")
+        // Whatever it is called (the file of a mount that is nowhere is `/`), it is no program of the image.
+        seen.lines().any(|line| line != "/bin/busybox")
     })
 }
 
@@ -37,7 +38,7 @@ fn is_seen(bundle: &Bundle, rounds: u32) -> bool {
 fn a_file_with_inheritable_capabilities_gains_none() {
     let mut bundle = bundle!();
     bundle.configure(|config| config["process"]["noNewPrivileges"] = json!(false));
-    let program = bundle.path("rootfs/bin/capable");
+    let program = bundle.path("rootfs/work/busybox");
     fs::copy("/usr/bin/busybox", &program).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     // Version 2, effective; CAP_KILL inheritable; capabilities(7) and the kernel's vfs_cap_data.
@@ -48,7 +49,7 @@ fn a_file_with_inheritable_capabilities_gains_none() {
     bundle.up();
     let gained = |bundle: &Bundle, more: &[&str]| {
         let line =
-            [&["exec", "--user", "1000"], more, &[&bundle.id, "/bin/capable", "cat", "/proc/self/status"]];
+            [&["exec", "--user", "1000"], more, &[&bundle.id, "/work/busybox", "cat", "/proc/self/status"]];
         let status = bundle.oci(&line.concat()).ok();
         let line = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap_or_default().trim();
         u64::from_str_radix(line, 16).unwrap() & u64::from(kill) != 0

@@ -56,7 +56,7 @@ fn what_an_image_has_for_the_multiplexer_is_not_opened() {
 /// A FIFO whose other end somebody else has to open.
 fn trap(fifo: &std::path::Path) -> std::process::Command {
     let mut command = std::process::Command::new("sh");
-    command.args(["-c", "mkfifo \"$1\"; echo set; echo x >\"$1\"; echo opened", "sh"]).arg(fifo);
+    command.args(["-c", "mkfifo \"$1\"; echo set; : >\"$1\"; echo opened", "sh"]).arg(fifo);
     command
 }
 
@@ -67,7 +67,7 @@ fn what_a_container_has_for_the_multiplexer_is_not_opened_by_exec() {
     let (_socket, path) = socket(&bundle, "socket");
     bundle.script(
         "/bin/busybox mkdir -p /dev/pts; /bin/busybox mkfifo /dev/pts/ptmx; echo set >/set;
-         echo x >/dev/pts/ptmx; echo opened >/opened; exec sleep 1000",
+         : >/dev/pts/ptmx; echo opened >/opened; exec sleep 1000",
     );
     bundle.up().shows("rootfs/set", "set");
     let exec = ["exec", "--tty", "--detach", "--console-socket", &path, &bundle.id.clone(), "true"];
