@@ -50,7 +50,7 @@ fn remove(group: &Path) {
 
 #[test]
 fn a_user_namespace_does_not_write_to_the_hosts_cgroups() {
-    let mut bundle = bundle!();
+    let mut bundle = target!();
     let Some(ground) = Ground::make(&bundle) else { hull_tests::skip!("no cgroup v2 is mounted") };
     bundle.configure(|config| {
         let linux = &mut config["linux"];

@@ -29,7 +29,7 @@ fn host(bundle: &Bundle) {
 
 #[test]
 fn descriptors_of_the_caller_do_not_reach_a_container() {
-    let mut bundle = bundle!();
+    let mut bundle = target!();
     host(&bundle);
     bundle.args(&["/bin/ls", "/proc/self/fd"]);
     // The one more is that of the directory which ls reads.
@@ -51,7 +51,7 @@ fn descriptors_of_the_caller_do_not_reach_a_container() {
 
 #[test]
 fn a_working_directory_behind_a_descriptor_is_refused_by_create_and_run() {
-    let mut bundle = bundle!();
+    let mut bundle = target!();
     host(&bundle);
     bundle.args(&["/bin/cat", "secret"]);
     let run = |bundle: &Bundle| {
@@ -80,7 +80,7 @@ fn a_working_directory_behind_a_descriptor_is_refused_by_create_and_run() {
 
 #[test]
 fn a_working_directory_behind_a_descriptor_is_refused_by_exec() {
-    let mut bundle = bundle!();
+    let mut bundle = target!();
     host(&bundle);
     bundle.up();
     let exec = |bundle: &Bundle, number: u32| {

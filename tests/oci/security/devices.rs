@@ -4,7 +4,7 @@ use serde_json::json;
 
 #[test]
 fn what_an_image_has_for_the_null_device_masks_nothing() {
-    let mut bundle = bundle!();
+    let mut bundle = target!();
     bundle.relink("dev/null", "/proc/sys/kernel/domainname");
     bundle.keep_mounts(&["/proc"]);
     bundle.configure(|config| {
@@ -23,7 +23,7 @@ fn what_an_image_has_for_the_null_device_masks_nothing() {
 
 #[test]
 fn a_runtime_without_a_null_device_makes_nothing() {
-    let mut bundle = bundle!();
+    let mut bundle = target!();
     bundle.host_directory();
     std::fs::write(bundle.path("host/open"), "shown").unwrap();
     bundle.configure(|config| config["linux"]["maskedPaths"] = json!(["/proc/keys"]));

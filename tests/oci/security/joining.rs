@@ -14,7 +14,7 @@ fn long_path() -> String {
 
 #[test]
 fn nobody_looks_into_a_process_that_joins() {
-    let mut bundle = bundle!();
+    let mut bundle = target!();
     bundle.script("while :; do for p in /proc/[0-9]*; do readlink $p/exe; done >>/seen; done");
     bundle.up().shows("rootfs/seen", "busybox");
     assert!(!is_seen(&bundle, 10), "{}", bundle.read("rootfs/seen"));
@@ -36,7 +36,7 @@ fn is_seen(bundle: &Bundle, rounds: u32) -> bool {
 
 #[test]
 fn a_file_with_inheritable_capabilities_gains_none() {
-    let mut bundle = bundle!();
+    let mut bundle = target!();
     bundle.configure(|config| config["process"]["noNewPrivileges"] = json!(false));
     let program = bundle.path("rootfs/work/busybox");
     fs::copy("/usr/bin/busybox", &program).unwrap();

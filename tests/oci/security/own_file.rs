@@ -57,7 +57,7 @@ fn spoils(attacker: &Bundle, runtime: &std::path::Path, attack: impl FnOnce()) -
 #[test]
 fn a_program_that_is_the_runtime_itself_cannot_spoil_it_in_exec() {
     for (without, careless) in [("", "own-file"), ("read-only-self", "own-file")] {
-        let mut bundle = bundle!();
+        let mut bundle = target!();
         let runtime = bundle.copy_runtime();
         if !without.is_empty() && !bundle.go_without(without) {
             continue;
@@ -74,7 +74,7 @@ fn a_program_that_is_the_runtime_itself_cannot_spoil_it_in_exec() {
 
 #[test]
 fn a_program_that_is_the_runtime_itself_cannot_spoil_it_in_run() {
-    let (mut attacker, mut bundle) = (bundle!(), bundle!());
+    let (mut attacker, mut bundle) = (target!(), target!());
     attacker.script(ATTACKER).up();
     let runtime = bundle.copy_runtime();
     prepare(&bundle);

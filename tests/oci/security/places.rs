@@ -13,7 +13,7 @@ use crate::bundle::Bundle;
 
 #[test]
 fn links_of_the_image_lead_mounts_nowhere_else() {
-    let mut bundle = bundle!();
+    let mut bundle = target!();
     let host = bundle.host_directory();
     bundle.relink("out", &host);
     bundle.relink("up", &format!("../../../../../..{host}"));
@@ -32,7 +32,7 @@ fn links_of_the_image_lead_mounts_nowhere_else() {
 
 #[test]
 fn a_device_directory_that_is_a_link_gets_no_devices_outside() {
-    let mut bundle = bundle!();
+    let mut bundle = target!();
     let host = bundle.host_directory();
     bundle.relink("dev", &host);
     bundle.among_the_hosts_mounts();
@@ -49,7 +49,7 @@ fn a_device_directory_that_is_a_link_gets_no_devices_outside() {
 
 #[test]
 fn a_neighbour_who_exchanges_directories_for_links_reaches_nothing_outside() {
-    let mut bundle = bundle!();
+    let mut bundle = target!();
     bundle.host_directory();
     let volume = bundle.path("volume");
     bundle.among_the_hosts_mounts();
@@ -126,7 +126,7 @@ impl Drop for Neighbour {
 
 #[test]
 fn the_root_file_system_is_no_link() {
-    let mut bundle = bundle!();
+    let mut bundle = target!();
     let host = bundle.host_directory();
     bundle.relink("../link", &host);
     bundle.configure(|config| config["root"] = json!({"path": "link"}));

@@ -7,7 +7,7 @@ use serde_json::json;
 
 #[test]
 fn proc_is_not_mounted_on_what_a_link_names() {
-    let mut bundle = bundle!();
+    let mut bundle = target!();
     bundle.relink("proc", "/tmp");
     bundle.expose();
     bundle.args(&["/bin/test", "-e", "/tmp/self"]);
@@ -19,7 +19,7 @@ fn proc_is_not_mounted_on_what_a_link_names() {
 
 #[test]
 fn sysfs_is_not_mounted_on_what_a_link_names() {
-    let mut bundle = bundle!();
+    let mut bundle = target!();
     bundle.relink("sys", "tmp");
     bundle.expose();
     bundle.args(&["/bin/test", "-e", "/tmp/kernel"]);
@@ -31,7 +31,7 @@ fn sysfs_is_not_mounted_on_what_a_link_names() {
 
 #[test]
 fn no_volume_takes_the_place_of_proc_or_a_part_of_it() {
-    let mut bundle = bundle!();
+    let mut bundle = target!();
     let host = bundle.host_directory();
     fs::write(bundle.path("host/keys"), "forged").unwrap();
     bundle.expose();
@@ -45,7 +45,7 @@ fn no_volume_takes_the_place_of_proc_or_a_part_of_it() {
 
 #[test]
 fn a_link_of_the_image_leads_no_volume_into_proc() {
-    let mut bundle = bundle!();
+    let mut bundle = target!();
     let host = bundle.host_directory();
     fs::write(bundle.path("host/forged"), "").unwrap();
     bundle.relink("link", "/proc/sys");
@@ -60,7 +60,7 @@ fn a_link_of_the_image_leads_no_volume_into_proc() {
 
 #[test]
 fn a_sysctl_is_not_written_to_what_lies_over_it() {
-    let mut bundle = bundle!();
+    let mut bundle = target!();
     let host = bundle.host_directory();
     fs::create_dir_all(bundle.path("host/ipv4")).unwrap();
     fs::write(bundle.path("host/ipv4/ip_forward"), "untouched").unwrap();
@@ -82,7 +82,7 @@ fn a_sysctl_is_not_written_to_what_lies_over_it() {
 
 #[test]
 fn a_label_is_not_written_to_what_the_container_has_for_proc() {
-    let mut bundle = bundle!();
+    let mut bundle = target!();
     bundle.expose();
     bundle.configure(|config| {
         for set in ["bounding", "effective", "permitted"] {
@@ -108,7 +108,7 @@ fn a_label_is_not_written_to_what_the_container_has_for_proc() {
 
 #[test]
 fn a_proc_that_is_none_is_not_written_to() {
-    let mut bundle = bundle!();
+    let mut bundle = target!();
     bundle.host_directory();
     fs::write(bundle.path("host/forged"), "untouched").unwrap();
     bundle.args(&["/bin/true"]);

@@ -18,7 +18,7 @@ fn socket(bundle: &Bundle, name: &str) -> (UnixListener, String) {
 
 #[test]
 fn a_console_that_is_a_link_leads_the_terminal_nowhere_else() {
-    let mut bundle = bundle!();
+    let mut bundle = target!();
     std::fs::write(bundle.path("rootfs/target"), "").unwrap();
     bundle.relink("dev/console", "/target");
     bundle.keep_mounts(&["/proc", "/dev/pts"]);
@@ -36,7 +36,7 @@ fn a_console_that_is_a_link_leads_the_terminal_nowhere_else() {
 
 #[test]
 fn what_an_image_has_for_the_multiplexer_is_not_opened() {
-    let mut bundle = bundle!();
+    let mut bundle = target!();
     std::fs::create_dir_all(bundle.path("rootfs/dev/pts")).unwrap();
     bundle.keep_mounts(&["/proc"]);
     bundle.configure(|config| config["process"]["terminal"] = json!(true));
@@ -62,7 +62,7 @@ fn trap(fifo: &std::path::Path) -> std::process::Command {
 
 #[test]
 fn what_a_container_has_for_the_multiplexer_is_not_opened_by_exec() {
-    let mut bundle = bundle!();
+    let mut bundle = target!();
     bundle.keep_mounts(&["/proc", "/dev"]);
     let (_socket, path) = socket(&bundle, "socket");
     bundle.script(
