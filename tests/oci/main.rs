@@ -16,3 +16,4 @@ mod lifecycle;
 mod resources;
 mod security;
 mod stdio;
+mod systemd;
