@@ -63,7 +63,8 @@ impl Bundle {
         let random = random.split('-').next().unwrap_or_default();
         let id = format!("oci-{random}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let directory = std::env::temp_dir().join(&id);
-        let bundle = Self { runtime: runtime()?, config: config(&id), directory, id, globals: &[], without: "" };
+        let bundle =
+            Self { runtime: runtime()?, config: config(&id), directory, id, globals: &[], without: "" };
         bundle.fill().map_err(|error| error.to_string())?;
         bundle.write();
         Ok(bundle)

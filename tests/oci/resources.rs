@@ -35,8 +35,12 @@ fn a_paused_container_dies_of_sigkill() {
 fn value(bundle: &Bundle, controller: &str, v1: &str, v2: &str) -> String {
     let hierarchy = Path::new("/sys/fs/cgroup").join(controller);
     let old = bundle.groups().into_iter().find(|group| group.starts_with(&hierarchy));
-    let file = old.map_or_else(|| Path::new("/sys/fs/cgroup").join(&bundle.id).join(v2), |group| group.join(v1));
-    std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display())).trim().to_owned()
+    let file =
+        old.map_or_else(|| Path::new("/sys/fs/cgroup").join(&bundle.id).join(v2), |group| group.join(v1));
+    std::fs::read_to_string(&file)
+        .unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+        .trim()
+        .to_owned()
 }
 
 #[test]

@@ -112,7 +112,8 @@ fn limits_are_properties_that_systemd_keeps() {
     assert_eq!(all(), ["67108864", "33554432", "50331648", "50", "100", "500ms", "0"]);
     bundle.oci(&["update", "--memory", "96m", "--pids-limit=20", "--cpu-quota", "25000", &bundle.id]).ok();
     assert_eq!(all(), ["100663296", "33554432", "50331648", "20", "100", "250ms", "0"]);
-    let files = || ["memory.max", "memory.low", "pids.max", "cpu.max", "cpuset.cpus"].map(|it| file(&bundle, it));
+    let files =
+        || ["memory.max", "memory.low", "pids.max", "cpu.max", "cpuset.cpus"].map(|it| file(&bundle, it));
     let wanted = ["100663296", "33554432", "20", "25000 100000", "0"];
     assert_eq!(files(), wanted);
     // It writes what it knows once more.
@@ -181,7 +182,9 @@ fn groups_that_a_container_makes_in_its_scope_stay_its_own() {
     let mut bundle = scope();
     bundle.configure(|config| {
         let mounts = config["mounts"].as_array_mut().unwrap();
-        mounts.push(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": []}));
+        mounts.push(
+            json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": []}),
+        );
         config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "cgroup"}));
     });
     bundle.script(
