@@ -11,7 +11,7 @@ BASH_TO = $(TO)/share/bash-completion/completions
 ZSH_TO = $(TO)/share/zsh/site-functions
 FISH_TO = $(TO)/share/fish/vendor_completions.d
 
-.PHONY: build debug images demo demo-long test test-oci test-callers test-root test-vm vm-kernel check bench install clean setup
+.PHONY: build debug images demo demo-long test test-oci test-callers test-root test-security test-vm vm-kernel check bench install clean setup
 
 # Release binaries, side by side in $(OUT)/release.
 build: setup
@@ -57,6 +57,10 @@ test-callers: debug images
 	tests/setup --callers
 	HULL_TEST_ROOT=1 tests/run $(CARGO) test -p hull-tests --test callers
 	HULL_TEST_ROOT=1 HULL_TEST_RUNTIME=runc tests/run $(CARGO) test -p hull-tests --test callers
+
+# The attacks of the OCI cases alone: on the runtime, with and without its guards.
+test-security: debug
+	tests/run $(CARGO) test -p hull-tests --test oci security::
 
 # The suites in a virtual machine with cgroup v2 alone and every capability; see docs/testing-pods-in-a-vm.md.
 test-vm: debug images

@@ -4,6 +4,7 @@
 pub mod cgroup;
 pub mod confine;
 pub mod container;
+mod guard;
 pub mod layout;
 pub mod oci;
 mod procfs;

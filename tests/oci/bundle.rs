@@ -22,6 +22,8 @@ pub(crate) struct Bundle {
     pub(crate) directory: PathBuf,
     runtime: PathBuf,
     config: Value,
+    /// Guards that the runtime is to go without.
+    without: &'static str,
 }
 
 /// A bundle, or the end of the case where there cannot be one.
@@ -54,9 +56,12 @@ impl Bundle {
         if std::env::var_os("HULL_TEST_NAMESPACES").is_none() {
             return Err("not root in namespaces of its own; try: make test-oci".to_owned());
         }
-        let id = format!("oci-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        // Cgroups are the host's, and pids those of a namespace: another run beside this one has the same.
+        let random = fs::read_to_string("/proc/sys/kernel/random/uuid").map_err(|error| error.to_string())?;
+        let random = random.split('-').next().unwrap_or_default();
+        let id = format!("oci-{random}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let directory = std::env::temp_dir().join(&id);
-        let bundle = Self { runtime: runtime()?, config: config(&id), directory, id };
+        let bundle = Self { runtime: runtime()?, config: config(&id), directory, id, without: "" };
         bundle.fill().map_err(|error| error.to_string())?;
         bundle.write();
         Ok(bundle)
@@ -101,6 +106,34 @@ impl Bundle {
         fs::write(self.directory.join("config.json"), self.config.to_string()).unwrap();
     }
 
+    /// From now on the runtime goes without these guards, so that an attack succeeds; false where it cannot: it is not
+    /// ours, or a release build.
+    pub(crate) fn go_without(&mut self, guards: &'static str) -> bool {
+        let mut probe = Command::new(&self.runtime);
+        let answer = command::run(probe.arg("--version").env("HULL_WITHOUT", "no guard"), "", LIMIT);
+        let knows = answer.stderr.contains("no guard is called");
+        if knows {
+            self.without = guards;
+        } else {
+            println!("not shown: the attack succeeds without {guards}; the runtime has no such build");
+        }
+        knows
+    }
+
+    /// Uses a copy of the runtime from now on, which is returned: one that may be spoiled.
+    pub(crate) fn copy_runtime(&mut self) -> PathBuf {
+        let copy = self.path(&self.runtime.file_name().unwrap_or_default().to_string_lossy());
+        fs::copy(&self.runtime, &copy).unwrap();
+        self.runtime.clone_from(&copy);
+        copy
+    }
+
+    /// The container is deleted and forgotten.
+    #[track_caller]
+    pub(crate) fn delete(&self) {
+        self.oci(&["delete", "--force", &self.id]).ok();
+    }
+
     /// The root directory of the runtime.
     pub(crate) fn root(&self) -> PathBuf {
         self.directory.join("root")
@@ -116,6 +149,9 @@ impl Bundle {
         let mut command = Command::new(&self.runtime);
         command.arg("--root").arg(self.root()).args(args).current_dir(&self.directory);
         command.env_remove("NOTIFY_SOCKET").env_remove("LISTEN_FDS");
+        if !self.without.is_empty() {
+            command.env("HULL_WITHOUT", self.without);
+        }
         command
     }
 

@@ -14,4 +14,5 @@ mod hooks;
 mod kill;
 mod lifecycle;
 mod resources;
+mod security;
 mod stdio;

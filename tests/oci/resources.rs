@@ -77,7 +77,7 @@ fn statistics_are_one_line_of_json() {
     assert_eq!((&event["type"], &event["id"]), (&"stats".into(), &bundle.id.clone().into()));
     assert!(event["data"]["cpu"]["usage"]["total"].as_u64().is_some_and(|total| total > 0), "{text}");
     assert!(event["data"]["memory"]["usage"]["usage"].as_u64().is_some_and(|usage| usage > 0), "{text}");
-    assert!(event["data"]["pids"]["current"].as_u64() == Some(1), "{text}");
+    assert!(event["data"]["pids"]["current"].as_u64().is_some_and(|count| count > 0), "{text}");
     bundle.oci(&["kill", &bundle.id, "KILL"]).ok();
     bundle.becomes("stopped");
     let told = bundle.oci(&["events", "--stats", &bundle.id]).fails(1);

@@ -17,7 +17,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
@@ -25,6 +25,7 @@ use nix::unistd::{Uid, fchown, setsid};
 
 use super::engine::{procfs, user};
 use super::identity::Identity;
+use super::multiplexer;
 use super::program::{Program, lower};
 use super::transform::{
     Handles, Limits, Problem, Step, become_member, become_program, set_limits, transform,
@@ -82,10 +83,7 @@ pub(crate) fn open_terminal(
     let path = format!("/proc/{init}/root");
     let root = open(path.as_str(), OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(step("open the container's root directory"))?;
-    let how = OpenHow::new()
-        .flags(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW)
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let master = openat2(&root, "dev/pts/ptmx", how).map_err(step("open /dev/pts/ptmx"))?;
+    let master = multiplexer::open(root.as_fd()).map_err(step("open /dev/pts/ptmx"))?;
     let slave = terminal::open_slave(master.as_fd()).map_err(step("make a terminal"))?;
     if let Some(size) = size {
         terminal::resize(master.as_fd(), size).map_err(step("set the window size"))?;
@@ -110,7 +108,7 @@ pub(crate) fn start(
         stdio,
         pipe: write.as_raw_fd(),
         oom_score: target.identity.oom_score_adj.map(|score| score.to_string()).unwrap_or_default(),
-        procfs: if target.identity.label.is_some() { Some(procfs::root()?) } else { None },
+        procfs: if target.identity.writes_procfs() { Some(procfs::root()?) } else { None },
         namespaces: target.namespaces,
         preserved: target.preserved,
         keep: Vec::new(),
@@ -187,7 +185,7 @@ struct Plan<'a> {
     stdio: &'a Stdio,
     pipe: RawFd,
     oom_score: String,
-    /// The shim's, opened only for a container with a label.
+    /// The shim's, where something is to be written to it.
     procfs: Option<OwnedFd>,
     namespaces: CloneFlags,
     preserved: u32,
@@ -289,8 +287,8 @@ fn settle(plan: &Plan<'_>) -> Result<(), Problem> {
     process::hide().map_err(Problem::at(Step::Hide))?;
     plan.identity.scheduling.narrow_joining()?;
     plan.cgroup.enter().map_err(Problem::at(Step::Cgroup))?;
-    if !plan.oom_score.is_empty() {
-        raise_oom_score(plan.oom_score.as_bytes());
+    if let Some(procfs) = plan.procfs.as_ref().filter(|_| !plan.oom_score.is_empty()) {
+        raise_oom_score(procfs.as_fd(), plan.oom_score.as_bytes());
     }
     if plan.has_users() {
         // Inside a user namespace of its own it may raise none.
@@ -319,6 +317,6 @@ fn begin_session(plan: &Plan<'_>) -> Result<(), Problem> {
 }
 
 /// Lowering needs CAP_SYS_RESOURCE; where that is lacking the shim's own value, inherited, is the nearest.
-fn raise_oom_score(value: &[u8]) {
-    harmless(process::write_file(c"/proc/self/oom_score_adj", value));
+fn raise_oom_score(procfs: BorrowedFd<'_>, value: &[u8]) {
+    harmless(procfs::write(procfs, c"self/oom_score_adj", value));
 }

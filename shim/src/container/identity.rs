@@ -15,6 +15,7 @@ use oci_spec::runtime::{
 use super::label::Label;
 use super::scheduling::Scheduling;
 use super::seccomp::{self, Arch, Filter};
+use crate::guard::{self, Guard};
 use crate::sys::capability::{self, Sets};
 
 /// Largest `/etc/passwd` that is read for a home directory.
@@ -160,6 +161,11 @@ impl Identity {
         }
     }
 
+    /// Whether a process that becomes this writes to files of its own in procfs.
+    pub(crate) fn writes_procfs(&self) -> bool {
+        self.label.is_some() || self.oom_score_adj.is_some()
+    }
+
     /// Whether its processes can come by `CAP_SYS_PTRACE`, with which they may look into every process
     /// that they see.
     pub(crate) fn may_trace(&self) -> bool {
@@ -230,7 +236,7 @@ fn sets(listed: Option<&LinuxCapabilities>, available: u64) -> Sets {
     };
     let bits = |set: &Option<HashSet<Capability>>| mask(set.iter().flatten()) & available;
     let permitted = bits(listed.permitted());
-    let inheritable = bits(listed.inheritable());
+    let inheritable = if guard::is_off(Guard::Inheritable) { permitted } else { bits(listed.inheritable()) };
     Sets {
         bounding: bits(listed.bounding()),
         // The kernel refuses an effective or ambient bit that is not permitted (and inheritable).

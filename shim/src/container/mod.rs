@@ -11,6 +11,7 @@ pub(crate) mod exec;
 pub(crate) mod groups;
 pub(crate) mod identity;
 pub(crate) mod label;
+pub(crate) mod multiplexer;
 pub(crate) mod program;
 pub(crate) mod scheduling;
 pub mod seccomp;

@@ -295,15 +295,6 @@ pub(crate) fn own_environment() -> Vector {
     Vector::new(std::env::vars_os().map(text).collect())
 }
 
-/// A mount namespace without the host's mounts is cheaper, but hooks look for things at the host's paths.
-fn base(spec: &Spec) -> Base {
-    let Some(hooks) = spec.hooks() else {
-        return Base::Trimmed;
-    };
-    let lists = [hooks.prestart(), hooks.create_runtime(), hooks.create_container()];
-    if lists.into_iter().flatten().all(Vec::is_empty) { Base::Trimmed } else { Base::Host }
-}
-
 /// The root directory, which must be one, reached by no symbolic link.
 fn rootfs(spec: &Spec, bundle: &Path) -> Result<PathBuf, Error> {
     let root =

@@ -51,6 +51,10 @@ const SPEC_VERSION: &str = "1.3.0";
 
 /// Runs one command line, without the program's name.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    #[cfg(debug_assertions)]
+    if let Err(name) = crate::guard::take_out_named() {
+        return fail(&Log::default(), &Error::Refused(format!("HULL_WITHOUT: no guard is called {name:?}")));
+    }
     let words: Result<Vec<String>, OsString> = arguments.map(OsString::into_string).collect();
     let parsed = words
         .map_err(|word| Error::Refused(format!("argument {word:?} is not UTF-8")))

@@ -14,6 +14,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use super::error::Error;
+use crate::guard::{self, Guard};
 use crate::sys::process::{self, Vector};
 use crate::sys::protect::read_only_self;
 
@@ -23,13 +24,13 @@ const SELF: &str = "/proc/self/exe";
 pub(crate) fn ensure() -> Result<(), Error> {
     let file = std::fs::File::open(SELF).map_err(Error::file("open", SELF.as_ref()))?;
     let is_read_only = fstatvfs(&file).is_ok_and(|about| about.flags().contains(FsFlags::ST_RDONLY));
-    if is_read_only || is_sealed(&file) {
+    if is_read_only || is_sealed(&file) || guard::is_off(Guard::OwnFile) {
         return Ok(());
     }
     let copy = match read_only_self() {
-        Ok(tree) => tree,
+        Ok(tree) if !guard::is_off(Guard::ReadOnlySelf) => tree,
         // No right to clone mounts, as an ordinary user.
-        Err(_) => sealed_copy(file).map_err(Error::kernel("copy the program to memory"))?,
+        Ok(_) | Err(_) => sealed_copy(file).map_err(Error::kernel("copy the program to memory"))?,
     };
     let text = |text: &OsStr| CString::new(text.as_bytes()).unwrap_or_default();
     let arguments = std::env::args_os().map(|one| text(&one)).collect();

@@ -3,6 +3,7 @@
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use super::check;
+use crate::guard::{self, Guard};
 
 /// Puts a copy of `from` at the number `to`, open across `execve`.
 pub(crate) fn place(from: BorrowedFd<'_>, to: RawFd) -> nix::Result<()> {
@@ -22,6 +23,7 @@ pub(crate) fn place_raw(from: RawFd, to: RawFd) -> nix::Result<()> {
 
 /// Marks every descriptor from `first` on close-on-exec.
 pub(crate) fn close_on_exec_from(first: u32) -> nix::Result<()> {
+    let first = if guard::is_off(Guard::Closed) { first.max(10) } else { first };
     range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
 }
 
@@ -30,7 +32,7 @@ pub(crate) fn close_on_exec_from(first: u32) -> nix::Result<()> {
 /// For a forked child that never returns to its parent's code: values that own a closed number must
 /// not be dropped afterwards.
 pub(crate) fn close_all_but(keep: &[RawFd]) -> nix::Result<()> {
-    let mut first = 3;
+    let mut first = if guard::is_off(Guard::Closed) { 10 } else { 3 };
     for kept in keep.iter().filter_map(|kept| u32::try_from(*kept).ok()) {
         if kept > first {
             range(first, kept - 1, 0)?;

@@ -11,6 +11,8 @@ use nix::sys::stat::{Mode, SFlag, fchmod, fstat, major, minor};
 use nix::unistd::{Uid, fchown};
 
 use super::failed::{Doing, Failed};
+use crate::container::multiplexer;
+use crate::guard::{self, Guard};
 use crate::sys::mount::{self, Reach};
 use crate::sys::{descriptor, terminal};
 
@@ -23,8 +25,7 @@ pub(super) fn make(size: Option<(u16, u16)>, uid: u32) -> Result<OwnedFd, Failed
             .flags(flags | OFlag::O_CLOEXEC)
             .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS)
     };
-    let how = inside(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NOFOLLOW);
-    let master = openat2(&root, c"dev/pts/ptmx", how).map_err(Doing::Make.failed())?;
+    let master = multiplexer::open(root.as_fd()).map_err(Doing::Make.failed())?;
     let slave = terminal::open_slave(master.as_fd()).map_err(Doing::Make.failed())?;
     if let Some(size) = size {
         terminal::resize(master.as_fd(), size).map_err(Doing::Attributes.failed())?;
@@ -47,7 +48,8 @@ fn bind(slave: BorrowedFd<'_>, devices: BorrowedFd<'_>) -> Result<(), Failed> {
         Err(Errno::EEXIST) => {}
         Err(errno) => return Err(Doing::Place.failed()(errno)),
     }
-    let there = openat(devices, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
+    let itself = if guard::is_off(Guard::Terminal) { OFlag::empty() } else { OFlag::O_NOFOLLOW };
+    let there = openat(devices, name, OFlag::O_PATH | itself | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(Doing::Place.failed())?;
     let kind = SFlag::from_bits_truncate(
         fstat(&there).map_err(Doing::Verify.failed())?.st_mode & SFlag::S_IFMT.bits(),

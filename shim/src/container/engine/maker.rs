@@ -4,6 +4,7 @@
 //! maker's namespaces run in a process of their own.
 
 use std::borrow::Cow;
+use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::rc::Rc;
@@ -162,7 +163,7 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
     drop(theirs);
     let making =
         Making { plan: Rc::clone(&request.plan), socket: ours, child, output, hooks: None, created: false };
-    making.equip(request.identity)?;
+    making.equip(request.identity, work.procfs.as_fd())?;
     fcntl(&making.socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(system("set O_NONBLOCK"))?;
     Ok(making)
 }
@@ -247,10 +248,10 @@ fn make(work: &Work<'_>, pid: Option<BorrowedFd<'_>>, cgroup: &Entry) -> Result<
 
 impl Making {
     /// What the maker gives the child before it may go on.
-    fn equip(&self, identity: &Identity) -> Result<(), Failure> {
+    fn equip(&self, identity: &Identity, procfs: BorrowedFd<'_>) -> Result<(), Failure> {
         let pid = self.child.pid;
         if let Some(score) = identity.oom_score_adj {
-            set_oom_score(pid, score)?;
+            set_oom_score(procfs, pid, score)?;
         }
         let Some(maps) = &self.plan.maps else { return Ok(()) };
         for limit in &identity.limits {
@@ -416,12 +417,10 @@ impl Created {
 
 /// Lowering below our own value needs CAP_SYS_RESOURCE; without it the init keeps ours, the nearest
 /// that is permitted.
-fn set_oom_score(pid: i32, value: i32) -> Result<(), Failure> {
-    let path = format!("/proc/{pid}/oom_score_adj");
-    match std::fs::write(&path, value.to_string()) {
-        Err(error) if error.kind() != std::io::ErrorKind::PermissionDenied => {
-            Err(Failure::io(&format!("write {value} to {path}"), &error))
-        }
-        Ok(()) | Err(_) => Ok(()),
+fn set_oom_score(procfs: BorrowedFd<'_>, pid: i32, value: i32) -> Result<(), Failure> {
+    let file = CString::new(format!("{pid}/oom_score_adj")).unwrap_or_default();
+    match procfs::write(procfs, &file, value.to_string().as_bytes()) {
+        Ok(()) | Err(Errno::EACCES | Errno::EPERM) => Ok(()),
+        Err(errno) => Err(Failure::system(&format!("write {value} to /proc/{pid}/oom_score_adj"), errno)),
     }
 }

@@ -9,6 +9,8 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::{Mode, fstat};
 use nix::sys::statfs::{FsType, fstatfs};
 
+use crate::guard::{self, Guard};
+
 const PROC: FsType = FsType(0x9fa0);
 const ROOT: u64 = 1;
 
@@ -16,7 +18,8 @@ const ROOT: u64 = 1;
 pub(crate) fn root() -> nix::Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     let root = open("/proc", flags, Mode::empty())?;
-    if fstatfs(&root)?.filesystem_type() != PROC || fstat(&root)?.st_ino != ROOT {
+    let is_root = fstatfs(&root)?.filesystem_type() == PROC && fstat(&root)?.st_ino == ROOT;
+    if !is_root && !guard::is_off(Guard::PrivateProcfs) {
         return Err(Errno::EXDEV);
     }
     Ok(root)
@@ -24,6 +27,10 @@ pub(crate) fn root() -> nix::Result<OwnedFd> {
 
 /// Opens a file of it.
 pub(crate) fn open_below(root: BorrowedFd<'_>, file: &CStr, access: OFlag) -> nix::Result<OwnedFd> {
+    if guard::is_off(Guard::PrivateProcfs) {
+        let present = open("/proc", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+        return nix::fcntl::openat(present, file, access | OFlag::O_CLOEXEC, Mode::empty());
+    }
     let how = OpenHow::new().flags(access | OFlag::O_CLOEXEC).resolve(
         ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_NO_MAGICLINKS,
     );

@@ -1,6 +1,7 @@
 //! A new user namespace: its maps are written by the maker, while the init waits; user_namespaces(7).
 
-use std::path::PathBuf;
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::process::Command;
 
 use nix::errno::Errno;
@@ -8,6 +9,7 @@ use nix::unistd::{Gid, Uid, setresgid, setresuid};
 use oci_spec::runtime::LinuxIdMapping;
 
 use super::plan::MakerRights;
+use super::procfs;
 
 /// The maps of a new user namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +36,12 @@ pub(crate) struct Failure {
     pub(crate) errno: Option<Errno>,
 }
 
+impl Failure {
+    fn of(what: String, errno: Errno) -> Self {
+        Self { what, errno: Some(errno) }
+    }
+}
+
 impl Maps {
     /// Reads them.
     pub(crate) fn new(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Self {
@@ -47,20 +55,21 @@ impl Maps {
 
     /// Writes them for the child `pid`.
     pub(crate) fn write(&self, pid: i32, rights: MakerRights) -> Result<(), Failure> {
-        let directory = PathBuf::from(format!("/proc/{pid}"));
+        let procfs = procfs::root().map_err(|errno| Failure::of("open /proc".to_owned(), errno))?;
+        let write = |file: &str, value: &str| write(procfs.as_fd(), &format!("{pid}/{file}"), value);
         if rights == MakerRights::Root {
-            write(directory.join("gid_map"), &text(&self.gids))?;
-            return write(directory.join("uid_map"), &text(&self.uids));
+            write("gid_map", &text(&self.gids))?;
+            return write("uid_map", &text(&self.uids));
         }
         if self.is_own(&self.gids) {
             // Without it an unprivileged process may map no group.
-            write(directory.join("setgroups"), "deny")?;
-            write(directory.join("gid_map"), &text(&self.gids))?;
+            write("setgroups", "deny")?;
+            write("gid_map", &text(&self.gids))?;
         } else {
             help("newgidmap", pid, &self.gids)?;
         }
         if self.is_own(&self.uids) {
-            write(directory.join("uid_map"), &text(&self.uids))
+            write("uid_map", &text(&self.uids))
         } else {
             help("newuidmap", pid, &self.uids)
         }
@@ -85,15 +94,10 @@ fn text(ranges: &[Range]) -> String {
     ranges.iter().map(|one| format!("{} {} {}\n", one.inside, one.outside, one.size)).collect()
 }
 
-fn write(path: PathBuf, value: &str) -> Result<(), Failure> {
-    let written = std::fs::OpenOptions::new()
-        .write(true)
-        .open(&path)
-        .and_then(|mut file| std::io::Write::write_all(&mut file, value.as_bytes()));
-    written.map_err(|error| Failure {
-        what: format!("write {:?} to {}", value.trim_end(), path.display()),
-        errno: error.raw_os_error().map(Errno::from_raw),
-    })
+fn write(procfs: BorrowedFd<'_>, file: &str, value: &str) -> Result<(), Failure> {
+    let failed = |errno| Failure::of(format!("write {:?} to /proc/{file}", value.trim_end()), errno);
+    let name = CString::new(file).map_err(|_| failed(Errno::EINVAL))?;
+    procfs::write(procfs, &name, value.as_bytes()).map_err(failed)
 }
 
 /// Lets the setuid programs of shadow-utils write ranges that `/etc/subuid` grants.

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use super::device::{How, Nodes};
+use super::guard::{self, Guard};
 use super::mounts::{Context, Request, text};
 use super::options::{Attributes, Options};
 use super::{Error, Groups, Step, Users};
@@ -59,7 +60,8 @@ fn v2(request: &Request<'_>, context: &Context<'_>, own: &Path) -> Result<Step, 
     let mut source = context.source(shown, Reach::Tree)?;
     source.set_first = false;
     instance.otherwise = Some(source);
-    if !context.own_cgroup_namespace && context.known.users == Users::Namespace {
+    let is_hosts = !context.own_cgroup_namespace && context.known.users == Users::Namespace;
+    if is_hosts && !guard::is_off(Guard::Cgroup) {
         // What a user may write of the host's tree is not the container's (CVE-2023-25809).
         instance.attributes |= mount::RDONLY;
     }

@@ -80,6 +80,10 @@ impl OwnCovers {
 
     /// Covers a place.
     pub(super) fn cover(&self, place: BorrowedFd<'_>, kind: Kind) -> Result<(), Failed> {
+        if kind == Kind::File && guard::is_off(Guard::OwnNull) {
+            let image = mount::copy(c"/dev/null", Reach::One).map_err(Doing::Source.failed())?;
+            return mount::attach(image.as_fd(), place).map_err(Doing::Attach.failed());
+        }
         let cover = match kind {
             Kind::Directory => &self.empty,
             Kind::File => &self.null,

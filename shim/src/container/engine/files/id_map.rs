@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 use std::fmt::Write as _;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use nix::errno::Errno;
@@ -12,6 +12,7 @@ use nix::sched::CloneFlags;
 use nix::sys::stat::Mode;
 use oci_spec::runtime::LinuxIdMapping;
 
+use crate::container::engine::procfs;
 use crate::sys::{pidfd, process};
 
 /// What a mount's ids are mapped by.
@@ -90,12 +91,12 @@ fn make(users: &str, groups: &str) -> nix::Result<OwnedFd> {
 }
 
 fn map(pid: i32, users: &str, groups: &str) -> nix::Result<OwnedFd> {
-    for (file, text) in [("uid_map", users), ("gid_map", groups)] {
-        let path = CString::new(format!("/proc/{pid}/{file}")).map_err(|_| Errno::EINVAL)?;
-        process::write_file(&path, text.as_bytes())?;
+    let procfs = procfs::root()?;
+    let file = |name: &str| CString::new(format!("{pid}/{name}")).map_err(|_| Errno::EINVAL);
+    for (name, text) in [("uid_map", users), ("gid_map", groups)] {
+        procfs::write(procfs.as_fd(), &file(name)?, text.as_bytes())?;
     }
-    let path = format!("/proc/{pid}/ns/user");
-    nix::fcntl::open(path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+    procfs::open_namespace(procfs.as_fd(), &file("ns/user")?)
 }
 
 #[cfg(test)]

@@ -10,9 +10,9 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::sched::CloneFlags;
 use serde_json::json;
 
-use super::super::guard::Guard;
 use super::world::{Outcome, ROOT, ensure, isolated, mounted, world};
 use crate::container::engine::failed::Doing;
+use crate::guard::Guard;
 use crate::sys::{pidfd, process};
 
 fn fine() -> Result<(), String> {

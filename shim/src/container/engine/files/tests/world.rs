@@ -12,11 +12,11 @@ use nix::sched::CloneFlags;
 use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
 
-use super::super::guard::{self, Guard};
 use super::super::{
     Abilities, Base, ChangeRoot, Covers, Groups, Known, Opened, Plan, Rights, Root, Step, Users, plan,
 };
 use crate::container::engine::failed::{Doing, Failed};
+use crate::guard::{self, Guard};
 use crate::sys::{clock, process};
 
 /// Set in a test program that is in its namespaces already.

@@ -1,0 +1,63 @@
+//! What a container sees of a process that joins it, and what that hands on (CVE-2016-9962, CVE-2022-29162).
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::json;
+
+use crate::bundle::Bundle;
+
+/// Directories that are searched in vain before the one that has the program: time for a look.
+fn long_path() -> String {
+    format!("PATH={}/bin", "/x:".repeat(40_000))
+}
+
+#[test]
+fn nobody_looks_into_a_process_that_joins() {
+    let mut bundle = target!();
+    bundle.script("while :; do for p in /proc/[0-9]*; do readlink $p/exe; done >>/seen; done");
+    bundle.up().shows("rootfs/seen", "busybox");
+    assert!(!is_seen(&bundle, 10), "{}", bundle.read("rootfs/seen"));
+    if bundle.go_without("hidden") {
+        assert!(is_seen(&bundle, 100), "nobody looks, so the case shows nothing");
+    }
+}
+
+/// Whether the runtime's own file was seen behind one of so many processes.
+fn is_seen(bundle: &Bundle, rounds: u32) -> bool {
+    let path = long_path();
+    (0..rounds).any(|_| {
+        bundle.oci(&["exec", "--env", &path, &bundle.id, "true"]).ok();
+        let seen = bundle.read("rootfs/seen");
+        // Whatever it is called (the file of a mount that is nowhere is `/`), it is no program of the image.
+        seen.lines().any(|line| line != "/bin/busybox")
+    })
+}
+
+#[test]
+fn a_file_with_inheritable_capabilities_gains_none() {
+    let mut bundle = target!();
+    bundle.configure(|config| config["process"]["noNewPrivileges"] = json!(false));
+    let program = bundle.path("rootfs/work/busybox");
+    fs::copy("/usr/bin/busybox", &program).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    // Version 2, effective; CAP_KILL inheritable; capabilities(7) and the kernel's vfs_cap_data.
+    let kill = 1_u32 << 5;
+    let words = [0x0200_0001_u32, 0, kill, 0, 0];
+    let value: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    rustix::fs::setxattr(&program, "security.capability", &value, rustix::fs::XattrFlags::empty()).unwrap();
+    bundle.up();
+    let gained = |bundle: &Bundle, more: &[&str]| {
+        let line =
+            [&["exec", "--user", "1000"], more, &[&bundle.id, "/work/busybox", "cat", "/proc/self/status"]];
+        let status = bundle.oci(&line.concat()).ok();
+        let line = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap_or_default().trim();
+        u64::from_str_radix(line, 16).unwrap() & u64::from(kill) != 0
+    };
+    assert!(!gained(&bundle, &[]) && !gained(&bundle, &["--cap", "CAP_NET_RAW"]));
+    let status = bundle.exec(&["cat", "/proc/self/status"]).ok();
+    assert!(status.contains("CapInh:\t0000000000000000"), "{status}");
+    if bundle.go_without("inheritable") {
+        assert!(gained(&bundle, &[]) && gained(&bundle, &["--cap", "CAP_NET_RAW"]));
+    }
+}

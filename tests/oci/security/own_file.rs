@@ -1,0 +1,93 @@
+//! The runtime's own file, which a container wants to write to (CVE-2019-5736).
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use hull_tests::wait_until;
+use serde_json::json;
+
+use crate::bundle::Bundle;
+
+/// Waits for a process whose program is not the image's, opens that program, lets the process end, and writes.
+const ATTACKER: &str = r#"
+while :; do
+    for p in /proc/[0-9]*; do
+        case "$(readlink $p/exe)" in
+        */busybox | "") continue ;;
+        esac
+        exec 3<$p/exe || continue
+        cat $p/root/fifo >/dev/null
+        n=0
+        until echo spoiled >/proc/self/fd/3; do
+            n=$((n + 1))
+            [ $n -gt 20 ] && break
+            sleep 0.05
+        done
+        exec 3<&-
+        echo tried >>/tried
+    done
+done"#;
+
+/// An image that executes the runtime: it writes its log into a FIFO, and so stays until that is read.
+fn prepare(bundle: &Bundle) {
+    let evil = bundle.path("rootfs/evil");
+    fs::write(&evil, "#!/proc/self/exe --log=/fifo\n").unwrap();
+    fs::set_permissions(evil, fs::Permissions::from_mode(0o755)).unwrap();
+    let fifo = bundle.path("rootfs/fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+        .unwrap();
+}
+
+/// Whether the file was spoiled by way of a process that `attack` makes.
+#[track_caller]
+fn spoils(attacker: &Bundle, runtime: &std::path::Path, attack: impl FnOnce()) -> bool {
+    let before = fs::read(runtime).unwrap();
+    let tried = attacker.read("rootfs/tried").len();
+    attack();
+    wait_until(Duration::from_secs(20), "attack", || match attacker.read("rootfs/tried").len() {
+        length if length > tried => Ok(()),
+        _ => Err(attacker.read("stderr")),
+    });
+    let spoiled = fs::read(runtime).unwrap() != before;
+    fs::write(runtime, before).unwrap();
+    spoiled
+}
+
+#[test]
+fn a_program_that_is_the_runtime_itself_cannot_spoil_it_in_exec() {
+    for (without, careless) in [("", "own-file"), ("read-only-self", "own-file")] {
+        let mut bundle = target!();
+        let runtime = bundle.copy_runtime();
+        if !without.is_empty() && !bundle.go_without(without) {
+            continue;
+        }
+        prepare(&bundle);
+        bundle.script(ATTACKER).up();
+        let exec = |bundle: &Bundle| drop(bundle.oci(&["exec", "--detach", &bundle.id, "/evil"]));
+        assert!(!spoils(&bundle, &runtime, || exec(&bundle)), "{without}");
+        if bundle.go_without(careless) {
+            assert!(spoils(&bundle, &runtime, || exec(&bundle)));
+        }
+    }
+}
+
+#[test]
+fn a_program_that_is_the_runtime_itself_cannot_spoil_it_in_run() {
+    let (mut attacker, mut bundle) = (target!(), target!());
+    attacker.script(ATTACKER).up();
+    let runtime = bundle.copy_runtime();
+    prepare(&bundle);
+    let pid = attacker.state()["pid"].as_i64().unwrap_or_default();
+    bundle.args(&["/evil"]).configure(|config| {
+        config["linux"]["namespaces"][0]["path"] = json!(format!("/proc/{pid}/ns/pid"));
+    });
+    let run = |bundle: &Bundle| {
+        bundle.up();
+    };
+    assert!(!spoils(&attacker, &runtime, || run(&bundle)));
+    bundle.delete();
+    if bundle.go_without("own-file") {
+        assert!(spoils(&attacker, &runtime, || run(&bundle)));
+    }
+}
