@@ -121,6 +121,7 @@ impl Plan {
         container: &Vector,
     ) -> Result<Self, Error> {
         let mut namespaces = Namespaces::new(spec, known.sandbox)?;
+        namespaces.no_return = known.maker != MakerRights::Root;
         check::check(spec, &namespaces, known)?;
         unsupported(spec)?;
         let hooks = Hooks::new(spec, own, container)?;

@@ -68,12 +68,13 @@ fn enter(global: &Global<'_>, id: &str, given: &Parsed) -> Result<ExitCode, Erro
     };
     let own = std::fs::File::open("/proc/self/ns/pid")
         .map_err(Error::file("open", "/proc/self/ns/pid".as_ref()))?;
+    let no_return = global.maker != MakerRights::Root;
     let target = Target {
         init: init.as_fd(),
         identity: &identity,
         cgroup: &entry,
         own_pid_namespace: own.as_fd(),
-        watched: watched || mark_traced(&container, &identity),
+        watched: watched || mark_traced(&container, &identity) || no_return,
         namespaces: others(pid),
         preserved: preserved.all,
     };
