@@ -166,7 +166,10 @@ impl Blueprint {
         };
         let entry = groups::make(&self.spec, self.group.as_ref(), self.tolerance)?;
         let (created, master_goes) = self.init(place, &entry, relay)?;
-        if let Some(problem) = lookup::problem(created.pid, &self.identity, &self.program) {
+        // Those of an init in a user namespace of its own were set before it was in it.
+        let unset = self.plan.maps.is_none();
+        let limits = || if unset { lookup::limits(created.pid, &self.identity) } else { None };
+        if let Some(problem) = lookup::problem(created.pid, &self.identity, &self.program).or_else(limits) {
             return Err(Error::Container(self.program.explain(&self.identity, problem)));
         }
         let init = procfs::start_time(created.pid).map(|start_time| Init { pid: created.pid, start_time });

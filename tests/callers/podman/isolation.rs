@@ -30,6 +30,7 @@ fn limits_are_seen_inside() {
     ];
     let script = format!("cd /sys/fs/cgroup; cat {}", files.join(" "));
     assert_eq!(podman.shell(&flags, &script).ok(), "67108864\n134217728\n50\n50000\n200\n0\n");
+    assert_eq!(podman.shell(&["--pids-limit=-1"], "true; cat /sys/fs/cgroup/pids/pids.max").ok(), "max\n");
     let flags = ["--ulimit=nofile=100:200", "--ulimit=nproc=300:400", "--oom-score-adj=100"];
     let script = "ulimit -n; ulimit -Hn; ulimit -u; cat /proc/self/oom_score_adj";
     assert_eq!(podman.shell(&flags, script).ok(), "100\n200\n300\n100\n");
