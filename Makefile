@@ -11,7 +11,7 @@ BASH_TO = $(TO)/share/bash-completion/completions
 ZSH_TO = $(TO)/share/zsh/site-functions
 FISH_TO = $(TO)/share/fish/vendor_completions.d
 
-.PHONY: build debug images demo demo-long test test-oci test-root test-security test-vm vm-kernel check bench install clean setup
+.PHONY: build debug images demo demo-long test test-oci test-root test-security soak test-vm vm-kernel check bench install clean setup
 
 # Release binaries, side by side in $(OUT)/release.
 build: setup
@@ -54,6 +54,12 @@ test-root:
 # The attacks of the OCI cases alone: on the runtime, with and without its guards.
 test-security: debug
 	tests/run $(CARGO) test -p hull-tests --test oci security::
+
+# Containers by the thousand: through hull-oci with commands killed at random, and through one shim.
+SOAK ?= 2000
+soak: debug
+	HULL_SOAK=$(SOAK) tests/run $(CARGO) test -p hull-tests --test oci -- --nocapture soak::
+	HULL_SOAK=$(SOAK) tests/run $(CARGO) test -p hull-shim --test shim -- a_shim_does_not_grow
 
 # The suites in a virtual machine with cgroup v2 alone and every capability; see docs/testing-pods-in-a-vm.md.
 test-vm: debug images
