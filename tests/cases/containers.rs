@@ -193,7 +193,10 @@ fn limits_hold_and_are_visible_from_inside() {
     let lines: Vec<&str> = seen.lines().collect();
     assert_eq!(lines[..4], ["50000", "100000", "102", "50331648"], "{seen}");
     assert!(lines[5].contains("pids.max"), "{seen}");
-    assert!(sh(&host, "small", "touch /sys/fs/cgroup/memory/x 2>&1; true").contains("Read-only file system"));
+    assert!(
+        sh(&host, "small", "touch /sys/fs/cgroup/memory/x /sys/fs/cgroup/x 2>&1; true")
+            .contains("Read-only file system")
+    );
     host.leave_nothing();
 }
 

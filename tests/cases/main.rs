@@ -7,6 +7,7 @@ mod cli;
 mod containers;
 mod crash;
 mod events;
+mod full_root;
 mod harness;
 mod hooks;
 mod images;

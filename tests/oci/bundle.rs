@@ -56,7 +56,10 @@ impl Bundle {
         if std::env::var_os("HULL_TEST_NAMESPACES").is_none() {
             return Err("not root in namespaces of its own; try: make test-oci".to_owned());
         }
-        let id = format!("oci-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        // Cgroups are the host's, and pids those of a namespace: another run beside this one has the same.
+        let random = fs::read_to_string("/proc/sys/kernel/random/uuid").map_err(|error| error.to_string())?;
+        let random = random.split('-').next().unwrap_or_default();
+        let id = format!("oci-{random}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let directory = std::env::temp_dir().join(&id);
         let bundle = Self { runtime: runtime()?, config: config(&id), directory, id, without: "" };
         bundle.fill().map_err(|error| error.to_string())?;
