@@ -11,7 +11,7 @@ BASH_TO = $(TO)/share/bash-completion/completions
 ZSH_TO = $(TO)/share/zsh/site-functions
 FISH_TO = $(TO)/share/fish/vendor_completions.d
 
-.PHONY: build debug images demo demo-long test test-oci test-root test-security test-vm vm-kernel check bench install clean setup
+.PHONY: build debug images demo demo-long test test-oci test-callers test-root test-security test-vm vm-kernel check bench install clean setup
 
 # Release binaries, side by side in $(OUT)/release.
 build: setup
@@ -49,7 +49,14 @@ test: debug
 
 # The same, and a case that cannot run here fails.
 test-root:
+	tests/setup --callers
 	HULL_TEST_ROOT=1 $(MAKE) test
+
+# podman, containerd and docker drive hull-oci; then Debian's runc, as a check on the cases. A caller that is missing is a failure.
+test-callers: debug images
+	tests/setup --callers
+	HULL_TEST_ROOT=1 tests/run $(CARGO) test -p hull-tests --test callers
+	HULL_TEST_ROOT=1 HULL_TEST_RUNTIME=runc tests/run $(CARGO) test -p hull-tests --test callers
 
 # The attacks of the OCI cases alone: on the runtime, with and without its guards.
 test-security: debug

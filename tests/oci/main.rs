@@ -15,4 +15,5 @@ mod kill;
 mod lifecycle;
 mod resources;
 mod security;
+mod soak;
 mod stdio;

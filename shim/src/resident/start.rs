@@ -1,5 +1,6 @@
 //! From the command line to the loop: self-protection, detaching, the lock, the records.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CString, OsString};
 use std::fs::{File, OpenOptions};
@@ -276,6 +277,7 @@ fn assemble(
         timers,
         own_pid_namespace: namespace.into(),
         engine: super::making::Engine::new(),
+        filters: RefCell::default(),
         roles: HashMap::new(),
         strays: HashMap::new(),
         adopted: HashMap::new(),
