@@ -145,10 +145,11 @@ impl Started {
         let files = layout.pod(uid);
         let end = Instant::now() + within;
         loop {
-            if socket::connect(&files.api_socket()).await.is_ok() {
+            self.listen(layout, uid)?;
+            // Before, nobody listens.
+            if self.said.first() == Some(&b'1') && socket::connect(&files.api_socket()).await.is_ok() {
                 return Ok(());
             }
-            self.listen(layout, uid)?;
             if !files.dir().exists() {
                 return Err(Error::Gone);
             }
