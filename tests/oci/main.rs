@@ -14,5 +14,6 @@ mod hooks;
 mod kill;
 mod lifecycle;
 mod resources;
+mod seccomp;
 mod security;
 mod stdio;

@@ -24,7 +24,7 @@ use super::user;
 use crate::cgroup::Entry;
 use crate::container::identity::Identity;
 use crate::container::program::Program;
-use crate::container::transform::{Handles, Limits, Observer, Problem, Step as Last, transform};
+use crate::container::transform::{Handles, Limits, Observer, Problem, Step as Last, Told, transform};
 use crate::harmless;
 use crate::sys::{descriptor, interface, keyring, process, socket};
 
@@ -266,7 +266,7 @@ fn start(work: &Work<'_>, made: &Made) -> Problem {
         observer: observer.map(|(socket, listener)| Observer {
             socket,
             state: &listener.state,
-            pid: made.pid,
+            process: Told::Before(made.pid),
         }),
     };
     transform(work.identity, work.program, &handles)

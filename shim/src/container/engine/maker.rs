@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::Path;
 use std::rc::Rc;
 
 use nix::errno::Errno;
@@ -21,6 +20,7 @@ use super::failure::Failure;
 use super::files::Covers;
 use super::gate::Gate;
 use super::hook::{self, Ending, Output};
+use super::listener::Listener;
 use super::message::{Go, Message};
 use super::namespace::{self, Joins};
 use super::plan::Plan;
@@ -136,7 +136,7 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
     let (joins, pid_namespace) = open_namespaces(&request)?;
     let sources = Sources::open(plan, Rc::clone(&request.covers))
         .map_err(|(step, failed)| Failure::of_step(plan, step, failed))?;
-    let observer = plan.listener.as_ref().map(|listener| connect(&listener.path)).transpose()?;
+    let observer = plan.listener.as_ref().map(Listener::connect).transpose()?;
     let identity = member(plan, request.identity);
     let mut work = Work {
         plan,
@@ -176,20 +176,6 @@ fn member<'a>(plan: &Plan, identity: &'a Identity) -> Cow<'a, Identity> {
         }
         Some(_) | None => Cow::Borrowed(identity),
     }
-}
-
-/// Connects to whoever takes the listener of a seccomp filter.
-fn connect(path: &Path) -> Result<OwnedFd, Failure> {
-    let connected = std::os::unix::net::UnixStream::connect(path);
-    connected.map(OwnedFd::from).map_err(|error| {
-        Failure::io(
-            &format!(
-                "failed to connect with seccomp agent specified in the seccomp profile ({})",
-                path.display()
-            ),
-            &error,
-        )
-    })
 }
 
 fn open_namespaces(request: &Request<'_>) -> Result<(Joins, Option<OwnedFd>), Failure> {

@@ -38,6 +38,7 @@ pub(crate) mod files;
 pub(crate) mod gate;
 pub(crate) mod hook;
 pub(crate) mod kernel;
+pub(crate) mod listener;
 pub(crate) mod maker;
 pub(crate) mod message;
 pub(crate) mod namespace;

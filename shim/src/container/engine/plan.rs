@@ -10,6 +10,7 @@ use oci_spec::runtime::{Linux, Spec};
 
 use super::hook::{Hooks, State};
 use super::kernel::Kernel;
+use super::listener::Listener;
 use super::namespace::{self, Namespaces};
 use super::step::{Part, Step};
 use super::user::Maps;
@@ -90,15 +91,6 @@ pub(crate) struct Plan {
     pub(crate) listener: Option<Listener>,
 }
 
-/// Where a seccomp listener goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Listener {
-    /// A socket on the host.
-    pub(crate) path: PathBuf,
-    /// What it is told.
-    pub(crate) state: State,
-}
-
 /// Why no plan can be made. The texts are those that callers of runc know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
@@ -134,7 +126,7 @@ impl Plan {
             files: files(spec, &namespaces, known)?,
             hooks,
             states: ["creating", "created"].map(|status| State::new(spec, known.id, known.bundle, status)),
-            listener: listener(spec, known),
+            listener: Listener::of_init(spec, known.id, known.bundle),
             namespaces,
         };
         plan.steps = plan.order(spec, known)?;
@@ -327,15 +319,6 @@ fn sysctls(spec: &Spec) -> Result<Vec<Step>, Error> {
         Ok(Step::Sysctl { file, value: text("linux.sysctl", value)? })
     };
     ordered.into_iter().map(step).collect()
-}
-
-/// Whom a profile names, as runtime-spec's `ContainerProcessState`.
-fn listener(spec: &Spec, known: &Known<'_>) -> Option<Listener> {
-    let profile = spec.linux().as_ref()?.seccomp().as_ref()?;
-    let path = profile.listener_path().clone().filter(|path| !path.as_os_str().is_empty())?;
-    let metadata = profile.listener_metadata().as_deref().unwrap_or_default();
-    let state = State::of_listener(spec, known.id, known.bundle, metadata);
-    Some(Listener { path, state })
 }
 
 impl fmt::Display for Plan {
