@@ -13,6 +13,7 @@ pub(crate) const ALL: &[Case] = &[
     ("a_sandbox_has_its_namespaces", a_sandbox_has_its_namespaces),
     ("a_container_runs_and_its_exit_is_kept", a_container_runs_and_its_exit_is_kept),
     ("an_exec_has_the_containers_identity", an_exec_has_the_containers_identity),
+    ("an_exec_hands_the_listener_of_its_filter_over", an_exec_hands_the_listener_of_its_filter_over),
     ("an_exec_shows_nothing_of_the_host_to_a_tracer", an_exec_shows_nothing_of_the_host_to_a_tracer),
     ("an_exec_is_killed_whole_at_its_limit", an_exec_is_killed_whole_at_its_limit),
     ("what_cannot_execute_says_why", what_cannot_execute_says_why),
