@@ -13,6 +13,7 @@ mod exec;
 mod hooks;
 mod kill;
 mod lifecycle;
+mod network;
 mod resources;
 mod seccomp;
 mod security;

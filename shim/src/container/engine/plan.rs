@@ -8,6 +8,7 @@ use std::ffi::CString;
 use nix::sched::CloneFlags;
 use oci_spec::runtime::{Linux, Spec};
 
+use super::devices::Device;
 use super::hook::{Hooks, State};
 use super::kernel::Kernel;
 use super::listener::Listener;
@@ -87,6 +88,8 @@ pub(crate) struct Plan {
     pub(crate) hooks: Hooks,
     /// The state that hooks get while the container is made, and when it starts.
     pub(crate) states: [State; 2],
+    /// Interfaces to take from the host.
+    pub(crate) devices: Vec<Device>,
     /// Whom to tell of a seccomp listener.
     pub(crate) listener: Option<Listener>,
 }
@@ -126,6 +129,7 @@ impl Plan {
             files: files(spec, &namespaces, known)?,
             hooks,
             states: ["creating", "created"].map(|status| State::new(spec, known.id, known.bundle, status)),
+            devices: Device::all(spec),
             listener: Listener::of_init(spec, known.id, known.bundle),
             namespaces,
         };
@@ -174,7 +178,8 @@ impl Plan {
     fn order(&self, spec: &Spec, known: &Known<'_>) -> Result<Vec<Step>, Error> {
         let mut steps = self.begin(spec, known)?;
         steps.extend(self.part(Part::Prepare));
-        if self.hooks.of_maker() || self.hooks.of_init() || self.listener.is_some() {
+        let meets = self.has_hooks() || self.listener.is_some() || !self.devices.is_empty();
+        if meets {
             steps.push(Step::Meet);
         }
         steps.extend((0..self.hooks.create_container.len()).map(Step::Hook));
@@ -275,9 +280,6 @@ fn prefixes(path: &Path) -> Result<Vec<CString>, Error> {
 /// Fields that no step carries out.
 fn unsupported(spec: &Spec) -> Result<(), Error> {
     let Some(linux) = spec.linux() else { return Ok(()) };
-    if linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
-        return Err(Error::Unsupported("linux.netDevices".to_owned()));
-    }
     if linux.intel_rdt().is_some() {
         return Err(Error::Unsupported("linux.intelRdt".to_owned()));
     }
@@ -330,6 +332,9 @@ impl fmt::Display for Plan {
         }
         for (flag, path) in &self.namespaces.joined {
             writeln!(out, "joined: {} at {}", namespace::names(*flag), path.display())?;
+        }
+        for Device { name, inside } in &self.devices {
+            writeln!(out, "network device {name}, inside {inside}")?;
         }
         for index in 0..self.steps.len() {
             writeln!(out, "{index:3} {}", self.describe(index))?;
