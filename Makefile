@@ -11,7 +11,7 @@ BASH_TO = $(TO)/share/bash-completion/completions
 ZSH_TO = $(TO)/share/zsh/site-functions
 FISH_TO = $(TO)/share/fish/vendor_completions.d
 
-.PHONY: build debug images demo demo-long test test-oci test-callers test-root test-security test-vm vm-kernel check bench install clean setup
+.PHONY: build debug images demo demo-long test test-oci test-callers test-root test-security soak fuzz test-vm vm-kernel check bench install clean setup
 
 # Release binaries, side by side in $(OUT)/release.
 build: setup
@@ -61,6 +61,16 @@ test-callers: debug images
 # The attacks of the OCI cases alone: on the runtime, with and without its guards.
 test-security: debug
 	tests/run $(CARGO) test -p hull-tests --test oci security::
+
+# Containers by the thousand: through hull-oci with commands killed at random, and through one shim.
+SOAK ?= 2000
+soak: debug
+	HULL_SOAK=$(SOAK) tests/run $(CARGO) test -p hull-tests --test oci -- --nocapture soak::
+	HULL_SOAK=$(SOAK) tests/run $(CARGO) test -p hull-shim --test shim -- a_shim_does_not_grow
+
+# Everything that reads foreign bytes, for HULL_FUZZ_SECONDS (60) per target; TARGETS names some alone.
+fuzz:
+	nice tests/fuzz/run $(TARGETS)
 
 # The suites in a virtual machine with cgroup v2 alone and every capability; see docs/testing-pods-in-a-vm.md.
 test-vm: debug images

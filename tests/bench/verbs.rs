@@ -366,6 +366,8 @@ fn default_spec(arguments: &Arguments, place: &Path) -> Result<Value, String> {
     let text = fs::read_to_string(&path).map_err(|error| say(&error))?;
     let mut spec: Value = serde_json::from_str(&text).map_err(|error| say(&error))?;
     spec["root"]["path"] = json!(place.join("rootfs"));
+    // What every peer knows.
+    spec["ociVersion"] = json!("1.0.2");
     spec["process"]["terminal"] = json!(false);
     spec["process"]["args"] = json!(["/bin/true"]);
     Ok(spec)

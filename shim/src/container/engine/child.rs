@@ -16,6 +16,7 @@ use super::hook::Ending;
 use super::maker::{Fault, Stdio};
 use super::message::{Go, Message};
 use super::namespace::{self, Joins};
+use super::netlink;
 use super::plan::{MakerRights, Plan};
 use super::procfs;
 use super::sources::Sources;
@@ -24,7 +25,7 @@ use super::user;
 use crate::cgroup::Entry;
 use crate::container::identity::Identity;
 use crate::container::program::Program;
-use crate::container::transform::{Handles, Limits, Observer, Problem, Step as Last, transform};
+use crate::container::transform::{Handles, Limits, Observer, Problem, Step as Last, Told, transform};
 use crate::harmless;
 use crate::sys::{descriptor, interface, keyring, process, socket};
 
@@ -178,7 +179,12 @@ fn perform(work: &Work<'_>, made: &mut Made, step: &Step) -> Result<(), Trouble>
             }
         }
         Step::Meet => {
-            tell(work, Message::Due, None).map_err(|_| Trouble::Alone)?;
+            let socket = match work.plan.devices.is_empty() {
+                true => None,
+                false => Some(netlink::open().map_err(&failed)?),
+            };
+            let socket = socket.as_ref().map(AsRawFd::as_raw_fd);
+            tell(work, Message::Due, socket).map_err(|_| Trouble::Alone)?;
             made.pid = await_go(work)?.pid;
         }
         Step::Hook(index) => run_hook(work, made.pid, *index)?,
@@ -266,7 +272,7 @@ fn start(work: &Work<'_>, made: &Made) -> Problem {
         observer: observer.map(|(socket, listener)| Observer {
             socket,
             state: &listener.state,
-            pid: made.pid,
+            process: Told::Before(made.pid),
         }),
     };
     transform(work.identity, work.program, &handles)
