@@ -55,8 +55,8 @@ test-root:
 # podman, containerd and docker drive hull-oci; then Debian's runc, as a check on the cases. A caller that is missing is a failure.
 test-callers: debug images
 	tests/setup --callers
-	HULL_TEST_ROOT=1 tests/run $(CARGO) test -p hull-tests --test callers
-	HULL_TEST_ROOT=1 HULL_TEST_RUNTIME=runc tests/run $(CARGO) test -p hull-tests --test callers
+	HULL_TEST_ROOT=1 tests/run $(CARGO) test -p hull-tests --test callers -- --test-threads 4
+	HULL_TEST_ROOT=1 HULL_TEST_RUNTIME=runc tests/run $(CARGO) test -p hull-tests --test callers -- --test-threads 4
 
 # The attacks of the OCI cases alone: on the runtime, with and without its guards.
 test-security: debug
