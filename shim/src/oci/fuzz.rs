@@ -32,7 +32,9 @@ pub fn config(bytes: &[u8]) {
 pub fn options(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let options: Vec<&str> = text.lines().collect();
-    for (kind, destination) in [("tmpfs", "/a"), ("bind", "/b"), ("cgroup", "/sys/fs/cgroup"), ("proc", "/proc")] {
+    for (kind, destination) in
+        [("tmpfs", "/a"), ("bind", "/b"), ("cgroup", "/sys/fs/cgroup"), ("proc", "/proc")]
+    {
         let spec = serde_json::json!({
             "ociVersion": "1.0.0", "root": {"path": "rootfs"},
             "process": {"cwd": "/", "args": ["x"], "user": {"uid": 0, "gid": 0}},
