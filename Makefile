@@ -92,11 +92,13 @@ check: setup
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --offline check licenses bans sources; \
 		else echo "check: cargo deny is not installed, skipped (cargo install cargo-deny)"; fi
 
-# Measures beside podman, crun, runc and containerd's shim, all in one run.
+# Measures beside podman, crun, runc, youki and containerd's shim, all in one run. BENCH="--only verbs" for the OCI
+# runtime's verbs alone, --only pods for the rest.
 bench: build images
 	tests/setup --bench
 	$(CARGO) build --release -p hull-tests --bin hull-bench
-	HULL_HIDE_CGROUP2=1 tests/run $(OUT)/release/hull-bench --binaries $(OUT)/release --images $(IMAGES)
+	HULL_HIDE_CGROUP2=1 tests/run $(OUT)/release/hull-bench --binaries $(OUT)/release --images $(IMAGES) \
+		--peers "$$(tests/bench/peers)" $(BENCH)
 
 # Binaries, manual pages and completions. DESTDIR is for packagers.
 install: build

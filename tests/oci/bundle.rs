@@ -258,6 +258,9 @@ impl Drop for Bundle {
     fn drop(&mut self) {
         for entry in fs::read_dir(self.root()).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
+            if name == "@seccomp" {
+                continue;
+            }
             let ended = self.command(&["delete", "--force", &name]).stderr(Stdio::null()).status();
             if !ended.is_ok_and(|status| status.success()) {
                 eprintln!("{name} could not be deleted");
