@@ -14,7 +14,7 @@ use nix::mount::{MntFlags, umount2};
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// Groups that callers make and leave, below each hierarchy.
-const PARENTS: [&str; 3] = ["libpod_parent", "docker", "default"];
+const PARENTS: [&str; 2] = ["libpod_parent", "docker"];
 
 /// A place, or the end of the case where there cannot be one: `caller!(Podman)`.
 #[macro_export]
@@ -77,6 +77,11 @@ impl Place {
         Ok(Self { directory })
     }
 
+    /// Its name, which no other has.
+    pub(crate) fn name(&self) -> String {
+        self.directory.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
     /// A path in it.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
@@ -123,6 +128,8 @@ impl Drop for Place {
         if let Err(error) = fs::remove_dir_all(&self.directory) {
             eprintln!("{}: {error}", self.directory.display());
         }
+        let own = [self.name()];
+        groups(&own).iter().for_each(|group| remove_group(group));
         users().leave();
     }
 }
@@ -164,7 +171,7 @@ fn users() -> MutexGuard<'static, Users> {
 impl Users {
     fn arrive(&mut self) {
         if self.count == 0 {
-            self.found = parents();
+            self.found = groups(&PARENTS);
         }
         self.count += 1;
     }
@@ -172,17 +179,17 @@ impl Users {
     fn leave(&mut self) {
         self.count -= 1;
         if self.count == 0 {
-            for parent in parents().iter().filter(|parent| !self.found.contains(parent)) {
+            for parent in groups(&PARENTS).iter().filter(|parent| !self.found.contains(parent)) {
                 remove_group(parent);
             }
         }
     }
 }
 
-/// The callers' own groups that are there.
-fn parents() -> Vec<PathBuf> {
+/// The groups with these names, below each hierarchy.
+pub(crate) fn groups<T: AsRef<Path>>(names: &[T]) -> Vec<PathBuf> {
     let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
-    let each = hierarchies.flat_map(|entry| PARENTS.map(|name| entry.path().join(name)));
+    let each = hierarchies.flat_map(|entry| names.iter().map(move |name| entry.path().join(name)));
     each.filter(|path| path.is_dir()).collect()
 }
 

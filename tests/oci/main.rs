@@ -17,4 +17,5 @@ mod network;
 mod resources;
 mod seccomp;
 mod security;
+mod soak;
 mod stdio;

@@ -90,9 +90,7 @@ fn clear(run: &Path) -> Result<(), Error> {
         if path.ends_with(launch::LOCK) {
             continue;
         }
-        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        let removed = if is_directory { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-        removed.map_err(file("remove", &path))?;
+        hull_shim::tree::remove(&path).map_err(|error| file("remove", &path)(error.into()))?;
     }
     Ok(())
 }

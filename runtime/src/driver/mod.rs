@@ -42,8 +42,8 @@ use crate::store::journal::Journal;
 use handle::{Change, Handle, Order, Snapshot, View};
 use hands::{Hands, Leaving};
 
-/// How long the shim may take to say hello.
-const HELLO_LIMIT: Duration = Duration::from_secs(10);
+/// How long the shim may take to say hello: the pod's network is made meanwhile.
+const HELLO_LIMIT: Duration = Duration::from_secs(60);
 /// Changes kept for a slow reader before it has to start again.
 const CHANGES_KEPT: usize = 256;
 

@@ -56,7 +56,8 @@ pub(crate) struct Target<'a> {
     pub(crate) cgroup: &'a Entry,
     /// The PID namespace of the shim's own children.
     pub(crate) own_pid_namespace: BorrowedFd<'a>,
-    /// Whether somebody in the container's PID namespace may look into the new process.
+    /// Whether a go-between makes it: somebody in the container's PID namespace may look into the new process, or we may
+    /// not return to our own PID namespace, which takes the rights of the host's root.
     pub(crate) watched: bool,
     /// The namespaces to join beside the PID namespace. A user or time namespace must be another than ours, and only
     /// the owner of a namespace may join it.

@@ -15,7 +15,7 @@ use super::units;
 use crate::cgroup::resources::{self, Devices, Live, Plan};
 use crate::cgroup::systemd::Unit;
 use crate::cgroup::{self, Depth, Entry, Group, Tolerance};
-use crate::container::engine::plan::{CgroupView, MakerRights};
+use crate::container::engine::plan::CgroupView;
 
 /// How long processes may take to leave a group, and to stop in it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -134,31 +134,35 @@ pub(crate) fn view(group: Option<&Group>) -> CgroupView {
 }
 
 /// What makes the group keep the limits of the configuration.
-pub(crate) fn limits(spec: &Spec, group: Option<&Group>, rights: MakerRights) -> Result<Option<Plan>, Error> {
+pub(crate) fn limits(
+    spec: &Spec,
+    group: Option<&Group>,
+    tolerance: Tolerance,
+) -> Result<Option<Plan>, Error> {
     let Some(group) = group else { return Ok(None) };
-    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
-    let devices = match rights {
-        MakerRights::Root => Devices::Restrict,
-        MakerRights::Rootless => Devices::Leave,
+    let mut resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
+    // podman 4 writes 0 for no limit; with the kernel's 0 nothing in the container could fork.
+    if resources.pids().as_ref().is_some_and(|pids| pids.limit() == 0) {
+        resources.set_pids(None);
+    }
+    let devices = match tolerance {
+        Tolerance::Strict => Devices::Restrict,
+        Tolerance::Rootless => Devices::Leave,
     };
     let plan = resources::plan(&resources, group.version(), devices, &Live::default());
     plan.map(Some).map_err(|error| cgroup::Error::from(error).into())
 }
 
 /// Makes the group, sets its limits, and opens the way in.
-pub(crate) fn make(spec: &Spec, group: Option<&Group>, rights: MakerRights) -> Result<Entry, Error> {
-    let (Some(group), Some(limits)) = (group, limits(spec, group, rights)?) else {
+pub(crate) fn make(spec: &Spec, group: Option<&Group>, tolerance: Tolerance) -> Result<Entry, Error> {
+    let (Some(group), Some(limits)) = (group, limits(spec, group, tolerance)?) else {
         return Ok(Entry::default());
-    };
-    let tolerance = match rights {
-        MakerRights::Root => Tolerance::Strict,
-        MakerRights::Rootless => Tolerance::Rootless,
     };
     let made = group.create().and_then(|()| group.apply(&limits, tolerance)).and_then(|()| group.entry());
     match made {
         Ok(entry) => Ok(entry),
         // Nothing was delegated to this user; then only limits that nobody asked for are missing.
-        Err(error) if rights == MakerRights::Rootless && error.is_lack_of_rights() => Ok(Entry::default()),
+        Err(error) if tolerance == Tolerance::Rootless && error.is_lack_of_rights() => Ok(Entry::default()),
         Err(error) => Err(error.into()),
     }
 }

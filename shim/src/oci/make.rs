@@ -23,7 +23,7 @@ use super::relay::Relay;
 use super::store::{Held, Id, Init, Place, Record};
 use super::units;
 use crate::cgroup::systemd::Unit;
-use crate::cgroup::{Entry, Group};
+use crate::cgroup::{Entry, Group, Tolerance};
 use crate::container::engine::files::{Base, ChangeRoot, Covers};
 use crate::container::engine::kernel::Kernel;
 use crate::container::engine::maker::Stdio;
@@ -52,7 +52,7 @@ pub(crate) struct Blueprint {
     unit: Option<Unit>,
     preserved: Preserved,
     handover: Handover,
-    rights: MakerRights,
+    tolerance: Tolerance,
 }
 
 /// A container whose init waits at its gate.
@@ -81,10 +81,9 @@ impl Blueprint {
         add_variables(&mut spec, preserved.variables());
         notify::add(&mut spec, &Place::new(&global.root, &id))?;
         let rootfs = rootfs(&spec, &bundle)?;
-        let rights = if global.rootless { MakerRights::Rootless } else { MakerRights::Root };
         let (group, membership, unit) = groups::place(&spec, &id, global)?;
         let mut identity = identity(&spec, &rootfs)?;
-        if global.rootless {
+        if global.maker == MakerRights::Rootless {
             identity.keep_groups().map_err(refuse)?;
         }
         let args = spec.process().as_ref().and_then(|process| process.args().clone()).unwrap_or_default();
@@ -94,7 +93,7 @@ impl Blueprint {
             bundle: &bundle,
             sandbox: None,
             cgroup: groups::view(group.as_ref()),
-            maker: rights,
+            maker: global.maker,
             kernel: Kernel::probe(),
             change_root: if given.is_on("no-pivot") { ChangeRoot::Move } else { ChangeRoot::Pivot },
             keyring: if given.is_on("no-new-keyring") { Keyring::Inherited } else { Keyring::New },
@@ -116,7 +115,7 @@ impl Blueprint {
             unit,
             preserved,
             handover,
-            rights,
+            tolerance: if global.rootless { Tolerance::Rootless } else { Tolerance::Strict },
             spec,
         })
     }
@@ -127,7 +126,7 @@ impl Blueprint {
         for (controller, path) in &self.membership.paths {
             text.push_str(&format!("cgroup {controller}: {}\n", path.display()));
         }
-        if let Some(limits) = groups::limits(&self.spec, self.group.as_ref(), self.rights).ok().flatten() {
+        if let Some(limits) = groups::limits(&self.spec, self.group.as_ref(), self.tolerance).ok().flatten() {
             text.push_str(&limits.to_string());
         }
         text.push_str(&self.plan.to_string());
@@ -171,9 +170,12 @@ impl Blueprint {
             Some((unit, group)) => units::start(unit, group, &self.spec)?,
             None => None,
         };
-        let entry = groups::make(&self.spec, self.group.as_ref(), self.rights)?;
+        let entry = groups::make(&self.spec, self.group.as_ref(), self.tolerance)?;
         let (created, master_goes) = self.init(place, &entry, relay)?;
-        if let Some(problem) = lookup::problem(created.pid, &self.identity, &self.program) {
+        // Those of an init in a user namespace of its own were set before it was in it.
+        let unset = self.plan.maps.is_none();
+        let limits = || if unset { lookup::limits(created.pid, &self.identity) } else { None };
+        if let Some(problem) = lookup::problem(created.pid, &self.identity, &self.program).or_else(limits) {
             return Err(Error::Container(self.program.explain(&self.identity, problem)));
         }
         let init = procfs::start_time(created.pid).map(|start_time| Init { pid: created.pid, start_time });

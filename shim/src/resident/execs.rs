@@ -58,7 +58,7 @@ impl Shim {
         let held = self.instances.get_mut(&config.instance).ok_or_else(|| unknown(&config.instance))?;
         if held.unreadable.is_some() {
             let message = |message| format!("exec in {}: {message}", config.instance);
-            held.read_again().map_err(|text| Failure::Other { message: message(text) })?;
+            held.read_again(&self.filters).map_err(|text| Failure::Other { message: message(text) })?;
         }
         let held = self.instances.get(&config.instance).ok_or_else(|| unknown(&config.instance))?;
         let (State::Running, Some(init)) = (&held.state, &held.init) else {

@@ -1,6 +1,7 @@
 //! Taking up a pod whose shim was killed: everything in its record is found again by pid and start time, or
 //! found to have ended.
 
+use std::cell::RefCell;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::fcntl::OFlag;
@@ -18,6 +19,7 @@ use super::{Shim, procfs};
 use crate::cgroup::Entry;
 use crate::container::identity::Identity;
 use crate::container::program::Program;
+use crate::container::seccomp::Cache;
 use crate::sys::{clock, pidfd};
 use crate::wire::{CreateConfig, Exit};
 
@@ -146,7 +148,7 @@ impl Shim {
             terminal: None,
             create,
         };
-        if !is_over && let Err(message) = held.read_again() {
+        if !is_over && let Err(message) = held.read_again(&self.filters) {
             let instance = &held.create.instance;
             self.complain(format_args!("take up {instance}: {message}; it runs on, and nothing can be exec'd in it until this is mended"));
             held.unreadable = Some(message);
@@ -192,11 +194,11 @@ fn find_started(held: &mut Held) {
 
 impl Held {
     /// Reads what an exec needs and the record does not hold.
-    pub(super) fn read_again(&mut self) -> Result<(), String> {
+    pub(super) fn read_again(&mut self, filters: &RefCell<Cache>) -> Result<(), String> {
         let path = self.create.bundle.join("config.json");
         let spec = Spec::load(&path);
         let spec = spec.map_err(|error| format!("read {}: {}", path.display(), super::chain(&error)))?;
-        let (identity, program) = identify(&spec, &self.create)?;
+        let (identity, program) = identify(&spec, &self.create, filters)?;
         self.entry = self.group.entry().map_err(|error| super::chain(&error))?;
         (self.identity, self.program, self.unreadable) = (identity, program, None);
         Ok(())

@@ -250,6 +250,7 @@ mod tests {
             joined: Vec::new(),
             time: false,
             trimmed: false,
+            no_return: false,
         };
         assert_eq!(sysctl("net.core.somaxconn", &namespaces), Ok(()));
         let text = |name: &str, namespaces: &Namespaces| sysctl(name, namespaces).unwrap_err().to_string();

@@ -63,7 +63,9 @@ pub(crate) enum CgroupView {
 pub(crate) enum MakerRights {
     /// All that root may.
     Root,
-    /// Only what a user namespace of its own grants.
+    /// Root of a user namespace, which is not the host's: what that namespace owns, and the ids that it has.
+    Inside,
+    /// An ordinary user: only what a user namespace of the container's own grants.
     Rootless,
 }
 
@@ -111,6 +113,7 @@ impl Plan {
         container: &Vector,
     ) -> Result<Self, Error> {
         let mut namespaces = Namespaces::new(spec, known.sandbox)?;
+        namespaces.no_return = known.maker != MakerRights::Root;
         check::check(spec, &namespaces, known)?;
         let hooks = Hooks::new(spec, own, container)?;
         // Hooks look for the root file system on its own path.
@@ -258,6 +261,7 @@ fn files(spec: &Spec, namespaces: &Namespaces, known: &Known<'_>) -> Result<file
         users: if has_user { files::Users::Namespace } else { files::Users::Host },
         rights: match known.maker {
             MakerRights::Root => files::Rights::Root,
+            MakerRights::Inside => files::Rights::Inside,
             MakerRights::Rootless => files::Rights::Rootless,
         },
         change: known.change_root,

@@ -9,6 +9,7 @@ use nix::sched::CloneFlags;
 use oci_spec::runtime::Spec;
 
 use crate::container::engine::listener::Listener;
+use crate::container::engine::plan::MakerRights;
 use crate::container::exec::{self as join, Stdio, Target};
 use crate::container::identity::Identity;
 use crate::container::program::Program;
@@ -71,12 +72,13 @@ fn enter(global: &Global<'_>, id: &str, given: &Parsed) -> Result<ExitCode, Erro
     let agent = listener.as_ref().map(Listener::connect).transpose().map_err(refuse)?;
     let own = std::fs::File::open("/proc/self/ns/pid")
         .map_err(Error::file("open", "/proc/self/ns/pid".as_ref()))?;
+    let no_return = global.maker != MakerRights::Root;
     let target = Target {
         init: init.as_fd(),
         identity: &identity,
         cgroup: &entry,
         own_pid_namespace: own.as_fd(),
-        watched: watched || mark_traced(&container, &identity),
+        watched: watched || mark_traced(&container, &identity) || no_return,
         namespaces: others(pid),
         preserved: preserved.all,
         observer: agent.as_ref().zip(listener.as_ref()).map(|(agent, told)| (agent.as_fd(), &told.state)),
@@ -122,7 +124,7 @@ fn prepare(spec: &Spec, pid: i32, global: &Global<'_>) -> Result<(Identity, Prog
     // The image's files as the container has them, whatever was mounted over them.
     let root = format!("/proc/{pid}/root");
     let mut identity = Identity::new(spec, root.as_ref(), score).map_err(refuse)?;
-    if global.rootless {
+    if global.maker == MakerRights::Rootless {
         identity.keep_groups().map_err(refuse)?;
     }
     let args = process.and_then(|process| process.args().clone()).unwrap_or_default();
