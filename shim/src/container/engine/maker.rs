@@ -24,7 +24,7 @@ use super::hook::{self, Ending, Output};
 use super::listener::Listener;
 use super::message::{Go, Message};
 use super::namespace::{self, Joins};
-use super::plan::Plan;
+use super::plan::{MakerRights, Plan};
 use super::sources::Sources;
 use super::{procfs, user};
 use crate::cgroup::Entry;
@@ -248,7 +248,7 @@ impl Making {
     fn equip(&self, identity: &Identity, procfs: BorrowedFd<'_>) -> Result<(), Failure> {
         let pid = self.child.pid;
         if let Some(score) = identity.oom_score_adj {
-            set_oom_score(procfs, pid, score)?;
+            set_oom_score(procfs, pid, score, self.plan.maker)?;
         }
         let Some(maps) = &self.plan.maps else { return Ok(()) };
         for limit in &identity.limits {
@@ -415,12 +415,13 @@ impl Created {
     }
 }
 
-/// Lowering below our own value needs CAP_SYS_RESOURCE; without it the init keeps ours, the nearest
-/// that is permitted.
-fn set_oom_score(procfs: BorrowedFd<'_>, pid: i32, value: i32) -> Result<(), Failure> {
+/// Lowering below our own value needs CAP_SYS_RESOURCE, or is EACCES: then the init keeps ours, the nearest that is
+/// permitted. An ordinary user may not even write to a hidden process of a namespace.
+fn set_oom_score(procfs: BorrowedFd<'_>, pid: i32, value: i32, maker: MakerRights) -> Result<(), Failure> {
     let file = CString::new(format!("{pid}/oom_score_adj")).unwrap_or_default();
     match procfs::write(procfs, &file, value.to_string().as_bytes()) {
-        Ok(()) | Err(Errno::EACCES | Errno::EPERM) => Ok(()),
+        Ok(()) | Err(Errno::EACCES) => Ok(()),
+        Err(Errno::EPERM) if maker == MakerRights::Rootless => Ok(()),
         Err(errno) => Err(Failure::system(&format!("write {value} to /proc/{pid}/oom_score_adj"), errno)),
     }
 }
