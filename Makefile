@@ -11,7 +11,7 @@ BASH_TO = $(TO)/share/bash-completion/completions
 ZSH_TO = $(TO)/share/zsh/site-functions
 FISH_TO = $(TO)/share/fish/vendor_completions.d
 
-.PHONY: build debug images demo demo-long test test-oci test-callers test-root test-security soak fuzz test-vm vm-kernel check bench install clean setup
+.PHONY: build debug images demo demo-long test test-oci test-callers test-root test-security soak fuzz test-vm test-vm-systemd vm-kernel vm-systemd check bench install clean setup
 
 # Release binaries, side by side in $(OUT)/release.
 build: setup
@@ -76,9 +76,18 @@ fuzz:
 test-vm: debug images
 	tests/vm/test
 
+# The same in a machine with systemd, with the cases that need it and service/hull.service. Not in CI.
+test-vm-systemd: debug images
+	tests/vm/test --systemd
+
 # The kernel of that machine, kept outside the repository. Without it the one of Debian's package is used.
 vm-kernel:
 	tests/vm/kernel
+
+# Its root with systemd, kept there too.
+vm-systemd:
+	tests/vm/systemd-root
+
 # What callers of runc see: the same cases against hull-oci and against Debian's runc, as a check on the cases.
 test-oci: debug
 	tests/setup --oci
