@@ -16,6 +16,7 @@ use nix::unistd::setsid;
 
 use super::console;
 use super::failed::{Doing, Failed};
+use super::gate;
 use super::hook::Ending;
 use super::maker::{Fault, Stdio};
 use super::message::{Go, Message};
@@ -33,7 +34,7 @@ use crate::container::transform::{
     Handles, Limits, Observer, Problem, Step as Last, Told, become_member, confine, execute,
 };
 use crate::harmless;
-use crate::sys::{descriptor, interface, keyring, process, socket};
+use crate::sys::{descriptor, interface, keyring, memory, process, socket};
 
 /// Everything that the child needs.
 pub(super) struct Work<'a> {
@@ -292,7 +293,7 @@ fn start(work: &Work<'_>, made: &Made) -> Problem {
     for (index, hook) in work.plan.hooks.start_container.iter().enumerate() {
         let Some(output) = work.output else { break };
         if let Err(ending) = hook.run(&work.plan.states[1], made.pid, output) {
-            return explain(index as u8, ending);
+            tell_output(work.result, explain(index as u8, ending), output);
         }
     }
     execute(work.program)
@@ -310,6 +311,21 @@ fn handles<'a>(work: &'a Work<'_>, made: &Made) -> Handles<'a> {
             process: Told::Before(made.pid),
         }),
     }
+}
+
+/// Tells of a hook that failed and of what it printed, and ends. Nobody else has its output any more.
+fn tell_output(result: RawFd, problem: Problem, output: [RawFd; 2]) -> ! {
+    let mut message = [0; gate::LONGEST];
+    let (head, texts) = message.split_at_mut(gate::HEAD);
+    let half = texts.len() / 2;
+    let (out, err) = texts.split_at_mut(half);
+    let length = memory::read_beginning(output[0], out);
+    let more = memory::read_beginning(output[1], err);
+    head[..Problem::LENGTH].copy_from_slice(&problem.to_bytes());
+    head[Problem::LENGTH..].copy_from_slice(&(length as u16).to_ne_bytes());
+    texts.copy_within(half..half + more, length);
+    process::report(result, message.get(..gate::HEAD + length + more).unwrap_or_default());
+    process::leave(128)
 }
 
 fn explain(index: u8, ending: Ending) -> Problem {

@@ -263,7 +263,7 @@ impl Making {
     fn equip(&self, procfs: BorrowedFd<'_>) -> Result<(), Failure> {
         let pid = self.child.pid;
         if let Some(score) = self.identity.oom_score_adj {
-            set_oom_score(procfs, pid, score)?;
+            set_oom_score(procfs, pid, score, self.plan.maker)?;
         }
         if self.plan.maker == MakerRights::Rootless {
             // Once it has ids of its own an ordinary user may not.
@@ -451,12 +451,13 @@ impl Created {
     }
 }
 
-/// Lowering below our own value needs CAP_SYS_RESOURCE; without it the init keeps ours, the nearest
-/// that is permitted.
-fn set_oom_score(procfs: BorrowedFd<'_>, pid: i32, value: i32) -> Result<(), Failure> {
+/// Lowering below our own value needs CAP_SYS_RESOURCE, or is EACCES: then the init keeps ours, the nearest that is
+/// permitted. An ordinary user may not even write to a hidden process of a namespace.
+fn set_oom_score(procfs: BorrowedFd<'_>, pid: i32, value: i32, maker: MakerRights) -> Result<(), Failure> {
     let file = CString::new(format!("{pid}/oom_score_adj")).unwrap_or_default();
     match procfs::write(procfs, &file, value.to_string().as_bytes()) {
-        Ok(()) | Err(Errno::EACCES | Errno::EPERM) => Ok(()),
+        Ok(()) | Err(Errno::EACCES) => Ok(()),
+        Err(Errno::EPERM) if maker == MakerRights::Rootless => Ok(()),
         Err(errno) => Err(Failure::system(&format!("write {value} to /proc/{pid}/oom_score_adj"), errno)),
     }
 }

@@ -102,9 +102,6 @@ pub(crate) enum Error {
     /// A condition that runc checks too, in its words.
     #[error("{0}")]
     Invalid(String),
-    /// A field that this engine leaves to another.
-    #[error("config.json: {0} is not done by this engine")]
-    Unsupported(String),
 }
 
 impl Plan {
@@ -118,7 +115,6 @@ impl Plan {
         let mut namespaces = Namespaces::new(spec, known.sandbox)?;
         namespaces.no_return = known.maker != MakerRights::Root;
         check::check(spec, &namespaces, known)?;
-        unsupported(spec)?;
         let hooks = Hooks::new(spec, own, container)?;
         // Hooks look for the root file system on its own path.
         let finds_root = hooks.of_maker() || !hooks.create_container.is_empty();
@@ -284,15 +280,6 @@ fn files(spec: &Spec, namespaces: &Namespaces, known: &Known<'_>) -> Result<file
         kernel: known.kernel.files,
     };
     files::plan(spec, &known).map_err(|error| Error::Invalid(error.to_string()))
-}
-
-/// Fields that no step carries out.
-fn unsupported(spec: &Spec) -> Result<(), Error> {
-    let Some(linux) = spec.linux() else { return Ok(()) };
-    if linux.intel_rdt().is_some() {
-        return Err(Error::Unsupported("linux.intelRdt".to_owned()));
-    }
-    Ok(())
 }
 
 fn maps(spec: &Spec, namespaces: &Namespaces) -> Option<Maps> {

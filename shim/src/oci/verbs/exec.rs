@@ -21,7 +21,7 @@ use crate::oci::container::Container;
 use crate::oci::error::Error;
 use crate::oci::global::Global;
 use crate::oci::handover::{Front, Handover, Preserved};
-use crate::oci::make::{own_streams, refuse};
+use crate::oci::make::{identity, own_streams, refuse};
 use crate::oci::process::process;
 use crate::oci::relay::{self, Relay};
 use crate::oci::status::Status;
@@ -135,12 +135,11 @@ fn begin_relay() -> Result<Relay, Error> {
 
 fn prepare(spec: &Spec, pid: i32, global: &Global<'_>) -> Result<(Identity, Program), Error> {
     let process = spec.process().as_ref();
-    let score = process.and_then(oci_spec::runtime::Process::oom_score_adj);
     // The image's files as the container has them, whatever was mounted over them.
     let root = format!("/proc/{pid}/root");
     let mut spec = spec.clone();
     spec.set_mounts(None);
-    let mut identity = Identity::new(&spec, root.as_ref(), score).map_err(refuse)?;
+    let mut identity = identity(&spec, root.as_ref(), global)?;
     if global.maker == MakerRights::Rootless {
         identity.keep_groups().map_err(refuse)?;
     }
