@@ -251,3 +251,23 @@ fn no_limit_of_processes_is_zero_for_some_callers() {
     bundle.up();
     bundle.shows("stdout", "forked");
 }
+
+#[test]
+fn home_comes_from_what_is_mounted_over_passwd() {
+    let mut bundle = bundle!();
+    std::fs::write(bundle.path("passwd"), "root:x:0:0:root:/mounted:/bin/sh\n").unwrap();
+    std::fs::create_dir(bundle.path("etc")).unwrap();
+    std::fs::write(bundle.path("etc/passwd"), "root:x:0:0:root:/directory:/bin/sh\n").unwrap();
+    bundle.args(&["/bin/sh", "-c", "echo $HOME"]);
+    let home = |bundle: &crate::bundle::Bundle| bundle.oci(&["run", &bundle.id]).ok();
+    assert_eq!(home(&bundle), "/root\n");
+    for (source, destination, expected) in
+        [("etc", "/etc", "/directory\n"), ("passwd", "/etc/passwd", "/mounted\n")]
+    {
+        let source = bundle.path(source).display().to_string();
+        let mount =
+            json!({"destination": destination, "type": "bind", "source": source, "options": ["bind"]});
+        bundle.configure(|config| config["mounts"].as_array_mut().unwrap().push(mount));
+        assert_eq!(home(&bundle), expected);
+    }
+}

@@ -10,7 +10,8 @@ use std::rc::Rc;
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use oci_spec::runtime::{
-    Capability, LinuxCapabilities, LinuxNamespaceType, LinuxSeccomp, PosixRlimit, PosixRlimitType, Spec,
+    Capability, LinuxCapabilities, LinuxNamespaceType, LinuxSeccomp, Mount, PosixRlimit, PosixRlimitType,
+    Spec,
 };
 
 use super::label::Label;
@@ -147,7 +148,7 @@ impl Identity {
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             filter: filter(spec, compile)?,
             directory,
-            environment: environment(process.env().as_deref().unwrap_or_default(), rootfs, user.uid())?,
+            environment: environment(spec, rootfs, user.uid())?,
             oom_score_adj,
             scheduling: Scheduling::new(spec)?,
             label: Label::new(process)?,
@@ -190,18 +191,9 @@ impl Identity {
     /// Whether its processes can come by `CAP_SYS_PTRACE`, with which they may look into every process
     /// that they see.
     pub(crate) fn may_trace(&self) -> bool {
-        has_trace(self.capabilities)
+        let Sets { bounding, effective, permitted, inheritable, ambient } = self.capabilities;
+        (bounding | effective | permitted | inheritable | ambient) & 1 << SYS_PTRACE != 0
     }
-}
-
-/// [`Identity::may_trace`] of the process of `spec`; yes where that cannot be told.
-pub(crate) fn may_trace(spec: &Spec) -> bool {
-    let listed = spec.process().as_ref().and_then(|process| process.capabilities().as_ref());
-    available(spec).map_or(true, |available| has_trace(sets(listed, available)))
-}
-
-fn has_trace(Sets { bounding, effective, permitted, inheritable, ambient }: Sets) -> bool {
-    (bounding | effective | permitted | inheritable | ambient) & 1 << SYS_PTRACE != 0
 }
 
 /// A C string of `value`.
@@ -296,12 +288,13 @@ fn mask<'a>(listed: impl Iterator<Item = &'a Capability>) -> u64 {
     listed.filter_map(|one| super::capability::number(*one)).fold(0, |mask, number| mask | 1 << number)
 }
 
-fn environment(listed: &[String], rootfs: &Path, uid: u32) -> Result<Vec<String>, Error> {
-    let mut environment = merge(listed, &[])?;
+fn environment(spec: &Spec, rootfs: &Path, uid: u32) -> Result<Vec<String>, Error> {
+    let listed = spec.process().as_ref().and_then(|process| process.env().as_deref());
+    let mut environment = merge(listed.unwrap_or_default(), &[])?;
     let has_home = environment.iter().any(|one| one.starts_with("HOME=") && one.len() > "HOME=".len());
     if !has_home {
         environment.retain(|one| !one.starts_with("HOME="));
-        environment.push(format!("HOME={}", home(rootfs, uid).unwrap_or_else(|| "/".to_owned())));
+        environment.push(format!("HOME={}", home(spec, rootfs, uid).unwrap_or_else(|| "/".to_owned())));
     }
     Ok(environment)
 }
@@ -322,19 +315,42 @@ pub(crate) fn merge(base: &[String], more: &[String]) -> Result<Vec<String>, Err
 
 /// The home directory of `uid` in the container's own `/etc/passwd`: asking the C library would load
 /// code of the image into this process.
-fn home(rootfs: &Path, uid: u32) -> Option<String> {
-    let flags = OFlag::O_DIRECTORY | OFlag::O_PATH | OFlag::O_CLOEXEC;
-    let root = nix::fcntl::open(rootfs, flags, nix::sys::stat::Mode::empty()).ok()?;
-    let how = OpenHow::new()
-        .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let file = std::fs::File::from(openat2(&root, "etc/passwd", how).ok()?);
+fn home(spec: &Spec, rootfs: &Path, uid: u32) -> Option<String> {
+    let file = passwd(spec, rootfs)?;
     if !file.metadata().ok()?.is_file() {
         return None;
     }
     let mut passwd = Vec::new();
     file.take(PASSWD_LIMIT).read_to_end(&mut passwd).ok()?;
     find_home(&String::from_utf8_lossy(&passwd), uid)
+}
+
+/// The file as the container is to have it: what is mounted last over it or its directory counts.
+fn passwd(spec: &Spec, rootfs: &Path) -> Option<std::fs::File> {
+    let (directory, whole) = (Path::new("/etc"), Path::new("/etc/passwd"));
+    let covers = |mount: &&Mount| [directory, whole].contains(&mount.destination().as_path());
+    let Some(mount) = spec.mounts().iter().flatten().rfind(covers) else {
+        return open_inside(rootfs, "etc/passwd");
+    };
+    let is_bind = |option: &String| matches!(option.as_str(), "bind" | "rbind");
+    let binds = mount.typ().as_deref() == Some("bind") || mount.options().iter().flatten().any(is_bind);
+    let source = mount.source().as_deref().filter(|source| binds && source.is_absolute())?;
+    if mount.destination() == whole {
+        // As the mount itself takes it: whatever is there.
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+        return Some(nix::fcntl::open(source, flags, nix::sys::stat::Mode::empty()).ok()?.into());
+    }
+    open_inside(source, "passwd")
+}
+
+/// Opens a file below a directory, out of which no symbolic link leads.
+fn open_inside(root: &Path, path: &str) -> Option<std::fs::File> {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let root = nix::fcntl::open(root, flags, nix::sys::stat::Mode::empty()).ok()?;
+    let how = OpenHow::new()
+        .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    Some(openat2(&root, path, how).ok()?.into())
 }
 
 fn find_home(passwd: &str, uid: u32) -> Option<String> {

@@ -283,12 +283,16 @@ pub(crate) fn set_limits(identity: &Identity) -> Result<(), Problem> {
 /// The second half.
 pub(crate) fn become_program(identity: &Identity, program: &Program, handles: &Handles<'_>) -> Problem {
     process::default_signals();
-    if identity.no_new_privileges
-        && let Err(problem) = install_filter(identity, handles)
-    {
-        return problem;
+    match confine(identity, handles) {
+        Ok(()) => execute(program),
+        Err(problem) => problem,
     }
-    execute(program)
+}
+
+/// Installs the filter, unless [`become_member`] did. With `no_new_privs` that takes no power, and the later it is the
+/// fewer calls of ours it has to allow.
+pub(crate) fn confine(identity: &Identity, handles: &Handles<'_>) -> Result<(), Problem> {
+    if identity.no_new_privileges { install_filter(identity, handles) } else { Ok(()) }
 }
 
 fn install_filter(identity: &Identity, handles: &Handles<'_>) -> Result<(), Problem> {
@@ -322,7 +326,7 @@ fn change_user(identity: &Identity) -> Result<(), Problem> {
 }
 
 /// Tries the candidates in the order of `PATH`, as execvp(3) does, with the container's own rights.
-fn execute(program: &Program) -> Problem {
+pub(crate) fn execute(program: &Program) -> Problem {
     let mut worst = Errno::ENOENT;
     for candidate in &program.candidates {
         match process::execute(candidate, &program.arguments, &program.environment) {

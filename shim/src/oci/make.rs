@@ -53,6 +53,7 @@ pub(crate) struct Blueprint {
     membership: Membership,
     unit: Option<Unit>,
     preserved: Preserved,
+    keyring: Keyring,
     handover: Handover,
     tolerance: Tolerance,
 }
@@ -90,6 +91,7 @@ impl Blueprint {
         }
         let args = spec.process().as_ref().and_then(|process| process.args().clone()).unwrap_or_default();
         let program = Program::new(&identity, &args, &[]).map_err(refuse)?;
+        let keyring = if given.is_on("no-new-keyring") { Keyring::Inherited } else { Keyring::New };
         let known = Known {
             id: id.as_str(),
             bundle: &bundle,
@@ -98,7 +100,7 @@ impl Blueprint {
             maker: global.maker,
             kernel: Kernel::probe(),
             change_root: if given.is_on("no-pivot") { ChangeRoot::Move } else { ChangeRoot::Pivot },
-            keyring: if given.is_on("no-new-keyring") { Keyring::Inherited } else { Keyring::New },
+            keyring,
             root: &rootfs,
             // One container is not worth a trimmed mount namespace: making that copies the host's mounts too.
             base: Base::Host,
@@ -116,6 +118,7 @@ impl Blueprint {
             membership,
             unit,
             preserved,
+            keyring,
             handover,
             tolerance: if global.rootless { Tolerance::Rootless } else { Tolerance::Strict },
             spec,
@@ -174,10 +177,7 @@ impl Blueprint {
         };
         let entry = groups::make(&self.spec, self.group.as_ref(), self.tolerance)?;
         let (created, master_goes) = self.init(place, &entry, relay)?;
-        // Those of an init in a user namespace of its own were set before it was in it.
-        let unset = self.plan.maps.is_none();
-        let limits = || if unset { lookup::limits(created.pid, &self.identity) } else { None };
-        if let Some(problem) = lookup::problem(created.pid, &self.identity, &self.program).or_else(limits) {
+        if let Some(problem) = lookup::problem(created.pid, &self.identity, &self.program) {
             return Err(Error::Container(self.program.explain(&self.identity, problem)));
         }
         let init = procfs::start_time(created.pid).map(|start_time| Init { pid: created.pid, start_time });
@@ -259,8 +259,9 @@ impl Blueprint {
     fn record(&self) -> Record {
         let namespaces =
             self.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
-        let own_pid_namespace =
-            namespaces.iter().any(|one| one.typ() == LinuxNamespaceType::Pid && one.path().is_none());
+        let own_pid_namespace = namespaces
+            .iter()
+            .any(|one| one.typ() == LinuxNamespaceType::Pid && is_new(one.path().as_deref()));
         Record {
             oci_version: self.spec.version().clone(),
             id: self.id.as_str().to_owned(),
@@ -272,10 +273,16 @@ impl Blueprint {
             init: None,
             unfinished: true,
             own_pid_namespace,
+            keeps_keyring: self.keyring == Keyring::Inherited,
             cgroup: self.membership.clone(),
             resctrl: None,
         }
     }
+}
+
+/// A namespace whose path is absent, or empty, is new.
+fn is_new(path: Option<&Path>) -> bool {
+    path.is_none_or(|path| path.as_os_str().is_empty())
 }
 
 /// Its own standard streams, for a process that outlives us.

@@ -86,6 +86,9 @@ pub(crate) struct Record {
     pub(crate) unfinished: bool,
     /// It has a PID namespace of its own, which dies with its init.
     pub(crate) own_pid_namespace: bool,
+    /// Its processes have no session keyring of their own.
+    #[serde(default)]
+    pub(crate) keeps_keyring: bool,
     /// Its groups.
     pub(crate) cgroup: Membership,
     /// Its share of cache and memory bandwidth.

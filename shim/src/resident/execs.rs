@@ -12,6 +12,7 @@ use super::watch::{Source, Token};
 use super::{Shim, launch};
 use crate::cgroup::{Group, Removal};
 use crate::container::engine::listener::Listener;
+use crate::container::engine::plan::keyring_name;
 use crate::container::exec::{self, Stdio, Target};
 use crate::container::program::Program;
 use crate::container::spec;
@@ -82,6 +83,7 @@ impl Shim {
         let watched = held.identity.may_trace()
             || self.config.share_pid && self.instances.values().any(|other| other.identity.may_trace());
         let listener = self.listener(held, init.record.pid).map_err(fail)?;
+        let keyring = keyring_name(&held.create.id).map_err(|error| fail(error.to_string()))?;
         let agent =
             listener.as_ref().map(Listener::connect).transpose().map_err(|failure| fail(failure.message))?;
         let target = Target {
@@ -89,7 +91,8 @@ impl Shim {
             identity: &held.identity,
             cgroup: &entry,
             own_pid_namespace: self.own_pid_namespace.as_fd(),
-            watched,
+            way: if watched { exec::Way::unseen() } else { exec::Way::Directly },
+            keyring: Some(&keyring),
             namespaces: exec::NAMESPACES,
             preserved: 0,
             observer: agent.as_ref().zip(listener.as_ref()).map(|(agent, told)| (agent.as_fd(), &told.state)),

@@ -77,7 +77,7 @@ impl Shim {
             root: &root,
             change_root: ChangeRoot::Pivot,
             base: if self.engine.mounts.is_some() { Base::Trimmed } else { Base::Host },
-            keyring: Keyring::Inherited,
+            keyring: Keyring::New,
         };
         let none = &self.engine.no_variables;
         match Plan::new(spec, &known, none, variables) {

@@ -38,7 +38,7 @@ pub(crate) struct Known<'a> {
     pub(crate) change_root: files::ChangeRoot,
     /// What the child's mount namespace starts with, where there is a choice.
     pub(crate) base: files::Base,
-    /// `--no-new-keyring`; the shim's containers have none either.
+    /// `--no-new-keyring`.
     pub(crate) keyring: Keyring,
 }
 
@@ -136,6 +136,11 @@ impl Plan {
         Ok(plan)
     }
 
+    /// Whether the maker sets the resource limits: a process in another user namespace than the host's may not raise them.
+    pub(super) fn sets_limits(&self) -> bool {
+        self.namespaces.all().contains(CloneFlags::CLONE_NEWUSER)
+    }
+
     fn list(&self, part: Part) -> &[files::Step] {
         match part {
             Part::Prepare => &self.files.prepare,
@@ -185,7 +190,8 @@ impl Plan {
         steps.extend(self.part(Part::Enter));
         let process = spec.process().as_ref();
         if let Some(process) = process {
-            steps.push(Step::Directory(prefixes(process.cwd())?));
+            let directory = process.cwd().to_string_lossy();
+            steps.push(Step::Directory(text("process.cwd", &directory)?));
         }
         match process.filter(|process| process.terminal().unwrap_or(false)) {
             Some(process) => steps.push(Step::Console { size: size(process) }),
@@ -218,7 +224,7 @@ impl Plan {
         }
         steps.push(Step::Session);
         if known.keyring == Keyring::New {
-            steps.push(Step::Keyring(text("id", &format!("_ses.{}", known.id))?));
+            steps.push(Step::Keyring(keyring_name(known.id)?));
         }
         if self.namespaces.new.contains(CloneFlags::CLONE_NEWNET) {
             steps.push(Step::Loopback);
@@ -240,6 +246,11 @@ impl Plan {
         }
         Ok(steps)
     }
+}
+
+/// What the session keyring of a container's processes is called, as runc calls it.
+pub(crate) fn keyring_name(id: &str) -> Result<CString, Error> {
+    text("id", &format!("_ses.{id}"))
 }
 
 /// A C string of a field.
@@ -269,12 +280,6 @@ fn files(spec: &Spec, namespaces: &Namespaces, known: &Known<'_>) -> Result<file
         kernel: known.kernel.files,
     };
     files::plan(spec, &known).map_err(|error| Error::Invalid(error.to_string()))
-}
-
-/// Every directory above a path, and the path.
-fn prefixes(path: &Path) -> Result<Vec<CString>, Error> {
-    let all: Vec<&Path> = path.ancestors().filter(|one| one.parent().is_some()).collect();
-    all.into_iter().rev().map(|one| text("process.cwd", &one.to_string_lossy())).collect()
 }
 
 fn maps(spec: &Spec, namespaces: &Namespaces) -> Option<Maps> {

@@ -9,9 +9,9 @@ use nix::sched::CloneFlags;
 use oci_spec::runtime::Spec;
 
 use crate::container::engine::listener::Listener;
-use crate::container::engine::plan::MakerRights;
-use crate::container::exec::{self as join, Stdio, Target};
-use crate::container::identity::{Identity, may_trace};
+use crate::container::engine::plan::{MakerRights, keyring_name};
+use crate::container::exec::{self as join, Stdio, Target, Way};
+use crate::container::identity::Identity;
 use crate::container::program::Program;
 use crate::container::transform::Problem;
 use crate::harmless;
@@ -26,12 +26,10 @@ use crate::oci::process::process;
 use crate::oci::relay::{self, Relay};
 use crate::oci::status::Status;
 use crate::oci::{groups, protect};
+use crate::sys::pidfd;
 use crate::sys::process as system;
 use crate::sys::process::{Child, reap_child};
 use crate::wire::Exit;
-
-/// A file that says that a process with `CAP_SYS_PTRACE` was let into the container.
-const TRACED: &str = "traced";
 
 pub(super) fn exec(global: &Global<'_>, id: &str, given: &Parsed) -> Result<ExitCode, Error> {
     protect::ensure()?;
@@ -45,7 +43,6 @@ fn enter(global: &Global<'_>, id: &str, given: &Parsed) -> Result<ExitCode, Erro
     let init = container.init().ok_or(Error::NotRunning)?;
     let pid = container.record.init.map_or(0, |init| init.pid);
     let mut spec = config::parse(&container.place.config()?)?;
-    let watched = is_watched(&container, &spec);
     let process = process(&spec, given, preserved)?;
     let has_terminal = process.terminal().unwrap_or(false);
     let front = if given.is_on("detach") { Front::Detached } else { Front::Attached };
@@ -72,13 +69,15 @@ fn enter(global: &Global<'_>, id: &str, given: &Parsed) -> Result<ExitCode, Erro
     let agent = listener.as_ref().map(Listener::connect).transpose().map_err(refuse)?;
     let own = std::fs::File::open("/proc/self/ns/pid")
         .map_err(Error::file("open", "/proc/self/ns/pid".as_ref()))?;
-    let no_return = global.maker != MakerRights::Root;
+    let name = keyring_name(&container.record.id).map_err(refuse)?;
     let target = Target {
         init: init.as_fd(),
         identity: &identity,
         cgroup: &entry,
         own_pid_namespace: own.as_fd(),
-        watched: watched || mark_traced(&container, &identity) || no_return,
+        // Any container may have joined its PID namespace, whatever it may do itself. A frozen one takes its time.
+        way: Way::Unseen(PollTimeout::NONE),
+        keyring: (!container.record.keeps_keyring).then_some(name.as_c_str()),
         namespaces: others(pid),
         preserved: preserved.all,
         observer: agent.as_ref().zip(listener.as_ref()).map(|(agent, told)| (agent.as_fd(), &told.state)),
@@ -86,20 +85,36 @@ fn enter(global: &Global<'_>, id: &str, given: &Parsed) -> Result<ExitCode, Erro
     let (child, pipe) =
         join::start(&target, &program, &stdio).map_err(Error::kernel("join the container"))?;
     drop(stdio);
-    executed(&child, &pipe, &program, &identity)?;
-    if let Some(master) = master {
-        match relay.as_mut() {
-            Some(relay) => relay.attach(master).map_err(Error::kernel("attach to the terminal"))?,
-            None => handover.terminal(master.as_fd())?,
-        }
-    }
-    handover.process(child.pidfd.as_fd(), "setns")?;
-    handover.pid(child.pid)?;
+    executed(&child, &pipe, &program, &identity)
+        .and_then(|()| hand_over(&child, master, relay.as_mut(), &mut handover))
+        .inspect_err(|_| end(&child))?;
     let Some(relay) = relay else {
         return Ok(ExitCode::SUCCESS);
     };
     let exit = relay.run(&child.pidfd, child.pid).map_err(Error::kernel("wait for the process"))?;
     Ok(ExitCode::from(relay::status(exit)))
+}
+
+fn hand_over(
+    child: &Child,
+    master: Option<OwnedFd>,
+    relay: Option<&mut Relay>,
+    handover: &mut Handover,
+) -> Result<(), Error> {
+    if let Some(master) = master {
+        match relay {
+            Some(relay) => relay.attach(master).map_err(Error::kernel("attach to the terminal"))?,
+            None => handover.terminal(master.as_fd())?,
+        }
+    }
+    handover.process(child.pidfd.as_fd(), "setns")?;
+    handover.pid(child.pid)
+}
+
+/// A process that nobody was told of is not left behind.
+fn end(child: &Child) {
+    harmless(pidfd::signal(child.pidfd.as_fd(), libc::SIGKILL));
+    system::reap_ended(child.pidfd.as_fd());
 }
 
 fn check(status: Status, given: &Parsed) -> Result<(), Error> {
@@ -122,7 +137,9 @@ fn prepare(spec: &Spec, pid: i32, global: &Global<'_>) -> Result<(Identity, Prog
     let process = spec.process().as_ref();
     // The image's files as the container has them, whatever was mounted over them.
     let root = format!("/proc/{pid}/root");
-    let mut identity = identity(spec, root.as_ref(), global)?;
+    let mut spec = spec.clone();
+    spec.set_mounts(None);
+    let mut identity = identity(&spec, root.as_ref(), global)?;
     if global.maker == MakerRights::Rootless {
         identity.keep_groups().map_err(refuse)?;
     }
@@ -133,21 +150,6 @@ fn prepare(spec: &Spec, pid: i32, global: &Global<'_>) -> Result<(Identity, Prog
 
 fn short(number: u64) -> u16 {
     u16::try_from(number).unwrap_or(u16::MAX)
-}
-
-/// Whether a process of the container might look into the new one before that has dropped what is ours.
-fn is_watched(container: &Container, spec: &Spec) -> bool {
-    let traced = container.place.directory().join(TRACED).exists();
-    traced || may_trace(spec) || !container.record.own_pid_namespace
-}
-
-/// Remembers a process that may look into later ones.
-fn mark_traced(container: &Container, identity: &Identity) -> bool {
-    if identity.may_trace() {
-        // Where it cannot be written, later processes can be looked into by one that the host let in.
-        harmless(std::fs::write(container.place.directory().join(TRACED), ""));
-    }
-    identity.may_trace()
 }
 
 /// The namespaces of the container that are not ours: others need not be joined, and one's own user namespace
