@@ -11,7 +11,7 @@ BASH_TO = $(TO)/share/bash-completion/completions
 ZSH_TO = $(TO)/share/zsh/site-functions
 FISH_TO = $(TO)/share/fish/vendor_completions.d
 
-.PHONY: build debug images demo demo-long test test-oci test-callers test-root test-security test-vm vm-kernel check bench install clean setup
+.PHONY: build debug images demo demo-long test test-oci test-callers test-root test-security soak fuzz test-vm test-vm-systemd vm-kernel vm-systemd check bench install clean setup
 
 # Release binaries, side by side in $(OUT)/release.
 build: setup
@@ -55,20 +55,39 @@ test-root:
 # podman, containerd and docker drive hull-oci; then Debian's runc, as a check on the cases. A caller that is missing is a failure.
 test-callers: debug images
 	tests/setup --callers
-	HULL_TEST_ROOT=1 tests/run $(CARGO) test -p hull-tests --test callers
-	HULL_TEST_ROOT=1 HULL_TEST_RUNTIME=runc tests/run $(CARGO) test -p hull-tests --test callers
+	HULL_TEST_ROOT=1 tests/run $(CARGO) test -p hull-tests --test callers -- --test-threads 4
+	HULL_TEST_ROOT=1 HULL_TEST_RUNTIME=runc tests/run $(CARGO) test -p hull-tests --test callers -- --test-threads 4
 
 # The attacks of the OCI cases alone: on the runtime, with and without its guards.
 test-security: debug
 	tests/run $(CARGO) test -p hull-tests --test oci security::
 
+# Containers by the thousand: through hull-oci with commands killed at random, and through one shim.
+SOAK ?= 2000
+soak: debug
+	HULL_SOAK=$(SOAK) tests/run $(CARGO) test -p hull-tests --test oci -- --nocapture soak::
+	HULL_SOAK=$(SOAK) tests/run $(CARGO) test -p hull-shim --test shim -- a_shim_does_not_grow
+
+# Everything that reads foreign bytes, for HULL_FUZZ_SECONDS (60) per target; TARGETS names some alone.
+fuzz:
+	nice tests/fuzz/run $(TARGETS)
+
 # The suites in a virtual machine with cgroup v2 alone and every capability; see docs/testing-pods-in-a-vm.md.
 test-vm: debug images
 	tests/vm/test
 
+# The same in a machine with systemd, with the cases that need it and service/hull.service. Not in CI.
+test-vm-systemd: debug images
+	tests/vm/test --systemd
+
 # The kernel of that machine, kept outside the repository. Without it the one of Debian's package is used.
 vm-kernel:
 	tests/vm/kernel
+
+# Its root with systemd, kept there too.
+vm-systemd:
+	tests/vm/systemd-root
+
 # What callers of runc see: the same cases against hull-oci and against Debian's runc, as a check on the cases.
 test-oci: debug
 	tests/setup --oci

@@ -231,3 +231,23 @@ fn create_fails_for_a_program_that_is_not_there() {
     assert!(bundle.detached(&["create", &bundle.id]).fails(1).contains("no such file or directory"));
     bundle.assert_gone();
 }
+
+#[test]
+fn create_fails_for_a_limit_that_may_not_be_given() {
+    let mut bundle = bundle!();
+    // More than the kernel has for anybody.
+    let limit = json!([{"type": "RLIMIT_NOFILE", "soft": 1000, "hard": 4_000_000_000_u64}]);
+    bundle.configure(|config| config["process"]["rlimits"] = limit);
+    let told = bundle.detached(&["create", &bundle.id]).fails(1);
+    assert!(told.contains("runc create failed") && told.contains("operation not permitted"), "{told}");
+    bundle.assert_gone();
+}
+
+#[test]
+fn no_limit_of_processes_is_zero_for_some_callers() {
+    let mut bundle = bundle!();
+    bundle.configure(|config| config["linux"]["resources"]["pids"] = json!({"limit": 0}));
+    bundle.script("true; echo forked; sleep 1000");
+    bundle.up();
+    bundle.shows("stdout", "forked");
+}

@@ -17,6 +17,8 @@ use crate::bundle::Bundle;
 const DEFAULT: u32 = 60;
 /// Longer than any command takes on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(60);
+/// A command that takes so long may wait for a container that is paused.
+const PAUSED: Duration = Duration::from_secs(2);
 /// One command in so many is killed.
 const KILLED: u64 = 3;
 
@@ -205,16 +207,32 @@ fn end(slot: &Bundle, verb: Verb, mut child: Child) -> bool {
         if let Some(status) = child.try_wait().unwrap() {
             break status;
         }
+        if verb == Verb::Exec && start.elapsed() > PAUSED && status(slot) == "paused" {
+            // Another command has paused the container since; this one waits for what it executes there.
+            end(slot, Verb::Resume, begin(slot, Verb::Resume));
+        }
         if start.elapsed() > LIMIT {
             let stack = fs::read_to_string(format!("/proc/{}/stack", child.id())).unwrap_or_default();
+            let (status, processes) = (status(slot), processes(slot));
             child.kill().unwrap();
-            panic!("{verb:?} of {} hangs\n{stack}\n{}", slot.id, slot.read("stderr"));
+            panic!(
+                "{verb:?} of {} hangs ({status})\n{stack}\n{processes:#?}\n{}",
+                slot.id,
+                slot.read("stderr")
+            );
         }
         pause(Duration::from_millis(1));
     };
     let told = slot.read("stderr");
     assert!(!told.contains("panicked"), "{told}");
     status.success()
+}
+
+/// What the runtime says of the container, if there is one.
+fn status(slot: &Bundle) -> String {
+    let told = slot.oci(&["state", &slot.id]);
+    let state: serde_json::Value = serde_json::from_str(&told.stdout).unwrap_or_default();
+    state["status"].as_str().unwrap_or_default().to_owned()
 }
 
 #[track_caller]
@@ -245,7 +263,11 @@ fn processes(slot: &Bundle) -> Vec<String> {
         *pid != std::process::id().cast_signed()
             && ["environ", "cmdline", "cgroup"].iter().any(|file| names(pid, file))
     });
-    ours.map(|pid| format!("{pid} {}", hull_tests::process::command_line(pid))).collect()
+    let shown = |pid| {
+        let (line, state) = (hull_tests::process::command_line(pid), hull_tests::process::state(pid));
+        format!("{pid} {state:?} {line} {}", hull_tests::process::file(pid, "stack"))
+    };
+    ours.map(shown).collect()
 }
 
 /// Mounts below a directory.

@@ -23,12 +23,13 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
 use nix::unistd::{Uid, fchown, setsid};
 
+use super::engine::hook::State;
 use super::engine::{procfs, user};
 use super::identity::Identity;
 use super::multiplexer;
 use super::program::{Program, lower};
 use super::transform::{
-    Handles, Limits, Problem, Step, become_member, become_program, set_limits, transform,
+    Handles, Limits, Observer, Problem, Step, Told, become_member, become_program, set_limits, transform,
 };
 use crate::cgroup::Entry;
 use crate::harmless;
@@ -63,6 +64,8 @@ pub(crate) struct Target<'a> {
     pub(crate) namespaces: CloneFlags,
     /// Descriptors from 3 on that the program inherits.
     pub(crate) preserved: u32,
+    /// Who takes the listener of a seccomp filter that notifies, and what it is told.
+    pub(crate) observer: Option<(BorrowedFd<'a>, &'a State)>,
 }
 
 /// The descriptors of the new process.
@@ -101,6 +104,12 @@ pub(crate) fn start(
 ) -> nix::Result<(process::Child, OwnedFd)> {
     let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     nix::fcntl::fcntl(&read, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
+    let pid = target.observer.map(|_| nix::unistd::pipe2(OFlag::O_CLOEXEC)).transpose()?;
+    let observer = target.observer.zip(pid.as_ref()).map(|((socket, state), (pid, _))| Observed {
+        socket: socket.as_raw_fd(),
+        state,
+        pid: pid.as_raw_fd(),
+    });
     let plan = Plan {
         init: target.init,
         identity: target.identity,
@@ -112,13 +121,18 @@ pub(crate) fn start(
         procfs: if target.identity.writes_procfs() { Some(procfs::root()?) } else { None },
         namespaces: target.namespaces,
         preserved: target.preserved,
+        observer,
         keep: Vec::new(),
     };
     let plan = Plan { keep: plan.kept(&[]), ..plan };
     // Only in the container's user namespace may its PID namespace be joined.
     let unseen = target.watched || plan.has_users();
-    let child = if unseen { start_unseen(&plan) } else { start_directly(target, &plan) };
-    Ok((child?, read))
+    let child = if unseen { start_unseen(&plan) } else { start_directly(target, &plan) }?;
+    if let Some((_, tell)) = &pid {
+        // One that has ended by now is found so.
+        harmless(process::write_to(tell.as_raw_fd(), &child.pid.to_ne_bytes()));
+    }
+    Ok((child, read))
 }
 
 fn start_directly(target: &Target<'_>, plan: &Plan<'_>) -> nix::Result<process::Child> {
@@ -190,15 +204,34 @@ struct Plan<'a> {
     procfs: Option<OwnedFd>,
     namespaces: CloneFlags,
     preserved: u32,
+    observer: Option<Observed<'a>>,
     /// What the process keeps open until `execve`.
     keep: Vec<RawFd>,
 }
 
+/// Who takes the listener of a filter.
+struct Observed<'a> {
+    socket: RawFd,
+    state: &'a State,
+    /// A pipe on which the process is told its pid.
+    pid: RawFd,
+}
+
 impl Plan<'_> {
     fn handles(&self) -> Handles<'_> {
+        self.handles_of(self.observer.as_ref().map(|observer| Told::Pipe(observer.pid)))
+    }
+
+    fn handles_of(&self, process: Option<Told>) -> Handles<'_> {
+        let observer = self.observer.as_ref().zip(process);
+        let observer = observer.map(|(Observed { socket, state, .. }, process)| Observer {
+            socket: *socket,
+            state,
+            process,
+        });
         let limits = if self.has_users() { Limits::Set } else { Limits::Own };
         let procfs = self.procfs.as_ref().map(AsFd::as_fd);
-        Handles { closed_from: 3 + self.preserved, procfs, limits, ..Handles::default() }
+        Handles { closed_from: 3 + self.preserved, procfs, limits, observer }
     }
 
     fn has_users(&self) -> bool {
@@ -209,7 +242,8 @@ impl Plan<'_> {
     fn kept(&self, more: &[RawFd]) -> Vec<RawFd> {
         let own = [self.pipe].into_iter().chain(self.procfs.as_ref().map(AsRawFd::as_raw_fd));
         let preserved = 3..3 + self.preserved as RawFd;
-        let mut all: Vec<RawFd> = own.chain(more.iter().copied()).chain(preserved).collect();
+        let observer = self.observer.iter().flat_map(|observer| [observer.socket, observer.pid]);
+        let mut all: Vec<RawFd> = own.chain(more.iter().copied()).chain(preserved).chain(observer).collect();
         all.sort_unstable();
         all
     }
@@ -267,7 +301,9 @@ fn approach(between: &Between<'_>) -> Result<(), Problem> {
         process::hide().map_err(Problem::at(Step::Hide))?;
     }
     keep_only(after)?;
-    become_member(plan.identity, &plan.handles())
+    // Without `noNewPrivileges` the filter is its: nobody could tell it of the process that it has yet to make.
+    let own = Told::Before(nix::unistd::getpid().as_raw());
+    become_member(plan.identity, &plan.handles_of(Some(own)))
 }
 
 /// The process that a go-between made. What it still has of the go-between's closes at `execve`.

@@ -189,15 +189,33 @@ pub(crate) struct Handles<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Observer<'a> {
     pub(crate) socket: RawFd,
-    /// What it is told, about this pid.
+    /// What it is told, about this process.
     pub(crate) state: &'a State,
-    pub(crate) pid: i32,
+    pub(crate) process: Told,
+}
+
+/// How a process gets to know its pid as its maker sees it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Told {
+    /// It knows.
+    Before(i32),
+    /// From this pipe.
+    Pipe(RawFd),
+}
+
+impl Told {
+    fn pid(self) -> nix::Result<i32> {
+        match self {
+            Self::Before(pid) => Ok(pid),
+            Self::Pipe(pipe) => process::read_number(pipe),
+        }
+    }
 }
 
 impl Observer<'_> {
-    fn tell(&self, listener: RawFd) -> nix::Result<()> {
+    fn tell(&self, pid: i32, listener: RawFd) -> nix::Result<()> {
         let mut digits = [0; 10];
-        socket::tell(self.socket, &self.state.parts(self.pid, &mut digits), Some(listener))
+        socket::tell(self.socket, &self.state.parts(pid, &mut digits), Some(listener))
     }
 }
 
@@ -278,8 +296,10 @@ fn install_filter(identity: &Identity, handles: &Handles<'_>) -> Result<(), Prob
     match &identity.filter {
         Some(filter) if filter.needs_listener() => {
             let observer = handles.observer.ok_or(Errno::ENOTCONN).map_err(&failed)?;
+            // Before the filter, which may have read(2) wait for an answer.
+            let pid = observer.process.pid().map_err(&failed)?;
             let listener = seccomp::install_with_listener(filter).map_err(&failed)?;
-            observer.tell(listener.as_raw_fd()).map_err(&failed)
+            observer.tell(pid, listener.as_raw_fd()).map_err(&failed)
         }
         Some(filter) => seccomp::install(filter).map_err(failed),
         None => Ok(()),

@@ -140,7 +140,11 @@ pub(crate) fn limits(
     tolerance: Tolerance,
 ) -> Result<Option<Plan>, Error> {
     let Some(group) = group else { return Ok(None) };
-    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
+    let mut resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
+    // podman 4 writes 0 for no limit; with the kernel's 0 nothing in the container could fork.
+    if resources.pids().as_ref().is_some_and(|pids| pids.limit() == 0) {
+        resources.set_pids(None);
+    }
     let devices = match tolerance {
         Tolerance::Strict => Devices::Restrict,
         Tolerance::Rootless => Devices::Leave,

@@ -1,6 +1,6 @@
-//! Whether the program of a container is there, asked when the container is made: callers of runc expect a
-//! wrong command to fail `create` (docker's exit statuses 126 and 127 come from its text). What counts is
-//! what `execve` says at the start; this only tells sooner what is certain.
+//! What is certain to keep a container from starting, asked when it is made: callers of runc expect a program that is not
+//! there, or a limit that may not be given, to fail `create` (docker's and podman's exit statuses 126 and 127 come from
+//! its text). What counts is what happens at the start; this only tells sooner what is certain.
 
 use std::ffi::{CStr, OsStr};
 use std::os::fd::OwnedFd;
@@ -14,6 +14,15 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 use crate::container::identity::Identity;
 use crate::container::program::Program;
 use crate::container::transform::{Problem, Step};
+use crate::sys::process;
+
+/// Gives the init `pid` its limits: podman, unlike docker, says nothing of why a start failed.
+pub(crate) fn limits(pid: i32, identity: &Identity) -> Option<Problem> {
+    identity.limits.iter().enumerate().find_map(|(index, limit)| {
+        let errno = process::limit_of(pid, limit.resource, limit.soft, limit.hard).err()?;
+        Some(Problem { step: Step::Limit(u8::try_from(index).unwrap_or(u8::MAX)), errno })
+    })
+}
 
 /// What is certain to be wrong with the program of the init `pid`, which waits in its root directory.
 pub(crate) fn problem(pid: i32, identity: &Identity, program: &Program) -> Option<Problem> {

@@ -35,6 +35,7 @@ use crate::container::program::Program;
 use crate::container::seccomp::Cache;
 use crate::harmless;
 use crate::procfs;
+use crate::resctrl;
 use crate::sys::clock;
 use crate::sys::process::Vector;
 
@@ -72,7 +73,10 @@ impl Blueprint {
         let given_bundle = Path::new(given.value("bundle").filter(|it| !it.is_empty()).unwrap_or("."));
         let bundle = given_bundle.canonicalize().map_err(Error::file("chdir to", given_bundle))?;
         let bytes = config::read(&bundle)?;
-        let mut spec = config::parse(&bytes)?;
+        let (mut spec, unknown) = config::parse_knowing(&bytes)?;
+        if !unknown.is_empty() {
+            global.log.warn(&format!("ignoring unknown or unavailable capabilities: {}", unknown.join(" ")));
+        }
         config::check_version(&spec)?;
         let process = config::check(spec.process().as_ref())?;
         let handover = Handover::open(given, process.terminal().unwrap_or(false), front)?;
@@ -135,11 +139,13 @@ impl Blueprint {
     pub(crate) fn make(mut self, global: &Global<'_>, relay: Option<&mut Relay>) -> Result<Made, Error> {
         let place = Place::new(&global.root, &self.id);
         let held = place.claim(&global.root)?;
-        let made = self.fill(&place, &held, relay);
+        let mut record = self.record();
+        let made = self.fill(&place, &held, (&mut record, relay));
         match made {
-            Ok((record, pid, pidfd)) => Ok(Made { container: Container { place, record }, held, pid, pidfd }),
+            Ok((pid, pidfd)) => Ok(Made { container: Container { place, record }, held, pid, pidfd }),
             Err(error) => {
                 // The first failure is what the caller hears of; what stays is found by `delete --force`.
+                harmless(record.resctrl.as_ref().map_or(Ok(()), resctrl::Group::remove));
                 harmless(self.membership.remove().and_then(|()| place.remove()));
                 Err(error)
             }
@@ -150,9 +156,8 @@ impl Blueprint {
         &mut self,
         place: &Place,
         held: &Held,
-        relay: Option<&mut Relay>,
-    ) -> Result<(Record, i32, OwnedFd), Error> {
-        let mut record = self.record();
+        (record, relay): (&mut Record, Option<&mut Relay>),
+    ) -> Result<(i32, OwnedFd), Error> {
         if let Some(Err(error)) = self.group.as_ref().map(Group::check_unused) {
             // Not ours, and so not ours to remove.
             self.membership = Membership::default();
@@ -160,7 +165,8 @@ impl Blueprint {
         }
         notify::prepare(place)?;
         place.keep_config(&self.bytes, held)?;
-        place.write(&record, held)?;
+        record.resctrl = self.share(Path::new(resctrl::ROOT))?;
+        place.write(record, held)?;
         // Until the init is in the group.
         let _placeholder = match self.unit.as_ref().zip(self.group.as_ref()) {
             Some((unit, group)) => units::start(unit, group, &self.spec)?,
@@ -168,17 +174,32 @@ impl Blueprint {
         };
         let entry = groups::make(&self.spec, self.group.as_ref(), self.tolerance)?;
         let (created, master_goes) = self.init(place, &entry, relay)?;
-        if let Some(problem) = lookup::problem(created.pid, &self.identity, &self.program) {
+        // Those of an init in a user namespace of its own were set before it was in it.
+        let unset = self.plan.maps.is_none();
+        let limits = || if unset { lookup::limits(created.pid, &self.identity) } else { None };
+        if let Some(problem) = lookup::problem(created.pid, &self.identity, &self.program).or_else(limits) {
             return Err(Error::Container(self.program.explain(&self.identity, problem)));
         }
         let init = procfs::start_time(created.pid).map(|start_time| Init { pid: created.pid, start_time });
         record.init = Some(init.ok_or(Error::NotRunning)?);
+        if let Some(group) = &record.resctrl {
+            group.enter(created.pid).map_err(refuse)?;
+        }
         record.unfinished = false;
         self.hand_over(&created, master_goes)?;
-        place.write(&record, held)?;
+        place.write(record, held)?;
         let released = created.release_for_good().map_err(Error::kernel("let the init live on"))?;
         let (pid, pidfd, _) = released;
-        Ok((record, pid, pidfd))
+        Ok((pid, pidfd))
+    }
+
+    /// Its share of cache and memory bandwidth, where it asks for one.
+    fn share(&self, root: &Path) -> Result<Option<resctrl::Group>, Error> {
+        let asked = self.spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref());
+        let Some(asked) = asked else { return Ok(None) };
+        let id = self.id.as_str();
+        let group = resctrl::Wanted::new(asked, id).and_then(|wanted| wanted.make(root, id));
+        group.map(Some).map_err(refuse)
     }
 
     fn hand_over(&mut self, created: &Created, master: Option<&mut Relay>) -> Result<(), Error> {
@@ -252,6 +273,7 @@ impl Blueprint {
             unfinished: true,
             own_pid_namespace,
             cgroup: self.membership.clone(),
+            resctrl: None,
         }
     }
 }

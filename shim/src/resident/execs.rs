@@ -11,8 +11,10 @@ use super::timers::Timer;
 use super::watch::{Source, Token};
 use super::{Shim, launch};
 use crate::cgroup::{Group, Removal};
+use crate::container::engine::listener::Listener;
 use crate::container::exec::{self, Stdio, Target};
 use crate::container::program::Program;
+use crate::container::spec;
 use crate::container::transform::Problem;
 use crate::harmless;
 use crate::wire::{Answer, ExecConfig, Exit, Failure, InstanceId, Report};
@@ -79,6 +81,9 @@ impl Shim {
         // With a shared PID namespace any container of the pod sees the new process.
         let watched = held.identity.may_trace()
             || self.config.share_pid && self.instances.values().any(|other| other.identity.may_trace());
+        let listener = self.listener(held, init.record.pid).map_err(fail)?;
+        let agent =
+            listener.as_ref().map(Listener::connect).transpose().map_err(|failure| fail(failure.message))?;
         let target = Target {
             init: init.pidfd.as_fd(),
             identity: &held.identity,
@@ -87,6 +92,7 @@ impl Shim {
             watched,
             namespaces: exec::NAMESPACES,
             preserved: 0,
+            observer: agent.as_ref().zip(listener.as_ref()).map(|(agent, told)| (agent.as_fd(), &told.state)),
         };
         let started = exec::start(&target, &program, &stdio)
             .and_then(|(child, pipe)| Ok((child, self.watch.add(&pipe, Source::Exec(key))?, pipe)));
@@ -117,6 +123,16 @@ impl Shim {
             self.timers.after(milliseconds, Timer::Exec(key));
         }
         Ok(())
+    }
+
+    /// Who takes the listener of the instance's filter, where that has one.
+    fn listener(&self, held: &Held, init: i32) -> Result<Option<Listener>, String> {
+        if !held.identity.filter.as_ref().is_some_and(|filter| filter.needs_listener()) {
+            return Ok(None);
+        }
+        let bundle = &held.create.bundle;
+        let spec = spec::load(&bundle.join("config.json")).map_err(|error| super::chain(&error))?;
+        Ok(Listener::of_joining(&spec, &held.create.id, bundle, init))
     }
 
     /// The process executed its program, or told why it could not.

@@ -51,7 +51,7 @@ use nix::sys::epoll::EpollFlags;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-pub use self::start::{Error, Options, run};
+pub use self::start::{Error, Options, protected_program, run};
 use crate::cgroup::Group;
 use crate::container::seccomp::Cache;
 use crate::harmless;

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CString, OsString};
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use nix::errno::Errno;
@@ -80,6 +80,16 @@ pub enum Error {
     Threads,
 }
 
+/// Opens the program of a shim on a read-only mount, for a caller that executes it from there and says so with
+/// `--protected` and its directory: then the shim need not execute itself again.
+///
+/// # Errors
+/// The kernel does not clone a mount for this caller; the shim then tries, and says what is wrong.
+pub fn protected_program(program: &Path) -> std::io::Result<OwnedFd> {
+    let path = CString::new(program.as_os_str().as_bytes())?;
+    Ok(protect::read_only(&path)?)
+}
+
 /// Serves a pod until it is over. The calling process ends at once when the shim is detached.
 pub fn run(options: Options) -> Result<(), Error> {
     if !process::has_one_thread() {
@@ -88,6 +98,8 @@ pub fn run(options: Options) -> Result<(), Error> {
     let Some(directory) = options.protected.clone() else {
         return Err(protect_self());
     };
+    // Executed through a descriptor it would be called by its number.
+    harmless(nix::sys::prctl::set_name(c"hull-shim"));
     if options.remove {
         return super::remove::remove(&options);
     }

@@ -63,6 +63,7 @@ impl Shim {
             Err(Errno::EAGAIN | Errno::EINTR) => return,
             result => result,
         };
+        let printed = Gate::printed(start);
         let Some(starting) = held.starting.take() else {
             return;
         };
@@ -70,7 +71,7 @@ impl Shim {
         held.start = None;
         let result = match read {
             Ok(Problem::LENGTH) => {
-                let message = held.program.explain(&held.identity, Problem::from_bytes(bytes));
+                let message = held.program.explain(&held.identity, Problem::from_bytes(bytes)) + &printed;
                 Err(Failure::Start { message })
             }
             Ok(_) | Err(_) => {

@@ -264,6 +264,14 @@ pub(crate) fn await_byte(from: std::os::fd::RawFd) -> bool {
     unsafe { libc::read(from, (&raw mut byte).cast(), 1) == 1 }
 }
 
+/// Reads a number from a pipe by its descriptor's number, waiting for it; EPIPE at the end of the stream.
+pub(crate) fn read_number(from: std::os::fd::RawFd) -> nix::Result<i32> {
+    let mut bytes = [0; size_of::<i32>()];
+    // SAFETY: the kernel writes at most four bytes into an array of four.
+    let length = Errno::result(unsafe { libc::read(from, bytes.as_mut_ptr().cast(), bytes.len()) })?;
+    if length as usize == bytes.len() { Ok(i32::from_ne_bytes(bytes)) } else { Err(Errno::EPIPE) }
+}
+
 /// Writes `text` to the file at `path`; for `/proc` and `/sys`, where one write is one operation.
 pub(crate) fn write_file(path: &CStr, text: &[u8]) -> nix::Result<()> {
     // SAFETY: `path` ends in a null byte and outlives the call.

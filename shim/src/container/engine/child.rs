@@ -12,10 +12,12 @@ use nix::unistd::setsid;
 
 use super::console;
 use super::failed::{Doing, Failed};
+use super::gate;
 use super::hook::Ending;
 use super::maker::{Fault, Stdio};
 use super::message::{Go, Message};
 use super::namespace::{self, Joins};
+use super::netlink;
 use super::plan::{MakerRights, Plan};
 use super::procfs;
 use super::sources::Sources;
@@ -24,9 +26,9 @@ use super::user;
 use crate::cgroup::Entry;
 use crate::container::identity::Identity;
 use crate::container::program::Program;
-use crate::container::transform::{Handles, Limits, Observer, Problem, Step as Last, transform};
+use crate::container::transform::{Handles, Limits, Observer, Problem, Step as Last, Told, transform};
 use crate::harmless;
-use crate::sys::{descriptor, interface, keyring, process, socket};
+use crate::sys::{descriptor, interface, keyring, memory, process, socket};
 
 /// Everything that the child needs.
 pub(super) struct Work<'a> {
@@ -178,7 +180,12 @@ fn perform(work: &Work<'_>, made: &mut Made, step: &Step) -> Result<(), Trouble>
             }
         }
         Step::Meet => {
-            tell(work, Message::Due, None).map_err(|_| Trouble::Alone)?;
+            let socket = match work.plan.devices.is_empty() {
+                true => None,
+                false => Some(netlink::open().map_err(&failed)?),
+            };
+            let socket = socket.as_ref().map(AsRawFd::as_raw_fd);
+            tell(work, Message::Due, socket).map_err(|_| Trouble::Alone)?;
             made.pid = await_go(work)?.pid;
         }
         Step::Hook(index) => run_hook(work, made.pid, *index)?,
@@ -254,7 +261,7 @@ fn start(work: &Work<'_>, made: &Made) -> Problem {
     for (index, hook) in work.plan.hooks.start_container.iter().enumerate() {
         let Some(output) = work.output else { break };
         if let Err(ending) = hook.run(&work.plan.states[1], made.pid, output) {
-            return explain(index as u8, ending);
+            tell_output(work.result, explain(index as u8, ending), output);
         }
     }
     let limits = if work.plan.maps.is_some() { Limits::Set } else { Limits::Own };
@@ -266,10 +273,25 @@ fn start(work: &Work<'_>, made: &Made) -> Problem {
         observer: observer.map(|(socket, listener)| Observer {
             socket,
             state: &listener.state,
-            pid: made.pid,
+            process: Told::Before(made.pid),
         }),
     };
     transform(work.identity, work.program, &handles)
+}
+
+/// Tells of a hook that failed and of what it printed, and ends. Nobody else has its output any more.
+fn tell_output(result: RawFd, problem: Problem, output: [RawFd; 2]) -> ! {
+    let mut message = [0; gate::LONGEST];
+    let (head, texts) = message.split_at_mut(gate::HEAD);
+    let half = texts.len() / 2;
+    let (out, err) = texts.split_at_mut(half);
+    let length = memory::read_beginning(output[0], out);
+    let more = memory::read_beginning(output[1], err);
+    head[..Problem::LENGTH].copy_from_slice(&problem.to_bytes());
+    head[Problem::LENGTH..].copy_from_slice(&(length as u16).to_ne_bytes());
+    texts.copy_within(half..half + more, length);
+    process::report(result, message.get(..gate::HEAD + length + more).unwrap_or_default());
+    process::leave(128)
 }
 
 fn explain(index: u8, ending: Ending) -> Problem {

@@ -117,6 +117,15 @@ impl State {
         Self { pieces }
     }
 
+    /// The same of a process that joined the container whose init is `init`.
+    pub(crate) fn of_joining(spec: &Spec, id: &str, bundle: &Path, (metadata, init): (&str, i32)) -> Self {
+        let mut pieces = Self::of_listener(spec, id, bundle, metadata).pieces;
+        let running = Self::new(spec, id, bundle, "running").pieces;
+        pieces.truncate(1);
+        pieces.push([b",\"state\":", &*running.join(init.to_string().as_bytes()), b"}"].concat());
+        Self { pieces }
+    }
+
     /// The parts of the text for the process `pid`, whose digits land in `digits`.
     pub(crate) fn parts<'a>(&'a self, pid: i32, digits: &'a mut [u8; 10]) -> [IoSlice<'a>; 5] {
         let piece = |at: usize| IoSlice::new(self.pieces.get(at).map_or(&[], Vec::as_slice));
@@ -375,6 +384,11 @@ mod tests {
         let text: Vec<u8> = state.parts(7, &mut digits).iter().flat_map(|part| part.to_vec()).collect();
         let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
         assert_eq!((&value["pid"], &value["state"]["pid"]), (&7.into(), &7.into()));
+        let state = State::of_joining(&spec, "web", Path::new("/b"), ("m", 5));
+        let text: Vec<u8> = state.parts(7, &mut digits).iter().flat_map(|part| part.to_vec()).collect();
+        let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!((&value["pid"], &value["state"]["pid"]), (&7.into(), &5.into()));
+        assert_eq!((&value["metadata"], &value["state"]["status"]), (&"m".into(), &"running".into()));
     }
 
     #[test]

@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::Path;
 use std::rc::Rc;
 
 use nix::errno::Errno;
@@ -17,13 +16,15 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use super::between;
 use super::child::{self, Work};
+use super::devices::{self, Found};
 use super::failure::Failure;
 use super::files::Covers;
 use super::gate::Gate;
 use super::hook::{self, Ending, Output};
+use super::listener::Listener;
 use super::message::{Go, Message};
 use super::namespace::{self, Joins};
-use super::plan::Plan;
+use super::plan::{MakerRights, Plan};
 use super::sources::Sources;
 use super::{procfs, user};
 use crate::cgroup::Entry;
@@ -97,6 +98,8 @@ pub(crate) struct Making {
     socket: OwnedFd,
     child: process::Child,
     output: Option<Output>,
+    /// Interfaces that are still to be moved.
+    devices: Option<Found>,
     hooks: Option<Running>,
     /// The pid was handed on.
     created: bool,
@@ -136,7 +139,8 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
     let (joins, pid_namespace) = open_namespaces(&request)?;
     let sources = Sources::open(plan, Rc::clone(&request.covers))
         .map_err(|(step, failed)| Failure::of_step(plan, step, failed))?;
-    let observer = plan.listener.as_ref().map(|listener| connect(&listener.path)).transpose()?;
+    let devices = devices::find(&plan.devices)?;
+    let observer = plan.listener.as_ref().map(Listener::connect).transpose()?;
     let identity = member(plan, request.identity);
     let mut work = Work {
         plan,
@@ -161,8 +165,15 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
     work.list_kept();
     let child = make(&work, pid_namespace.as_ref().map(AsFd::as_fd), request.cgroup)?;
     drop(theirs);
-    let making =
-        Making { plan: Rc::clone(&request.plan), socket: ours, child, output, hooks: None, created: false };
+    let making = Making {
+        plan: Rc::clone(&request.plan),
+        socket: ours,
+        child,
+        output,
+        devices,
+        hooks: None,
+        created: false,
+    };
     making.equip(request.identity, work.procfs.as_fd())?;
     fcntl(&making.socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(system("set O_NONBLOCK"))?;
     Ok(making)
@@ -176,20 +187,6 @@ fn member<'a>(plan: &Plan, identity: &'a Identity) -> Cow<'a, Identity> {
         }
         Some(_) | None => Cow::Borrowed(identity),
     }
-}
-
-/// Connects to whoever takes the listener of a seccomp filter.
-fn connect(path: &Path) -> Result<OwnedFd, Failure> {
-    let connected = std::os::unix::net::UnixStream::connect(path);
-    connected.map(OwnedFd::from).map_err(|error| {
-        Failure::io(
-            &format!(
-                "failed to connect with seccomp agent specified in the seccomp profile ({})",
-                path.display()
-            ),
-            &error,
-        )
-    })
 }
 
 fn open_namespaces(request: &Request<'_>) -> Result<(Joins, Option<OwnedFd>), Failure> {
@@ -251,7 +248,7 @@ impl Making {
     fn equip(&self, identity: &Identity, procfs: BorrowedFd<'_>) -> Result<(), Failure> {
         let pid = self.child.pid;
         if let Some(score) = identity.oom_score_adj {
-            set_oom_score(procfs, pid, score)?;
+            set_oom_score(procfs, pid, score, self.plan.maker)?;
         }
         let Some(maps) = &self.plan.maps else { return Ok(()) };
         for limit in &identity.limits {
@@ -293,6 +290,9 @@ impl Making {
     fn take(&mut self, bytes: &[u8], mut descriptors: Vec<OwnedFd>) -> Result<Progress, Failure> {
         match Message::from_bytes(bytes) {
             Some(Message::Due) => {
+                if let Some((devices, inside)) = self.devices.take().zip(descriptors.pop()) {
+                    devices.move_to(self.child.pid, inside.as_fd())?;
+                }
                 self.run_hooks()?;
                 Ok(Progress::Waiting)
             }
@@ -415,12 +415,13 @@ impl Created {
     }
 }
 
-/// Lowering below our own value needs CAP_SYS_RESOURCE; without it the init keeps ours, the nearest
-/// that is permitted.
-fn set_oom_score(procfs: BorrowedFd<'_>, pid: i32, value: i32) -> Result<(), Failure> {
+/// Lowering below our own value needs CAP_SYS_RESOURCE, or is EACCES: then the init keeps ours, the nearest that is
+/// permitted. An ordinary user may not even write to a hidden process of a namespace.
+fn set_oom_score(procfs: BorrowedFd<'_>, pid: i32, value: i32, maker: MakerRights) -> Result<(), Failure> {
     let file = CString::new(format!("{pid}/oom_score_adj")).unwrap_or_default();
     match procfs::write(procfs, &file, value.to_string().as_bytes()) {
-        Ok(()) | Err(Errno::EACCES | Errno::EPERM) => Ok(()),
+        Ok(()) | Err(Errno::EACCES) => Ok(()),
+        Err(Errno::EPERM) if maker == MakerRights::Rootless => Ok(()),
         Err(errno) => Err(Failure::system(&format!("write {value} to /proc/{pid}/oom_score_adj"), errno)),
     }
 }

@@ -8,8 +8,10 @@ use std::ffi::CString;
 use nix::sched::CloneFlags;
 use oci_spec::runtime::{Linux, Spec};
 
+use super::devices::Device;
 use super::hook::{Hooks, State};
 use super::kernel::Kernel;
+use super::listener::Listener;
 use super::namespace::{self, Namespaces};
 use super::step::{Part, Step};
 use super::user::Maps;
@@ -88,17 +90,10 @@ pub(crate) struct Plan {
     pub(crate) hooks: Hooks,
     /// The state that hooks get while the container is made, and when it starts.
     pub(crate) states: [State; 2],
+    /// Interfaces to take from the host.
+    pub(crate) devices: Vec<Device>,
     /// Whom to tell of a seccomp listener.
     pub(crate) listener: Option<Listener>,
-}
-
-/// Where a seccomp listener goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Listener {
-    /// A socket on the host.
-    pub(crate) path: PathBuf,
-    /// What it is told.
-    pub(crate) state: State,
 }
 
 /// Why no plan can be made. The texts are those that callers of runc know.
@@ -107,9 +102,6 @@ pub(crate) enum Error {
     /// A condition that runc checks too, in its words.
     #[error("{0}")]
     Invalid(String),
-    /// A field that this engine leaves to another.
-    #[error("config.json: {0} is not done by this engine")]
-    Unsupported(String),
 }
 
 impl Plan {
@@ -123,7 +115,6 @@ impl Plan {
         let mut namespaces = Namespaces::new(spec, known.sandbox)?;
         namespaces.no_return = known.maker != MakerRights::Root;
         check::check(spec, &namespaces, known)?;
-        unsupported(spec)?;
         let hooks = Hooks::new(spec, own, container)?;
         // Hooks look for the root file system on its own path.
         let finds_root = hooks.of_maker() || !hooks.create_container.is_empty();
@@ -137,7 +128,8 @@ impl Plan {
             files: files(spec, &namespaces, known)?,
             hooks,
             states: ["creating", "created"].map(|status| State::new(spec, known.id, known.bundle, status)),
-            listener: listener(spec, known),
+            devices: Device::all(spec),
+            listener: Listener::of_init(spec, known.id, known.bundle),
             namespaces,
         };
         plan.steps = plan.order(spec, known)?;
@@ -185,7 +177,8 @@ impl Plan {
     fn order(&self, spec: &Spec, known: &Known<'_>) -> Result<Vec<Step>, Error> {
         let mut steps = self.begin(spec, known)?;
         steps.extend(self.part(Part::Prepare));
-        if self.hooks.of_maker() || self.hooks.of_init() || self.listener.is_some() {
+        let meets = self.has_hooks() || self.listener.is_some() || !self.devices.is_empty();
+        if meets {
             steps.push(Step::Meet);
         }
         steps.extend((0..self.hooks.create_container.len()).map(Step::Hook));
@@ -284,18 +277,6 @@ fn prefixes(path: &Path) -> Result<Vec<CString>, Error> {
     all.into_iter().rev().map(|one| text("process.cwd", &one.to_string_lossy())).collect()
 }
 
-/// Fields that no step carries out.
-fn unsupported(spec: &Spec) -> Result<(), Error> {
-    let Some(linux) = spec.linux() else { return Ok(()) };
-    if linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
-        return Err(Error::Unsupported("linux.netDevices".to_owned()));
-    }
-    if linux.intel_rdt().is_some() {
-        return Err(Error::Unsupported("linux.intelRdt".to_owned()));
-    }
-    Ok(())
-}
-
 fn maps(spec: &Spec, namespaces: &Namespaces) -> Option<Maps> {
     let linux = spec.linux().as_ref().filter(|_| namespaces.new.contains(CloneFlags::CLONE_NEWUSER))?;
     let uids = linux.uid_mappings().as_deref().unwrap_or_default();
@@ -333,15 +314,6 @@ fn sysctls(spec: &Spec) -> Result<Vec<Step>, Error> {
     ordered.into_iter().map(step).collect()
 }
 
-/// Whom a profile names, as runtime-spec's `ContainerProcessState`.
-fn listener(spec: &Spec, known: &Known<'_>) -> Option<Listener> {
-    let profile = spec.linux().as_ref()?.seccomp().as_ref()?;
-    let path = profile.listener_path().clone().filter(|path| !path.as_os_str().is_empty())?;
-    let metadata = profile.listener_metadata().as_deref().unwrap_or_default();
-    let state = State::of_listener(spec, known.id, known.bundle, metadata);
-    Some(Listener { path, state })
-}
-
 impl fmt::Display for Plan {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = if self.namespaces.time { namespace::TIME } else { CloneFlags::empty() };
@@ -351,6 +323,9 @@ impl fmt::Display for Plan {
         }
         for (flag, path) in &self.namespaces.joined {
             writeln!(out, "joined: {} at {}", namespace::names(*flag), path.display())?;
+        }
+        for Device { name, inside } in &self.devices {
+            writeln!(out, "network device {name}, inside {inside}")?;
         }
         for index in 0..self.steps.len() {
             writeln!(out, "{index:3} {}", self.describe(index))?;

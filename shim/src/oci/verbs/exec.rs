@@ -8,6 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use oci_spec::runtime::Spec;
 
+use crate::container::engine::listener::Listener;
 use crate::container::engine::plan::MakerRights;
 use crate::container::exec::{self as join, Stdio, Target};
 use crate::container::identity::{Identity, may_trace};
@@ -66,6 +67,9 @@ fn enter(global: &Global<'_>, id: &str, given: &Parsed) -> Result<ExitCode, Erro
         (false, Some(relay)) => (Stdio::Files(relay.pipes().map_err(Error::kernel("make pipes"))?), None),
         (false, None) => (Stdio::Files(own_streams()?), None),
     };
+    let listener = Listener::of_joining(&spec, &container.record.id, &container.record.bundle, pid)
+        .filter(|_| identity.filter.as_ref().is_some_and(|filter| filter.needs_listener()));
+    let agent = listener.as_ref().map(Listener::connect).transpose().map_err(refuse)?;
     let own = std::fs::File::open("/proc/self/ns/pid")
         .map_err(Error::file("open", "/proc/self/ns/pid".as_ref()))?;
     let no_return = global.maker != MakerRights::Root;
@@ -77,6 +81,7 @@ fn enter(global: &Global<'_>, id: &str, given: &Parsed) -> Result<ExitCode, Erro
         watched: watched || mark_traced(&container, &identity) || no_return,
         namespaces: others(pid),
         preserved: preserved.all,
+        observer: agent.as_ref().zip(listener.as_ref()).map(|(agent, told)| (agent.as_fd(), &told.state)),
     };
     let (child, pipe) =
         join::start(&target, &program, &stdio).map_err(Error::kernel("join the container"))?;
