@@ -186,7 +186,8 @@ pub(crate) fn print_peak(words: &[String]) -> Result<(), String> {
     let status = status.map_err(|error| format!("{program}: {error}"))?;
     let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN);
     let peak = usage.map_err(|error| format!("getrusage: {error}"))?.max_rss();
-    println!("{peak}");
+    // What the program printed need not end its line.
+    println!("\n{peak}");
     if status.success() { Ok(()) } else { Err(format!("{program}: {status}")) }
 }
 

@@ -11,7 +11,7 @@ use hull_tests::{Output, binaries, command};
 use nix::mount::{MntFlags, umount2};
 
 /// How long one command may take: each starts programs of tens of megabytes, on a machine that others use.
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
 /// Groups that callers make and leave, below each hierarchy.
 const PARENTS: [&str; 2] = ["libpod_parent", "docker"];

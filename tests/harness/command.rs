@@ -150,7 +150,11 @@ pub struct Running {
     child: Child,
     command: String,
     lines: Arc<Mutex<Vec<String>>>,
+    gatherers: Vec<JoinHandle<()>>,
 }
+
+/// How long the last lines of a program that ended may take.
+const GATHERED: Duration = Duration::from_millis(500);
 
 impl Running {
     /// Starts `command`; lines of standard output and standard error are gathered together.
@@ -163,13 +167,10 @@ impl Running {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{text}: {error}"));
         let lines = Arc::new(Mutex::new(Vec::new()));
-        if let Some(pipe) = child.stdout.take() {
-            gather(pipe, &lines);
-        }
-        if let Some(pipe) = child.stderr.take() {
-            gather(pipe, &lines);
-        }
-        Self { child, command: text, lines }
+        let stdout = child.stdout.take().map(|pipe| gather(pipe, &lines));
+        let stderr = child.stderr.take().map(|pipe| gather(pipe, &lines));
+        let gatherers = stdout.into_iter().chain(stderr).collect();
+        Self { child, command: text, lines, gatherers }
     }
 
     /// Its pid.
@@ -211,18 +212,24 @@ impl Running {
         drop(self.child.stdin.take());
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and until what it wrote is gathered.
     ///
     /// # Panics
     /// When it does not come within `limit`.
     #[track_caller]
     pub fn wait(&mut self, limit: Duration) -> ExitStatus {
         let (child, lines, command) = (&mut self.child, &self.lines, &self.command);
-        wait_until(limit, "end of the program", || match child.try_wait() {
+        let status = wait_until(limit, "end of the program", || match child.try_wait() {
             Ok(Some(status)) => Ok(status),
             Ok(None) => Err(format!("$ {command}\n{lines:?}")),
             Err(error) => Err(error.to_string()),
-        })
+        });
+        // A pipe that somebody else holds does not end.
+        let ended = now();
+        while ended.elapsed() < GATHERED && !self.gatherers.iter().all(JoinHandle::is_finished) {
+            pause(Duration::from_millis(5));
+        }
+        status
     }
 }
 
@@ -235,7 +242,7 @@ impl Drop for Running {
 }
 
 /// Gathers the lines of a pipe on a thread that ends with the pipe.
-fn gather(pipe: impl Read + Send + 'static, lines: &Arc<Mutex<Vec<String>>>) {
+fn gather(pipe: impl Read + Send + 'static, lines: &Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {
     let lines = Arc::clone(lines);
     std::thread::spawn(move || {
         for line in BufReader::new(pipe).lines().map_while(Result::ok) {
@@ -243,5 +250,5 @@ fn gather(pipe: impl Read + Send + 'static, lines: &Arc<Mutex<Vec<String>>>) {
                 lines.push(line);
             }
         }
-    });
+    })
 }

@@ -22,6 +22,8 @@ pub(crate) struct Bundle {
     pub(crate) directory: PathBuf,
     runtime: PathBuf,
     config: Value,
+    /// Options that come before every command.
+    globals: &'static [&'static str],
     /// Guards that the runtime is to go without.
     without: &'static str,
 }
@@ -61,7 +63,8 @@ impl Bundle {
         let random = random.split('-').next().unwrap_or_default();
         let id = format!("oci-{random}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let directory = std::env::temp_dir().join(&id);
-        let bundle = Self { runtime: runtime()?, config: config(&id), directory, id, without: "" };
+        let bundle =
+            Self { runtime: runtime()?, config: config(&id), directory, id, globals: &[], without: "" };
         bundle.fill().map_err(|error| error.to_string())?;
         bundle.write();
         Ok(bundle)
@@ -120,6 +123,12 @@ impl Bundle {
         knows
     }
 
+    /// From now on these options come before every command.
+    pub(crate) fn globals(&mut self, options: &'static [&'static str]) -> &mut Self {
+        self.globals = options;
+        self
+    }
+
     /// Uses a copy of the runtime from now on, which is returned: one that may be spoiled.
     pub(crate) fn copy_runtime(&mut self) -> PathBuf {
         let copy = self.path(&self.runtime.file_name().unwrap_or_default().to_string_lossy());
@@ -148,7 +157,7 @@ impl Bundle {
     /// The runtime with its root directory, in the bundle.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.runtime);
-        command.arg("--root").arg(self.root()).args(args).current_dir(&self.directory);
+        command.arg("--root").arg(self.root()).args(self.globals).args(args).current_dir(&self.directory);
         command.env_remove("NOTIFY_SOCKET").env_remove("LISTEN_FDS");
         if !self.without.is_empty() {
             command.env("HULL_WITHOUT", self.without);
@@ -259,6 +268,9 @@ impl Drop for Bundle {
     fn drop(&mut self) {
         for entry in fs::read_dir(self.root()).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
+            if name == "@seccomp" {
+                continue;
+            }
             let ended = self.command(&["delete", "--force", &name]).stderr(Stdio::null()).status();
             if !ended.is_ok_and(|status| status.success()) {
                 eprintln!("{name} could not be deleted");

@@ -20,4 +20,5 @@ mod seccomp;
 mod security;
 mod soak;
 mod stdio;
+mod systemd;
 mod validation;

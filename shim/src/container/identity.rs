@@ -190,9 +190,18 @@ impl Identity {
     /// Whether its processes can come by `CAP_SYS_PTRACE`, with which they may look into every process
     /// that they see.
     pub(crate) fn may_trace(&self) -> bool {
-        let Sets { bounding, effective, permitted, inheritable, ambient } = self.capabilities;
-        (bounding | effective | permitted | inheritable | ambient) & 1 << SYS_PTRACE != 0
+        has_trace(self.capabilities)
     }
+}
+
+/// [`Identity::may_trace`] of the process of `spec`; yes where that cannot be told.
+pub(crate) fn may_trace(spec: &Spec) -> bool {
+    let listed = spec.process().as_ref().and_then(|process| process.capabilities().as_ref());
+    available(spec).map_or(true, |available| has_trace(sets(listed, available)))
+}
+
+fn has_trace(Sets { bounding, effective, permitted, inheritable, ambient }: Sets) -> bool {
+    (bounding | effective | permitted | inheritable | ambient) & 1 << SYS_PTRACE != 0
 }
 
 /// A C string of `value`.

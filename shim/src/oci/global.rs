@@ -31,6 +31,13 @@ pub(crate) struct Root {
     pub(crate) origin: Origin,
 }
 
+impl Root {
+    /// Where compiled seccomp filters are kept: no container can be called like that.
+    pub(crate) fn filters(&self) -> PathBuf {
+        self.path.join("@seccomp")
+    }
+}
+
 /// Where a root directory came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {

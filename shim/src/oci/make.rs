@@ -1,6 +1,7 @@
 //! Making a container: what `create` and `run` have in common. Everything is checked and decided first; then
 //! each thing made is undone if a later one fails.
 
+use std::cell::RefCell;
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -31,6 +32,7 @@ use crate::container::engine::plan::{Keyring, Known, MakerRights, Plan};
 use crate::container::engine::{Created, Gate, Progress, Request, begin};
 use crate::container::identity::Identity;
 use crate::container::program::Program;
+use crate::container::seccomp::Cache;
 use crate::harmless;
 use crate::procfs;
 use crate::resctrl;
@@ -82,7 +84,7 @@ impl Blueprint {
         notify::add(&mut spec, &Place::new(&global.root, &id))?;
         let rootfs = rootfs(&spec, &bundle)?;
         let (group, membership, unit) = groups::place(&spec, &id, global)?;
-        let mut identity = identity(&spec, &rootfs)?;
+        let mut identity = identity(&spec, &rootfs, global)?;
         if global.maker == MakerRights::Rootless {
             identity.keep_groups().map_err(refuse)?;
         }
@@ -301,9 +303,11 @@ pub(crate) fn add_variables(spec: &mut Spec, more: Vec<String>) {
     }
 }
 
-fn identity(spec: &Spec, rootfs: &Path) -> Result<Identity, Error> {
+/// Who the process of `spec` is to be. Its seccomp profile, the same in nearly every container of a host, is compiled once.
+pub(crate) fn identity(spec: &Spec, rootfs: &Path, global: &Global<'_>) -> Result<Identity, Error> {
     let score = spec.process().as_ref().and_then(oci_spec::runtime::Process::oom_score_adj);
-    Identity::new(spec, rootfs, score).map_err(refuse)
+    let filters = RefCell::new(Cache::on_disk(global.root.filters()));
+    Identity::cached(spec, rootfs, score, &filters).map_err(refuse)
 }
 
 /// Our own variables, for hooks that name none.

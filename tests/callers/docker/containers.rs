@@ -19,6 +19,22 @@ fn a_command_runs_and_its_status_is_told() {
     let docker = caller!(Docker);
     assert_eq!(docker.shell(&[], "echo hi").ok(), "hi\n");
     docker.shell(&[], "exit 7").fails(7);
+    docker
+        .docker(&[
+            "run",
+            "-di",
+            "--name=one",
+            "--network=none",
+            IMAGE,
+            "sh",
+            "-c",
+            "read line; echo got $line; exit 6",
+        ])
+        .ok();
+    let attached = command::run(&mut docker.command(&["attach", "one"]), "a line\n", LIMIT);
+    attached.fails(6);
+    // The client may be gone before the last output comes; it is in the log.
+    assert_eq!(docker.docker(&["logs", "one"]).ok(), "got a line\n");
     let run = |name| docker.docker(&["run", "--rm", "--network=none", IMAGE, name]);
     let told = run("nonesuch").fails(127);
     assert!(
@@ -139,6 +155,11 @@ fn flags_are_seen_inside() {
     assert_eq!(inside(&["--ulimit=nofile=100:200"], "ulimit -n; ulimit -Hn").ok(), "100\n200\n");
     let told = inside(&["--ulimit=nofile=100:99999999"], "true");
     assert!(told.stderr.contains("operation not permitted"), "{told}");
+    assert_eq!(inside(&["--pids-limit=-1"], "cat /sys/fs/cgroup/pids/pids.max").ok(), "max\n");
+    assert_eq!(
+        inside(&["--shm-size=3m"], "df -m /dev/shm | tail -1 | tr -s ' ' | cut -d' ' -f2").ok(),
+        "3\n"
+    );
     let flags = ["--oom-score-adj=100", "--workdir=/new", "--hostname=foo", "--sysctl=net.ipv4.ip_forward=1"];
     let script = "cat /proc/self/oom_score_adj; pwd; hostname; cat /proc/sys/net/ipv4/ip_forward";
     assert_eq!(inside(&flags, script).ok(), "100\n/new\nfoo\n1\n");

@@ -205,3 +205,27 @@ fn nothing_is_left_of_a_container_that_is_removed() {
     assert!(!listed.stdout.contains(&id), "{listed}");
     assert!(is_peer() || listed.status.success(), "{listed}");
 }
+
+#[test]
+fn a_terminal_is_attached_to_later() {
+    let podman = caller!(Podman);
+    let script = "read line; echo got $line; exit 6";
+    podman.podman(&["run", "-di", "--name=one", "--network=none", IMAGE, "sh", "-c", script]).ok();
+    command::run(&mut podman.command(&["attach", "one"]), "a line\n", LIMIT);
+    assert_eq!(podman.podman(&["wait", "one"]).ok(), "6\n");
+    assert_eq!(podman.podman(&["logs", "one"]).ok(), "got a line\n");
+}
+
+#[test]
+fn a_runtime_that_podman_does_not_know_tells_the_same() {
+    let podman = caller!(Podman);
+    // Without the log in JSON podman reads what the runtime says.
+    let settings = std::fs::read_to_string(podman.place.path("containers.conf")).unwrap();
+    podman.place.write("containers.conf", &settings.replace("\"hull-oci\", \"runc\", ", ""));
+    let run = |name| podman.podman(&["run", "--rm", "--network=none", IMAGE, name]);
+    assert!(run("nonesuch").fails(127).contains("executable file not found in $PATH"));
+    assert!(run("/etc").fails(126).contains("permission denied"));
+    podman.sleeper("one", &[]);
+    podman.podman(&["exec", "one", "nonesuch"]).fails(127);
+    podman.podman(&["exec", "one", "sh", "-c", "exit 9"]).fails(9);
+}

@@ -1,13 +1,12 @@
 //! Groups that systemd makes: a container is a transient scope, and its limits are the scope's properties as well as
 //! values in its files; systemd.scope(5), systemd.resource-control(5).
 //!
-//! What is asked for is pure ([`Unit`], [`properties`], [`annotation`]); [`driver`] and [`manager`] ask, over a D-Bus
-//! client that knows just what this needs ([`bus`], [`message`]). systemd knows coarser values than the kernel, and
-//! not all: after [`driver::Driver::start`] a group is created and its limits are applied as without systemd.
+//! What is asked for is pure ([`Unit`], [`properties`], [`annotation`]); [`manager`] asks, over a D-Bus client that
+//! knows just what this needs ([`bus`], [`message`]). systemd knows coarser values than the kernel, and not all: after
+//! [`manager::Manager::start`] a group is created and its limits are applied as without systemd.
 
 pub mod annotation;
 pub mod bus;
-pub mod driver;
 pub mod manager;
 pub mod message;
 pub mod properties;

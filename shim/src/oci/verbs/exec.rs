@@ -11,7 +11,7 @@ use oci_spec::runtime::Spec;
 use crate::container::engine::listener::Listener;
 use crate::container::engine::plan::MakerRights;
 use crate::container::exec::{self as join, Stdio, Target};
-use crate::container::identity::Identity;
+use crate::container::identity::{Identity, may_trace};
 use crate::container::program::Program;
 use crate::container::transform::Problem;
 use crate::harmless;
@@ -21,7 +21,7 @@ use crate::oci::container::Container;
 use crate::oci::error::Error;
 use crate::oci::global::Global;
 use crate::oci::handover::{Front, Handover, Preserved};
-use crate::oci::make::{own_streams, refuse};
+use crate::oci::make::{identity, own_streams, refuse};
 use crate::oci::process::process;
 use crate::oci::relay::{self, Relay};
 use crate::oci::status::Status;
@@ -120,10 +120,9 @@ fn begin_relay() -> Result<Relay, Error> {
 
 fn prepare(spec: &Spec, pid: i32, global: &Global<'_>) -> Result<(Identity, Program), Error> {
     let process = spec.process().as_ref();
-    let score = process.and_then(oci_spec::runtime::Process::oom_score_adj);
     // The image's files as the container has them, whatever was mounted over them.
     let root = format!("/proc/{pid}/root");
-    let mut identity = Identity::new(spec, root.as_ref(), score).map_err(refuse)?;
+    let mut identity = identity(spec, root.as_ref(), global)?;
     if global.maker == MakerRights::Rootless {
         identity.keep_groups().map_err(refuse)?;
     }
@@ -139,8 +138,7 @@ fn short(number: u64) -> u16 {
 /// Whether a process of the container might look into the new one before that has dropped what is ours.
 fn is_watched(container: &Container, spec: &Spec) -> bool {
     let traced = container.place.directory().join(TRACED).exists();
-    let may_trace = Identity::new(spec, &container.record.rootfs, None).is_ok_and(|own| own.may_trace());
-    traced || may_trace || !container.record.own_pid_namespace
+    traced || may_trace(spec) || !container.record.own_pid_namespace
 }
 
 /// Remembers a process that may look into later ones.
