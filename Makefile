@@ -11,7 +11,7 @@ BASH_TO = $(TO)/share/bash-completion/completions
 ZSH_TO = $(TO)/share/zsh/site-functions
 FISH_TO = $(TO)/share/fish/vendor_completions.d
 
-.PHONY: build debug images demo demo-long test test-oci test-root test-security test-vm test-vm-systemd vm-kernel vm-systemd check bench install clean setup
+.PHONY: build debug images demo demo-long test test-oci test-callers test-root test-security soak fuzz test-vm test-vm-systemd vm-kernel vm-systemd check bench install clean setup
 
 # Release binaries, side by side in $(OUT)/release.
 build: setup
@@ -49,11 +49,28 @@ test: debug
 
 # The same, and a case that cannot run here fails.
 test-root:
+	tests/setup --callers
 	HULL_TEST_ROOT=1 $(MAKE) test
+
+# podman, containerd and docker drive hull-oci; then Debian's runc, as a check on the cases. A caller that is missing is a failure.
+test-callers: debug images
+	tests/setup --callers
+	HULL_TEST_ROOT=1 tests/run $(CARGO) test -p hull-tests --test callers -- --test-threads 4
+	HULL_TEST_ROOT=1 HULL_TEST_RUNTIME=runc tests/run $(CARGO) test -p hull-tests --test callers -- --test-threads 4
 
 # The attacks of the OCI cases alone: on the runtime, with and without its guards.
 test-security: debug
 	tests/run $(CARGO) test -p hull-tests --test oci security::
+
+# Containers by the thousand: through hull-oci with commands killed at random, and through one shim.
+SOAK ?= 2000
+soak: debug
+	HULL_SOAK=$(SOAK) tests/run $(CARGO) test -p hull-tests --test oci -- --nocapture soak::
+	HULL_SOAK=$(SOAK) tests/run $(CARGO) test -p hull-shim --test shim -- a_shim_does_not_grow
+
+# Everything that reads foreign bytes, for HULL_FUZZ_SECONDS (60) per target; TARGETS names some alone.
+fuzz:
+	nice tests/fuzz/run $(TARGETS)
 
 # The suites in a virtual machine with cgroup v2 alone and every capability; see docs/testing-pods-in-a-vm.md.
 test-vm: debug images
@@ -84,11 +101,13 @@ check: setup
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --offline check licenses bans sources; \
 		else echo "check: cargo deny is not installed, skipped (cargo install cargo-deny)"; fi
 
-# Measures beside podman, crun, runc and containerd's shim, all in one run.
+# Measures beside podman, crun, runc, youki and containerd's shim, all in one run. BENCH="--only verbs" for the OCI
+# runtime's verbs alone, --only pods for the rest.
 bench: build images
 	tests/setup --bench
 	$(CARGO) build --release -p hull-tests --bin hull-bench
-	HULL_HIDE_CGROUP2=1 tests/run $(OUT)/release/hull-bench --binaries $(OUT)/release --images $(IMAGES)
+	HULL_HIDE_CGROUP2=1 tests/run $(OUT)/release/hull-bench --binaries $(OUT)/release --images $(IMAGES) \
+		--peers "$$(tests/bench/peers)" $(BENCH)
 
 # Binaries, manual pages and completions. DESTDIR is for packagers.
 install: build

@@ -8,6 +8,7 @@ mod guard;
 pub mod layout;
 pub mod oci;
 mod procfs;
+mod resctrl;
 pub mod resident;
 pub mod sandbox;
 mod sys;

@@ -34,13 +34,16 @@ static void need(long result, const char *what)
 	}
 }
 
+static int is_v2(void)
+{
+	return access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0;
+}
+
 /* Every hierarchy's directory for the group. */
 static glob_t groups(const char *name, int make)
 {
 	glob_t found;
-	glob("/sys/fs/cgroup/*/cgroup.procs", 0, NULL, &found);
-	if (found.gl_pathc == 0)
-		glob("/sys/fs/cgroup/cgroup.procs", 0, NULL, &found);
+	glob(is_v2() ? "/sys/fs/cgroup/cgroup.procs" : "/sys/fs/cgroup/*/cgroup.procs", 0, NULL, &found);
 	for (size_t i = 0; i < found.gl_pathc; i++) {
 		char *path;
 		size_t root = strlen(found.gl_pathv[i]) - strlen("/cgroup.procs");
@@ -72,7 +75,8 @@ static void enter(const char *group)
 	/* A v1 cpuset takes nobody before it has processors and memory. */
 	copy(group, "cpuset.cpus");
 	copy(group, "cpuset.mems");
-	snprintf(path, sizeof path, "%s/cgroup.procs", group);
+	/* A process of one thread that moves itself through tasks is spared the wait for an RCU grace period. */
+	snprintf(path, sizeof path, "%s/%s", group, is_v2() ? "cgroup.procs" : "tasks");
 	int members = open(path, O_WRONLY | O_CLOEXEC);
 	need(members, path);
 	need(write(members, "0", 1), path);
@@ -91,7 +95,27 @@ static const char *const readonly[] = {
 	"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger",
 };
 
-static void mounts(const char *rootfs)
+/* The container's groups where it looks for them. */
+static void show_groups(const glob_t *all)
+{
+	const unsigned long safe = MS_NOSUID | MS_NOEXEC | MS_NODEV;
+	if (is_v2()) {
+		need(unshare(CLONE_NEWCGROUP), "cgroup namespace");
+		need(mount("cgroup", "sys/fs/cgroup", "cgroup2", safe | MS_RDONLY, NULL), "cgroup2");
+		return;
+	}
+	need(mount("cgroup", "sys/fs/cgroup", "tmpfs", safe, "mode=755,size=64k"), "cgroup");
+	for (size_t i = 0; i < all->gl_pathc; i++) {
+		const char *name = all->gl_pathv[i] + strlen("/sys/fs/cgroup/");
+		char path[256];
+		snprintf(path, sizeof path, "sys/fs/cgroup/%.*s", (int)strcspn(name, "/"), name);
+		need(mkdir(path, 0755), path);
+		need(mount(all->gl_pathv[i], path, NULL, MS_BIND, NULL), path);
+		need(mount(NULL, path, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY | safe, NULL), path);
+	}
+}
+
+static void mounts(const char *rootfs, const glob_t *all)
 {
 	const unsigned long safe = MS_NOSUID | MS_NOEXEC | MS_NODEV;
 	need(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), "private");
@@ -106,6 +130,7 @@ static void mounts(const char *rootfs)
 	need(mount("shm", "dev/shm", "tmpfs", safe, "mode=1777,size=65536k"), "shm");
 	need(mount("mqueue", "dev/mqueue", "mqueue", safe, NULL), "mqueue");
 	need(mount("sysfs", "sys", "sysfs", safe | MS_RDONLY, NULL), "sysfs");
+	show_groups(all);
 	for (size_t i = 0; i < sizeof devices / sizeof *devices; i++) {
 		const struct device *one = &devices[i];
 		need(mknod(one->path, S_IFCHR | one->mode, makedev(one->major, one->minor)), one->path);
@@ -147,15 +172,17 @@ static void privileges(void)
 	need(syscall(SYS_capset, &head, data), "capset");
 }
 
-static void install(const char *path)
+static struct sock_filter program[4096];
+static struct sock_fprog filter = {0, program};
+
+static void load(const char *path)
 {
-	static struct sock_filter program[4096];
 	int file = open(path, O_RDONLY | O_CLOEXEC);
 	need(file, path);
 	ssize_t length = read(file, program, sizeof program);
 	need(length, path);
-	struct sock_fprog filter = {length / sizeof *program, program};
-	need(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter), "seccomp");
+	close(file);
+	filter.len = length / sizeof *program;
 }
 
 int main(int count, char **words)
@@ -164,6 +191,8 @@ int main(int count, char **words)
 		fprintf(stderr, "usage: floor ROOTFS GROUP PROGRAM [FILTER]\n");
 		return 125;
 	}
+	if (count > 4)
+		load(words[4]);
 	glob_t all = groups(words[2], 1);
 	struct clone_args args = {0};
 	args.flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS;
@@ -173,12 +202,12 @@ int main(int count, char **words)
 	if (pid == 0) {
 		for (size_t i = 0; i < all.gl_pathc; i++)
 			enter(all.gl_pathv[i]);
-		mounts(words[1]);
+		mounts(words[1], &all);
 		need(sethostname("floor", 5), "sethostname");
 		need(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
 		privileges();
-		if (count > 4)
-			install(words[4]);
+		if (filter.len > 0)
+			need(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter), "seccomp");
 		char *const arguments[] = {words[3], NULL}, *const environment[] = {"PATH=/bin", NULL};
 		execve(words[3], arguments, environment);
 		need(-1, words[3]);

@@ -8,7 +8,9 @@ mod measure;
 mod memory;
 mod oci;
 mod podman;
+mod profile;
 mod target;
+mod verbs;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -22,6 +24,17 @@ struct Arguments {
     images: PathBuf,
     rounds: usize,
     pods: Vec<usize>,
+    /// Where peers are that no package has (`peers`).
+    peers: Option<PathBuf>,
+    only: Only,
+}
+
+/// Which tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Only {
+    All,
+    Pods,
+    Verbs,
 }
 
 fn main() -> ExitCode {
@@ -30,6 +43,11 @@ fn main() -> ExitCode {
         && first == "--strip-rlimits"
     {
         return report(podman::strip_and_execute(rest));
+    }
+    if let Some((first, rest)) = words.split_first()
+        && first == "--peak"
+    {
+        return report(verbs::print_peak(rest));
     }
     report(parse(&words).and_then(|arguments| enter_network(&words).and_then(|()| run(&arguments))))
 }
@@ -45,9 +63,16 @@ fn report(result: Result<(), String>) -> ExitCode {
 }
 
 fn parse(words: &[String]) -> Result<Arguments, String> {
-    let usage = "usage: hull-bench --binaries DIR --images DIR [--rounds N] [--pods N,N,N]";
-    let mut arguments =
-        Arguments { binaries: PathBuf::new(), images: PathBuf::new(), rounds: 9, pods: vec![1, 20, 100] };
+    let usage = "usage: hull-bench --binaries DIR --images DIR [--peers DIR] [--rounds N] [--pods N,N,N] \
+                 [--only pods|verbs]";
+    let mut arguments = Arguments {
+        binaries: PathBuf::new(),
+        images: PathBuf::new(),
+        rounds: 9,
+        pods: vec![1, 20, 100],
+        peers: None,
+        only: Only::All,
+    };
     for pair in words.chunks(2) {
         let [flag, value] = pair else {
             return Err(usage.to_owned());
@@ -58,6 +83,9 @@ fn parse(words: &[String]) -> Result<Arguments, String> {
             "--images" => arguments.images = PathBuf::from(value),
             "--rounds" => arguments.rounds = number(value)?,
             "--pods" => arguments.pods = value.split(',').map(number).collect::<Result<_, _>>()?,
+            "--peers" => arguments.peers = Some(PathBuf::from(value)),
+            "--only" if value == "pods" => arguments.only = Only::Pods,
+            "--only" if value == "verbs" => arguments.only = Only::Verbs,
             _ => return Err(usage.to_owned()),
         }
     }
@@ -94,15 +122,21 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     // Declared before their users: what those made lies in them.
     let _directory = measure::Directory(place.clone());
     let meter = measure::Meter::enter()?;
-    let peers = Peers {
-        hull: note(hull::Hull::new(arguments, &place.join("hull")), "hull", &skipped),
-        podman: note(podman::Podman::new(arguments, &place.join("podman")), "podman", &skipped),
-        crun: note(oci::Runtime::new("crun", &place.join("crun")), "crun", &skipped),
-        runc: note(oci::Runtime::new("runc", &place.join("runc")), "runc", &skipped),
-    };
     println!("{} rounds; wall and CPU in milliseconds, least and median\n", arguments.rounds);
-    let mut medians = peers.times(arguments.rounds, &meter, &skipped);
-    medians.extend(peers.memories(&arguments.pods, &place));
+    let mut medians = Medians::new();
+    if arguments.only != Only::Verbs {
+        let peers = Peers {
+            hull: note(hull::Hull::new(arguments, &place.join("hull")), "hull", &skipped),
+            podman: note(podman::Podman::new(arguments, &place.join("podman")), "podman", &skipped),
+            crun: note(oci::Runtime::new("crun", &place.join("crun")), "crun", &skipped),
+            runc: note(oci::Runtime::new("runc", &place.join("runc")), "runc", &skipped),
+        };
+        medians.extend(peers.times(arguments.rounds, &meter, &skipped));
+        medians.extend(peers.memories(&arguments.pods, &place));
+    }
+    if arguments.only != Only::Pods {
+        medians.extend(verbs::measure(arguments, &place, &meter, &skipped));
+    }
     target::show(&medians);
     for line in skipped.take() {
         println!("skipped: {line}");

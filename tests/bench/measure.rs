@@ -145,13 +145,16 @@ pub(crate) fn execute(command: &mut Command) -> Result<String, String> {
 
 /// One operation of one program.
 pub(crate) struct Contender<'a> {
-    name: &'static str,
+    name: String,
     operation: Box<dyn FnMut() -> Result<Sample, String> + 'a>,
 }
 
 impl<'a> Contender<'a> {
-    pub(crate) fn new(name: &'static str, operation: impl FnMut() -> Result<Sample, String> + 'a) -> Self {
-        Self { name, operation: Box::new(operation) }
+    pub(crate) fn new(
+        name: impl Into<String>,
+        operation: impl FnMut() -> Result<Sample, String> + 'a,
+    ) -> Self {
+        Self { name: name.into(), operation: Box::new(operation) }
     }
 }
 
@@ -185,7 +188,7 @@ pub(crate) fn compare(
     let mut medians = Medians::new();
     for (contender, samples) in running {
         let wall = sorted(samples.iter().map(|sample| sample.wall));
-        row(contender.name, &wall, &sorted(samples.iter().map(|sample| sample.cpu)), &mut medians);
+        row(&contender.name, &wall, &sorted(samples.iter().map(|sample| sample.cpu)), &mut medians);
         for number in 0..samples.first().map_or(0, |sample| sample.parts.len()) {
             let part = samples.iter().filter_map(|sample| sample.parts.get(number));
             let (names, times): (Vec<_>, Vec<_>) = part.copied().unzip();

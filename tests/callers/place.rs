@@ -7,14 +7,14 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use hull_tests::wait::{now, pause};
-use hull_tests::{Output, binaries, command};
+use hull_tests::{Output, binaries, command, process};
 use nix::mount::{MntFlags, umount2};
 
 /// How long one command may take: each starts programs of tens of megabytes, on a machine that others use.
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
 /// Groups that callers make and leave, below each hierarchy.
-const PARENTS: [&str; 3] = ["libpod_parent", "docker", "default"];
+const PARENTS: [&str; 2] = ["libpod_parent", "docker"];
 
 /// A place, or the end of the case where there cannot be one: `caller!(Podman)`.
 #[macro_export]
@@ -77,6 +77,11 @@ impl Place {
         Ok(Self { directory })
     }
 
+    /// Its name, which no other has.
+    pub(crate) fn name(&self) -> String {
+        self.directory.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
     /// A path in it.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
@@ -103,6 +108,19 @@ impl Place {
         self.text(name)
     }
 
+    /// Waits for processes that speak of it: podman's cleanup writes there after the container is removed.
+    fn await_quiet(&self) {
+        let place = self.directory.display().to_string();
+        let speaks = |pid: i32| pid != own_pid() && process::command_line(pid).contains(&place);
+        let start = now();
+        while process::all().into_iter().any(speaks) {
+            if start.elapsed() > LIMIT {
+                return eprintln!("{place}: processes that speak of it do not end");
+            }
+            pause(Duration::from_millis(20));
+        }
+    }
+
     /// What is mounted in it, the last first.
     fn mounts(&self) -> Vec<PathBuf> {
         let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
@@ -115,6 +133,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.await_quiet();
         for point in self.mounts() {
             if let Err(error) = umount2(&point, MntFlags::MNT_DETACH) {
                 eprintln!("{}: {error}", point.display());
@@ -123,8 +142,14 @@ impl Drop for Place {
         if let Err(error) = fs::remove_dir_all(&self.directory) {
             eprintln!("{}: {error}", self.directory.display());
         }
+        let own = [self.name()];
+        groups(&own).iter().for_each(|group| remove_group(group));
         users().leave();
     }
+}
+
+fn own_pid() -> i32 {
+    nix::unistd::getpid().as_raw()
 }
 
 /// Runs a command to its end.
@@ -164,7 +189,7 @@ fn users() -> MutexGuard<'static, Users> {
 impl Users {
     fn arrive(&mut self) {
         if self.count == 0 {
-            self.found = parents();
+            self.found = groups(&PARENTS);
         }
         self.count += 1;
     }
@@ -172,17 +197,17 @@ impl Users {
     fn leave(&mut self) {
         self.count -= 1;
         if self.count == 0 {
-            for parent in parents().iter().filter(|parent| !self.found.contains(parent)) {
+            for parent in groups(&PARENTS).iter().filter(|parent| !self.found.contains(parent)) {
                 remove_group(parent);
             }
         }
     }
 }
 
-/// The callers' own groups that are there.
-fn parents() -> Vec<PathBuf> {
+/// The groups with these names, below each hierarchy.
+pub(crate) fn groups<T: AsRef<Path>>(names: &[T]) -> Vec<PathBuf> {
     let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
-    let each = hierarchies.flat_map(|entry| PARENTS.map(|name| entry.path().join(name)));
+    let each = hierarchies.flat_map(|entry| names.iter().map(move |name| entry.path().join(name)));
     each.filter(|path| path.is_dir()).collect()
 }
 

@@ -132,7 +132,8 @@ impl Bundle {
     /// Uses a copy of the runtime from now on, which is returned: one that may be spoiled.
     pub(crate) fn copy_runtime(&mut self) -> PathBuf {
         let copy = self.path(&self.runtime.file_name().unwrap_or_default().to_string_lossy());
-        fs::copy(&self.runtime, &copy).unwrap();
+        // By another process: a case beside this one may be about to fork, and would keep it open for writing.
+        command::run(Command::new("cp").arg(&self.runtime).arg(&copy), "", LIMIT).ok();
         self.runtime.clone_from(&copy);
         copy
     }
@@ -267,6 +268,9 @@ impl Drop for Bundle {
     fn drop(&mut self) {
         for entry in fs::read_dir(self.root()).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
+            if name == "@seccomp" {
+                continue;
+            }
             let ended = self.command(&["delete", "--force", &name]).stderr(Stdio::null()).status();
             if !ended.is_ok_and(|status| status.success()) {
                 eprintln!("{name} could not be deleted");

@@ -149,3 +149,23 @@ fn spec_for_an_ordinary_user_has_a_user_namespace() {
     assert!(kinds.contains(&&"user".into()) && !kinds.contains(&&"network".into()), "{kinds:?}");
     assert_eq!(spec["linux"]["uidMappings"][0]["size"], 1);
 }
+
+#[test]
+fn an_unknown_capability_is_a_warning_that_only_debugging_shows() {
+    let mut bundle = bundle!();
+    bundle.args(&["/bin/true"]).configure(|config| {
+        let set = config["process"]["capabilities"]["bounding"].as_array_mut().unwrap();
+        set.push("CAP_FUTURE".into());
+    });
+    let log = bundle.path("log.json").display().to_string();
+    let flags = ["--log", &log, "--log-format", "json"];
+    let run = |more: &[&str]| bundle.oci(&[&flags[..], more, &["run", &bundle.id]].concat()).ok();
+    run(&[]);
+    if !crate::bundle::is_peer() {
+        // podman reads the whole file as one JSON object; runc would spoil it.
+        assert_eq!(bundle.read("log.json"), "");
+    }
+    run(&["--debug"]);
+    let text = bundle.read("log.json");
+    assert!(text.contains("CAP_FUTURE") && text.contains("\"level\":\"warning\""), "{text}");
+}

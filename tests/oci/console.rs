@@ -16,7 +16,7 @@ use crate::bundle::{Bundle, is_peer};
 const PATIENCE: u16 = 15_000;
 
 /// Takes one message with one descriptor.
-fn receive(listener: &UnixListener) -> (String, OwnedFd) {
+pub(crate) fn receive(listener: &UnixListener) -> (String, OwnedFd) {
     let (stream, _) = listener.accept().unwrap();
     let mut buffer = [0; 4096];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
@@ -33,7 +33,8 @@ fn receive(listener: &UnixListener) -> (String, OwnedFd) {
     (String::from_utf8_lossy(&buffer[..length]).into_owned(), found.remove(0))
 }
 
-fn listen(bundle: &Bundle, name: &str) -> (UnixListener, String) {
+/// A socket in the bundle, and its path.
+pub(crate) fn listen(bundle: &Bundle, name: &str) -> (UnixListener, String) {
     let path = bundle.path(name);
     (UnixListener::bind(&path).unwrap(), path.display().to_string())
 }

@@ -164,3 +164,46 @@ fn the_host_binary_cannot_be_reached_from_inside() {
     assert!(!output.status.success() || !output.stdout.is_empty());
     assert!(std::fs::read(crate::bundle::runtime().unwrap()).unwrap_or_default() == before);
 }
+
+#[test]
+fn standard_output_belongs_to_the_user() {
+    let bundle = bundle!();
+    bundle.up();
+    let line =
+        ["exec", "--user", "1000", &bundle.id, "/bin/sh", "-c", "echo hi >/dev/stdout; echo ho >/dev/stderr"];
+    let output = bundle.oci(&line);
+    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("hi\n", "ho\n"));
+}
+
+#[test]
+fn what_fails_after_the_program_runs_leaves_no_process() {
+    let bundle = bundle!();
+    bundle.up();
+    let line = ["exec", "-d", "--pid-file", "/nonexistent/x", &bundle.id, "/bin/sleep", "77"];
+    bundle.detached(&line).fails(255);
+    let inside = bundle.exec(&["/bin/sh", "-c", "cat /proc/[0-9]*/cmdline"]).ok();
+    assert!(!inside.contains("sleep\u{0}77"), "{inside}");
+}
+
+#[test]
+fn it_has_the_session_keyring_of_the_container() {
+    let mut bundle = bundle!();
+    bundle.configure(|config| config["linux"]["maskedPaths"] = json!([]));
+    bundle.script("cat /proc/keys >/keys; exec sleep 1000").up().shows("rootfs/keys", "_ses.");
+    let keyrings = |text: &str| {
+        let names = text.lines().filter(|line| line.contains("_ses.") && !line.contains("_uid_ses."));
+        names.map(|line| line.split_whitespace().next().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    let of_init = keyrings(&bundle.read("rootfs/keys"));
+    assert_eq!(keyrings(&bundle.exec(&["cat", "/proc/keys"]).ok()), of_init);
+    assert_eq!(of_init.len(), 1);
+}
+
+#[test]
+fn without_a_new_keyring_it_has_the_callers() {
+    let mut bundle = bundle!();
+    bundle.configure(|config| config["linux"]["maskedPaths"] = json!([]));
+    bundle.detached(&["run", "-d", "--no-new-keyring", &bundle.id]).ok();
+    let keys = bundle.exec(&["cat", "/proc/keys"]).ok();
+    assert!(!keys.contains(&format!("_ses.{}", bundle.id)), "{keys}");
+}

@@ -70,6 +70,7 @@ fn a_failing_hook_undoes_everything() {
         output.fails(1);
         if !is_peer() {
             assert!(told.contains(&format!("error running {kind} hook #0")), "{kind}: {told}");
+            assert!(told.contains("stdout: , stderr: told"), "{kind}: {told}");
         }
         bundle.assert_gone();
     }

@@ -87,3 +87,11 @@ fn sigkill_takes_all_that_share_the_hosts_pid_namespace() {
         pids => Err(format!("{pids:?}")),
     });
 }
+
+#[test]
+fn a_container_that_waits_for_its_start_ends_by_sigterm() {
+    let bundle = bundle!();
+    bundle.create();
+    bundle.oci(&["kill", &bundle.id, "TERM"]).ok();
+    bundle.becomes("stopped");
+}

@@ -231,3 +231,43 @@ fn create_fails_for_a_program_that_is_not_there() {
     assert!(bundle.detached(&["create", &bundle.id]).fails(1).contains("no such file or directory"));
     bundle.assert_gone();
 }
+
+#[test]
+fn create_fails_for_a_limit_that_may_not_be_given() {
+    let mut bundle = bundle!();
+    // More than the kernel has for anybody.
+    let limit = json!([{"type": "RLIMIT_NOFILE", "soft": 1000, "hard": 4_000_000_000_u64}]);
+    bundle.configure(|config| config["process"]["rlimits"] = limit);
+    let told = bundle.detached(&["create", &bundle.id]).fails(1);
+    assert!(told.contains("runc create failed") && told.contains("operation not permitted"), "{told}");
+    bundle.assert_gone();
+}
+
+#[test]
+fn no_limit_of_processes_is_zero_for_some_callers() {
+    let mut bundle = bundle!();
+    bundle.configure(|config| config["linux"]["resources"]["pids"] = json!({"limit": 0}));
+    bundle.script("true; echo forked; sleep 1000");
+    bundle.up();
+    bundle.shows("stdout", "forked");
+}
+
+#[test]
+fn home_comes_from_what_is_mounted_over_passwd() {
+    let mut bundle = bundle!();
+    std::fs::write(bundle.path("passwd"), "root:x:0:0:root:/mounted:/bin/sh\n").unwrap();
+    std::fs::create_dir(bundle.path("etc")).unwrap();
+    std::fs::write(bundle.path("etc/passwd"), "root:x:0:0:root:/directory:/bin/sh\n").unwrap();
+    bundle.args(&["/bin/sh", "-c", "echo $HOME"]);
+    let home = |bundle: &crate::bundle::Bundle| bundle.oci(&["run", &bundle.id]).ok();
+    assert_eq!(home(&bundle), "/root\n");
+    for (source, destination, expected) in
+        [("etc", "/etc", "/directory\n"), ("passwd", "/etc/passwd", "/mounted\n")]
+    {
+        let source = bundle.path(source).display().to_string();
+        let mount =
+            json!({"destination": destination, "type": "bind", "source": source, "options": ["bind"]});
+        bundle.configure(|config| config["mounts"].as_array_mut().unwrap().push(mount));
+        assert_eq!(home(&bundle), expected);
+    }
+}

@@ -13,10 +13,13 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role};
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 
 use super::body::{self, Body};
 use super::status::Status;
+
+/// Largest message, in bytes: clients send a few ten kB at once, and what waits is memory of the pod's supervisor.
+const LONGEST: usize = 8 << 20;
 
 /// The server's end.
 pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
@@ -58,8 +61,10 @@ impl Upgrade {
     pub(super) async fn socket(self) -> (Option<SplitSink<Socket, Message>>, Option<SplitStream<Socket>>) {
         match self.connection.await {
             Ok(upgraded) => {
-                let socket =
-                    WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
+                let limits =
+                    WebSocketConfig::default().max_message_size(Some(LONGEST)).max_frame_size(Some(LONGEST));
+                let io = TokioIo::new(upgraded);
+                let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(limits)).await;
                 let (sender, receiver) = socket.split();
                 (Some(sender), Some(receiver))
             }

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use hull_shim::layout::Layout;
 
 use super::launch;
+use crate::store::file::{FileError, read, write_whole};
 
 /// random(4)
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -30,6 +31,9 @@ pub(super) enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The mark could not be written.
+    #[error(transparent)]
+    Mark(#[from] FileError),
     /// The directory is in use.
     #[error("{} is of another boot of this host, and yet {mount} is mounted there", run.display())]
     Mounted {
@@ -59,7 +63,7 @@ pub(super) fn forget_earlier(layout: &Layout) -> Result<(), Error> {
 
 fn forget(layout: &Layout, now: &str, table: impl Fn() -> Result<String, Error>) -> Result<(), Error> {
     let (run, mark) = (layout.run(), layout.boot());
-    let recorded = || fs::read_to_string(&mark).ok();
+    let recorded = || fs::read_to_string(&mark).ok().filter(|then| !then.trim().is_empty());
     if recorded().as_deref() == Some(now) {
         return Ok(());
     }
@@ -71,16 +75,15 @@ fn forget(layout: &Layout, now: &str, table: impl Fn() -> Result<String, Error>)
         }
         clear(run)?;
     }
-    fs::write(&mark, now).map_err(file("write", &mark))
+    Ok(write_whole(&mark, now.as_bytes(), 0o644)?)
 }
 
 /// Says of which boot the records are that are about to appear; called with the lock held.
-pub(super) fn mark(layout: &Layout) -> io::Result<()> {
+pub(super) fn mark(layout: &Layout) -> Result<(), FileError> {
     if layout.root().is_none() || layout.boot().exists() {
-        Ok(())
-    } else {
-        fs::copy(BOOT_ID, layout.boot()).map(drop)
+        return Ok(());
     }
+    write_whole(&layout.boot(), read(Path::new(BOOT_ID))?.as_bytes(), 0o644)
 }
 
 /// Removes everything but the lock that is held.
@@ -90,9 +93,7 @@ fn clear(run: &Path) -> Result<(), Error> {
         if path.ends_with(launch::LOCK) {
             continue;
         }
-        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        let removed = if is_directory { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-        removed.map_err(file("remove", &path))?;
+        hull_shim::tree::remove(&path).map_err(|error| file("remove", &path)(error.into()))?;
     }
     Ok(())
 }

@@ -72,7 +72,7 @@ impl Context {
     /// Says something beside the output.
     pub(super) fn note(&self, text: &str) {
         self.end_progress();
-        eprintln!("{text}");
+        super::error::note(text);
     }
 
     /// Prints an error and goes on; the verb is to end with the value.

@@ -2,12 +2,13 @@
 
 use std::error::Error as _;
 use std::fmt::Write as _;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::{ExitCode, Termination};
 
 use crate::api::client;
 use crate::api::status::Status;
+use crate::driver::unheard;
 
 /// How the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,9 +140,9 @@ impl Error {
         if matches!(self, Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe) {
             return;
         }
-        eprintln!("{}", self.text());
+        note(&self.text());
         if let Some(hint) = self.hint() {
-            eprintln!("hint: {hint}");
+            note(&format!("hint: {hint}"));
         }
     }
 
@@ -162,6 +163,12 @@ impl Error {
         }
         text
     }
+}
+
+/// A line on standard error. A reader that is gone misses it, and nothing else changes: not the exit code, and no
+/// task ends of it.
+pub(super) fn note(line: &str) {
+    unheard(writeln!(io::stderr(), "{line}"));
 }
 
 #[cfg(test)]

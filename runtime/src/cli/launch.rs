@@ -41,6 +41,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The mark of this boot.
+    #[error(transparent)]
+    Mark(#[from] crate::store::file::FileError),
     /// Its name is taken.
     #[error("pods {name:?} already exists")]
     Exists {
@@ -63,7 +66,7 @@ impl Error {
             Self::Shim(shim::Error::Execute { .. }) => {
                 Some("install hull-shim beside hull, or anywhere in PATH".to_owned())
             }
-            Self::File { .. } | Self::Exists { .. } | Self::Shim(_) => None,
+            Self::File { .. } | Self::Mark(_) | Self::Exists { .. } | Self::Shim(_) => None,
         }
     }
 
@@ -95,7 +98,7 @@ pub async fn pod(layout: &Layout, accepted: &Accepted) -> Result<(), Error> {
     let uid = &accepted.sandbox.uid;
     let started = {
         let _lock = lock(layout)?;
-        boot::mark(layout).map_err(Error::file("write", &layout.boot()))?;
+        boot::mark(layout)?;
         sweep(layout);
         let claim = Claim::new(layout, accepted)?;
         record(layout, accepted)?;

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::context::Context;
+use super::error::note;
 use super::print::field;
 use super::{Error, Exit, Result, choose, describe, resource};
 use crate::api::client::{self, PodRef, WebSocket};
@@ -107,7 +108,7 @@ impl Streams {
     /// A terminal is used only if there is one here.
     pub(super) fn new(stdin: bool, tty: bool) -> Self {
         if tty && !std::io::stdin().is_terminal() {
-            eprintln!("Unable to use a TTY - input is not a terminal or the right kind of file");
+            note("Unable to use a TTY - input is not a terminal or the right kind of file");
         }
         Self { stdin, tty: tty && std::io::stdin().is_terminal(), detachable: false }
     }
@@ -139,7 +140,7 @@ impl End {
         match self {
             Self::Success | Self::Detached => Exit::Success,
             Self::Code(code) => {
-                eprintln!("command terminated with exit code {code}");
+                note(&format!("command terminated with exit code {code}"));
                 Exit::Remote(*code)
             }
         }
@@ -173,7 +174,7 @@ impl Raw {
 impl Drop for Raw {
     fn drop(&mut self) {
         if let Err(error) = tcsetattr(std::io::stdin(), OptionalActions::Now, &self.0) {
-            eprintln!("the terminal cannot be set back: {error}; try: stty sane");
+            note(&format!("the terminal cannot be set back: {error}; try: stty sane"));
         }
     }
 }

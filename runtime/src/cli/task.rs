@@ -30,7 +30,7 @@ type Failed = Box<dyn std::error::Error + Send + Sync>;
 const JOBS: &[(&str, Job)] = &[
     ("network-up", |layout, input| result(network::up(layout, &parse(input)?, network::task_netns()?))),
     ("network-down", |layout, input| result(network::down(layout, &parse(input)?))),
-    ("rootfs-up", |layout, input| result(image::rootfs_up(layout, &parse(input)?))),
+    ("rootfs-up", |layout, input| result(image::rootfs_up_all(layout, &parse(input)?))),
     ("rootfs-down", |layout, input| result(image::rootfs_down(layout, &parse(input)?))),
     // A volume's failure is a result with a name in it: an event shows both.
     ("volumes-up", |_, input| Ok(serde_json::to_value(volume::up(&parse(input)?).err())?)),

@@ -12,7 +12,7 @@ use hull_shim::wire::{Command, CreateConfig, Ended, Failure, InstanceId};
 
 use super::hands::Hands;
 use crate::core::input::{ImageFailure, Input};
-use crate::image::rootfs::RootfsInput;
+use crate::image::rootfs::{Mounted, RootfsInput, RootfsUpInput};
 use crate::image::{Image, Store};
 use crate::manifest::pod::{Container, PullPolicy};
 use crate::store::file;
@@ -123,8 +123,7 @@ async fn try_create(hands: &Hands, instance: &InstanceId) -> Result<(String, Opt
     let bundle = hands.files().instance(&instance.container, instance.attempt);
     fs::create_dir_all(&bundle)
         .map_err(|error| CreateError::runtime(format!("{}: {error}", bundle.display())))?;
-    let mount = RootfsInput { image_id: image.id.clone(), instance_dir: bundle.clone() };
-    hands.task::<serde_json::Value>("rootfs-up", &mount).await.map_err(CreateError::runtime)?;
+    mount_rootfs(hands, instance, container, &image.id).await.map_err(CreateError::runtime)?;
     let plan = plan(hands, instance, container, &image)?;
     place_sub_paths(hands, instance, &plan).await?;
     if let Some((root, path)) = &plan.make_dir {
@@ -147,6 +146,46 @@ async fn try_create(hands: &Hands, instance: &InstanceId) -> Result<(String, Opt
     let created = hands.shim().order(Command::Create(Box::new(config))).await;
     created.map_err(|failure| CreateError::runtime(create_error(&failure)))?;
     Ok((id, plan.stop_signal))
+}
+
+/// Mounts the root of an instance, unless that was done already, and in the same task those of the containers that
+/// come next.
+async fn mount_rootfs(
+    hands: &Hands,
+    instance: &InstanceId,
+    container: &Container,
+    image_id: &str,
+) -> Result<(), String> {
+    let instance_dir = hands.files().instance(&instance.container, instance.attempt);
+    if hands.take_mounted(&instance_dir).is_some_and(|mounted| mounted == image_id) {
+        return Ok(());
+    }
+    let first = RootfsInput { image_id: image_id.to_owned(), instance_dir };
+    let also = upcoming(hands, container, image_id);
+    let input = RootfsUpInput { first, also: also.clone() };
+    let mounted: Mounted = hands.task("rootfs-up", &input).await?;
+    for next in also.into_iter().filter(|next| mounted.also.contains(&next.instance_dir)) {
+        hands.mounted_ahead(next.instance_dir, next.image_id);
+    }
+    Ok(())
+}
+
+/// The containers that start at once after this one, as far as they were never made and have their image.
+fn upcoming(hands: &Hands, container: &Container, image_id: &str) -> Vec<RootfsInput> {
+    let containers = hands.pod().spec.containers.iter();
+    let mut found = Vec::new();
+    for next in containers.skip_while(|other| other.name != container.name).skip(1) {
+        let instance_dir = hands.files().instance(next.name.as_str(), 0);
+        let known = (next.image == container.image).then(|| image_id.to_owned());
+        let look = || Store::open(hands.layout()).resolve(&next.image).ok().flatten().map(|image| image.id);
+        if let Some(image_id) = known.or_else(look)
+            && !instance_dir.exists()
+            && fs::create_dir_all(&instance_dir).is_ok()
+        {
+            found.push(RootfsInput { image_id, instance_dir });
+        }
+    }
+    found
 }
 
 async fn place_sub_paths(hands: &Hands, instance: &InstanceId, plan: &spec::Plan) -> Result<(), CreateError> {

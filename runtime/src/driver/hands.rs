@@ -1,9 +1,10 @@
 //! What carries the core's actions out: each becomes a task on the supervisor's one thread, whose answer
 //! goes back to the driver as an input.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -48,6 +49,8 @@ pub struct Hands {
     network: Option<network::Up>,
     /// What existed when this supervisor started: asked for again, it is answered from here.
     known: HashMap<InstanceId, Instance>,
+    /// Instances' directories whose roots were mounted before their turn, with the images' ids.
+    mounted: RefCell<HashMap<PathBuf, String>>,
     host: OnceCell<crate::spec::Host>,
     names: OnceCell<watch::Sender<Arc<Zone>>>,
     leaving: Cell<Leaving>,
@@ -75,6 +78,7 @@ impl Hands {
             sandbox: inventory.sandbox.clone(),
             network: network.and_then(|network| serde_json::from_value(network).ok()),
             known: inventory.instances.iter().map(|known| (known.instance.clone(), known.clone())).collect(),
+            mounted: RefCell::default(),
             host: OnceCell::new(),
             names: OnceCell::new(),
             leaving: Cell::new(Leaving::No),
@@ -172,6 +176,17 @@ impl Hands {
     #[must_use]
     pub fn resolver(&self) -> Option<IpAddr> {
         self.network.as_ref().map(|up| up.dns)
+    }
+
+    /// The root of this image is mounted in an instance's directory, which did not ask for it yet.
+    pub fn mounted_ahead(&self, directory: PathBuf, image_id: String) {
+        self.mounted.borrow_mut().insert(directory, image_id);
+    }
+
+    /// The image whose root was mounted ahead; asked for once.
+    #[must_use]
+    pub fn take_mounted(&self, directory: &Path) -> Option<String> {
+        self.mounted.borrow_mut().remove(directory)
     }
 
     /// The news that the sandbox stands.

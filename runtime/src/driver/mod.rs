@@ -42,8 +42,8 @@ use crate::store::journal::Journal;
 use handle::{Change, Handle, Order, Snapshot, View};
 use hands::{Hands, Leaving};
 
-/// How long the shim may take to say hello.
-const HELLO_LIMIT: Duration = Duration::from_secs(10);
+/// How long the shim may take to say hello: the pod's network is made meanwhile.
+const HELLO_LIMIT: Duration = Duration::from_secs(60);
 /// Changes kept for a slow reader before it has to start again.
 const CHANGES_KEPT: usize = 256;
 
@@ -59,6 +59,9 @@ pub enum Error {
     /// The record is damaged.
     #[error("the pod's record.json is damaged")]
     Record(#[from] record::Damaged),
+    /// The shim died before it said anything.
+    #[error("the shim is gone before it said hello")]
+    NoShim,
     /// The shim does not talk.
     #[error("the shim did not say hello within {} s", HELLO_LIMIT.as_secs())]
     NoHello,
@@ -99,7 +102,11 @@ pub async fn run(layout: Layout, uid: &str, socket: OwnedFd) -> Result<(), Error
     let (report, mut reports) = mpsc::unbounded_channel();
     let listening = tokio::task::spawn_local(shim.clone().listen(report));
     let hello = tokio::time::timeout(HELLO_LIMIT, reports.recv()).await;
-    let Ok(Some(Report::Hello(inventory))) = hello else { return Err(Error::NoHello) };
+    let inventory = match hello {
+        Ok(Some(Report::Hello(inventory))) => inventory,
+        Ok(None) => return Err(Error::NoShim),
+        Ok(Some(_)) | Err(_) => return Err(Error::NoHello),
+    };
     if inventory.version != wire::VERSION {
         return Err(Error::Version { theirs: inventory.version });
     }
@@ -108,7 +115,7 @@ pub async fn run(layout: Layout, uid: &str, socket: OwnedFd) -> Result<(), Error
     tokio::select! {
         ended = live(hands, *inventory, inputs, reports) => ended,
         _ = listening => {
-            tracing::warn!("the shim is gone; whoever asks for the pod next starts a successor");
+            tracing::warn!("the shim is gone; this supervisor ends, and its successor starts another");
             Ok(())
         }
     }

@@ -32,5 +32,5 @@ pub use document::ImageConfig;
 pub use error::Error;
 pub use import::Source;
 pub use reference::Reference;
-pub use rootfs::{rootfs_down, rootfs_up};
+pub use rootfs::{rootfs_down, rootfs_up_all};
 pub use store::{Image, Removed, Store};

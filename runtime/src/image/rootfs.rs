@@ -32,7 +32,18 @@ const LEASE_UNFINISHED: &str = "lease.json.new";
 
 const OVERLAYFS_MAGIC: u64 = 0x794c_7630;
 
-/// Input of both tasks, `rootfs-up` and `rootfs-down`.
+/// Input of `rootfs-up`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootfsUpInput {
+    /// The root that is needed now.
+    #[serde(flatten)]
+    pub first: RootfsInput,
+    /// Those that will be needed next: one task is cheaper than one each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<RootfsInput>,
+}
+
+/// Input of `rootfs-down`, and which root `rootfs-up` mounts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RootfsInput {
@@ -42,11 +53,21 @@ pub struct RootfsInput {
     pub instance_dir: PathBuf,
 }
 
-/// What `rootfs-up` tells.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One root.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rootfs {
     /// The mounted root.
     pub rootfs: PathBuf,
+}
+
+/// What `rootfs-up` tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mounted {
+    /// The mounted root.
+    pub rootfs: PathBuf,
+    /// Of the others, the directories of the instances whose roots are mounted, too.
+    #[serde(default)]
+    pub also: Vec<PathBuf>,
 }
 
 /// How an overlay is named to the kernel.
@@ -92,6 +113,17 @@ fn options(names: &[impl AsRef<str>]) -> String {
         }
         _ => String::new(),
     }
+}
+
+/// Mounts the root that is needed now, and those needed next as far as that works: what fails there is tried again,
+/// and told, when its turn comes.
+///
+/// # Errors
+/// Those of [`rootfs_up`].
+pub fn rootfs_up_all(layout: &Layout, input: &RootfsUpInput) -> Result<Mounted, Error> {
+    let Rootfs { rootfs } = rootfs_up(layout, &input.first)?;
+    let mounted = input.also.iter().filter(|next| rootfs_up(layout, next).is_ok());
+    Ok(Mounted { rootfs, also: mounted.map(|next| next.instance_dir.clone()).collect() })
 }
 
 /// Mounts an instance's root at `<instance_dir>/rootfs`, with `upper` and `work` beside it. Fine if it is

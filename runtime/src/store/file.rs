@@ -30,14 +30,24 @@ impl FileError {
     }
 }
 
+/// Where the new content of `path` is written first. A long name is cut, since the whole has to fit NAME_MAX.
+#[must_use]
+pub fn temporary(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name: String = name.chars().take(LONGEST_NAME).collect();
+    path.with_file_name(format!(".{name}.tmp"))
+}
+
+/// Characters of a name that a temporary file keeps.
+const LONGEST_NAME: usize = 60;
+
 /// Replaces `path` by `bytes` so that a reader sees the old or the new content, also after a power
-/// cut. The temporary is `.<name>.tmp` beside it; one writer at a time is the caller's duty.
+/// cut. The temporary is beside it; one writer at a time is the caller's duty.
 ///
 /// # Errors
 /// Names the file and the step that failed; the old content is then still there.
 pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = path.with_file_name(format!(".{name}.tmp"));
+    let temporary = temporary(path);
     let written =
         OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary).and_then(
             |mut file| {

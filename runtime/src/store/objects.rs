@@ -195,6 +195,13 @@ impl Objects {
     pub fn delete(&self, kind: Kind, namespace: &str, name: &str) -> Result<bool> {
         let path = self.path(kind, namespace, name)?;
         let _lock = self.lock()?;
+        // What a writer that was killed left, which may be a secret.
+        let left = super::file::temporary(&path);
+        if let Err(error) = std::fs::remove_file(&left)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(io_error("remove", &left)(error));
+        }
         match std::fs::remove_file(&path) {
             Ok(()) => Ok(super::file::sync_parent(&path).map(|()| true)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

@@ -138,6 +138,10 @@ impl Mounted {
 /// The part of the file system that is mounted, where, and what follows the separator.
 fn mount(line: &str) -> Option<(PathBuf, PathBuf, Vec<&str>)> {
     let (left, right) = line.split_once(" - ")?;
+    // Most of a host with many containers are others.
+    if !right.starts_with("cgroup") {
+        return None;
+    }
     let mut left = left.split(' ').skip(3).map(crate::sandbox::mounts::unescape);
     Some((left.next()?, left.next()?, right.split(' ').collect()))
 }

@@ -9,11 +9,13 @@
 //! Not so where a process of the container may have `CAP_SYS_PTRACE`. A process in its PID namespace shows
 //! it `/proc/<pid>/root` and `fd` even when not dumpable, and until `setns` these are the host's root and
 //! the shim's descriptors. Worse, it can be attached to, whatever capabilities it has, and made to use them.
+//! A container that joined its PID namespace sees it as well, so whoever does not know all that see it takes no chances.
 //! There a go-between in the shim's PID namespace, which the container cannot see, joins all else first, keeps no
 //! descriptor of the shim, drops every power that the container lacks, and only then makes the process, as a
 //! child of the shim, where the container sees it. (Without `noNewPrivileges` the seccomp filter is in force by
 //! then; a profile that forbids clone(2) forbids such an exec.)
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
@@ -23,21 +25,18 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
 use nix::unistd::{Uid, fchown, setsid};
 
-use super::engine::{procfs, user};
+use super::engine::hook::State;
+use super::engine::{console, procfs, user};
 use super::identity::Identity;
 use super::multiplexer;
 use super::program::{Program, lower};
 use super::transform::{
-    Handles, Limits, Problem, Step, become_member, become_program, set_limits, transform,
+    Handles, Limits, Observer, Problem, Step, Told, become_member, become_program, set_limits, transform,
 };
 use crate::cgroup::Entry;
 use crate::harmless;
-use crate::sys::{descriptor, pidfd, process, terminal};
+use crate::sys::{descriptor, keyring, pidfd, process, terminal};
 use crate::wire::Exit;
-
-/// How long a go-between may take for its few system calls, and again for its end, in milliseconds: only
-/// a frozen or starved cgroup takes so long.
-const PATIENCE: u16 = 5000;
 
 /// The namespaces of a pod's container but the PID namespace.
 pub(crate) const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWNS
@@ -55,13 +54,37 @@ pub(crate) struct Target<'a> {
     pub(crate) cgroup: &'a Entry,
     /// The PID namespace of the shim's own children.
     pub(crate) own_pid_namespace: BorrowedFd<'a>,
-    /// Whether somebody in the container's PID namespace may look into the new process.
-    pub(crate) watched: bool,
+    pub(crate) way: Way,
+    /// The session keyring to join, unless it is to keep the maker's.
+    pub(crate) keyring: Option<&'a CStr>,
     /// The namespaces to join beside the PID namespace. A user or time namespace must be another than ours, and only
     /// the owner of a namespace may join it.
     pub(crate) namespaces: CloneFlags,
     /// Descriptors from 3 on that the program inherits.
     pub(crate) preserved: u32,
+    /// Who takes the listener of a seccomp filter that notifies, and what it is told.
+    pub(crate) observer: Option<(BorrowedFd<'a>, &'a State)>,
+}
+
+/// How the process is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// At once in the container's PID namespace, where nobody may look into it.
+    Directly,
+    /// By a go-between, which may take so long: somebody in that namespace may look into the new process, or we may not
+    /// return to our own, which takes the rights of the host's root.
+    Unseen(PollTimeout),
+}
+
+impl Way {
+    /// How long a go-between may take for its few system calls, and again for its end, in milliseconds: only
+    /// a frozen or starved cgroup takes so long.
+    const PATIENCE: u16 = 5000;
+
+    /// For a maker that has more to do than to wait.
+    pub(crate) fn unseen() -> Self {
+        Self::Unseen(PollTimeout::from(Self::PATIENCE))
+    }
 }
 
 /// The descriptors of the new process.
@@ -100,6 +123,12 @@ pub(crate) fn start(
 ) -> nix::Result<(process::Child, OwnedFd)> {
     let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     nix::fcntl::fcntl(&read, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
+    let pid = target.observer.map(|_| nix::unistd::pipe2(OFlag::O_CLOEXEC)).transpose()?;
+    let observer = target.observer.zip(pid.as_ref()).map(|((socket, state), (pid, _))| Observed {
+        socket: socket.as_raw_fd(),
+        state,
+        pid: pid.as_raw_fd(),
+    });
     let plan = Plan {
         init: target.init,
         identity: target.identity,
@@ -107,17 +136,26 @@ pub(crate) fn start(
         program,
         stdio,
         pipe: write.as_raw_fd(),
+        keyring: target.keyring,
         oom_score: target.identity.oom_score_adj.map(|score| score.to_string()).unwrap_or_default(),
         procfs: if target.identity.writes_procfs() { Some(procfs::root()?) } else { None },
         namespaces: target.namespaces,
         preserved: target.preserved,
+        observer,
         keep: Vec::new(),
     };
     let plan = Plan { keep: plan.kept(&[]), ..plan };
-    // Only in the container's user namespace may its PID namespace be joined.
-    let unseen = target.watched || plan.has_users();
-    let child = if unseen { start_unseen(&plan) } else { start_directly(target, &plan) };
-    Ok((child?, read))
+    let child = match target.way {
+        Way::Unseen(patience) => start_unseen(&plan, patience),
+        // Only in the container's user namespace may its PID namespace be joined.
+        Way::Directly if plan.has_users() => start_unseen(&plan, PollTimeout::from(Way::PATIENCE)),
+        Way::Directly => start_directly(target, &plan),
+    }?;
+    if let Some((_, tell)) = &pid {
+        // One that has ended by now is found so.
+        harmless(process::write_to(tell.as_raw_fd(), &child.pid.to_ne_bytes()));
+    }
+    Ok((child, read))
 }
 
 fn start_directly(target: &Target<'_>, plan: &Plan<'_>) -> nix::Result<process::Child> {
@@ -131,14 +169,14 @@ fn start_directly(target: &Target<'_>, plan: &Plan<'_>) -> nix::Result<process::
 
 /// Has a go-between make the process. One that told a [`Problem`] stands for the process: its end is seen
 /// like that of a process which could not execute.
-fn start_unseen(plan: &Plan<'_>) -> nix::Result<process::Child> {
+fn start_unseen(plan: &Plan<'_>, patience: PollTimeout) -> nix::Result<process::Child> {
     let (told, tell) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     let told_by = tell.as_raw_fd();
     let keep = [plan.kept(&[told_by, plan.init.as_raw_fd()]), plan.kept(&[told_by])];
     let between = Between { plan, tell: told_by, keep };
     let first = process::spawn(CloneFlags::empty(), plan.cgroup.directory(), &between, go_between)?;
     drop(tell);
-    let pid = read_pid(told.as_fd());
+    let pid = read_pid(told.as_fd(), patience);
     // Nobody reaps but us, so the pid still means that process even if it ended.
     let child = pid.and_then(|pid| Ok(process::Child { pid, pidfd: pidfd::open(pid)? }));
     // A tracer may reach into that pipe while the process holds it: only what is ours is believed.
@@ -149,7 +187,7 @@ fn start_unseen(plan: &Plan<'_>) -> nix::Result<process::Child> {
     if pid == Err(Errno::ETIMEDOUT) {
         harmless(pidfd::signal(first.pidfd.as_fd(), libc::SIGKILL));
     }
-    let ended = await_readable(first.pidfd.as_fd());
+    let ended = await_readable(first.pidfd.as_fd(), patience);
     if pid == Err(Errno::ECANCELED) && process::exit_of_child(first.pidfd.as_fd()) == Some(Exit::Code(128)) {
         return Ok(first);
     }
@@ -162,16 +200,16 @@ fn start_unseen(plan: &Plan<'_>) -> nix::Result<process::Child> {
 }
 
 /// The pid that a go-between tells; ECANCELED when it ends without.
-fn read_pid(told: BorrowedFd<'_>) -> nix::Result<i32> {
-    await_readable(told)?;
+fn read_pid(told: BorrowedFd<'_>, patience: PollTimeout) -> nix::Result<i32> {
+    await_readable(told, patience)?;
     let mut bytes = [0; size_of::<i32>()];
     let length = nix::unistd::read(told, &mut bytes)?;
     if length == bytes.len() { Ok(i32::from_ne_bytes(bytes)) } else { Err(Errno::ECANCELED) }
 }
 
-fn await_readable(descriptor: BorrowedFd<'_>) -> nix::Result<()> {
+fn await_readable(descriptor: BorrowedFd<'_>, patience: PollTimeout) -> nix::Result<()> {
     let mut polled = [PollFd::new(descriptor, PollFlags::POLLIN)];
-    match poll(&mut polled, PollTimeout::from(PATIENCE))? {
+    match poll(&mut polled, patience)? {
         0 => Err(Errno::ETIMEDOUT),
         _ => Ok(()),
     }
@@ -184,20 +222,40 @@ struct Plan<'a> {
     program: &'a Program,
     stdio: &'a Stdio,
     pipe: RawFd,
+    keyring: Option<&'a CStr>,
     oom_score: String,
     /// The shim's, where something is to be written to it.
     procfs: Option<OwnedFd>,
     namespaces: CloneFlags,
     preserved: u32,
+    observer: Option<Observed<'a>>,
     /// What the process keeps open until `execve`.
     keep: Vec<RawFd>,
 }
 
+/// Who takes the listener of a filter.
+struct Observed<'a> {
+    socket: RawFd,
+    state: &'a State,
+    /// A pipe on which the process is told its pid.
+    pid: RawFd,
+}
+
 impl Plan<'_> {
     fn handles(&self) -> Handles<'_> {
+        self.handles_of(self.observer.as_ref().map(|observer| Told::Pipe(observer.pid)))
+    }
+
+    fn handles_of(&self, process: Option<Told>) -> Handles<'_> {
+        let observer = self.observer.as_ref().zip(process);
+        let observer = observer.map(|(Observed { socket, state, .. }, process)| Observer {
+            socket: *socket,
+            state,
+            process,
+        });
         let limits = if self.has_users() { Limits::Set } else { Limits::Own };
         let procfs = self.procfs.as_ref().map(AsFd::as_fd);
-        Handles { closed_from: 3 + self.preserved, procfs, limits, ..Handles::default() }
+        Handles { closed_from: 3 + self.preserved, procfs, limits, observer }
     }
 
     fn has_users(&self) -> bool {
@@ -208,7 +266,8 @@ impl Plan<'_> {
     fn kept(&self, more: &[RawFd]) -> Vec<RawFd> {
         let own = [self.pipe].into_iter().chain(self.procfs.as_ref().map(AsRawFd::as_raw_fd));
         let preserved = 3..3 + self.preserved as RawFd;
-        let mut all: Vec<RawFd> = own.chain(more.iter().copied()).chain(preserved).collect();
+        let observer = self.observer.iter().flat_map(|observer| [observer.socket, observer.pid]);
+        let mut all: Vec<RawFd> = own.chain(more.iter().copied()).chain(preserved).chain(observer).collect();
         all.sort_unstable();
         all
     }
@@ -235,6 +294,7 @@ fn enter(plan: &Plan<'_>) -> Result<(), Problem> {
     settle(plan)?;
     setns(plan.init, plan.namespaces).map_err(Problem::at(Step::Namespaces))?;
     place_stdio(plan)?;
+    own_inside(plan)?;
     begin_session(plan)?;
     // What comes next may block in the container's file systems: it must not keep the pod's lock or socket open.
     keep_only(&plan.keep)
@@ -265,8 +325,11 @@ fn approach(between: &Between<'_>) -> Result<(), Problem> {
         // A change of user makes a process visible.
         process::hide().map_err(Problem::at(Step::Hide))?;
     }
+    own_inside(plan)?;
     keep_only(after)?;
-    become_member(plan.identity, &plan.handles())
+    // Without `noNewPrivileges` the filter is its: nobody could tell it of the process that it has yet to make.
+    let own = Told::Before(nix::unistd::getpid().as_raw());
+    become_member(plan.identity, &plan.handles_of(Some(own)))
 }
 
 /// The process that a go-between made. What it still has of the go-between's closes at `execve`.
@@ -304,6 +367,17 @@ fn place_stdio(plan: &Plan<'_>) -> Result<(), Problem> {
             Stdio::Terminal(slave) => slave,
         };
         descriptor::place(file.as_fd(), number as RawFd).map_err(Problem::at(Step::Stdio))?;
+    }
+    Ok(())
+}
+
+/// What depends on the user namespace: its ids, and where the keyring's name is known.
+fn own_inside(plan: &Plan<'_>) -> Result<(), Problem> {
+    if let Some(name) = plan.keyring {
+        keyring::join_session(name).map_err(Problem::at(Step::Session))?;
+    }
+    if let Stdio::Files(_) = plan.stdio {
+        console::own_standard(plan.identity.uid).map_err(Problem::at(Step::Stdio))?;
     }
     Ok(())
 }

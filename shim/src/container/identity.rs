@@ -1,6 +1,7 @@
 //! Who a container's processes are: everything of `process` in `config.json` that its init and every
 //! process exec'd in it share. Made once per container, kept by the shim.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ffi::CString;
 use std::io::Read;
@@ -9,12 +10,13 @@ use std::rc::Rc;
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use oci_spec::runtime::{
-    Capability, LinuxCapabilities, LinuxNamespaceType, PosixRlimit, PosixRlimitType, Spec,
+    Capability, LinuxCapabilities, LinuxNamespaceType, LinuxSeccomp, Mount, PosixRlimit, PosixRlimitType,
+    Spec,
 };
 
 use super::label::Label;
 use super::scheduling::Scheduling;
-use super::seccomp::{self, Arch, Filter};
+use super::seccomp::{self, Arch, Cache, Filter};
 use crate::guard::{self, Guard};
 use crate::sys::capability::{self, Sets};
 
@@ -110,6 +112,26 @@ pub(crate) enum Groups {
 impl Identity {
     /// Reads it from a configuration whose root file system is mounted at `rootfs`.
     pub(crate) fn new(spec: &Spec, rootfs: &Path, oom_score_adj: Option<i32>) -> Result<Self, Error> {
+        let compile = |profile: &_| seccomp::compile(profile, Arch::NATIVE).map(Rc::new);
+        Self::with(spec, rootfs, oom_score_adj, compile)
+    }
+
+    /// The same for a maker of many containers, whose filters are kept in `filters`.
+    pub(crate) fn cached(
+        spec: &Spec,
+        rootfs: &Path,
+        oom_score_adj: Option<i32>,
+        filters: &RefCell<Cache>,
+    ) -> Result<Self, Error> {
+        Self::with(spec, rootfs, oom_score_adj, |profile| filters.borrow_mut().compile(profile, Arch::NATIVE))
+    }
+
+    fn with(
+        spec: &Spec,
+        rootfs: &Path,
+        oom_score_adj: Option<i32>,
+        compile: impl FnOnce(&LinuxSeccomp) -> Result<Rc<Filter>, seccomp::Error>,
+    ) -> Result<Self, Error> {
         let process = spec.process().as_ref().ok_or(Error::Missing("process"))?;
         let user = process.user();
         let directory = text("cwd", &process.cwd().to_string_lossy())?;
@@ -124,9 +146,9 @@ impl Identity {
             groups: Groups::Listed(user.additional_gids().clone().unwrap_or_default()),
             capabilities: sets(process.capabilities().as_ref(), available(spec)?),
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
-            filter: filter(spec)?,
+            filter: filter(spec, compile)?,
             directory,
-            environment: environment(process.env().as_deref().unwrap_or_default(), rootfs, user.uid())?,
+            environment: environment(spec, rootfs, user.uid())?,
             oom_score_adj,
             scheduling: Scheduling::new(spec)?,
             label: Label::new(process)?,
@@ -179,16 +201,19 @@ pub(crate) fn text(field: &'static str, value: &str) -> Result<CString, Error> {
     CString::new(value).map_err(|_| Error::NullByte { field, value: value.to_owned() })
 }
 
-fn filter(spec: &Spec) -> Result<Option<Rc<Filter>>, Error> {
+fn filter(
+    spec: &Spec,
+    compile: impl FnOnce(&LinuxSeccomp) -> Result<Rc<Filter>, seccomp::Error>,
+) -> Result<Option<Rc<Filter>>, Error> {
     let Some(profile) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else {
         return Ok(None);
     };
-    let filter = seccomp::compile(profile, Arch::NATIVE).map_err(Error::Seccomp)?;
+    let filter = compile(profile).map_err(Error::Seccomp)?;
     let has_listener = profile.listener_path().as_ref().is_some_and(|path| !path.as_os_str().is_empty());
     if filter.needs_listener() && !has_listener {
         return Err(Error::Listener);
     }
-    Ok(Some(Rc::new(filter)))
+    Ok(Some(filter))
 }
 
 fn limits(listed: &[PosixRlimit]) -> Result<Vec<Limit>, Error> {
@@ -263,12 +288,13 @@ fn mask<'a>(listed: impl Iterator<Item = &'a Capability>) -> u64 {
     listed.filter_map(|one| super::capability::number(*one)).fold(0, |mask, number| mask | 1 << number)
 }
 
-fn environment(listed: &[String], rootfs: &Path, uid: u32) -> Result<Vec<String>, Error> {
-    let mut environment = merge(listed, &[])?;
+fn environment(spec: &Spec, rootfs: &Path, uid: u32) -> Result<Vec<String>, Error> {
+    let listed = spec.process().as_ref().and_then(|process| process.env().as_deref());
+    let mut environment = merge(listed.unwrap_or_default(), &[])?;
     let has_home = environment.iter().any(|one| one.starts_with("HOME=") && one.len() > "HOME=".len());
     if !has_home {
         environment.retain(|one| !one.starts_with("HOME="));
-        environment.push(format!("HOME={}", home(rootfs, uid).unwrap_or_else(|| "/".to_owned())));
+        environment.push(format!("HOME={}", home(spec, rootfs, uid).unwrap_or_else(|| "/".to_owned())));
     }
     Ok(environment)
 }
@@ -289,19 +315,42 @@ pub(crate) fn merge(base: &[String], more: &[String]) -> Result<Vec<String>, Err
 
 /// The home directory of `uid` in the container's own `/etc/passwd`: asking the C library would load
 /// code of the image into this process.
-fn home(rootfs: &Path, uid: u32) -> Option<String> {
-    let flags = OFlag::O_DIRECTORY | OFlag::O_PATH | OFlag::O_CLOEXEC;
-    let root = nix::fcntl::open(rootfs, flags, nix::sys::stat::Mode::empty()).ok()?;
-    let how = OpenHow::new()
-        .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let file = std::fs::File::from(openat2(&root, "etc/passwd", how).ok()?);
+fn home(spec: &Spec, rootfs: &Path, uid: u32) -> Option<String> {
+    let file = passwd(spec, rootfs)?;
     if !file.metadata().ok()?.is_file() {
         return None;
     }
     let mut passwd = Vec::new();
     file.take(PASSWD_LIMIT).read_to_end(&mut passwd).ok()?;
     find_home(&String::from_utf8_lossy(&passwd), uid)
+}
+
+/// The file as the container is to have it: what is mounted last over it or its directory counts.
+fn passwd(spec: &Spec, rootfs: &Path) -> Option<std::fs::File> {
+    let (directory, whole) = (Path::new("/etc"), Path::new("/etc/passwd"));
+    let covers = |mount: &&Mount| [directory, whole].contains(&mount.destination().as_path());
+    let Some(mount) = spec.mounts().iter().flatten().rfind(covers) else {
+        return open_inside(rootfs, "etc/passwd");
+    };
+    let is_bind = |option: &String| matches!(option.as_str(), "bind" | "rbind");
+    let binds = mount.typ().as_deref() == Some("bind") || mount.options().iter().flatten().any(is_bind);
+    let source = mount.source().as_deref().filter(|source| binds && source.is_absolute())?;
+    if mount.destination() == whole {
+        // As the mount itself takes it: whatever is there.
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+        return Some(nix::fcntl::open(source, flags, nix::sys::stat::Mode::empty()).ok()?.into());
+    }
+    open_inside(source, "passwd")
+}
+
+/// Opens a file below a directory, out of which no symbolic link leads.
+fn open_inside(root: &Path, path: &str) -> Option<std::fs::File> {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let root = nix::fcntl::open(root, flags, nix::sys::stat::Mode::empty()).ok()?;
+    let how = OpenHow::new()
+        .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    Some(openat2(&root, path, how).ok()?.into())
 }
 
 fn find_home(passwd: &str, uid: u32) -> Option<String> {

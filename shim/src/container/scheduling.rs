@@ -90,6 +90,9 @@ fn attributes(wanted: &Scheduler) -> Result<Attributes, Error> {
     if matches!(policy, Policy::SchedOther | Policy::SchedBatch) && !(-20..=19).contains(&nice) {
         return invalid(format!("invalid scheduler.nice: {nice} when scheduler.policy is {policy}"));
     }
+    let Ok(rank) = u32::try_from(priority) else {
+        return invalid(format!("invalid scheduler.priority: {priority} is negative"));
+    };
     if priority != 0 && !matches!(policy, Policy::SchedFifo | Policy::SchedRr) {
         return invalid(
             "scheduler.priority can only be specified for SchedFIFO or SchedRR policy".to_owned(),
@@ -125,7 +128,7 @@ fn attributes(wanted: &Scheduler) -> Result<Attributes, Error> {
         },
         flags,
         nice,
-        priority: u32::try_from(priority).unwrap_or_default(),
+        priority: rank,
         runtime,
         deadline,
         period,
@@ -244,6 +247,7 @@ mod tests {
             "scheduler.priority can only be specified for SchedFIFO or SchedRR policy"
         );
         assert!(read("{\"policy\":\"SCHED_OTHER\",\"nice\":40}").is_err());
+        assert!(read("{\"policy\":\"SCHED_FIFO\",\"priority\":-1}").is_err());
         let io = |json: &str| io_priority(&serde_json::from_str(json).unwrap());
         assert_eq!(io("{\"class\":\"IOPRIO_CLASS_BE\",\"priority\":4}").unwrap(), 2 << 13 | 4);
         assert!(io("{\"class\":\"IOPRIO_CLASS_BE\",\"priority\":9}").is_err());

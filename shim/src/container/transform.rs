@@ -189,15 +189,33 @@ pub(crate) struct Handles<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Observer<'a> {
     pub(crate) socket: RawFd,
-    /// What it is told, about this pid.
+    /// What it is told, about this process.
     pub(crate) state: &'a State,
-    pub(crate) pid: i32,
+    pub(crate) process: Told,
+}
+
+/// How a process gets to know its pid as its maker sees it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Told {
+    /// It knows.
+    Before(i32),
+    /// From this pipe.
+    Pipe(RawFd),
+}
+
+impl Told {
+    fn pid(self) -> nix::Result<i32> {
+        match self {
+            Self::Before(pid) => Ok(pid),
+            Self::Pipe(pipe) => process::read_number(pipe),
+        }
+    }
 }
 
 impl Observer<'_> {
-    fn tell(&self, listener: RawFd) -> nix::Result<()> {
+    fn tell(&self, pid: i32, listener: RawFd) -> nix::Result<()> {
         let mut digits = [0; 10];
-        socket::tell(self.socket, &self.state.parts(self.pid, &mut digits), Some(listener))
+        socket::tell(self.socket, &self.state.parts(pid, &mut digits), Some(listener))
     }
 }
 
@@ -265,12 +283,16 @@ pub(crate) fn set_limits(identity: &Identity) -> Result<(), Problem> {
 /// The second half.
 pub(crate) fn become_program(identity: &Identity, program: &Program, handles: &Handles<'_>) -> Problem {
     process::default_signals();
-    if identity.no_new_privileges
-        && let Err(problem) = install_filter(identity, handles)
-    {
-        return problem;
+    match confine(identity, handles) {
+        Ok(()) => execute(program),
+        Err(problem) => problem,
     }
-    execute(program)
+}
+
+/// Installs the filter, unless [`become_member`] did. With `no_new_privs` that takes no power, and the later it is the
+/// fewer calls of ours it has to allow.
+pub(crate) fn confine(identity: &Identity, handles: &Handles<'_>) -> Result<(), Problem> {
+    if identity.no_new_privileges { install_filter(identity, handles) } else { Ok(()) }
 }
 
 fn install_filter(identity: &Identity, handles: &Handles<'_>) -> Result<(), Problem> {
@@ -278,8 +300,10 @@ fn install_filter(identity: &Identity, handles: &Handles<'_>) -> Result<(), Prob
     match &identity.filter {
         Some(filter) if filter.needs_listener() => {
             let observer = handles.observer.ok_or(Errno::ENOTCONN).map_err(&failed)?;
+            // Before the filter, which may have read(2) wait for an answer.
+            let pid = observer.process.pid().map_err(&failed)?;
             let listener = seccomp::install_with_listener(filter).map_err(&failed)?;
-            observer.tell(listener.as_raw_fd()).map_err(&failed)
+            observer.tell(pid, listener.as_raw_fd()).map_err(&failed)
         }
         Some(filter) => seccomp::install(filter).map_err(failed),
         None => Ok(()),
@@ -302,7 +326,7 @@ fn change_user(identity: &Identity) -> Result<(), Problem> {
 }
 
 /// Tries the candidates in the order of `PATH`, as execvp(3) does, with the container's own rights.
-fn execute(program: &Program) -> Problem {
+pub(crate) fn execute(program: &Program) -> Problem {
     let mut worst = Errno::ENOENT;
     for candidate in &program.candidates {
         match process::execute(candidate, &program.arguments, &program.environment) {

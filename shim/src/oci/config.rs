@@ -1,5 +1,6 @@
 //! Reading `config.json` and `process.json`.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use oci_spec::runtime::{Process, Spec};
@@ -19,12 +20,17 @@ pub(crate) fn read(bundle: &Path) -> Result<Vec<u8>, Error> {
 
 /// Takes a configuration apart.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Spec, Error> {
-    serde_json::from_slice(bytes).or_else(|first| {
+    parse_knowing(bytes).map(|(spec, _)| spec)
+}
+
+/// The same, and the capabilities that it names and nobody knows.
+pub(crate) fn parse_knowing(bytes: &[u8]) -> Result<(Spec, Vec<String>), Error> {
+    serde_json::from_slice(bytes).map(|spec| (spec, Vec::new())).or_else(|first| {
         // Perhaps only for names that runtime-spec wants ignored.
         let failed = |error| Error::Json("config.json".to_owned(), error);
         let mut value: Value = serde_json::from_slice(bytes).map_err(failed)?;
-        forget_unknown_capabilities(&mut value["process"]);
-        serde_json::from_value(value).map_err(|_| failed(first))
+        let unknown = forget_unknown_capabilities(&mut value["process"]);
+        serde_json::from_value(value).map(|spec| (spec, unknown)).map_err(|_| failed(first))
     })
 }
 
@@ -37,17 +43,20 @@ pub(crate) fn parse_process(what: &str, bytes: &[u8]) -> Result<Process, Error> 
 }
 
 /// A capability that the kernel may have learned since is no error: `config.md`, Linux Process.
-fn forget_unknown_capabilities(process: &mut Value) {
+fn forget_unknown_capabilities(process: &mut Value) -> Vec<String> {
     let Some(sets) = process.get_mut("capabilities").and_then(Value::as_object_mut) else {
-        return;
+        return Vec::new();
     };
+    let mut unknown = BTreeSet::new();
     let known = |name: &Value| {
         let name = name.as_str().and_then(|name| name.strip_prefix("CAP_"));
         name.is_some_and(|name| capability::NAMES.contains(&name))
     };
     for set in sets.values_mut().filter_map(Value::as_array_mut) {
+        unknown.extend(set.iter().filter(|name| !known(name)).map(ToString::to_string));
         set.retain(known);
     }
+    unknown.into_iter().collect()
 }
 
 /// What has to hold for every process, in the words of runc.
@@ -86,7 +95,8 @@ mod tests {
         let spec =
             br#"{"ociVersion": "1.0.0", "new": 1, "process": {"cwd": "/", "user": {"uid": 0, "gid": 0},
             "args": ["x"], "capabilities": {"bounding": ["CAP_KILL", "CAP_FUTURE"]}}}"#;
-        let spec = parse(spec).unwrap();
+        let (spec, unknown) = parse_knowing(spec).unwrap();
+        assert_eq!(unknown, ["\"CAP_FUTURE\""]);
         let process = check(spec.process().as_ref()).unwrap();
         assert_eq!(process.capabilities().as_ref().unwrap().bounding().as_ref().unwrap().len(), 1);
         check_version(&spec).unwrap();

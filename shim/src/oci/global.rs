@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::command::parse::Parsed;
 use super::error::Error;
 use super::log::{Format, Log};
+use crate::container::engine::plan::MakerRights;
 
 /// Flags that every command shares.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub(crate) struct Global<'a> {
     pub(crate) systemd: bool,
     /// Whether cgroups may refuse.
     pub(crate) rootless: bool,
+    /// What we may do.
+    pub(crate) maker: MakerRights,
     /// Where messages go.
     pub(crate) log: &'a Log,
 }
@@ -26,6 +29,13 @@ pub(crate) struct Root {
     pub(crate) path: PathBuf,
     /// From where it came.
     pub(crate) origin: Origin,
+}
+
+impl Root {
+    /// Where compiled seccomp filters are kept: no container can be called like that.
+    pub(crate) fn filters(&self) -> PathBuf {
+        self.path.join("@seccomp")
+    }
 }
 
 /// Where a root directory came from.
@@ -66,10 +76,23 @@ impl Caller {
         }
     }
 
-    /// As runc decides: not root, or root of a namespace whose user has another name.
-    pub(crate) fn is_rootless(&self) -> bool {
-        let named_otherwise = || self.user.as_deref().is_some_and(|user| user != "root");
-        self.uid != 0 || self.in_user_namespace && named_otherwise()
+    /// What the caller may do.
+    pub(crate) fn rights(&self) -> MakerRights {
+        match (self.uid, self.in_user_namespace) {
+            (0, false) => MakerRights::Root,
+            (0, true) => MakerRights::Inside,
+            _ => MakerRights::Rootless,
+        }
+    }
+
+    /// As runc decides: not root, or root of a user namespace, unless its name says that it is at home there. podman gives
+    /// no name.
+    fn has_runtime_directory(&self) -> bool {
+        match self.rights() {
+            MakerRights::Root => false,
+            MakerRights::Inside => self.user.as_deref() != Some("root"),
+            MakerRights::Rootless => true,
+        }
     }
 }
 
@@ -88,13 +111,13 @@ impl<'a> Global<'a> {
     /// Reads the flags.
     pub(crate) fn new(flags: &Parsed, caller: &Caller, log: &'a Log) -> Result<Self, Error> {
         let rootless = match flags.value("rootless") {
-            None | Some("" | "auto") => caller.is_rootless(),
+            None | Some("" | "auto") => caller.rights() != MakerRights::Root,
             Some("true" | "1" | "t") => true,
             Some("false" | "0" | "f") => false,
             Some(other) => return Err(Error::Refused(format!("invalid rootless: {other}"))),
         };
         let root = root(flags.value("root"), caller)?;
-        Ok(Self { root, systemd: flags.is_on("systemd-cgroup"), rootless, log })
+        Ok(Self { root, systemd: flags.is_on("systemd-cgroup"), rootless, maker: caller.rights(), log })
     }
 }
 
@@ -107,7 +130,7 @@ fn root(given: Option<&str>, caller: &Caller) -> Result<Root, Error> {
             }
             Ok(Root { path, origin: Origin::Given })
         }
-        (None, Some(runtime)) if caller.is_rootless() => {
+        (None, Some(runtime)) if caller.has_runtime_directory() => {
             Ok(Root { path: runtime.join("hull/oci"), origin: Origin::Runtime })
         }
         (None, _) => Ok(Root { path: crate::layout::Layout::new(None).oci(), origin: Origin::Default }),
@@ -147,10 +170,12 @@ mod tests {
     }
 
     #[test]
-    fn root_of_a_user_namespace_under_another_name_is_rootless() {
-        let inside = Caller { uid: 0, user: Some("joe".to_owned()), ..user() };
-        assert!(inside.is_rootless());
-        assert!(!Caller { user: Some("root".to_owned()), ..inside.clone() }.is_rootless());
-        assert!(!Caller { in_user_namespace: false, ..inside }.is_rootless());
+    fn root_of_a_user_namespace_has_the_users_directory_unless_it_is_called_root() {
+        let inside = Caller { uid: 0, ..user() };
+        let named = |name: &str| Caller { user: Some(name.to_owned()), ..inside.clone() };
+        assert_eq!(inside.rights(), MakerRights::Inside);
+        assert!(inside.has_runtime_directory() && named("joe").has_runtime_directory());
+        assert!(!named("root").has_runtime_directory());
+        assert!(!Caller { in_user_namespace: false, ..named("joe") }.has_runtime_directory());
     }
 }

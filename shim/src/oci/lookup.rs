@@ -1,6 +1,5 @@
-//! Whether the program of a container is there, asked when the container is made: callers of runc expect a
-//! wrong command to fail `create` (docker's exit statuses 126 and 127 come from its text). What counts is
-//! what `execve` says at the start; this only tells sooner what is certain.
+//! What is certain to keep a container from starting, asked when it is made: callers of runc expect a program that is not
+//! there to fail `create` (docker's and podman's exit statuses 126 and 127 come from its text). What counts is what happens at the start; this only tells sooner what is certain.
 
 use std::ffi::{CStr, OsStr};
 use std::os::fd::OwnedFd;

@@ -1,6 +1,7 @@
 //! Making a container: what `create` and `run` have in common. Everything is checked and decided first; then
 //! each thing made is undone if a later one fails.
 
+use std::cell::RefCell;
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -23,7 +24,7 @@ use super::relay::Relay;
 use super::store::{Held, Id, Init, Place, Record};
 use super::units;
 use crate::cgroup::systemd::Unit;
-use crate::cgroup::{Entry, Group};
+use crate::cgroup::{Entry, Group, Tolerance};
 use crate::container::engine::files::{Base, ChangeRoot, Covers};
 use crate::container::engine::kernel::Kernel;
 use crate::container::engine::maker::Stdio;
@@ -31,8 +32,10 @@ use crate::container::engine::plan::{Keyring, Known, MakerRights, Plan};
 use crate::container::engine::{Created, Gate, Progress, Request, begin};
 use crate::container::identity::Identity;
 use crate::container::program::Program;
+use crate::container::seccomp::Cache;
 use crate::harmless;
 use crate::procfs;
+use crate::resctrl;
 use crate::sys::clock;
 use crate::sys::process::Vector;
 
@@ -50,8 +53,9 @@ pub(crate) struct Blueprint {
     membership: Membership,
     unit: Option<Unit>,
     preserved: Preserved,
+    keyring: Keyring,
     handover: Handover,
-    rights: MakerRights,
+    tolerance: Tolerance,
 }
 
 /// A container whose init waits at its gate.
@@ -70,30 +74,33 @@ impl Blueprint {
         let given_bundle = Path::new(given.value("bundle").filter(|it| !it.is_empty()).unwrap_or("."));
         let bundle = given_bundle.canonicalize().map_err(Error::file("chdir to", given_bundle))?;
         let bytes = config::read(&bundle)?;
-        let mut spec = config::parse(&bytes)?;
+        let (mut spec, unknown) = config::parse_knowing(&bytes)?;
+        if !unknown.is_empty() {
+            global.log.warn(&format!("ignoring unknown or unavailable capabilities: {}", unknown.join(" ")));
+        }
         config::check_version(&spec)?;
         let process = config::check(spec.process().as_ref())?;
         let handover = Handover::open(given, process.terminal().unwrap_or(false), front)?;
         add_variables(&mut spec, preserved.variables());
         notify::add(&mut spec, &Place::new(&global.root, &id))?;
         let rootfs = rootfs(&spec, &bundle)?;
-        let rights = if global.rootless { MakerRights::Rootless } else { MakerRights::Root };
         let (group, membership, unit) = groups::place(&spec, &id, global)?;
-        let mut identity = identity(&spec, &rootfs)?;
-        if global.rootless {
+        let mut identity = identity(&spec, &rootfs, global)?;
+        if global.maker == MakerRights::Rootless {
             identity.keep_groups().map_err(refuse)?;
         }
         let args = spec.process().as_ref().and_then(|process| process.args().clone()).unwrap_or_default();
         let program = Program::new(&identity, &args, &[]).map_err(refuse)?;
+        let keyring = if given.is_on("no-new-keyring") { Keyring::Inherited } else { Keyring::New };
         let known = Known {
             id: id.as_str(),
             bundle: &bundle,
             sandbox: None,
             cgroup: groups::view(group.as_ref()),
-            maker: rights,
+            maker: global.maker,
             kernel: Kernel::probe(),
             change_root: if given.is_on("no-pivot") { ChangeRoot::Move } else { ChangeRoot::Pivot },
-            keyring: if given.is_on("no-new-keyring") { Keyring::Inherited } else { Keyring::New },
+            keyring,
             root: &rootfs,
             // One container is not worth a trimmed mount namespace: making that copies the host's mounts too.
             base: Base::Host,
@@ -111,8 +118,9 @@ impl Blueprint {
             membership,
             unit,
             preserved,
+            keyring,
             handover,
-            rights,
+            tolerance: if global.rootless { Tolerance::Rootless } else { Tolerance::Strict },
             spec,
         })
     }
@@ -123,7 +131,7 @@ impl Blueprint {
         for (controller, path) in &self.membership.paths {
             text.push_str(&format!("cgroup {controller}: {}\n", path.display()));
         }
-        if let Some(limits) = groups::limits(&self.spec, self.group.as_ref(), self.rights).ok().flatten() {
+        if let Some(limits) = groups::limits(&self.spec, self.group.as_ref(), self.tolerance).ok().flatten() {
             text.push_str(&limits.to_string());
         }
         text.push_str(&self.plan.to_string());
@@ -134,11 +142,13 @@ impl Blueprint {
     pub(crate) fn make(mut self, global: &Global<'_>, relay: Option<&mut Relay>) -> Result<Made, Error> {
         let place = Place::new(&global.root, &self.id);
         let held = place.claim(&global.root)?;
-        let made = self.fill(&place, &held, relay);
+        let mut record = self.record();
+        let made = self.fill(&place, &held, (&mut record, relay));
         match made {
-            Ok((record, pid, pidfd)) => Ok(Made { container: Container { place, record }, held, pid, pidfd }),
+            Ok((pid, pidfd)) => Ok(Made { container: Container { place, record }, held, pid, pidfd }),
             Err(error) => {
                 // The first failure is what the caller hears of; what stays is found by `delete --force`.
+                harmless(record.resctrl.as_ref().map_or(Ok(()), resctrl::Group::remove));
                 harmless(self.membership.remove().and_then(|()| place.remove()));
                 Err(error)
             }
@@ -149,9 +159,8 @@ impl Blueprint {
         &mut self,
         place: &Place,
         held: &Held,
-        relay: Option<&mut Relay>,
-    ) -> Result<(Record, i32, OwnedFd), Error> {
-        let mut record = self.record();
+        (record, relay): (&mut Record, Option<&mut Relay>),
+    ) -> Result<(i32, OwnedFd), Error> {
         if let Some(Err(error)) = self.group.as_ref().map(Group::check_unused) {
             // Not ours, and so not ours to remove.
             self.membership = Membership::default();
@@ -159,25 +168,38 @@ impl Blueprint {
         }
         notify::prepare(place)?;
         place.keep_config(&self.bytes, held)?;
-        place.write(&record, held)?;
+        record.resctrl = self.share(Path::new(resctrl::ROOT))?;
+        place.write(record, held)?;
         // Until the init is in the group.
         let _placeholder = match self.unit.as_ref().zip(self.group.as_ref()) {
             Some((unit, group)) => units::start(unit, group, &self.spec)?,
             None => None,
         };
-        let entry = groups::make(&self.spec, self.group.as_ref(), self.rights)?;
+        let entry = groups::make(&self.spec, self.group.as_ref(), self.tolerance)?;
         let (created, master_goes) = self.init(place, &entry, relay)?;
         if let Some(problem) = lookup::problem(created.pid, &self.identity, &self.program) {
             return Err(Error::Container(self.program.explain(&self.identity, problem)));
         }
         let init = procfs::start_time(created.pid).map(|start_time| Init { pid: created.pid, start_time });
         record.init = Some(init.ok_or(Error::NotRunning)?);
+        if let Some(group) = &record.resctrl {
+            group.enter(created.pid).map_err(refuse)?;
+        }
         record.unfinished = false;
         self.hand_over(&created, master_goes)?;
-        place.write(&record, held)?;
+        place.write(record, held)?;
         let released = created.release_for_good().map_err(Error::kernel("let the init live on"))?;
         let (pid, pidfd, _) = released;
-        Ok((record, pid, pidfd))
+        Ok((pid, pidfd))
+    }
+
+    /// Its share of cache and memory bandwidth, where it asks for one.
+    fn share(&self, root: &Path) -> Result<Option<resctrl::Group>, Error> {
+        let asked = self.spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref());
+        let Some(asked) = asked else { return Ok(None) };
+        let id = self.id.as_str();
+        let group = resctrl::Wanted::new(asked, id).and_then(|wanted| wanted.make(root, id));
+        group.map(Some).map_err(refuse)
     }
 
     fn hand_over(&mut self, created: &Created, master: Option<&mut Relay>) -> Result<(), Error> {
@@ -237,8 +259,9 @@ impl Blueprint {
     fn record(&self) -> Record {
         let namespaces =
             self.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
-        let own_pid_namespace =
-            namespaces.iter().any(|one| one.typ() == LinuxNamespaceType::Pid && one.path().is_none());
+        let own_pid_namespace = namespaces
+            .iter()
+            .any(|one| one.typ() == LinuxNamespaceType::Pid && is_new(one.path().as_deref()));
         Record {
             oci_version: self.spec.version().clone(),
             id: self.id.as_str().to_owned(),
@@ -250,9 +273,16 @@ impl Blueprint {
             init: None,
             unfinished: true,
             own_pid_namespace,
+            keeps_keyring: self.keyring == Keyring::Inherited,
             cgroup: self.membership.clone(),
+            resctrl: None,
         }
     }
+}
+
+/// A namespace whose path is absent, or empty, is new.
+fn is_new(path: Option<&Path>) -> bool {
+    path.is_none_or(|path| path.as_os_str().is_empty())
 }
 
 /// Its own standard streams, for a process that outlives us.
@@ -280,9 +310,11 @@ pub(crate) fn add_variables(spec: &mut Spec, more: Vec<String>) {
     }
 }
 
-fn identity(spec: &Spec, rootfs: &Path) -> Result<Identity, Error> {
+/// Who the process of `spec` is to be. Its seccomp profile, the same in nearly every container of a host, is compiled once.
+pub(crate) fn identity(spec: &Spec, rootfs: &Path, global: &Global<'_>) -> Result<Identity, Error> {
     let score = spec.process().as_ref().and_then(oci_spec::runtime::Process::oom_score_adj);
-    Identity::new(spec, rootfs, score).map_err(refuse)
+    let filters = RefCell::new(Cache::on_disk(global.root.filters()));
+    Identity::cached(spec, rootfs, score, &filters).map_err(refuse)
 }
 
 /// Our own variables, for hooks that name none.

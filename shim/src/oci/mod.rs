@@ -11,6 +11,8 @@ mod config;
 mod container;
 mod error;
 mod features;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod global;
 mod groups;
 mod handover;

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::error::Error;
 use super::global::{Origin, Root};
 use super::groups::Membership;
+use crate::resctrl;
 
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
@@ -85,8 +86,14 @@ pub(crate) struct Record {
     pub(crate) unfinished: bool,
     /// It has a PID namespace of its own, which dies with its init.
     pub(crate) own_pid_namespace: bool,
+    /// Its processes have no session keyring of their own.
+    #[serde(default)]
+    pub(crate) keeps_keyring: bool,
     /// Its groups.
     pub(crate) cgroup: Membership,
+    /// Its share of cache and memory bandwidth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) resctrl: Option<resctrl::Group>,
 }
 
 /// The directory of one container.

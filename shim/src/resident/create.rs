@@ -1,5 +1,6 @@
 //! Creating and forgetting instances, whichever engine makes them.
 
+use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 
 use nix::fcntl::OFlag;
@@ -17,6 +18,7 @@ use crate::cgroup::resources::{self, Devices, Live};
 use crate::cgroup::{self, Entry, Group, Tolerance};
 use crate::container::identity::Identity;
 use crate::container::program::Program;
+use crate::container::seccomp::Cache;
 use crate::container::spec;
 use crate::sys::process;
 use crate::wire::{Answer, CreateConfig, Failure, InstanceId};
@@ -52,7 +54,7 @@ impl Shim {
         let instance = config.instance.clone();
         let group = self.group.child(&instance.to_string());
         let spec = spec::load(&config.bundle.join("config.json")).map_err(|error| super::chain(&error))?;
-        let (identity, program) = identify(&spec, &config)?;
+        let (identity, program) = identify(&spec, &config, &self.filters)?;
         let engine = self.choose(&spec, &config, &group, &program.environment)?;
         let made = match make_all(&config, &group, &spec, &identity) {
             Ok(made) => made,
@@ -67,6 +69,7 @@ impl Shim {
             state: State::Creating,
             creation: None,
             init: None,
+            lost: None,
             started_at: None,
             group,
             entry: made.entry,
@@ -75,6 +78,7 @@ impl Shim {
             unreadable: None,
             start: Some(made.start),
             starting: None,
+            start_failure: None,
             output: made.output,
             stdin: made.streams.stdin,
             terminal: None,
@@ -187,10 +191,15 @@ impl Shim {
 }
 
 /// Who the processes of an instance are and what its init executes.
-pub(super) fn identify(spec: &Spec, config: &CreateConfig) -> Result<(Identity, Program), String> {
+pub(super) fn identify(
+    spec: &Spec,
+    config: &CreateConfig,
+    filters: &RefCell<Cache>,
+) -> Result<(Identity, Program), String> {
     let text = |error: &dyn std::error::Error| super::chain(error);
     let rootfs = spec::rootfs(spec, &config.bundle).ok_or("config.json: root is missing")?;
-    let identity = Identity::new(spec, &rootfs, Some(config.oom_score_adj)).map_err(|error| text(&error))?;
+    let identity = Identity::cached(spec, &rootfs, Some(config.oom_score_adj), filters);
+    let identity = identity.map_err(|error| text(&error))?;
     let process = spec.process().as_ref().ok_or("config.json: process is missing")?;
     let args = process.args().as_deref().unwrap_or_default();
     let program = Program::new(&identity, args, &[]).map_err(|error| text(&error))?;

@@ -11,10 +11,14 @@ use super::timers::Timer;
 use super::watch::{Source, Token};
 use super::{Shim, launch};
 use crate::cgroup::{Group, Removal};
+use crate::container::engine::listener::Listener;
+use crate::container::engine::plan::keyring_name;
 use crate::container::exec::{self, Stdio, Target};
 use crate::container::program::Program;
+use crate::container::spec;
 use crate::container::transform::Problem;
 use crate::harmless;
+use crate::sys::process::Child;
 use crate::wire::{Answer, ExecConfig, Exit, Failure, InstanceId, Report};
 
 /// How the cgroups of exec'd processes are called, before their keys.
@@ -44,6 +48,14 @@ struct Starting {
     master: Option<OwnedFd>,
 }
 
+/// A process that is about to execute its program.
+struct Started {
+    child: Child,
+    token: Token,
+    pipe: OwnedFd,
+    leaf: Group,
+}
+
 impl Shim {
     pub(super) fn exec(&mut self, config: ExecConfig, descriptors: Vec<OwnedFd>, reply: Reply) {
         if let Err(failure) = self.try_exec(&config, descriptors, reply) {
@@ -52,62 +64,33 @@ impl Shim {
     }
 
     fn try_exec(&mut self, config: &ExecConfig, files: Vec<OwnedFd>, reply: Reply) -> Result<(), Failure> {
-        let key = self.key();
-        let held = self.instances.get_mut(&config.instance).ok_or_else(|| unknown(&config.instance))?;
-        if held.unreadable.is_some() {
-            let message = |message| format!("exec in {}: {message}", config.instance);
-            held.read_again().map_err(|text| Failure::Other { message: message(text) })?;
-        }
+        self.make_readable(&config.instance)?;
         let held = self.instances.get(&config.instance).ok_or_else(|| unknown(&config.instance))?;
         let (State::Running, Some(init)) = (&held.state, &held.init) else {
             return Err(unfit(held, "running"));
         };
-        let fail =
-            |message: String| Failure::Other { message: format!("exec in {}: {message}", config.instance) };
         let program = program(held, config)?;
         let (stdio, master) = match config.tty {
             Some(size) => {
                 let opened = exec::open_terminal(init.record.pid, Some(size), held.identity.uid);
-                opened.map(|(stdio, master)| (stdio, Some(master))).map_err(fail)?
+                opened.map(|(stdio, master)| (stdio, Some(master)))
             }
-            None => (Stdio::Files(three(files).map_err(fail)?), None),
-        };
-        let (leaf, entry) = held
-            .group
-            .leaf(&format!("{LEAF}{key}"), &held.entry)
-            .map_err(|error| fail(super::chain(&error)))?;
-        // With a shared PID namespace any container of the pod sees the new process.
-        let watched = held.identity.may_trace()
-            || self.config.share_pid && self.instances.values().any(|other| other.identity.may_trace());
-        let target = Target {
-            init: init.pidfd.as_fd(),
-            identity: &held.identity,
-            cgroup: &entry,
-            own_pid_namespace: self.own_pid_namespace.as_fd(),
-            watched,
-            namespaces: exec::NAMESPACES,
-            preserved: 0,
-        };
-        let started = exec::start(&target, &program, &stdio)
-            .and_then(|(child, pipe)| Ok((child, self.watch.add(&pipe, Source::Exec(key))?, pipe)));
-        let (child, token, pipe) = match started {
-            Ok(started) => started,
-            Err(errno) => {
-                harmless(leaf.kill());
-                self.remove_group(&leaf, 0);
-                return Err(fail(launch::reason(errno)));
-            }
-        };
-        let terminal = master.as_ref().and_then(|master| master.try_clone().ok());
+            None => three(files).map(|files| (Stdio::Files(files), None)),
+        }
+        .map_err(|message| failed(&config.instance, &message))?;
+        let (key, instance) = (self.key(), config.instance.clone());
+        let Started { child, token, pipe, leaf } = self
+            .start_exec(&instance, key, &program, &stdio)
+            .map_err(|message| failed(&instance, &message))?;
         let running = Running {
             exec: config.exec,
             generation: self.supervisor.generation(),
-            instance: config.instance.clone(),
+            instance,
             pid: child.pid,
             leaf,
             program,
+            terminal: master.as_ref().and_then(|master| master.try_clone().ok()),
             starting: Some(Starting { pipe, token, reply, master }),
-            terminal,
             timed_out: false,
             failed: false,
         };
@@ -117,6 +100,67 @@ impl Shim {
             self.timers.after(milliseconds, Timer::Exec(key));
         }
         Ok(())
+    }
+
+    /// What could not be read when the instance was taken up may be there by now.
+    fn make_readable(&mut self, instance: &InstanceId) -> Result<(), Failure> {
+        let held = self.instances.get_mut(instance).ok_or_else(|| unknown(instance))?;
+        if held.unreadable.is_none() {
+            return Ok(());
+        }
+        held.read_again(&self.filters).map_err(|message| failed(instance, &message))
+    }
+
+    /// Starts the process, in a cgroup of its own below the instance's.
+    fn start_exec(
+        &mut self,
+        instance: &InstanceId,
+        key: u64,
+        program: &Program,
+        stdio: &Stdio,
+    ) -> Result<Started, String> {
+        let held = self.instances.get(instance).ok_or("it is gone")?;
+        let init = held.init.as_ref().ok_or("it is gone")?;
+        let leaf = held.group.leaf(&format!("{LEAF}{key}"), &held.entry);
+        let (leaf, entry) = leaf.map_err(|error| super::chain(&error))?;
+        // With a shared PID namespace any container of the pod sees the new process.
+        let watched = held.identity.may_trace()
+            || self.config.share_pid && self.instances.values().any(|other| other.identity.may_trace());
+        let listener = self.listener(held, init.record.pid).map_err(fail)?;
+        let keyring = keyring_name(&held.create.id).map_err(|error| fail(error.to_string()))?;
+        let agent =
+            listener.as_ref().map(Listener::connect).transpose().map_err(|failure| fail(failure.message))?;
+        let target = Target {
+            init: init.pidfd.as_fd(),
+            identity: &held.identity,
+            cgroup: &entry,
+            own_pid_namespace: self.own_pid_namespace.as_fd(),
+            way: if watched { exec::Way::unseen() } else { exec::Way::Directly },
+            keyring: Some(&keyring),
+            namespaces: exec::NAMESPACES,
+            preserved: 0,
+            observer: agent.as_ref().zip(listener.as_ref()).map(|(agent, told)| (agent.as_fd(), &told.state)),
+        };
+        let started = exec::start(&target, program, stdio)
+            .and_then(|(child, pipe)| Ok((child, self.watch.add(&pipe, Source::Exec(key))?, pipe)));
+        match started {
+            Ok((child, token, pipe)) => Ok(Started { child, token, pipe, leaf }),
+            Err(errno) => {
+                harmless(leaf.kill());
+                self.remove_group(&leaf, 0);
+                Err(launch::reason(errno))
+            }
+        }
+    }
+
+    /// Who takes the listener of the instance's filter, where that has one.
+    fn listener(&self, held: &Held, init: i32) -> Result<Option<Listener>, String> {
+        if !held.identity.filter.as_ref().is_some_and(|filter| filter.needs_listener()) {
+            return Ok(None);
+        }
+        let bundle = &held.create.bundle;
+        let spec = spec::load(&bundle.join("config.json")).map_err(|error| super::chain(&error))?;
+        Ok(Listener::of_joining(&spec, &held.create.id, bundle, init))
     }
 
     /// The process executed its program, or told why it could not.
@@ -227,6 +271,10 @@ fn program(held: &Held, config: &ExecConfig) -> Result<Program, Failure> {
     }
     Program::new(&held.identity, &config.args, &variables)
         .map_err(|error| Failure::Start { message: super::chain(&error) })
+}
+
+fn failed(instance: &InstanceId, message: &str) -> Failure {
+    Failure::Other { message: format!("exec in {instance}: {message}") }
 }
 
 fn three(files: Vec<OwnedFd>) -> Result<[OwnedFd; 3], String> {

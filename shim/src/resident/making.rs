@@ -15,7 +15,7 @@ use crate::cgroup::Group;
 use crate::container::engine::files::{Base, ChangeRoot, Covers};
 use crate::container::engine::kernel::Kernel;
 use crate::container::engine::maker::Fault;
-use crate::container::engine::plan::{CgroupView, Error, Keyring, MakerRights, Sandbox};
+use crate::container::engine::plan::{CgroupView, Keyring, MakerRights, Sandbox};
 use crate::container::engine::{self, Gate, Known, Plan, Progress, Request, Stdio};
 use crate::container::spec;
 use crate::sys::process::{self, Vector};
@@ -55,7 +55,7 @@ impl Engine {
 }
 
 impl Shim {
-    /// Plans an instance; what the plan cannot carry out is left to libcontainer, and the log says so.
+    /// Plans an instance.
     pub(super) fn choose(
         &self,
         spec: &Spec,
@@ -77,16 +77,11 @@ impl Shim {
             root: &root,
             change_root: ChangeRoot::Pivot,
             base: if self.engine.mounts.is_some() { Base::Trimmed } else { Base::Host },
-            keyring: Keyring::Inherited,
+            keyring: Keyring::New,
         };
         let none = &self.engine.no_variables;
         match Plan::new(spec, &known, none, variables) {
             Ok(plan) => Ok(Chosen::Own(Rc::new(plan))),
-            Err(error @ Error::Unsupported(_)) => {
-                let instance = &config.instance;
-                self.complain(format_args!("{instance} is left to libcontainer: {error}"));
-                Ok(Chosen::Libcontainer)
-            }
             Err(error) => Err(error.to_string()),
         }
     }

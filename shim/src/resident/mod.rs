@@ -41,6 +41,7 @@ mod tasks;
 mod timers;
 mod watch;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -50,8 +51,9 @@ use nix::sys::epoll::EpollFlags;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-pub use self::start::{Error, Options, run};
+pub use self::start::{Error, Options, protected_program, run};
 use crate::cgroup::Group;
+use crate::container::seccomp::Cache;
 use crate::harmless;
 use crate::layout::{Layout, PodLayout};
 use crate::procfs;
@@ -78,6 +80,8 @@ struct Shim {
     group: Group,
     own_pid_namespace: OwnedFd,
     engine: making::Engine,
+    /// The pod's containers mostly have one profile.
+    filters: RefCell<Cache>,
     roles: HashMap<i32, Role>,
     /// Ends of children whose role is not known yet, kept while a creator runs.
     strays: HashMap<i32, Exit>,

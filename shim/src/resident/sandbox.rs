@@ -73,6 +73,12 @@ impl Sandbox {
         self.pause.as_ref()
     }
 
+    /// Pause with namespaces that a supervisor can be started in: its own are made, whether or not it has a network.
+    pub(super) fn inhabitable_pause(&self) -> Option<BorrowedFd<'_>> {
+        let is_recorded = self.making.is_some() && self.record.pause.is_some() && self.stopping.is_none();
+        self.pause.as_ref().filter(|_| is_recorded).map(|pause| pause.pidfd.as_fd()).or(self.living_pause())
+    }
+
     pub(super) fn living_pause(&self) -> Option<BorrowedFd<'_>> {
         let usable = self.record.phase == Phase::Up;
         self.pause.as_ref().filter(|_| usable).map(|pause| pause.pidfd.as_fd())
@@ -143,6 +149,9 @@ impl Shim {
                     harmless(nix::unistd::write(&go, b"g"));
                 }
                 self.start_network_up();
+                if self.sandbox.making.is_some() {
+                    self.start_supervisor_ahead();
+                }
             }
             Ok(0) if setup.go.is_none() => {
                 self.drop_setup();

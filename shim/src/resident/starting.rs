@@ -26,6 +26,9 @@ impl Shim {
             self.answer(Some(reply), Ok(Answer::Started { started_at }));
             return Ok(());
         }
+        if let Some(message) = &held.start_failure {
+            return Err(Failure::Start { message: message.clone() });
+        }
         if let Some(starting) = &mut held.starting {
             starting.reply = Some(reply);
             return Ok(());
@@ -63,6 +66,7 @@ impl Shim {
             Err(Errno::EAGAIN | Errno::EINTR) => return,
             result => result,
         };
+        let printed = Gate::printed(start);
         let Some(starting) = held.starting.take() else {
             return;
         };
@@ -70,7 +74,7 @@ impl Shim {
         held.start = None;
         let result = match read {
             Ok(Problem::LENGTH) => {
-                let message = held.program.explain(&held.identity, Problem::from_bytes(bytes));
+                let message = held.program.explain(&held.identity, Problem::from_bytes(bytes)) + &printed;
                 Err(Failure::Start { message })
             }
             Ok(_) | Err(_) => {

@@ -47,6 +47,8 @@ struct Link {
     outgoing: VecDeque<Packet>,
     /// The socket was full: its room is waited for.
     is_full: bool,
+    /// It was told what there is; before that it is told and asks nothing.
+    greeted: bool,
 }
 
 struct Alive {
@@ -96,8 +98,20 @@ impl Shim {
     }
 
     pub(super) fn start_supervisor_if_quiet(&mut self) {
-        let quiet = self.tasks.is_empty() && !self.is_creating() && !self.sandbox.is_changing();
-        if !self.supervisor.wanted || self.supervisor.is_alive() || self.finish.is_asked() || !quiet {
+        if self.tasks.is_empty() && !self.is_creating() && !self.sandbox.is_changing() {
+            self.start_wanted_supervisor();
+            self.greet();
+        }
+    }
+
+    /// Starts one that is wanted in a sandbox whose network is still being made: it comes to itself meanwhile, and
+    /// hears what there is once the sandbox is up, or has failed.
+    pub(super) fn start_supervisor_ahead(&mut self) {
+        self.start_wanted_supervisor();
+    }
+
+    fn start_wanted_supervisor(&mut self) {
+        if !self.supervisor.wanted || self.supervisor.is_alive() || self.finish.is_asked() {
             return;
         }
         self.supervisor.wanted = false;
@@ -121,14 +135,21 @@ impl Shim {
         self.roles.insert(child.pid, Role::Supervisor);
         let record = ProcessRecord { pid: child.pid, start_time };
         self.supervisor.alive = Some(Alive { record, pidfd: child.pidfd, since: clock::monotonic() });
-        self.supervisor.link = Some(Link { socket: ours, token, outgoing: VecDeque::new(), is_full: false });
+        self.supervisor.link =
+            Some(Link { socket: ours, token, outgoing: VecDeque::new(), is_full: false, greeted: false });
         self.record();
+        Ok(())
+    }
+
+    /// Tells one that was not told yet what there is.
+    fn greet(&mut self) {
+        let Some(link) = self.supervisor.link.as_mut().filter(|link| !link.greeted) else { return };
+        link.greeted = true;
         let hello = Report::Hello(Box::new(self.inventory()));
         self.supervisor.starts += 1;
         self.report(&hello);
         self.report_exits_again();
         self.say_ready();
-        Ok(())
     }
 
     fn launch_supervisor(&self, theirs: &OwnedFd) -> Result<crate::sys::process::Child, String> {
@@ -139,7 +160,7 @@ impl Shim {
             program: &self.programs.hull,
             arguments: launch::arguments("hull", self.layout.root(), &rest),
             descriptors: vec![null.as_fd(), log.as_fd(), log.as_fd(), theirs.as_fd()],
-            sandbox: self.sandbox.living_pause(),
+            sandbox: self.sandbox.inhabitable_pause(),
             dies_with_shim: false,
         };
         launch.start(&self.programs).map_err(launch::reason)
@@ -302,7 +323,7 @@ impl Shim {
     }
 
     fn send(&mut self, bytes: Vec<u8>, descriptors: Vec<OwnedFd>) {
-        if let Some(link) = &mut self.supervisor.link {
+        if let Some(link) = self.supervisor.link.as_mut().filter(|link| link.greeted) {
             link.outgoing.push_back((bytes, descriptors));
             self.flush();
         }

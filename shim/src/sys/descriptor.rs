@@ -10,6 +10,12 @@ pub(crate) fn place(from: BorrowedFd<'_>, to: RawFd) -> nix::Result<()> {
     place_raw(from.as_raw_fd(), to)
 }
 
+/// Standard input, output and error of this process.
+pub(crate) fn standard() -> [BorrowedFd<'static>; 3] {
+    // SAFETY: a process has them from its start, and nothing here closes one: they are only replaced, in one call.
+    [0, 1, 2].map(|number| unsafe { BorrowedFd::borrow_raw(number) })
+}
+
 /// [`place`] by number, for a child that learned the number before it was forked.
 pub(crate) fn place_raw(from: RawFd, to: RawFd) -> nix::Result<()> {
     if from == to {

@@ -14,6 +14,13 @@ pub(crate) fn file(name: &CStr) -> nix::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number as i32) })
 }
 
+/// Reads the beginning of a file by its descriptor's number; how long that is.
+pub(crate) fn read_beginning(number: std::os::fd::RawFd, buffer: &mut [u8]) -> usize {
+    // SAFETY: the kernel writes at most `len` bytes into a slice of that length; a closed number comes back as EBADF.
+    let length = unsafe { libc::pread(number, buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+    usize::try_from(length).unwrap_or_default()
+}
+
 /// Writes several parts as one.
 pub(crate) fn write_parts(file: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> nix::Result<()> {
     // SAFETY: `IoSlice` is laid out as iovec, and `len` is the slice's length.

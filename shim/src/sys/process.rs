@@ -44,13 +44,29 @@ pub(crate) fn spawn<T>(
     // SAFETY: without CLONE_VM the child gets a copy of our memory and goes on on a copy of this stack,
     // as after fork. We are the only thread, so no lock of the allocator is held by a thread that the
     // child lacks. `args` and `pidfd` outlive the call.
-    let pid = check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of_val(&args)) })?;
+    let made = check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of_val(&args)) });
+    let pid = match made {
+        // A container's seccomp filter is in force here: common ones refuse clone3, since they cannot see its flags.
+        Err(Errno::ENOSYS | Errno::EPERM) if cgroup.is_none() => {
+            spawn_by_clone(flags.bits() | libc::CLONE_PIDFD | libc::SIGCHLD, &mut pidfd)?
+        }
+        made => made?,
+    };
     if pid == 0 {
         child(with)
     }
     // SAFETY: CLONE_PIDFD made this descriptor for us (close-on-exec), nobody else owns it.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     Ok(Child { pid: pid as i32, pidfd })
+}
+
+fn spawn_by_clone(flags: i32, pidfd: &mut i32) -> nix::Result<libc::c_long> {
+    let flags = libc::c_long::from(flags);
+    // SAFETY: without CLONE_VM and with a null stack the child goes on on a copy of this one, as in `spawn`. The third
+    // argument is where CLONE_PIDFD writes, and outlives the call; the others are not looked at without their flags.
+    check(unsafe {
+        libc::syscall(libc::SYS_clone, flags, 0_usize, std::ptr::from_mut(pidfd), 0_usize, 0_usize)
+    })
 }
 
 /// Makes a child of our parent (`CLONE_PARENT`), in the PID namespace that `setns` chose for our children,
@@ -164,6 +180,18 @@ pub(crate) fn default_signals() {
     unblock_signals();
 }
 
+/// The signals that ask a process to end do end this one, until it executes something. Where it is the first of its PID
+/// namespace the kernel keeps from it whatever it has not asked for; pid_namespaces(7).
+pub(crate) fn end_when_asked() {
+    extern "C" fn end(signal: i32) {
+        leave(128 + signal)
+    }
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+        // SAFETY: the handler makes one call, which a handler may make, and does not return.
+        unsafe { libc::signal(signal, end as extern "C" fn(i32) as libc::sighandler_t) };
+    }
+}
+
 /// Unblocks all signals, so that this process can be ended by one; their dispositions stay.
 pub(crate) fn unblock_signals() {
     // SAFETY: sigset_t is plain memory for which all zero is a valid, empty set.
@@ -262,6 +290,14 @@ pub(crate) fn await_byte(from: std::os::fd::RawFd) -> bool {
     let mut byte = 0_u8;
     // SAFETY: reads at most one byte into one byte; a closed number comes back as EBADF.
     unsafe { libc::read(from, (&raw mut byte).cast(), 1) == 1 }
+}
+
+/// Reads a number from a pipe by its descriptor's number, waiting for it; EPIPE at the end of the stream.
+pub(crate) fn read_number(from: std::os::fd::RawFd) -> nix::Result<i32> {
+    let mut bytes = [0; size_of::<i32>()];
+    // SAFETY: the kernel writes at most four bytes into an array of four.
+    let length = Errno::result(unsafe { libc::read(from, bytes.as_mut_ptr().cast(), bytes.len()) })?;
+    if length as usize == bytes.len() { Ok(i32::from_ne_bytes(bytes)) } else { Err(Errno::EPIPE) }
 }
 
 /// Writes `text` to the file at `path`; for `/proc` and `/sys`, where one write is one operation.

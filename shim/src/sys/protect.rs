@@ -4,14 +4,18 @@
 //! image may even execute it (`#!/proc/self/exe`). The shim therefore runs from a read-only clone of
 //! the mount that holds its file: opening it for writing through `/proc` fails with EROFS.
 
-use std::ffi::CString;
+use std::ffi::CStr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use super::check;
 
 /// Opens our own executable on a read-only mount that no namespace contains; open_tree(2), mount_setattr(2).
 pub(crate) fn read_only_self() -> nix::Result<OwnedFd> {
-    let path: CString = c"/proc/self/exe".into();
+    read_only(c"/proc/self/exe")
+}
+
+/// The same of another program.
+pub(crate) fn read_only(path: &CStr) -> nix::Result<OwnedFd> {
     let flags = libc::OPEN_TREE_CLONE as libc::c_long | libc::O_CLOEXEC as libc::c_long;
     // SAFETY: open_tree reads a path that ends in a null byte and outlives the call.
     let number = check(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })?;

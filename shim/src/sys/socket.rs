@@ -71,10 +71,9 @@ pub(crate) fn tell(socket: RawFd, parts: &[IoSlice<'_>], descriptor: Option<RawF
     header.msg_iovlen = parts.len() as _;
     if let Some(descriptor) = descriptor {
         let length = size_of::<libc::cmsghdr>() + size_of::<RawFd>();
-        let words = [length, (libc::SOL_SOCKET as usize) | (libc::SCM_RIGHTS as usize) << 32];
-        for (index, word) in words.iter().enumerate() {
-            control.0[index * 8..index * 8 + 8].copy_from_slice(&word.to_ne_bytes());
-        }
+        control.0[..8].copy_from_slice(&length.to_ne_bytes());
+        control.0[8..12].copy_from_slice(&libc::SOL_SOCKET.to_ne_bytes());
+        control.0[12..16].copy_from_slice(&libc::SCM_RIGHTS.to_ne_bytes());
         control.0[16..20].copy_from_slice(&descriptor.to_ne_bytes());
         header.msg_control = (&raw mut control).cast();
         header.msg_controllen = size_of::<Control>() as _;

@@ -13,6 +13,7 @@ pub(crate) const ALL: &[Case] = &[
     ("a_sandbox_has_its_namespaces", a_sandbox_has_its_namespaces),
     ("a_container_runs_and_its_exit_is_kept", a_container_runs_and_its_exit_is_kept),
     ("an_exec_has_the_containers_identity", an_exec_has_the_containers_identity),
+    ("an_exec_hands_the_listener_of_its_filter_over", an_exec_hands_the_listener_of_its_filter_over),
     ("an_exec_shows_nothing_of_the_host_to_a_tracer", an_exec_shows_nothing_of_the_host_to_a_tracer),
     ("an_exec_is_killed_whole_at_its_limit", an_exec_is_killed_whole_at_its_limit),
     ("what_cannot_execute_says_why", what_cannot_execute_says_why),
@@ -97,6 +98,31 @@ fn an_exec_has_the_containers_identity() {
     assert_eq!(output, "256\nblue more /home/web\n/made/by/hull\n0\n1\n2\n3\n500\n");
     let (exit, _, _) = pod.run(&instance, &["sh", "-c", "kill -9 $$"], None);
     assert_eq!(exit, Exit::Signaled(9));
+}
+
+fn an_exec_hands_the_listener_of_its_filter_over() {
+    let (mut pod, _) = Pod::start("notify", |_| ());
+    let path = pod.root.join("agent.sock");
+    let agent = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let config = pod.bundle("c", &["sleep", "1000"], |config| {
+        config["linux"]["seccomp"]["listenerPath"] = json!(path);
+        let syscalls = config["linux"]["seccomp"]["syscalls"].as_array_mut().unwrap();
+        syscalls.push(json!({"names": ["acct"], "action": "SCMP_ACT_NOTIFY"}));
+    });
+    let instance = pod.launch_config(config);
+    let told = |pid: i32| {
+        let (mut stream, _) = agent.accept().unwrap();
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut text).unwrap();
+        let told: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(told["state"]["pid"], json!(pid), "{told}");
+        told
+    };
+    let init = pid_of(&mut pod);
+    assert_eq!(told(init)["pid"], json!(init));
+    let (exit, ..) = pod.run(&instance, &["true"], None);
+    assert_eq!(exit, Exit::Code(0));
+    assert_ne!(told(init)["pid"], json!(init));
 }
 
 fn an_exec_shows_nothing_of_the_host_to_a_tracer() {

@@ -7,6 +7,7 @@
 mod cases;
 mod engines;
 mod faults;
+mod growth;
 mod pod;
 mod stand_in;
 
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
             .iter()
             .chain(faults::ALL)
             .chain(engines::ALL)
+            .chain(growth::ALL)
             .filter(|(name, _)| chosen(name))
             .for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;
@@ -36,8 +38,12 @@ fn main() -> ExitCode {
     }
     pod::isolate();
     let mut failed = 0;
-    for (name, case) in
-        cases::ALL.iter().chain(faults::ALL).chain(engines::ALL).filter(|(name, _)| chosen(name))
+    for (name, case) in cases::ALL
+        .iter()
+        .chain(faults::ALL)
+        .chain(engines::ALL)
+        .chain(growth::ALL)
+        .filter(|(name, _)| chosen(name))
     {
         let passed = std::panic::catch_unwind(case).is_ok();
         println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });

@@ -372,6 +372,11 @@ impl Pod {
         panic!("groups stay: {:?}", self.cgroups_below());
     }
 
+    /// The pid of the shim.
+    pub(crate) fn shim_pid(&self) -> u32 {
+        self.shim.as_ref().unwrap().id()
+    }
+
     /// CPU time of the shim and of the children that it has reaped, in hundredths of a second.
     pub(crate) fn cpu_ticks(&self) -> u64 {
         let pid = self.shim.as_ref().unwrap().id();

@@ -14,12 +14,12 @@ static TARGET: OnceLock<fn(&[u8])> = OnceLock::new();
 fuzz_target!(
     init: {
         let name = std::env::var("HULL_FUZZ").unwrap_or_default();
-        let Some((_, target)) = targets::ALL.iter().find(|(known, _)| *known == name) else {
-            let names: Vec<&str> = targets::ALL.iter().map(|(name, _)| *name).collect();
+        let Some((_, target)) = targets::all().find(|(known, _)| *known == name) else {
+            let names: Vec<&str> = targets::all().map(|(name, _)| name).collect();
             eprintln!("HULL_FUZZ={name:?}: no such target; there are: {}", names.join(" "));
             std::process::exit(2);
         };
-        TARGET.get_or_init(|| *target);
+        TARGET.get_or_init(|| target);
     },
     |bytes: &[u8]| -> Corpus {
         if let Some(target) = TARGET.get() {

@@ -103,3 +103,30 @@ fn a_working_directory_behind_a_descriptor_is_refused_by_exec() {
         assert_eq!(exec(&bundle, 7).ok(), "the host's");
     }
 }
+
+#[test]
+fn a_working_directory_that_an_image_lacks_is_made_inside_only() {
+    let mut bundle = target!();
+    let host = bundle.host_directory();
+    // Among the runtime's own descriptors are some of the host's procfs, whatever their numbers are.
+    let attack = |bundle: &mut Bundle| {
+        for number in 3..64 {
+            for way in [format!("..{host}"), format!("1/root{host}")] {
+                let directory = format!("/proc/self/fd/{number}/{way}/{number}");
+                bundle.configure(|config| config["process"]["cwd"] = json!(directory));
+                assert!(!bundle.detached(&["create", &bundle.id]).status.success());
+                bundle.relink("work", &format!("/proc/self/fd/{number}/{way}"));
+                bundle.configure(|config| config["process"]["cwd"] = json!("/work/made"));
+                if bundle.detached(&["create", &bundle.id]).status.success() {
+                    bundle.delete();
+                }
+            }
+        }
+    };
+    attack(&mut bundle);
+    assert_eq!(bundle.entries("host"), Vec::<String>::new());
+    if bundle.go_without("in-root") {
+        attack(&mut bundle);
+        assert_ne!(bundle.entries("host"), Vec::<String>::new());
+    }
+}

@@ -61,3 +61,61 @@ fn a_file_with_inheritable_capabilities_gains_none() {
         assert!(gained(&bundle, &[]) && gained(&bundle, &["--cap", "CAP_NET_RAW"]));
     }
 }
+
+/// A second container in the PID namespace of the first, which may trace.
+fn neighbour(first: &Bundle) -> Option<Bundle> {
+    let mut second = Bundle::new().ok()?;
+    let pid = first.state()["pid"].as_i64()?;
+    second.configure(|config| {
+        let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces[0] = json!({"type": "pid", "path": format!("/proc/{pid}/ns/pid")});
+    });
+    Some(second)
+}
+
+fn may_trace(bundle: &mut Bundle) {
+    bundle.configure(|config| {
+        for set in ["bounding", "permitted", "effective"] {
+            let set = config["process"]["capabilities"][set].as_array_mut().unwrap();
+            set.push(json!("CAP_SYS_PTRACE"));
+        }
+    });
+}
+
+#[test]
+fn a_container_that_waits_for_its_start_shows_its_neighbour_nothing_of_the_hosts() {
+    let mut first = target!();
+    may_trace(&mut first);
+    first.up();
+    let second = neighbour(&first).unwrap();
+    second.create();
+    let script = "for p in /proc/[0-9]*; do [ $p = /proc/1 ] || [ $p = /proc/$$ ] || { ls -l $p/fd; grep CapEff $p/status; }; done";
+    let seen = first.exec(&["/bin/sh", "-c", script]).ok();
+    assert!(seen.contains("/go") && !seen.contains("-> /proc") && !seen.contains("socket:"), "{seen}");
+    assert!(!seen.contains("000001ff"), "{seen}");
+    for number in 3..40 {
+        let script =
+            format!("for p in /proc/[0-9]*; do echo x >$p/fd/{number}/../../{}/pwned; done", first.id);
+        drop(first.exec(&["/bin/sh", "-c", &script]));
+    }
+    assert!(!std::env::temp_dir().join(&first.id).join("pwned").exists());
+}
+
+#[test]
+fn a_neighbour_sees_nothing_of_a_process_that_joins() {
+    let first = target!();
+    first.up();
+    fs::write(first.path("secret"), "the host's").unwrap();
+    let secret = first.path("secret").display().to_string();
+    let mut second = neighbour(&first).unwrap();
+    may_trace(&mut second);
+    let look = format!(
+        "while :; do for p in /proc/[0-9]*; do cat $p/root{secret} && echo >>/seen; done; echo >/rounds; done 2>/errors"
+    );
+    second.script(&look).up().shows("rootfs/rounds", "\n");
+    let path = long_path();
+    for _ in 0..20 {
+        first.oci(&["exec", "--env", &path, &first.id, "true"]).ok();
+    }
+    assert!(!second.path("rootfs/seen").exists());
+}

@@ -1,7 +1,8 @@
 //! Starting `hull-shim`: for a new pod, and as the successor of one that died.
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -98,12 +99,30 @@ pub fn start(layout: &Layout, uid: &str) -> Result<Started, Error> {
     // The one descriptor that the shim is to inherit.
     rustix::io::fcntl_setfd(&ready, rustix::io::FdFlags::empty())
         .map_err(|error| Error::Prepare(error.into()))?;
-    let mut command = command(&program, layout, "pod", uid);
+    // A copy of its mount lives until it is executed: nothing of it is handed on.
+    let protected = protected(&program);
+    let mut command = match &protected {
+        Some((tree, directory)) => {
+            let path = format!("/proc/self/fd/{}", tree.as_raw_fd());
+            let mut command = command(Path::new(&path), layout, "pod", uid);
+            command.arg0("hull-shim").arg("--protected").arg(directory);
+            command
+        }
+        None => command(&program, layout, "pod", uid),
+    };
     command.args(["--ready-fd", &ready.as_raw_fd().to_string()]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
     let child = command.spawn().map_err(|source| Error::Execute { program, source })?;
     rustix::io::ioctl_fionbio(&report, true).map_err(|error| Error::Prepare(error.into()))?;
     Ok(Started { child, report, said: Vec::new() })
+}
+
+/// A shim keeps its file safe from the containers that it executes. Where this process can do that for it, it need not
+/// begin twice.
+fn protected(program: &Path) -> Option<(OwnedFd, PathBuf)> {
+    let directory = program.parent().filter(|directory| directory.is_absolute())?;
+    let tree = hull_shim::resident::protected_program(program).ok()?;
+    Some((tree, directory.to_owned()))
 }
 
 fn command(program: &Path, layout: &Layout, verb: &str, uid: &str) -> Command {
@@ -145,10 +164,11 @@ impl Started {
         let files = layout.pod(uid);
         let end = Instant::now() + within;
         loop {
-            if socket::connect(&files.api_socket()).await.is_ok() {
+            self.listen(layout, uid)?;
+            // Before, nobody listens.
+            if self.said.first() == Some(&b'1') && socket::connect(&files.api_socket()).await.is_ok() {
                 return Ok(());
             }
-            self.listen(layout, uid)?;
             if !files.dir().exists() {
                 return Err(Error::Gone);
             }

@@ -57,30 +57,34 @@ pub(super) enum Last {
 #[derive(Debug)]
 pub(super) struct Reader {
     buffer: Vec<u8>,
+    /// How much of the buffer was taken: it is moved once per message, not per frame.
+    taken: usize,
     inflate: Decompress,
 }
 
 impl Reader {
     pub(super) fn new() -> Self {
-        Self { buffer: Vec::new(), inflate: Decompress::new(true) }
+        Self { buffer: Vec::new(), taken: 0, inflate: Decompress::new(true) }
     }
 
     pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.buffer.drain(..self.taken);
+        self.taken = 0;
         self.buffer.extend_from_slice(bytes);
     }
 
     /// The next frame; none until more bytes are there.
     pub(super) fn next(&mut self) -> Result<Option<Frame>, Error> {
-        let Some(head) = self.buffer.first_chunk::<HEAD>().copied() else { return Ok(None) };
+        let waiting = self.buffer.get(self.taken..).unwrap_or_default();
+        let Some(head) = waiting.first_chunk::<HEAD>().copied() else { return Ok(None) };
         let [first, second, third, fourth, flags, length @ ..] = head;
         let length = u32::from_be_bytes([0, length[0], length[1], length[2]]) as usize;
         if length > LONGEST {
             return Err(Error::Long(length));
         }
-        if self.buffer.len() < HEAD + length {
-            return Ok(None);
-        }
-        let frame: Vec<u8> = self.buffer.drain(..HEAD + length).skip(HEAD).collect();
+        let Some(frame) = waiting.get(HEAD..HEAD + length) else { return Ok(None) };
+        let frame = frame.to_vec();
+        self.taken += HEAD + length;
         if first & 0x80 != 0 {
             return self.control(u16::from_be_bytes([third, fourth]), &frame).map(Some);
         }

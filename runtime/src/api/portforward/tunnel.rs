@@ -50,6 +50,9 @@ pub(super) async fn run(upgrade: Upgrade, target: Target) {
     }
 }
 
+/// Streams that wait for their other half; a client opens both at once.
+const MOST_HALVES: usize = 256;
+
 /// The streams of one client.
 struct Tunnel {
     target: Target,
@@ -96,6 +99,7 @@ impl Tunnel {
                 Frame::Open { stream, headers } => self.opened(stream, &headers).await,
                 Frame::Data { stream, bytes, last } => self.data(stream, bytes, last).await,
                 Frame::Reset { stream } => {
+                    self.halves.retain(|_, half| ![half.data, half.error].contains(&Some(stream)));
                     if let Some(open) = self.open.remove(&stream) {
                         open.connection.abort();
                         // The client waits for what went wrong: nothing.
@@ -126,6 +130,9 @@ impl Tunnel {
         let (Some(port), Some(request)) = (port, header("requestid")) else {
             return give(&self.out, spdy::reset(stream)).await;
         };
+        if self.halves.len() >= MOST_HALVES && !self.halves.contains_key(request) {
+            return give(&self.out, spdy::reset(stream)).await;
+        }
         let half = self.halves.entry(request.to_owned()).or_default();
         match header("streamtype") {
             Some("error") => half.error = Some(stream),

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::context::Context;
+use super::error::note;
 use super::print::field;
 use super::{Error, Exit, Result, describe, resource};
 use crate::api::client::{Client, Follower, PodRef};
@@ -139,7 +140,7 @@ async fn forward(context: &Context, pod: &PodRef, doors: Vec<Door>) -> Result {
                 let stream = match listener.accept().await {
                     Ok((stream, _)) => stream,
                     Err(error) => {
-                        eprintln!("Error accepting connection on port {}: {error}", pair.local);
+                        note(&format!("Error accepting connection on port {}: {error}", pair.local));
                         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                         continue;
                     }
@@ -157,7 +158,7 @@ async fn forward(context: &Context, pod: &PodRef, doors: Vec<Door>) -> Result {
         let connection = Connection { client: context.client.clone(), pod: pod.clone(), pair };
         connections.spawn(async move {
             if let Err(error) = connection.run(stream).await {
-                eprintln!("an error occurred forwarding {} -> {}: {error}", pair.local, pair.remote);
+                note(&format!("an error occurred forwarding {} -> {}: {error}", pair.local, pair.remote));
             }
         });
     }

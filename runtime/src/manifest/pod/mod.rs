@@ -6,6 +6,8 @@
 
 mod container;
 mod env;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod handler;
 mod volume;
 

@@ -8,6 +8,7 @@ use oci_spec::runtime::{Linux, Spec};
 use super::kernel::Kernel;
 use super::namespace::{Namespaces, TIME};
 use super::plan::{Error, Known, MakerRights};
+use crate::resctrl::Wanted;
 
 fn invalid<T>(text: impl Into<String>) -> Result<T, Error> {
     Err(Error::Invalid(text.into()))
@@ -23,6 +24,7 @@ pub(crate) fn check(spec: &Spec, namespaces: &Namespaces, known: &Known<'_>) -> 
     users(linux, namespaces, known.maker)?;
     times(linux, namespaces)?;
     net_devices(linux, namespaces, known.maker)?;
+    intel_rdt(linux, known)?;
     for name in linux.sysctl().iter().flatten().map(|(name, _)| name) {
         sysctl(name, namespaces)?;
     }
@@ -142,6 +144,17 @@ fn net_devices(linux: &Linux, namespaces: &Namespaces, maker: MakerRights) -> Re
     Ok(())
 }
 
+fn intel_rdt(linux: &Linux, known: &Known<'_>) -> Result<(), Error> {
+    let Some(asked) = linux.intel_rdt() else { return Ok(()) };
+    if known.sandbox.is_some() {
+        return invalid("linux.intelRdt is for containers outside pods");
+    }
+    if !known.kernel.resctrl {
+        return invalid("intelRdt is specified in config, but Intel RDT is not enabled");
+    }
+    Wanted::new(asked, known.id).map(drop).map_err(|error| Error::Invalid(error.to_string()))
+}
+
 /// Sysctls of the kernel's IPC namespaces.
 const IPC: [&str; 8] = ["msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"];
 
@@ -237,6 +250,7 @@ mod tests {
             joined: Vec::new(),
             time: false,
             trimmed: false,
+            no_return: false,
         };
         assert_eq!(sysctl("net.core.somaxconn", &namespaces), Ok(()));
         let text = |name: &str, namespaces: &Namespaces| sysctl(name, namespaces).unwrap_err().to_string();

@@ -2,6 +2,10 @@
 //!
 //! It was forked, so it has a copy of the maker's memory and, at first, of all its descriptors. It allocates nothing: what
 //! it needs is in [`Work`]. It never returns.
+//!
+//! **Invariant:** at its gate, where it waits for as long as its caller pleases, it has the rights of the container and
+//! no descriptor but those of the gate and what the program inherits. Processes of other containers may see it there:
+//! a PID namespace can be shared.
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -12,10 +16,12 @@ use nix::unistd::setsid;
 
 use super::console;
 use super::failed::{Doing, Failed};
+use super::gate;
 use super::hook::Ending;
 use super::maker::{Fault, Stdio};
 use super::message::{Go, Message};
 use super::namespace::{self, Joins};
+use super::netlink;
 use super::plan::{MakerRights, Plan};
 use super::procfs;
 use super::sources::Sources;
@@ -24,9 +30,11 @@ use super::user;
 use crate::cgroup::Entry;
 use crate::container::identity::Identity;
 use crate::container::program::Program;
-use crate::container::transform::{Handles, Limits, Observer, Problem, Step as Last, transform};
+use crate::container::transform::{
+    Handles, Limits, Observer, Problem, Step as Last, Told, become_member, confine, execute,
+};
 use crate::harmless;
-use crate::sys::{descriptor, interface, keyring, process, socket};
+use crate::sys::{descriptor, interface, keyring, memory, process, socket};
 
 /// Everything that the child needs.
 pub(super) struct Work<'a> {
@@ -46,7 +54,9 @@ pub(super) struct Work<'a> {
     pub(super) mounts: Option<RawFd>,
     /// All of these, in ascending order.
     pub(super) keep: Vec<RawFd>,
-    /// What is left at the gate.
+    /// What is left once it has entered its root, when it becomes a process of the container, and at the gate.
+    pub(super) keep_inside: Vec<RawFd>,
+    pub(super) keep_as_member: Vec<RawFd>,
     pub(super) keep_at_gate: Vec<RawFd>,
     pub(super) preserved: u32,
     pub(super) fault: Option<Fault>,
@@ -59,13 +69,13 @@ pub(super) const PRELUDE: u16 = u16::MAX;
 struct Made {
     /// As the maker sees it, once it told.
     pid: i32,
-    master: Option<OwnedFd>,
 }
 
 /// Why a step ends the child.
 enum Trouble {
     Failed(Failed),
     Hook(Ending),
+    Member(Problem),
     /// The maker is gone: there is nobody to tell.
     Alone,
 }
@@ -78,7 +88,7 @@ impl From<Failed> for Trouble {
 
 /// The body of the child.
 pub(super) fn run(work: &Work<'_>) -> ! {
-    let mut made = Made { pid: 0, master: None };
+    let mut made = Made { pid: 0 };
     if let Err(trouble) = settle(work, &mut made) {
         give_up(work, PRELUDE, trouble);
     }
@@ -91,7 +101,10 @@ pub(super) fn run(work: &Work<'_>) -> ! {
             give_up(work, index as u16, trouble);
         }
     }
-    wait_at_gate(work, &made);
+    if let Err(problem) = become_harmless(work, &made) {
+        give_up(work, PRELUDE, Trouble::Member(problem));
+    }
+    wait_at_gate(work);
     start(work, &made).report(work.result)
 }
 
@@ -99,6 +112,7 @@ fn give_up(work: &Work<'_>, step: u16, trouble: Trouble) -> ! {
     let message = match trouble {
         Trouble::Failed(failed) => Some(Message::Failed { step, failed }),
         Trouble::Hook(ending) => Some(Message::Hook { step, ending }),
+        Trouble::Member(problem) => Some(Message::Member(problem)),
         Trouble::Alone => None,
     };
     if let Some(message) = message {
@@ -178,12 +192,25 @@ fn perform(work: &Work<'_>, made: &mut Made, step: &Step) -> Result<(), Trouble>
             }
         }
         Step::Meet => {
-            tell(work, Message::Due, None).map_err(|_| Trouble::Alone)?;
+            let socket = match work.plan.devices.is_empty() {
+                true => None,
+                false => Some(netlink::open().map_err(&failed)?),
+            };
+            let socket = socket.as_ref().map(AsRawFd::as_raw_fd);
+            tell(work, Message::Due, socket).map_err(|_| Trouble::Alone)?;
             made.pid = await_go(work)?.pid;
         }
         Step::Hook(index) => run_hook(work, made.pid, *index)?,
-        Step::Directory(prefixes) => make_directories(prefixes),
-        Step::Console { size } => made.master = Some(console::make(*size, work.identity.uid)?),
+        Step::Directory(path) => {
+            // Whatever path an image brings, no descriptor leads out of the root from here on.
+            descriptor::close_all_but(&work.keep_inside).map_err(failed)?;
+            // As runc does; a directory that cannot be made is reported by `chdir`.
+            harmless(work.sources.make_directory(path));
+        }
+        Step::Console { size } => {
+            let master = console::make(*size, work.identity.uid)?;
+            tell(work, Message::Terminal, Some(master.as_raw_fd())).map_err(|_| Trouble::Alone)?;
+        }
         Step::Stdio => place_stdio(work)?,
         Step::Hostname(name) => process::set_hostname(name).map_err(failed)?,
         Step::Domainname(name) => process::set_domainname(name).map_err(failed)?,
@@ -214,19 +241,6 @@ fn run_hook(work: &Work<'_>, pid: i32, index: usize) -> Result<(), Trouble> {
     hook.run(&work.plan.states[0], pid, output).map_err(Trouble::Hook)
 }
 
-/// As runc does; a directory that cannot be made is reported by `chdir`.
-fn make_directories(prefixes: &[std::ffi::CString]) {
-    let mode = nix::sys::stat::Mode::from_bits_retain(0o755);
-    let Some((last, above)) = prefixes.split_last() else { return };
-    if nix::unistd::mkdir(last.as_c_str(), mode) != Err(Errno::ENOENT) {
-        return;
-    }
-    for prefix in above {
-        harmless(nix::unistd::mkdir(prefix.as_c_str(), mode));
-    }
-    harmless(nix::unistd::mkdir(last.as_c_str(), mode));
-}
-
 fn place_stdio(work: &Work<'_>) -> Result<(), Failed> {
     match work.stdio {
         Stdio::Files(files) => console::place(files, work.identity.uid),
@@ -234,10 +248,28 @@ fn place_stdio(work: &Work<'_>) -> Result<(), Failed> {
     }
 }
 
+/// Takes the rights of a process of the container and no others.
+fn become_harmless(work: &Work<'_>, made: &Made) -> Result<(), Problem> {
+    descriptor::close_all_but(&work.keep_as_member).map_err(Problem::at(Last::Descriptors))?;
+    process::end_when_asked();
+    let handles = handles(work, made);
+    become_member(work.identity, &handles)?;
+    // A change of user makes a process visible and forgets its parent's death.
+    belong_to_maker().map_err(|failed| Problem { step: Last::Hide, errno: failed.errno })?;
+    if notifies(work.identity) {
+        // Who answers it is told by way of a descriptor that does not stay.
+        confine(work.identity, &handles)?;
+    }
+    Ok(())
+}
+
+fn notifies(identity: &Identity) -> bool {
+    identity.filter.as_ref().is_some_and(|filter| filter.needs_listener())
+}
+
 /// Tells the maker that all is made, and waits: for the maker to have it on disk, then for the start.
-fn wait_at_gate(work: &Work<'_>, made: &Made) {
-    let master = made.master.as_ref().map(AsRawFd::as_raw_fd);
-    let released = tell(work, Message::Ready, master).is_ok() && await_go(work).is_ok();
+fn wait_at_gate(work: &Work<'_>) {
+    let released = tell(work, Message::Ready, None).is_ok() && await_go(work).is_ok();
     if !released || process::die_with_parent(0).is_err() {
         process::leave(1);
     }
@@ -250,26 +282,50 @@ fn wait_at_gate(work: &Work<'_>, made: &Made) {
     }
 }
 
+/// The hooks are the container's as well: their programs come from its image, so they get its rights.
 fn start(work: &Work<'_>, made: &Made) -> Problem {
+    process::default_signals();
+    if !notifies(work.identity)
+        && let Err(problem) = confine(work.identity, &handles(work, made))
+    {
+        return problem;
+    }
     for (index, hook) in work.plan.hooks.start_container.iter().enumerate() {
         let Some(output) = work.output else { break };
         if let Err(ending) = hook.run(&work.plan.states[1], made.pid, output) {
-            return explain(index as u8, ending);
+            tell_output(work.result, explain(index as u8, ending), output);
         }
     }
-    let limits = if work.plan.maps.is_some() { Limits::Set } else { Limits::Own };
+    execute(work.program)
+}
+
+fn handles<'a>(work: &'a Work<'_>, made: &Made) -> Handles<'a> {
     let observer = work.observer.zip(work.plan.listener.as_ref());
-    let handles = Handles {
+    Handles {
         closed_from: 3 + work.preserved,
         procfs: Some(work.procfs.as_fd()),
-        limits,
+        limits: if work.plan.sets_limits() { Limits::Set } else { Limits::Own },
         observer: observer.map(|(socket, listener)| Observer {
             socket,
             state: &listener.state,
-            pid: made.pid,
+            process: Told::Before(made.pid),
         }),
-    };
-    transform(work.identity, work.program, &handles)
+    }
+}
+
+/// Tells of a hook that failed and of what it printed, and ends. Nobody else has its output any more.
+fn tell_output(result: RawFd, problem: Problem, output: [RawFd; 2]) -> ! {
+    let mut message = [0; gate::LONGEST];
+    let (head, texts) = message.split_at_mut(gate::HEAD);
+    let half = texts.len() / 2;
+    let (out, err) = texts.split_at_mut(half);
+    let length = memory::read_beginning(output[0], out);
+    let more = memory::read_beginning(output[1], err);
+    head[..Problem::LENGTH].copy_from_slice(&problem.to_bytes());
+    head[Problem::LENGTH..].copy_from_slice(&(length as u16).to_ne_bytes());
+    texts.copy_within(half..half + more, length);
+    process::report(result, message.get(..gate::HEAD + length + more).unwrap_or_default());
+    process::leave(128)
 }
 
 fn explain(index: u8, ending: Ending) -> Problem {

@@ -68,15 +68,27 @@ pub(super) fn place(files: &[OwnedFd; 3], uid: u32) -> Result<(), Failed> {
         let own = if is_null(file.as_fd()) { open_null() } else { None };
         let source = own.as_ref().unwrap_or(file);
         descriptor::place(source.as_fd(), number as RawFd).map_err(Doing::Itself.failed())?;
-        if own.is_some() || is_null(file.as_fd()) {
-            continue;
-        }
-        match fchown(file, Some(Uid::from_raw(uid)), None) {
-            Ok(()) | Err(Errno::EINVAL | Errno::EPERM | Errno::EROFS) => {}
-            Err(errno) => return Err(Doing::Own.failed()(errno)),
+        if own.is_none() {
+            give(file, uid).map_err(Doing::Own.failed())?;
         }
     }
     Ok(())
+}
+
+/// Gives the standard descriptors that this process has to the user of the container.
+pub(crate) fn own_standard(uid: u32) -> nix::Result<()> {
+    descriptor::standard().into_iter().try_for_each(|file| give(file, uid))
+}
+
+/// So that it can open it by `/dev/stdout`. What cannot change hands stays as it is, and everybody's null device too.
+fn give(file: impl AsFd, uid: u32) -> nix::Result<()> {
+    if is_null(file.as_fd()) {
+        return Ok(());
+    }
+    match fchown(file, Some(Uid::from_raw(uid)), None) {
+        Ok(()) | Err(Errno::EINVAL | Errno::EPERM | Errno::EROFS) => Ok(()),
+        Err(errno) => Err(errno),
+    }
 }
 
 fn is_null(file: BorrowedFd<'_>) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! The init holds `go` open for reading and writing and reads one byte of it; it holds `result` open for writing
 //! and close-on-exec. So whoever opened `result` before sees its end when the program runs, or eight bytes that say
-//! why it does not; and opening `go` for writing fails with ENXIO once no init waits there: it never hangs.
+//! why it does not, and behind them what a hook printed; and opening `go` for writing fails with ENXIO once no init waits there: it never hangs.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -18,6 +18,11 @@ use crate::container::transform::Problem;
 pub(crate) const GO: &str = "go";
 /// Name of the FIFO that brings the result.
 pub(crate) const RESULT: &str = "start";
+
+/// One write of this length is whole; pipe(7).
+pub(super) const LONGEST: usize = libc::PIPE_BUF;
+/// A problem, and the length of what a hook printed to its standard output; both texts follow.
+pub(super) const HEAD: usize = Problem::LENGTH + 2;
 
 /// The init's two ends.
 #[derive(Debug)]
@@ -77,6 +82,18 @@ impl Gate {
             Ok(Problem::LENGTH) => Outcome::Failed(Problem::from_bytes(bytes)),
             Ok(_) | Err(_) => Outcome::Executed,
         }
+    }
+
+    /// What a hook printed, after its failure was read; as it stands in runc's errors. Empty after other failures.
+    pub(crate) fn printed(result: &OwnedFd) -> String {
+        let mut bytes = [0; LONGEST];
+        let length = nix::unistd::read(result, &mut bytes).unwrap_or_default();
+        let Some((head, texts)) = bytes.get(..length).and_then(|bytes| bytes.split_first_chunk()) else {
+            return String::new();
+        };
+        let text = |part: Option<&[u8]>| String::from_utf8_lossy(part.unwrap_or_default()).into_owned();
+        let middle = usize::from(u16::from_ne_bytes(*head));
+        format!(", stdout: {}, stderr: {}", text(texts.get(..middle)), text(texts.get(middle..)))
     }
 
     /// Removes both FIFOs.

@@ -117,6 +117,15 @@ impl State {
         Self { pieces }
     }
 
+    /// The same of a process that joined the container whose init is `init`.
+    pub(crate) fn of_joining(spec: &Spec, id: &str, bundle: &Path, (metadata, init): (&str, i32)) -> Self {
+        let mut pieces = Self::of_listener(spec, id, bundle, metadata).pieces;
+        let running = Self::new(spec, id, bundle, "running").pieces;
+        pieces.truncate(1);
+        pieces.push([b",\"state\":", &*running.join(init.to_string().as_bytes()), b"}"].concat());
+        Self { pieces }
+    }
+
     /// The parts of the text for the process `pid`, whose digits land in `digits`.
     pub(crate) fn parts<'a>(&'a self, pid: i32, digits: &'a mut [u8; 10]) -> [IoSlice<'a>; 5] {
         let piece = |at: usize| IoSlice::new(self.pieces.get(at).map_or(&[], Vec::as_slice));
@@ -316,6 +325,8 @@ fn become_hook(start: &Start<'_>) -> ! {
 }
 
 fn prepare(start: &Start<'_>) -> nix::Result<()> {
+    // Nobody would take note of its end. A container's filter that refuses this need not keep it from running.
+    harmless(process::die_with_parent(libc::SIGKILL));
     // Above 2, so that placing one does not replace another.
     for (number, from) in start.stdio.iter().enumerate() {
         descriptor::place_raw(*from, number as RawFd)?;
@@ -342,17 +353,29 @@ pub(crate) const TOLD: usize = 8;
 
 /// Runs hooks one after another until one fails; the body of a forked child.
 pub(crate) fn run_all(run: &Run<'_>) -> ! {
+    // Of the maker's descriptors (its locks!) none outlives the maker here, and no hook does.
+    let [stdout, stderr] = run.output;
+    let mut keep = [stdout, stderr, run.tell];
+    keep.sort_unstable();
+    let alone = descriptor::close_all_but(&keep).and_then(|()| process::die_with_parent(libc::SIGKILL));
+    if let Err(errno) = alone {
+        tell(run, [0, 0], Ending::NotRun(errno));
+    }
     for (list, hooks) in run.hooks.iter().enumerate() {
         for (index, hook) in hooks.iter().enumerate() {
             if let Err(ending) = hook.run(run.state, run.pid, run.output) {
-                let (kind, value) = ending.to_parts();
-                let [v0, v1, v2, v3] = value.to_ne_bytes();
-                process::report(run.tell, &[list as u8, index as u8, kind, 0, v0, v1, v2, v3]);
-                process::leave(1);
+                tell(run, [list as u8, index as u8], ending);
             }
         }
     }
     process::leave(0)
+}
+
+fn tell(run: &Run<'_>, [list, index]: [u8; 2], ending: Ending) -> ! {
+    let (kind, value) = ending.to_parts();
+    let [v0, v1, v2, v3] = value.to_ne_bytes();
+    process::report(run.tell, &[list, index, kind, 0, v0, v1, v2, v3]);
+    process::leave(1)
 }
 
 #[cfg(test)]
@@ -375,6 +398,11 @@ mod tests {
         let text: Vec<u8> = state.parts(7, &mut digits).iter().flat_map(|part| part.to_vec()).collect();
         let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
         assert_eq!((&value["pid"], &value["state"]["pid"]), (&7.into(), &7.into()));
+        let state = State::of_joining(&spec, "web", Path::new("/b"), ("m", 5));
+        let text: Vec<u8> = state.parts(7, &mut digits).iter().flat_map(|part| part.to_vec()).collect();
+        let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!((&value["pid"], &value["state"]["pid"]), (&7.into(), &5.into()));
+        assert_eq!((&value["metadata"], &value["state"]["status"]), (&"m".into(), &"running".into()));
     }
 
     #[test]

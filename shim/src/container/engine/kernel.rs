@@ -17,6 +17,8 @@ pub(crate) struct Kernel {
     pub(crate) apparmor: bool,
     /// SELinux is on.
     pub(crate) selinux: bool,
+    /// Groups of resctrl can be made.
+    pub(crate) resctrl: bool,
     /// Mounts.
     pub(crate) files: super::files::Abilities,
 }
@@ -33,6 +35,7 @@ impl Kernel {
             time: has("time"),
             apparmor: on.is_ok_and(|on| on.starts_with('Y')),
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+            resctrl: crate::resctrl::is_there(),
             files: super::files::Abilities::probe(),
         }
     }

@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::Path;
 use std::rc::Rc;
 
 use nix::errno::Errno;
@@ -17,13 +16,15 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use super::between;
 use super::child::{self, Work};
+use super::devices::{self, Found};
 use super::failure::Failure;
 use super::files::Covers;
 use super::gate::Gate;
 use super::hook::{self, Ending, Output};
+use super::listener::Listener;
 use super::message::{Go, Message};
 use super::namespace::{self, Joins};
-use super::plan::Plan;
+use super::plan::{MakerRights, Plan};
 use super::sources::Sources;
 use super::{procfs, user};
 use crate::cgroup::Entry;
@@ -97,6 +98,13 @@ pub(crate) struct Making {
     socket: OwnedFd,
     child: process::Child,
     output: Option<Output>,
+    /// Who and what it becomes.
+    identity: Identity,
+    program: Program,
+    /// The master of its terminal, once that is made.
+    terminal: Option<OwnedFd>,
+    /// Interfaces that are still to be moved.
+    devices: Option<Found>,
     hooks: Option<Running>,
     /// The pid was handed on.
     created: bool,
@@ -136,7 +144,8 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
     let (joins, pid_namespace) = open_namespaces(&request)?;
     let sources = Sources::open(plan, Rc::clone(&request.covers))
         .map_err(|(step, failed)| Failure::of_step(plan, step, failed))?;
-    let observer = plan.listener.as_ref().map(|listener| connect(&listener.path)).transpose()?;
+    let devices = devices::find(&plan.devices)?;
+    let observer = plan.listener.as_ref().map(Listener::connect).transpose()?;
     let identity = member(plan, request.identity);
     let mut work = Work {
         plan,
@@ -154,6 +163,8 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
         result: request.gate.result.as_raw_fd(),
         output: output.as_ref().map(Output::numbers),
         keep: Vec::new(),
+        keep_inside: Vec::new(),
+        keep_as_member: Vec::new(),
         keep_at_gate: Vec::new(),
         preserved: request.preserved,
         fault: request.fault,
@@ -161,9 +172,19 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
     work.list_kept();
     let child = make(&work, pid_namespace.as_ref().map(AsFd::as_fd), request.cgroup)?;
     drop(theirs);
-    let making =
-        Making { plan: Rc::clone(&request.plan), socket: ours, child, output, hooks: None, created: false };
-    making.equip(request.identity, work.procfs.as_fd())?;
+    let making = Making {
+        plan: Rc::clone(&request.plan),
+        socket: ours,
+        child,
+        output,
+        identity: identity.clone().into_owned(),
+        program: request.program.clone(),
+        terminal: None,
+        devices,
+        hooks: None,
+        created: false,
+    };
+    making.equip(work.procfs.as_fd())?;
     fcntl(&making.socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(system("set O_NONBLOCK"))?;
     Ok(making)
 }
@@ -176,20 +197,6 @@ fn member<'a>(plan: &Plan, identity: &'a Identity) -> Cow<'a, Identity> {
         }
         Some(_) | None => Cow::Borrowed(identity),
     }
-}
-
-/// Connects to whoever takes the listener of a seccomp filter.
-fn connect(path: &Path) -> Result<OwnedFd, Failure> {
-    let connected = std::os::unix::net::UnixStream::connect(path);
-    connected.map(OwnedFd::from).map_err(|error| {
-        Failure::io(
-            &format!(
-                "failed to connect with seccomp agent specified in the seccomp profile ({})",
-                path.display()
-            ),
-            &error,
-        )
-    })
 }
 
 fn open_namespaces(request: &Request<'_>) -> Result<(Joins, Option<OwnedFd>), Failure> {
@@ -218,17 +225,22 @@ fn open_namespaces(request: &Request<'_>) -> Result<(Joins, Option<OwnedFd>), Fa
 
 impl Work<'_> {
     fn list_kept(&mut self) {
-        let at_gate = [self.go, self.result, self.procfs.as_raw_fd()];
+        let sorted = |mut numbers: Vec<RawFd>| {
+            numbers.sort_unstable();
+            numbers
+        };
         let preserved = 3..3 + self.preserved as RawFd;
-        let hooks = self.output.into_iter().flatten();
-        self.keep_at_gate = at_gate.into_iter().chain(preserved).chain(hooks).chain(self.observer).collect();
-        self.keep = self.keep_at_gate.clone();
-        self.keep.extend(self.stdio.numbers());
-        self.keep.extend(self.cgroup.numbers().chain(self.joins.numbers()).chain(self.sources.numbers()));
-        self.keep.push(self.socket);
-        self.keep.extend(self.mounts);
-        self.keep_at_gate.sort_unstable();
-        self.keep.sort_unstable();
+        // What hooks print, files in memory.
+        let output = || self.output.into_iter().flatten();
+        let printing = output().filter(|_| !self.plan.hooks.start_container.is_empty());
+        let at_gate = [self.go, self.result].into_iter().chain(preserved).chain(printing);
+        self.keep_at_gate = sorted(at_gate.collect());
+        let own = [self.procfs.as_raw_fd(), self.socket].into_iter().chain(self.observer);
+        self.keep_as_member = sorted(self.keep_at_gate.iter().copied().chain(own).collect());
+        let inside = self.stdio.numbers().into_iter().chain(self.sources.numbers());
+        self.keep_inside = sorted(self.keep_as_member.iter().copied().chain(inside).collect());
+        let all = self.cgroup.numbers().chain(self.joins.numbers()).chain(self.mounts).chain(output());
+        self.keep = sorted(self.keep_inside.iter().copied().chain(all).collect());
     }
 }
 
@@ -248,18 +260,26 @@ fn make(work: &Work<'_>, pid: Option<BorrowedFd<'_>>, cgroup: &Entry) -> Result<
 
 impl Making {
     /// What the maker gives the child before it may go on.
-    fn equip(&self, identity: &Identity, procfs: BorrowedFd<'_>) -> Result<(), Failure> {
+    fn equip(&self, procfs: BorrowedFd<'_>) -> Result<(), Failure> {
         let pid = self.child.pid;
-        if let Some(score) = identity.oom_score_adj {
-            set_oom_score(procfs, pid, score)?;
+        if let Some(score) = self.identity.oom_score_adj {
+            set_oom_score(procfs, pid, score, self.plan.maker)?;
+        }
+        if self.plan.maker == MakerRights::Rootless {
+            // Once it has ids of its own an ordinary user may not.
+            self.set_limits()?;
         }
         let Some(maps) = &self.plan.maps else { return Ok(()) };
-        for limit in &identity.limits {
-            process::limit_of(pid, limit.resource, limit.soft, limit.hard)
-                .map_err(|errno| Failure::system(&format!("error setting rlimit {}", limit.kind), errno))?;
-        }
         maps.write(pid, self.plan.maker).map_err(Failure::maps)?;
         self.go()
+    }
+
+    fn set_limits(&self) -> Result<(), Failure> {
+        for limit in self.identity.limits.iter().filter(|_| self.plan.sets_limits()) {
+            process::limit_of(self.child.pid, limit.resource, limit.soft, limit.hard)
+                .map_err(|errno| Failure::system(&format!("error setting rlimit {}", limit.kind), errno))?;
+        }
+        Ok(())
     }
 
     fn go(&self) -> Result<(), Failure> {
@@ -293,6 +313,9 @@ impl Making {
     fn take(&mut self, bytes: &[u8], mut descriptors: Vec<OwnedFd>) -> Result<Progress, Failure> {
         match Message::from_bytes(bytes) {
             Some(Message::Due) => {
+                if let Some((devices, inside)) = self.devices.take().zip(descriptors.pop()) {
+                    devices.move_to(self.child.pid, inside.as_fd())?;
+                }
                 self.run_hooks()?;
                 Ok(Progress::Waiting)
             }
@@ -300,17 +323,30 @@ impl Making {
                 Err(Failure::of_step(&self.plan, Some(usize::from(step)), failed))
             }
             Some(Message::Hook { step, ending }) => Err(self.hook_failed(usize::from(step), ending)),
-            Some(Message::Ready) => self.ready(descriptors.pop()).map(Progress::Created),
+            Some(Message::Terminal) => {
+                self.terminal = descriptors.pop();
+                // What came after it may be the last word of an init that has ended.
+                self.advance()
+            }
+            Some(Message::Member(problem)) => {
+                let message = self.program.explain(&self.identity, problem);
+                Err(Failure { step: None, errno: Some(problem.errno), message })
+            }
+            Some(Message::Ready) => self.ready().map(Progress::Created),
             None => Err(Failure::ended(&self.child)),
         }
     }
 
-    fn ready(&mut self, terminal: Option<OwnedFd>) -> Result<Created, Failure> {
+    fn ready(&mut self) -> Result<Created, Failure> {
+        if self.plan.maker != MakerRights::Rootless {
+            // Not before: its own work is not the program's.
+            self.set_limits()?;
+        }
         let system = |what: &'static str| move |error: std::io::Error| Failure::io(what, &error);
         let pidfd = self.child.pidfd.try_clone().map_err(system("copy a pidfd"))?;
         let socket = self.socket.try_clone().map_err(system("copy a socket"))?;
         self.created = true;
-        Ok(Created { pid: self.child.pid, pidfd, terminal, socket })
+        Ok(Created { pid: self.child.pid, pidfd, terminal: self.terminal.take(), socket })
     }
 
     fn run_hooks(&mut self) -> Result<(), Failure> {
@@ -415,12 +451,13 @@ impl Created {
     }
 }
 
-/// Lowering below our own value needs CAP_SYS_RESOURCE; without it the init keeps ours, the nearest
-/// that is permitted.
-fn set_oom_score(procfs: BorrowedFd<'_>, pid: i32, value: i32) -> Result<(), Failure> {
+/// Lowering below our own value needs CAP_SYS_RESOURCE, or is EACCES: then the init keeps ours, the nearest that is
+/// permitted. An ordinary user may not even write to a hidden process of a namespace.
+fn set_oom_score(procfs: BorrowedFd<'_>, pid: i32, value: i32, maker: MakerRights) -> Result<(), Failure> {
     let file = CString::new(format!("{pid}/oom_score_adj")).unwrap_or_default();
     match procfs::write(procfs, &file, value.to_string().as_bytes()) {
-        Ok(()) | Err(Errno::EACCES | Errno::EPERM) => Ok(()),
+        Ok(()) | Err(Errno::EACCES) => Ok(()),
+        Err(Errno::EPERM) if maker == MakerRights::Rootless => Ok(()),
         Err(errno) => Err(Failure::system(&format!("write {value} to /proc/{pid}/oom_score_adj"), errno)),
     }
 }

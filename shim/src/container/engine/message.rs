@@ -4,6 +4,7 @@ use nix::errno::Errno;
 
 use super::failed::{Doing, Failed};
 use super::hook::Ending;
+use crate::container::transform::Problem;
 
 /// From the child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +25,11 @@ pub(crate) enum Message {
         /// How.
         ending: Ending,
     },
-    /// All is made. A terminal's master comes along.
+    /// The master of the terminal comes along.
+    Terminal,
+    /// All is made, but the child cannot become a process of the container, and ends.
+    Member(Problem),
+    /// All is made.
     Ready,
 }
 
@@ -32,6 +37,8 @@ const DUE: u8 = 1;
 const FAILED: u8 = 2;
 const HOOK: u8 = 3;
 const READY: u8 = 4;
+const TERMINAL: u8 = 5;
+const MEMBER: u8 = 6;
 
 impl Message {
     /// Length on the wire.
@@ -46,10 +53,19 @@ impl Message {
                 let (detail, value) = ending.to_parts();
                 (HOOK, detail, step, value)
             }
+            Self::Terminal => (TERMINAL, 0, 0, 0),
+            Self::Member(problem) => return Self::with(problem),
             Self::Ready => (READY, 0, 0, 0),
         };
         let ([s0, s1], [v0, v1, v2, v3]) = (step.to_ne_bytes(), value.to_ne_bytes());
         [kind, detail, s0, s1, v0, v1, v2, v3]
+    }
+
+    /// A problem has three bytes and a number, in its eight.
+    fn with(problem: Problem) -> [u8; Self::LENGTH] {
+        let [kind, index, more, _, errno @ ..] = problem.to_bytes();
+        let [e0, e1, e2, e3] = errno;
+        [MEMBER, kind, index, more, e0, e1, e2, e3]
     }
 
     /// Reads what [`Message::to_bytes`] wrote; none for anything else.
@@ -64,6 +80,11 @@ impl Message {
                 Some(Self::Failed { step, failed })
             }
             HOOK => Some(Self::Hook { step, ending: Ending::from_parts(detail, value) }),
+            TERMINAL => Some(Self::Terminal),
+            MEMBER => {
+                let problem = [detail, s0, s1, 0, v0, v1, v2, v3];
+                Some(Self::Member(Problem::from_bytes(problem)))
+            }
             READY => Some(Self::Ready),
             _ => None,
         }
@@ -95,6 +116,7 @@ impl Go {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::container::transform::Step;
 
     #[test]
     fn messages_survive_the_socket() {
@@ -104,6 +126,9 @@ mod tests {
             Message::Failed { step: 700, failed },
             Message::Hook { step: 3, ending: Ending::Exited(7) },
             Message::Hook { step: 3, ending: Ending::TimedOut },
+            Message::Terminal,
+            Message::Member(Problem { step: Step::HookEnded(2, 130), errno: Errno::EPERM }),
+            Message::Member(Problem { step: Step::Directory, errno: Errno::ENOENT }),
             Message::Ready,
         ] {
             assert_eq!(Message::from_bytes(&message.to_bytes()), Some(message));

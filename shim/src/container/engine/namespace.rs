@@ -36,6 +36,9 @@ pub(crate) struct Namespaces {
     pub(crate) time: bool,
     /// The mount namespace is copied from the maker's trimmed one.
     pub(crate) trimmed: bool,
+    /// The maker may not return to its own PID namespace once its children are made in another: that takes the rights
+    /// of the host's root.
+    pub(crate) no_return: bool,
 }
 
 /// `CLONE_NEWTIME`, which nix does not name.
@@ -69,6 +72,7 @@ impl Namespaces {
             joined: Vec::new(),
             time: false,
             trimmed: false,
+            no_return: false,
         };
         let listed = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref());
         for one in listed.unwrap_or_default() {
@@ -121,6 +125,7 @@ impl Namespaces {
     pub(crate) fn needs_between(&self) -> bool {
         let joins = !self.sandbox.is_empty() || !self.joined.is_empty();
         self.by_path().contains(CloneFlags::CLONE_NEWUSER)
+            || self.by_path().contains(CloneFlags::CLONE_NEWPID) && self.no_return
             || self.new.contains(CloneFlags::CLONE_NEWUSER) && joins
     }
 }
@@ -249,6 +254,17 @@ mod tests {
         let namespaces = namespaces.collect();
         spec.linux_mut().as_mut().unwrap().set_namespaces(Some(namespaces));
         spec
+    }
+
+    #[test]
+    fn a_maker_that_could_not_return_has_another_process_join() {
+        let mut found =
+            Namespaces::new(&spec(&[(Kind::Pid, Some("/x")), (Kind::Mount, None)]), None).unwrap();
+        assert!(!found.needs_between());
+        found.no_return = true;
+        assert!(found.needs_between());
+        let own = Namespaces::new(&spec(&[(Kind::Pid, None)]), None).unwrap();
+        assert!(!Namespaces { no_return: true, ..own }.needs_between());
     }
 
     #[test]

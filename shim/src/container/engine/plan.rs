@@ -8,8 +8,10 @@ use std::ffi::CString;
 use nix::sched::CloneFlags;
 use oci_spec::runtime::{Linux, Spec};
 
+use super::devices::Device;
 use super::hook::{Hooks, State};
 use super::kernel::Kernel;
+use super::listener::Listener;
 use super::namespace::{self, Namespaces};
 use super::step::{Part, Step};
 use super::user::Maps;
@@ -36,7 +38,7 @@ pub(crate) struct Known<'a> {
     pub(crate) change_root: files::ChangeRoot,
     /// What the child's mount namespace starts with, where there is a choice.
     pub(crate) base: files::Base,
-    /// `--no-new-keyring`; the shim's containers have none either.
+    /// `--no-new-keyring`.
     pub(crate) keyring: Keyring,
 }
 
@@ -61,7 +63,9 @@ pub(crate) enum CgroupView {
 pub(crate) enum MakerRights {
     /// All that root may.
     Root,
-    /// Only what a user namespace of its own grants.
+    /// Root of a user namespace, which is not the host's: what that namespace owns, and the ids that it has.
+    Inside,
+    /// An ordinary user: only what a user namespace of the container's own grants.
     Rootless,
 }
 
@@ -86,17 +90,10 @@ pub(crate) struct Plan {
     pub(crate) hooks: Hooks,
     /// The state that hooks get while the container is made, and when it starts.
     pub(crate) states: [State; 2],
+    /// Interfaces to take from the host.
+    pub(crate) devices: Vec<Device>,
     /// Whom to tell of a seccomp listener.
     pub(crate) listener: Option<Listener>,
-}
-
-/// Where a seccomp listener goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Listener {
-    /// A socket on the host.
-    pub(crate) path: PathBuf,
-    /// What it is told.
-    pub(crate) state: State,
 }
 
 /// Why no plan can be made. The texts are those that callers of runc know.
@@ -105,9 +102,6 @@ pub(crate) enum Error {
     /// A condition that runc checks too, in its words.
     #[error("{0}")]
     Invalid(String),
-    /// A field that this engine leaves to another.
-    #[error("config.json: {0} is not done by this engine")]
-    Unsupported(String),
 }
 
 impl Plan {
@@ -119,8 +113,8 @@ impl Plan {
         container: &Vector,
     ) -> Result<Self, Error> {
         let mut namespaces = Namespaces::new(spec, known.sandbox)?;
+        namespaces.no_return = known.maker != MakerRights::Root;
         check::check(spec, &namespaces, known)?;
-        unsupported(spec)?;
         let hooks = Hooks::new(spec, own, container)?;
         // Hooks look for the root file system on its own path.
         let finds_root = hooks.of_maker() || !hooks.create_container.is_empty();
@@ -134,11 +128,17 @@ impl Plan {
             files: files(spec, &namespaces, known)?,
             hooks,
             states: ["creating", "created"].map(|status| State::new(spec, known.id, known.bundle, status)),
-            listener: listener(spec, known),
+            devices: Device::all(spec),
+            listener: Listener::of_init(spec, known.id, known.bundle),
             namespaces,
         };
         plan.steps = plan.order(spec, known)?;
         Ok(plan)
+    }
+
+    /// Whether the maker sets the resource limits: a process in another user namespace than the host's may not raise them.
+    pub(super) fn sets_limits(&self) -> bool {
+        self.namespaces.all().contains(CloneFlags::CLONE_NEWUSER)
     }
 
     fn list(&self, part: Part) -> &[files::Step] {
@@ -182,14 +182,16 @@ impl Plan {
     fn order(&self, spec: &Spec, known: &Known<'_>) -> Result<Vec<Step>, Error> {
         let mut steps = self.begin(spec, known)?;
         steps.extend(self.part(Part::Prepare));
-        if self.hooks.of_maker() || self.hooks.of_init() || self.listener.is_some() {
+        let meets = self.has_hooks() || self.listener.is_some() || !self.devices.is_empty();
+        if meets {
             steps.push(Step::Meet);
         }
         steps.extend((0..self.hooks.create_container.len()).map(Step::Hook));
         steps.extend(self.part(Part::Enter));
         let process = spec.process().as_ref();
         if let Some(process) = process {
-            steps.push(Step::Directory(prefixes(process.cwd())?));
+            let directory = process.cwd().to_string_lossy();
+            steps.push(Step::Directory(text("process.cwd", &directory)?));
         }
         match process.filter(|process| process.terminal().unwrap_or(false)) {
             Some(process) => steps.push(Step::Console { size: size(process) }),
@@ -222,7 +224,7 @@ impl Plan {
         }
         steps.push(Step::Session);
         if known.keyring == Keyring::New {
-            steps.push(Step::Keyring(text("id", &format!("_ses.{}", known.id))?));
+            steps.push(Step::Keyring(keyring_name(known.id)?));
         }
         if self.namespaces.new.contains(CloneFlags::CLONE_NEWNET) {
             steps.push(Step::Loopback);
@@ -246,6 +248,11 @@ impl Plan {
     }
 }
 
+/// What the session keyring of a container's processes is called, as runc calls it.
+pub(crate) fn keyring_name(id: &str) -> Result<CString, Error> {
+    text("id", &format!("_ses.{id}"))
+}
+
 /// A C string of a field.
 fn text(field: &str, value: &str) -> Result<CString, Error> {
     CString::new(value)
@@ -265,6 +272,7 @@ fn files(spec: &Spec, namespaces: &Namespaces, known: &Known<'_>) -> Result<file
         users: if has_user { files::Users::Namespace } else { files::Users::Host },
         rights: match known.maker {
             MakerRights::Root => files::Rights::Root,
+            MakerRights::Inside => files::Rights::Inside,
             MakerRights::Rootless => files::Rights::Rootless,
         },
         change: known.change_root,
@@ -272,24 +280,6 @@ fn files(spec: &Spec, namespaces: &Namespaces, known: &Known<'_>) -> Result<file
         kernel: known.kernel.files,
     };
     files::plan(spec, &known).map_err(|error| Error::Invalid(error.to_string()))
-}
-
-/// Every directory above a path, and the path.
-fn prefixes(path: &Path) -> Result<Vec<CString>, Error> {
-    let all: Vec<&Path> = path.ancestors().filter(|one| one.parent().is_some()).collect();
-    all.into_iter().rev().map(|one| text("process.cwd", &one.to_string_lossy())).collect()
-}
-
-/// Fields that no step carries out.
-fn unsupported(spec: &Spec) -> Result<(), Error> {
-    let Some(linux) = spec.linux() else { return Ok(()) };
-    if linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
-        return Err(Error::Unsupported("linux.netDevices".to_owned()));
-    }
-    if linux.intel_rdt().is_some() {
-        return Err(Error::Unsupported("linux.intelRdt".to_owned()));
-    }
-    Ok(())
 }
 
 fn maps(spec: &Spec, namespaces: &Namespaces) -> Option<Maps> {
@@ -329,15 +319,6 @@ fn sysctls(spec: &Spec) -> Result<Vec<Step>, Error> {
     ordered.into_iter().map(step).collect()
 }
 
-/// Whom a profile names, as runtime-spec's `ContainerProcessState`.
-fn listener(spec: &Spec, known: &Known<'_>) -> Option<Listener> {
-    let profile = spec.linux().as_ref()?.seccomp().as_ref()?;
-    let path = profile.listener_path().clone().filter(|path| !path.as_os_str().is_empty())?;
-    let metadata = profile.listener_metadata().as_deref().unwrap_or_default();
-    let state = State::of_listener(spec, known.id, known.bundle, metadata);
-    Some(Listener { path, state })
-}
-
 impl fmt::Display for Plan {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = if self.namespaces.time { namespace::TIME } else { CloneFlags::empty() };
@@ -347,6 +328,9 @@ impl fmt::Display for Plan {
         }
         for (flag, path) in &self.namespaces.joined {
             writeln!(out, "joined: {} at {}", namespace::names(*flag), path.display())?;
+        }
+        for Device { name, inside } in &self.devices {
+            writeln!(out, "network device {name}, inside {inside}")?;
         }
         for index in 0..self.steps.len() {
             writeln!(out, "{index:3} {}", self.describe(index))?;

@@ -1,5 +1,7 @@
 //! The maker's procfs, by a descriptor that was verified: what is written below it lands in that very file, whatever is mounted
 //! over a `/proc` meanwhile (CVE-2025-52881). Its `self` is the process that opens it. Nothing here allocates once it is open.
+//!
+//! It is a copy of the mount, in no namespace: `..` leads out of it to nowhere.
 
 use std::ffi::CStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -10,6 +12,7 @@ use nix::sys::stat::{Mode, fstat};
 use nix::sys::statfs::{FsType, fstatfs};
 
 use crate::guard::{self, Guard};
+use crate::sys::mount::{self, Reach};
 
 const PROC: FsType = FsType(0x9fa0);
 const ROOT: u64 = 1;
@@ -17,7 +20,12 @@ const ROOT: u64 = 1;
 /// Opens the root of `/proc`.
 pub(crate) fn root() -> nix::Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let root = open("/proc", flags, Mode::empty())?;
+    let root = match mount::copy_unfollowed(c"/proc", Reach::One) {
+        // An ordinary user may copy no mount, and root of a user namespace none with mounts below that it may not
+        // remove. Neither has anything of the host's root to lose.
+        Err(Errno::EPERM | Errno::EINVAL | Errno::ENOSYS) => open("/proc", flags, Mode::empty())?,
+        root => root?,
+    };
     let is_root = fstatfs(&root)?.filesystem_type() == PROC && fstat(&root)?.st_ino == ROOT;
     if !is_root && !guard::is_off(Guard::PrivateProcfs) {
         return Err(Errno::EXDEV);

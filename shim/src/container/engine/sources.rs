@@ -1,5 +1,6 @@
 //! What the maker opens for the file systems of one container, and hands to the child by inheritance.
 
+use std::ffi::CStr;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 
@@ -36,6 +37,11 @@ impl Sources {
     pub(super) fn perform(&self, part: Part, at: usize, step: &files::Step) -> Result<(), Failed> {
         let failed = Failed { doing: Doing::Source, errno: Errno::EBADF };
         step.perform(self.opened[part as usize].get(at).ok_or(failed)?, &self.root)
+    }
+
+    /// Makes a directory of the container, unless it is there, in the child.
+    pub(super) fn make_directory(&self, path: &CStr) -> Result<(), Failed> {
+        self.root.make_directory(path)
     }
 
     /// The descriptors that the child keeps.

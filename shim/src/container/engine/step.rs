@@ -60,8 +60,8 @@ pub(crate) enum Step {
         /// What to write.
         value: CString,
     },
-    /// Makes the working directory, the last of these, if the image lacks it.
-    Directory(Vec<CString>),
+    /// Makes the working directory, if the image lacks it.
+    Directory(CString),
 }
 
 impl fmt::Display for Step {
@@ -86,9 +86,7 @@ impl fmt::Display for Step {
             Self::Hostname(name) => write!(out, "hostname {}", text(name)),
             Self::Domainname(name) => write!(out, "domainname {}", text(name)),
             Self::Sysctl { file, value } => write!(out, "write {:?} to /proc/{}", text(value), text(file)),
-            Self::Directory(prefixes) => {
-                write!(out, "working directory {}", prefixes.last().map_or_else(|| "/".to_owned(), text))
-            }
+            Self::Directory(path) => write!(out, "working directory {}", text(path)),
         }
     }
 }

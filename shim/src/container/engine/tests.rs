@@ -463,3 +463,90 @@ fn a_making_that_is_dropped_takes_its_init_along() {
     drop(finish(making).unwrap());
     assert!(await_end(&pidfd).is_some());
 }
+
+/// What a process of the host's root sees of an init at its gate: a line of its status, and where its descriptors lead.
+fn at_gate(bundle: &Bundle) -> (String, Vec<String>) {
+    let null = || OwnedFd::from(File::open("/dev/null").unwrap());
+    let (making, ..) = bundle.begin(Stdio::Files([null(), null(), null()])).unwrap();
+    let (pid, pidfd, _) = finish(making).unwrap().release_for_good().unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let open = || {
+        let links = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+        links.map(|link| std::fs::read_link(link.path()).unwrap().display().to_string()).collect::<Vec<_>>()
+    };
+    // It closes the socket by which it was told first, and then the rest.
+    let mut open_now = open();
+    for _ in 0..100_000 {
+        if open_now.len() == 5 {
+            break;
+        }
+        open_now = open();
+    }
+    assert_eq!(bundle.start(), Outcome::Executed);
+    await_end(&pidfd);
+    (status, open_now)
+}
+
+#[test]
+fn an_init_at_its_gate_has_nothing_of_the_hosts() {
+    let Some(bundle) = Bundle::new("true") else { return };
+    let bundle = bundle.with(|config| config["process"]["user"] = json!({"uid": 1000, "gid": 1000}));
+    let (status, open) = at_gate(&bundle);
+    for line in ["CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "Uid:\t1000", "NoNewPrivs:\t1"] {
+        assert!(status.contains(line), "{line}: {status}");
+    }
+    assert_eq!(open.iter().filter(|link| *link == "/dev/null").count(), 3, "{open:?}");
+    let gate = bundle.directory.display().to_string();
+    assert_eq!(open.iter().filter(|link| link.starts_with(&gate)).count(), 2, "{open:?}");
+    assert_eq!(open.len(), 5, "{open:?}");
+}
+
+#[test]
+fn what_an_image_has_for_a_start_hook_gets_the_containers_rights() {
+    for no_new_privileges in [true, false] {
+        let Some(bundle) = Bundle::new("busybox cat /tmp/rights") else { return };
+        let tmp = bundle.directory.join("rootfs/tmp");
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(tmp, open).unwrap();
+        let bundle = bundle.with(|config| {
+            config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+            config["process"]["noNewPrivileges"] = json!(no_new_privileges);
+            // As common profiles do; by it the hook has to be made, and it is in force in it.
+            config["linux"]["seccomp"] = json!({
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [
+                    {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38},
+                    {"names": ["acct"], "action": "SCMP_ACT_ERRNO"},
+                ],
+            });
+            let script = "busybox grep -E '^(CapEff|Seccomp|Uid):' /proc/self/status > /tmp/rights";
+            config["hooks"] = json!({"startContainer": [hook(script)]});
+        });
+        let output = bundle.run().unwrap().output;
+        assert!(output.contains("Uid:\t1000\t1000\t1000\t1000"), "{output}");
+        assert!(output.contains("CapEff:\t0000000000000000") && output.contains("Seccomp:\t2"), "{output}");
+    }
+}
+
+#[test]
+fn what_keeps_an_init_from_becoming_a_member_fails_its_making() {
+    let Some(bundle) = Bundle::new("true") else { return };
+    let bundle = bundle.with(|config| config["process"]["cwd"] = json!("/bin/busybox/x"));
+    let null = || OwnedFd::from(File::open("/dev/null").unwrap());
+    let (making, ..) = bundle.begin(Stdio::Files([null(), null(), null()])).unwrap();
+    let told = finish(making).map(drop).unwrap_err().message;
+    assert!(
+        told.contains("chdir to cwd (\"/bin/busybox/x\") set in config.json failed: not a directory"),
+        "{told}"
+    );
+}
+
+#[test]
+fn an_init_at_its_gate_ends_when_it_is_asked_to() {
+    let Some(bundle) = Bundle::new("true") else { return };
+    let null = || OwnedFd::from(File::open("/dev/null").unwrap());
+    let (making, ..) = bundle.begin(Stdio::Files([null(), null(), null()])).unwrap();
+    let (_, pidfd, _) = finish(making).unwrap().release();
+    crate::sys::pidfd::signal(pidfd.as_fd(), libc::SIGTERM).unwrap();
+    assert_eq!(await_end(&pidfd), Some(Exit::Code(143)));
+}

@@ -57,7 +57,7 @@ impl Maps {
     pub(crate) fn write(&self, pid: i32, rights: MakerRights) -> Result<(), Failure> {
         let procfs = procfs::root().map_err(|errno| Failure::of("open /proc".to_owned(), errno))?;
         let write = |file: &str, value: &str| write(procfs.as_fd(), &format!("{pid}/{file}"), value);
-        if rights == MakerRights::Root {
+        if rights != MakerRights::Rootless {
             write("gid_map", &text(&self.gids))?;
             return write("uid_map", &text(&self.uids));
         }

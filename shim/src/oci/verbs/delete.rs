@@ -6,6 +6,7 @@ use crate::oci::container::Container;
 use crate::oci::error::Error;
 use crate::oci::global::Global;
 use crate::oci::hooks::{Due, Kind};
+use crate::oci::make::refuse;
 use crate::oci::status::Status;
 use crate::oci::store::{Held, Id, Place};
 use crate::procfs;
@@ -64,6 +65,9 @@ fn end(container: &Container) -> Result<(), Error> {
 pub(super) fn destroy(global: &Global<'_>, container: &Container, held: Held) -> Result<(), Error> {
     let Container { place, record } = container;
     record.cgroup.remove()?;
+    if let Some(group) = &record.resctrl {
+        group.remove().map_err(refuse)?;
+    }
     let config = place.config();
     place.remove()?;
     drop(held);

@@ -8,7 +8,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use oci_spec::runtime::Spec;
 
-use crate::container::exec::{self as join, Stdio, Target};
+use crate::container::engine::listener::Listener;
+use crate::container::engine::plan::{MakerRights, keyring_name};
+use crate::container::exec::{self as join, Stdio, Target, Way};
 use crate::container::identity::Identity;
 use crate::container::program::Program;
 use crate::container::transform::Problem;
@@ -19,17 +21,15 @@ use crate::oci::container::Container;
 use crate::oci::error::Error;
 use crate::oci::global::Global;
 use crate::oci::handover::{Front, Handover, Preserved};
-use crate::oci::make::{own_streams, refuse};
+use crate::oci::make::{identity, own_streams, refuse};
 use crate::oci::process::process;
 use crate::oci::relay::{self, Relay};
 use crate::oci::status::Status;
 use crate::oci::{groups, protect};
+use crate::sys::pidfd;
 use crate::sys::process as system;
 use crate::sys::process::{Child, reap_child};
 use crate::wire::Exit;
-
-/// A file that says that a process with `CAP_SYS_PTRACE` was let into the container.
-const TRACED: &str = "traced";
 
 pub(super) fn exec(global: &Global<'_>, id: &str, given: &Parsed) -> Result<ExitCode, Error> {
     protect::ensure()?;
@@ -43,7 +43,6 @@ fn enter(global: &Global<'_>, id: &str, given: &Parsed) -> Result<ExitCode, Erro
     let init = container.init().ok_or(Error::NotRunning)?;
     let pid = container.record.init.map_or(0, |init| init.pid);
     let mut spec = config::parse(&container.place.config()?)?;
-    let watched = is_watched(&container, &spec);
     let process = process(&spec, given, preserved)?;
     let has_terminal = process.terminal().unwrap_or(false);
     let front = if given.is_on("detach") { Front::Detached } else { Front::Attached };
@@ -51,7 +50,7 @@ fn enter(global: &Global<'_>, id: &str, given: &Parsed) -> Result<ExitCode, Erro
     let size = process.console_size().as_ref().map(|size| (short(size.width()), short(size.height())));
     spec.set_process(Some(process));
     let (identity, program) = prepare(&spec, pid, global)?;
-    let entry = groups::entry(&container.record.cgroup, given.values("cgroup"))?;
+    let entry = groups::entry(&container.record.cgroup, given.values("cgroup"), pid)?;
     let mut relay = match front {
         Front::Attached => Some(begin_relay()?),
         Front::Detached => None,
@@ -65,34 +64,57 @@ fn enter(global: &Global<'_>, id: &str, given: &Parsed) -> Result<ExitCode, Erro
         (false, Some(relay)) => (Stdio::Files(relay.pipes().map_err(Error::kernel("make pipes"))?), None),
         (false, None) => (Stdio::Files(own_streams()?), None),
     };
+    let listener = Listener::of_joining(&spec, &container.record.id, &container.record.bundle, pid)
+        .filter(|_| identity.filter.as_ref().is_some_and(|filter| filter.needs_listener()));
+    let agent = listener.as_ref().map(Listener::connect).transpose().map_err(refuse)?;
     let own = std::fs::File::open("/proc/self/ns/pid")
         .map_err(Error::file("open", "/proc/self/ns/pid".as_ref()))?;
+    let name = keyring_name(&container.record.id).map_err(refuse)?;
     let target = Target {
         init: init.as_fd(),
         identity: &identity,
         cgroup: &entry,
         own_pid_namespace: own.as_fd(),
-        watched: watched || mark_traced(&container, &identity),
+        // Any container may have joined its PID namespace, whatever it may do itself. A frozen one takes its time.
+        way: Way::Unseen(PollTimeout::NONE),
+        keyring: (!container.record.keeps_keyring).then_some(name.as_c_str()),
         namespaces: others(pid),
         preserved: preserved.all,
+        observer: agent.as_ref().zip(listener.as_ref()).map(|(agent, told)| (agent.as_fd(), &told.state)),
     };
     let (child, pipe) =
         join::start(&target, &program, &stdio).map_err(Error::kernel("join the container"))?;
     drop(stdio);
-    executed(&child, &pipe, &program, &identity)?;
-    if let Some(master) = master {
-        match relay.as_mut() {
-            Some(relay) => relay.attach(master).map_err(Error::kernel("attach to the terminal"))?,
-            None => handover.terminal(master.as_fd())?,
-        }
-    }
-    handover.process(child.pidfd.as_fd(), "setns")?;
-    handover.pid(child.pid)?;
+    executed(&child, &pipe, &program, &identity)
+        .and_then(|()| hand_over(&child, master, relay.as_mut(), &mut handover))
+        .inspect_err(|_| end(&child))?;
     let Some(relay) = relay else {
         return Ok(ExitCode::SUCCESS);
     };
     let exit = relay.run(&child.pidfd, child.pid).map_err(Error::kernel("wait for the process"))?;
     Ok(ExitCode::from(relay::status(exit)))
+}
+
+fn hand_over(
+    child: &Child,
+    master: Option<OwnedFd>,
+    relay: Option<&mut Relay>,
+    handover: &mut Handover,
+) -> Result<(), Error> {
+    if let Some(master) = master {
+        match relay {
+            Some(relay) => relay.attach(master).map_err(Error::kernel("attach to the terminal"))?,
+            None => handover.terminal(master.as_fd())?,
+        }
+    }
+    handover.process(child.pidfd.as_fd(), "setns")?;
+    handover.pid(child.pid)
+}
+
+/// A process that nobody was told of is not left behind.
+fn end(child: &Child) {
+    harmless(pidfd::signal(child.pidfd.as_fd(), libc::SIGKILL));
+    system::reap_ended(child.pidfd.as_fd());
 }
 
 fn check(status: Status, given: &Parsed) -> Result<(), Error> {
@@ -113,11 +135,12 @@ fn begin_relay() -> Result<Relay, Error> {
 
 fn prepare(spec: &Spec, pid: i32, global: &Global<'_>) -> Result<(Identity, Program), Error> {
     let process = spec.process().as_ref();
-    let score = process.and_then(oci_spec::runtime::Process::oom_score_adj);
     // The image's files as the container has them, whatever was mounted over them.
     let root = format!("/proc/{pid}/root");
-    let mut identity = Identity::new(spec, root.as_ref(), score).map_err(refuse)?;
-    if global.rootless {
+    let mut spec = spec.clone();
+    spec.set_mounts(None);
+    let mut identity = identity(&spec, root.as_ref(), global)?;
+    if global.maker == MakerRights::Rootless {
         identity.keep_groups().map_err(refuse)?;
     }
     let args = process.and_then(|process| process.args().clone()).unwrap_or_default();
@@ -127,22 +150,6 @@ fn prepare(spec: &Spec, pid: i32, global: &Global<'_>) -> Result<(Identity, Prog
 
 fn short(number: u64) -> u16 {
     u16::try_from(number).unwrap_or(u16::MAX)
-}
-
-/// Whether a process of the container might look into the new one before that has dropped what is ours.
-fn is_watched(container: &Container, spec: &Spec) -> bool {
-    let traced = container.place.directory().join(TRACED).exists();
-    let may_trace = Identity::new(spec, &container.record.rootfs, None).is_ok_and(|own| own.may_trace());
-    traced || may_trace || !container.record.own_pid_namespace
-}
-
-/// Remembers a process that may look into later ones.
-fn mark_traced(container: &Container, identity: &Identity) -> bool {
-    if identity.may_trace() {
-        // Where it cannot be written, later processes can be looked into by one that the host let in.
-        harmless(std::fs::write(container.place.directory().join(TRACED), ""));
-    }
-    identity.may_trace()
 }
 
 /// The namespaces of the container that are not ours: others need not be joined, and one's own user namespace

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::{delete, start};
 use crate::harmless;
 use crate::oci::command::parse::Parsed;
-use crate::oci::container::print;
+use crate::oci::container::{Container, print};
 use crate::oci::error::Error;
 use crate::oci::global::Global;
 use crate::oci::handover::Front;
@@ -50,10 +50,18 @@ fn attached(global: &Global<'_>, id: &str, given: &Parsed) -> Result<ExitCode, E
     relay.forward(start::let_go(&container, held).inspect_err(|_| clean(global, id))?);
     let exit = relay.run(&pidfd, pid).map_err(Error::kernel("wait for the container"))?;
     if !given.is_on("keep") {
-        let held = container.place.hold()?;
-        delete::destroy(global, &container, held)?;
+        remove(global, &container);
     }
     Ok(ExitCode::from(relay::status(exit)))
+}
+
+/// The status of the program is what the caller asked for, whoever took the container away meanwhile.
+fn remove(global: &Global<'_>, container: &Container) {
+    let removed = container.place.hold().and_then(|held| delete::destroy(global, container, held));
+    match removed {
+        Ok(()) | Err(Error::Missing) => {}
+        Err(error) => global.log.warn(&error.chain()),
+    }
 }
 
 /// Takes a container away that did not start. Why it did not is what the caller hears of.

@@ -55,7 +55,7 @@ pub(super) fn let_go(container: &Container, held: Held) -> Result<Option<Notify>
     match await_outcome(&result, &init) {
         Outcome::Failed(problem) => {
             procfs::wait_end(&init, LOOK);
-            return Err(explain(container, &bytes, problem));
+            return Err(Error::Container(explain(container, &bytes, problem) + &Gate::printed(&result)));
         }
         Outcome::Executed | Outcome::Waiting => Gate::remove(directory),
     }
@@ -91,14 +91,12 @@ fn wait_for(result: BorrowedFd<'_>, init: BorrowedFd<'_>) {
     harmless(poll(&mut [polled(result), polled(init)], PollTimeout::from(LOOK)));
 }
 
-fn explain(container: &Container, bytes: &[u8], problem: crate::container::transform::Problem) -> Error {
+fn explain(container: &Container, bytes: &[u8], problem: crate::container::transform::Problem) -> String {
     let explained = config::parse(bytes).ok().and_then(|spec| {
         let identity = Identity::new(&spec, &container.record.rootfs, None).ok()?;
         let args = spec.process().as_ref()?.args().clone().unwrap_or_default();
         let program = Program::new(&identity, &args, &[]).ok()?;
         Some(program.explain(&identity, problem))
     });
-    Error::Container(
-        explained.unwrap_or_else(|| format!("unable to start container process: {}", words(problem.errno))),
-    )
+    explained.unwrap_or_else(|| format!("unable to start container process: {}", words(problem.errno)))
 }

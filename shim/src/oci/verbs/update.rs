@@ -10,6 +10,7 @@ use crate::oci::command::parse::{Misuse, Parsed};
 use crate::oci::container::Container;
 use crate::oci::error::Error;
 use crate::oci::global::Global;
+use crate::oci::make::refuse;
 use crate::oci::quantity;
 use crate::oci::status::Status;
 use crate::oci::units;
@@ -19,6 +20,7 @@ pub(super) fn update(global: &Global<'_>, id: &str, given: &Parsed) -> Result<()
     if container.status() == Status::Stopped {
         return Err(Error::NotRunning);
     }
+    share(&container, given)?;
     let change = change(given)?;
     let mut config = crate::oci::config::parse(&container.place.config()?)?;
     let stored = stored(&config);
@@ -30,6 +32,24 @@ pub(super) fn update(global: &Global<'_>, id: &str, given: &Parsed) -> Result<()
     store(&mut config, merged);
     let bytes = serde_json::to_vec(&config).map_err(|error| Error::Json("config.json".to_owned(), error))?;
     container.place.keep_config(&bytes, &held)
+}
+
+/// Another share of cache and memory bandwidth.
+fn share(container: &Container, given: &Parsed) -> Result<(), Error> {
+    let flags: &[&'static str] =
+        if given.value("resources").is_some() { &[] } else { &["l3-cache-schema", "mem-bw-schema"] };
+    let given = flags.iter().filter_map(|flag| given.value(flag));
+    let lines: Vec<String> = given.filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    match &container.record.resctrl {
+        Some(group) => group.write(&lines).map_err(refuse),
+        None if crate::resctrl::is_there() => {
+            Err(Error::Refused("config.json has no linux.intelRdt".to_owned()))
+        }
+        None => Err(Error::Refused("Intel RDT: l3 cache schema is not enabled".to_owned())),
+    }
 }
 
 fn stored(config: &Spec) -> LinuxResources {
@@ -76,11 +96,6 @@ fn change(given: &Parsed) -> Result<LinuxResources, Error> {
     }
     if let Some(limit) = given.number::<i64>("pids-limit")? {
         resources["pids"] = json!({"limit": limit});
-    }
-    for flag in ["l3-cache-schema", "mem-bw-schema"] {
-        if given.value(flag).is_some() {
-            return Err(Error::Refused(format!("--{flag}: Intel RDT is not enabled")));
-        }
     }
     decode("the flags of update", resources)
 }

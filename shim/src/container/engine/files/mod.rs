@@ -93,6 +93,8 @@ pub(crate) enum Users {
 pub(crate) enum Rights {
     /// Copy mounts of its own mount namespace.
     Root,
+    /// The same, but no device node: it is root of a user namespace.
+    Inside,
     /// Nothing: the child does it, in its own user namespace.
     Rootless,
 }

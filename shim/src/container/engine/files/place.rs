@@ -91,6 +91,15 @@ impl Root {
         Ok(found)
     }
 
+    /// Makes the directory `path`, unless it is there.
+    pub(crate) fn make_directory(&self, path: &CStr) -> Result<(), Failed> {
+        if self.directory().is_err() {
+            // Without a mount namespace nothing was attached.
+            self.adopt()?;
+        }
+        self.place(path, Kind::Directory, Links::Followed).map(drop)
+    }
+
     /// A symbolic link of the image may lead neither into procfs nor to the root itself.
     fn judge(&self, found: BorrowedFd<'_>) -> nix::Result<()> {
         if guard::is_off(guard::Guard::Procfs) {

@@ -42,7 +42,7 @@ pub(crate) fn plan(spec: &Spec, known: &Known<'_>) -> Result<Plan, Error> {
     let absent = Linux::default();
     let linux = spec.linux().as_ref().unwrap_or(&absent);
     let opener = match known.rights {
-        Rights::Root => Opener::Maker,
+        Rights::Root | Rights::Inside => Opener::Maker,
         Rights::Rootless => Opener::Child,
     };
     let empty = Plan { prepare: vec![], enter: vec![], seal: vec![], kernel: known.kernel, opener };
@@ -197,7 +197,7 @@ fn covers_devices(spec: &Spec) -> bool {
 fn devices(parts: &Parts<'_>) -> Result<Vec<Step>, Error> {
     let how = match (parts.known.users, parts.known.rights) {
         (Users::Host, Rights::Root) => How::Made,
-        (Users::Namespace, Rights::Root) => How::Bound,
+        (Users::Namespace, Rights::Root) | (_, Rights::Inside) => How::Bound,
         (_, Rights::Rootless) => How::BoundByChild,
     };
     let mut all: BTreeMap<PathBuf, Vec<Node>> = BTreeMap::new();

@@ -13,6 +13,7 @@ use super::covers::{Covers, OwnCovers};
 use super::text::Text;
 use super::{Opener, Plan};
 use crate::container::engine::failed::{Doing, Failed};
+use crate::container::engine::procfs;
 use crate::sys::mount::{self, Propagation, Reach};
 
 /// One change to a mount, and one system call where mount_setattr(2) is.
@@ -53,9 +54,7 @@ impl Root {
         let procfs = if plan.kernel.set_attributes {
             None
         } else {
-            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-            let opened = nix::fcntl::open(c"/proc", flags, nix::sys::stat::Mode::empty());
-            Some(opened.map_err(Doing::Source.failed())?)
+            Some(procfs::root().map_err(Doing::Source.failed())?)
         };
         let root = Self { tree: OnceCell::new(), covers: OnceCell::new(), shared_covers: covers, procfs };
         if plan.opener == Opener::Maker {

@@ -1,5 +1,4 @@
-//! One function per reader of foreign bytes. A target asserts what must hold for any input; above all that
-//! nothing panics.
+//! What the supervisor and the command read.
 
 use std::path::PathBuf;
 
@@ -9,9 +8,7 @@ use hull::cli::jsonpath::Template;
 use hull::dns::{Answer, Transport, Zone, answer};
 use hull::image::{Reference, Source, Store};
 use hull::manifest::{Identity, Loaded, accept};
-use hull_shim::cgroup::systemd::{annotation, message::Message};
 use hull_shim::layout::Layout;
-use hull_shim::wire::{Report, Request};
 
 /// The targets by name.
 pub(crate) const ALL: &[(&str, fn(&[u8]))] = &[
@@ -21,8 +18,6 @@ pub(crate) const ALL: &[(&str, fn(&[u8]))] = &[
     ("manifest", manifest),
     ("query", query),
     ("reference", reference),
-    ("systemd", systemd),
-    ("wire", wire),
 ];
 
 fn manifest(bytes: &[u8]) {
@@ -87,26 +82,6 @@ fn query(bytes: &[u8]) {
     if let Ok(selector) = Selector::parse(labels, fields) {
         selector.matches(&object);
     }
-}
-
-fn wire(bytes: &[u8]) {
-    if let Ok(request) = serde_json::from_slice::<Request>(bytes) {
-        serde_json::to_vec(&request).expect("a request is JSON");
-    }
-    if let Ok(report) = serde_json::from_slice::<Report>(bytes) {
-        serde_json::to_vec(&report).expect("a report is JSON");
-    }
-}
-
-fn systemd(bytes: &[u8]) {
-    if let Some(start) = bytes.first_chunk() {
-        drop(Message::length(start));
-    }
-    if let Ok(message) = Message::from_bytes(bytes) {
-        Message::from_bytes(&message.to_bytes()).expect("a message that was read is written as one");
-    }
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
-    drop(annotation::properties(&[("org.systemd.property.After".to_owned(), text.to_owned())].into()));
 }
 
 fn identity() -> Identity {

@@ -1,0 +1,404 @@
+//! Each verb of an OCI runtime by itself: `/bin/true` in a root file system with busybox, in new namespaces, with the
+//! specification that `hull-oci spec` writes, with and without the seccomp profile that podman and docker give.
+
+use std::cell::Cell;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use nix::mount::{MsFlags, mount};
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+use crate::measure::{Contender, Medians, Meter, Sample, compare, execute, mount_memory, own_group, unmount};
+use crate::{Arguments, Skipped, note, profile};
+
+/// Verbs that are measured one by one, with seccomp.
+const VERBS: [&str; 6] = ["create", "start", "state", "exec", "kill", "delete"];
+/// Rounds for each round that was asked for: one sample is a single operation.
+const MORE_ROUNDS: usize = 3;
+/// Containers at a time, and how many each of these makes in turn.
+const PARALLEL: (usize, usize) = (8, 25);
+/// Mounts that the host has besides its own in one table.
+const MOUNTS: usize = 1000;
+
+/// Whether the container has a seccomp profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seccomp {
+    None,
+    Profile,
+}
+
+impl Seccomp {
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Profile => ", seccomp",
+        }
+    }
+}
+
+/// A runtime with the command line of runc.
+struct Runtime {
+    name: &'static str,
+    program: PathBuf,
+    directory: PathBuf,
+    count: Cell<u32>,
+}
+
+/// Measures every verb of every runtime that is there.
+pub(crate) fn measure(arguments: &Arguments, place: &Path, meter: &Meter, skipped: &Skipped) -> Medians {
+    let directory = place.join("verbs");
+    let Some(()) = note(prepare(&directory), "verbs", skipped) else { return Medians::new() };
+    let runtimes: Vec<Runtime> = programs(arguments)
+        .into_iter()
+        .filter_map(|(name, program)| note(Runtime::new(name, program, arguments, &directory), name, skipped))
+        .collect();
+    let floor = note(Floor::build(&directory), "floor", skipped);
+    let rounds = arguments.rounds * MORE_ROUNDS;
+    let mut medians = Medians::new();
+    for seccomp in [Seccomp::None, Seccomp::Profile] {
+        let title = format!("run of /bin/true, new namespaces{}", seccomp.suffix());
+        medians.extend(runs(
+            &title,
+            seccomp.suffix(),
+            (&runtimes, floor.as_ref()),
+            (rounds, seccomp, meter, skipped),
+        ));
+    }
+    for verb in VERBS {
+        let one = |runtime| contender(runtime, verb, meter);
+        medians.extend(compare(
+            &format!("{verb}, seccomp"),
+            rounds,
+            runtimes.iter().map(one).collect(),
+            skipped,
+        ));
+    }
+    let many = |runtime| {
+        Contender::new(format!("{} 200 runs", runtime_name(runtime)), move || runtime.parallel(meter))
+    };
+    let title = "200 containers, 8 at a time, seccomp";
+    medians.extend(compare(title, rounds.div_ceil(9), runtimes.iter().map(many).collect(), skipped));
+    if note(more_mounts(&directory), "1,000 mounts", skipped).is_some() {
+        let title = "run of /bin/true on a host with 1,000 more mounts";
+        let both = (runtimes.as_slice(), floor.as_ref());
+        medians.extend(runs(title, ", 1,000 mounts", both, (rounds, Seccomp::None, meter, skipped)));
+        unmount(&directory.join("many"));
+    }
+    peaks(&runtimes);
+    unmount(&directory.join("state"));
+    medians
+}
+
+fn runtime_name(runtime: &Runtime) -> &'static str {
+    runtime.name
+}
+
+/// The runtimes that may be there, and where.
+fn programs(arguments: &Arguments) -> Vec<(&'static str, PathBuf)> {
+    let mut all = vec![("hull-oci", arguments.binaries.join("hull-oci"))];
+    if let Some(peers) = &arguments.peers {
+        all.push(("static crun", peers.join("crun-static")));
+        all.push(("youki", peers.join("youki")));
+    }
+    all.extend([("crun", "crun".into()), ("runc", "runc".into())]);
+    all
+}
+
+fn prepare(directory: &Path) -> Result<(), String> {
+    crate::oci::make_rootfs(&directory.join("rootfs"))?;
+    let state = directory.join("state");
+    fs::create_dir_all(&state).map_err(|error| format!("{}: {error}", state.display()))?;
+    // In memory, as /run is.
+    mount_memory(&state)
+}
+
+/// Mounts that a busy host has.
+fn more_mounts(directory: &Path) -> Result<(), String> {
+    let many = directory.join("many");
+    let say = |error: &dyn std::fmt::Display| format!("{}: {error}", many.display());
+    fs::create_dir_all(&many).map_err(|error| say(&error))?;
+    mount_memory(&many)?;
+    for number in 0..MOUNTS {
+        let one = many.join(number.to_string());
+        fs::create_dir(&one).map_err(|error| say(&error))?;
+        mount(Some(&one), &one, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(|error| say(&error))?;
+    }
+    Ok(())
+}
+
+/// The table of `run` for every runtime and the floor.
+fn runs(
+    title: &str,
+    suffix: &str,
+    (runtimes, floor): (&[Runtime], Option<&Floor>),
+    (rounds, seccomp, meter, skipped): (usize, Seccomp, &Meter, &Skipped),
+) -> Medians {
+    let run = |runtime| {
+        Contender::new(format!("{} run{suffix}", runtime_name(runtime)), move || runtime.run(seccomp, meter))
+    };
+    let mut list: Vec<Contender<'_>> = runtimes.iter().map(run).collect();
+    list.extend(
+        floor.map(|floor| Contender::new(format!("floor{suffix}"), move || floor.run(seccomp, meter))),
+    );
+    compare(title, rounds, list, skipped)
+}
+
+fn contender<'a>(runtime: &'a Runtime, verb: &'static str, meter: &'a Meter) -> Contender<'a> {
+    Contender::new(format!("{} {verb}", runtime.name), move || runtime.verb(verb, meter))
+}
+
+/// Peak memory of `run` and of `state`: of the largest process of all that took part.
+fn peaks(runtimes: &[Runtime]) {
+    println!("peak memory of one process, kB{:>47} {:>10}", "run, seccomp", "state");
+    for runtime in runtimes {
+        let run = || {
+            runtime.create(Seccomp::Profile, "sleep")?;
+            let state = peak(&runtime.command(&["state", "sleep"]));
+            runtime.remove("sleep")?;
+            Ok::<_, String>((peak(&runtime.run_command(Seccomp::Profile, "peak", 0))?, state?))
+        };
+        match run() {
+            Ok((run, state)) => println!("  {:<65} {run:>10} {state:>10}", runtime.name),
+            Err(reason) => println!("  {:<65} {}", runtime.name, reason.trim()),
+        }
+    }
+    println!();
+}
+
+/// Most kB that `command` or any descendant had in memory.
+fn peak(command: &Command) -> Result<u64, String> {
+    let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    let mut measured = Command::new(own);
+    measured.arg("--peak").arg(command.get_program()).args(command.get_args());
+    let text = execute(&mut measured)?;
+    let last = text.lines().last().unwrap_or_default();
+    last.parse().map_err(|_| format!("no figure but {text:?}"))
+}
+
+/// Runs a program and prints the peak memory of the largest process. Part of a process's peak is that of the one it was
+/// forked from, so this is asked of a small process, not of the bench itself.
+pub(crate) fn print_peak(words: &[String]) -> Result<(), String> {
+    let (program, arguments) = words.split_first().ok_or("--peak needs a program")?;
+    let status = Command::new(program).args(arguments).stdin(Stdio::null()).status();
+    let status = status.map_err(|error| format!("{program}: {error}"))?;
+    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN);
+    let peak = usage.map_err(|error| format!("getrusage: {error}"))?.max_rss();
+    // What the program printed need not end its line.
+    println!("\n{peak}");
+    if status.success() { Ok(()) } else { Err(format!("{program}: {status}")) }
+}
+
+impl Runtime {
+    /// Writes the bundles and tries the runtime; the reason when it does not work here.
+    fn new(
+        name: &'static str,
+        program: PathBuf,
+        arguments: &Arguments,
+        place: &Path,
+    ) -> Result<Self, String> {
+        let directory = place.join(name.replace(' ', "-"));
+        let runtime = Self { name, program, directory, count: Cell::new(0) };
+        let spec = default_spec(arguments, place)?;
+        let profile = profile::resolved()?;
+        for number in 0..=PARALLEL.0 {
+            for seccomp in [Seccomp::None, Seccomp::Profile] {
+                runtime.write_bundle(&spec, &profile, (seccomp, number))?;
+            }
+        }
+        execute(&mut runtime.run_command(Seccomp::None, "try", 0))?;
+        Ok(runtime)
+    }
+
+    /// Bundle 0 is for one container at a time, the others for those that run side by side.
+    fn bundle(&self, seccomp: Seccomp, number: usize) -> PathBuf {
+        let kind = if seccomp == Seccomp::Profile { "seccomp" } else { "plain" };
+        self.directory.join(format!("{kind}-{number}"))
+    }
+
+    fn write_bundle(
+        &self,
+        spec: &Value,
+        profile: &Value,
+        (seccomp, number): (Seccomp, usize),
+    ) -> Result<(), String> {
+        let bundle = self.bundle(seccomp, number);
+        let mut spec = spec.clone();
+        let group = format!("/{}/{}-{number}", own_group(), self.name.replace(' ', "-"));
+        spec["linux"]["cgroupsPath"] = json!(group);
+        if seccomp == Seccomp::Profile {
+            spec["linux"]["seccomp"] = profile.clone();
+        }
+        let say = |error| format!("{}: {error}", bundle.display());
+        fs::create_dir_all(&bundle).map_err(say)?;
+        fs::write(bundle.join("config.json"), spec.to_string()).map_err(say)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        let state = self.directory.with_file_name("state").join(self.name.replace(' ', "-"));
+        command.arg("--root").arg(state).args(arguments);
+        command
+    }
+
+    fn run_command(&self, seccomp: Seccomp, id: &str, bundle: usize) -> Command {
+        let mut command = self.command(&["run", "--bundle"]);
+        command.arg(self.bundle(seccomp, bundle)).arg(id);
+        command
+    }
+
+    fn next_id(&self) -> String {
+        self.count.set(self.count.get() + 1);
+        format!("c{}", self.count.get())
+    }
+
+    fn run(&self, seccomp: Seccomp, meter: &Meter) -> Result<Sample, String> {
+        let mut command = self.run_command(seccomp, &self.next_id(), 0);
+        meter.timed(Vec::new, || execute(&mut command).map(drop))
+    }
+
+    fn create(&self, seccomp: Seccomp, id: &str) -> Result<(), String> {
+        let mut command = self.command(&["create", "--bundle"]);
+        command.arg(self.bundle(seccomp, 0)).arg("--pid-file").arg(self.directory.join("pid")).arg(id);
+        execute(&mut command).map(drop)
+    }
+
+    fn act(&self, arguments: &[&str]) -> Result<(), String> {
+        execute(&mut self.command(arguments)).map(drop)
+    }
+
+    /// Waits for the end of the container that was made last; it became our child when its maker ended.
+    fn await_end(&self) -> Result<(), String> {
+        let path = self.directory.join("pid");
+        let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let pid: i32 = text.trim().parse().map_err(|_| format!("{}: {text:?}", path.display()))?;
+        waitpid(Pid::from_raw(pid), None).map(drop).map_err(|error| format!("wait for {pid}: {error}"))
+    }
+
+    fn remove(&self, id: &str) -> Result<(), String> {
+        self.act(&["kill", id, "KILL"])?;
+        self.await_end()?;
+        self.act(&["delete", id])
+    }
+
+    /// Measures one verb on a container that is made for it.
+    fn verb(&self, verb: &str, meter: &Meter) -> Result<Sample, String> {
+        let id = self.next_id();
+        let timed = |work: &dyn Fn() -> Result<(), String>| meter.timed(Vec::new, work);
+        if verb == "create" {
+            let sample = timed(&|| self.create(Seccomp::Profile, &id))?;
+            self.remove(&id)?;
+            return Ok(sample);
+        }
+        self.create(Seccomp::Profile, &id)?;
+        match verb {
+            "start" => {
+                let sample = timed(&|| self.act(&["start", &id]))?;
+                self.await_end()?;
+                self.act(&["delete", &id])?;
+                Ok(sample)
+            }
+            "kill" => {
+                let sample = timed(&|| self.act(&["kill", &id, "KILL"]))?;
+                self.await_end()?;
+                self.act(&["delete", &id])?;
+                Ok(sample)
+            }
+            "delete" => {
+                self.act(&["kill", &id, "KILL"])?;
+                self.await_end()?;
+                timed(&|| self.act(&["delete", &id]))
+            }
+            // What is asked of a container does not depend on its program, which waits for its start here.
+            "exec" => self.with(&id, || timed(&|| self.act(&["exec", &id, "/bin/true"]))),
+            _ => self.with(&id, || timed(&|| self.act(&[verb, &id]))),
+        }
+    }
+
+    fn with(&self, id: &str, work: impl FnOnce() -> Result<Sample, String>) -> Result<Sample, String> {
+        let sample = work();
+        self.remove(id)?;
+        sample
+    }
+
+    /// Many containers, several at a time.
+    fn parallel(&self, meter: &Meter) -> Result<Sample, String> {
+        let base = self.next_id();
+        let (workers, each) = PARALLEL;
+        let command = |worker: usize, number: usize| {
+            let id = format!("{base}-{worker}-{number}");
+            let mut command = self.run_command(Seccomp::Profile, &id, worker);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            command
+        };
+        let of_worker = |worker| (0..each).map(|number| command(worker, number)).collect();
+        let queues: Vec<Vec<Command>> = (1..=workers).map(of_worker).collect();
+        meter.timed(Vec::new, || {
+            let threads: Vec<_> =
+                queues.into_iter().map(|queue| std::thread::spawn(move || run_all(queue))).collect();
+            threads
+                .into_iter()
+                .try_for_each(|thread| thread.join().map_err(|_| "a thread panicked".to_owned())?)
+        })
+    }
+}
+
+fn run_all(queue: Vec<Command>) -> Result<(), String> {
+    queue.into_iter().try_for_each(|mut command| match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("one of many ended with {status}")),
+        Err(error) => Err(error.to_string()),
+    })
+}
+
+/// The specification that `hull-oci spec` writes, for `/bin/true` without a terminal, with our root file system.
+fn default_spec(arguments: &Arguments, place: &Path) -> Result<Value, String> {
+    let directory = place.join("spec");
+    let path = directory.join("config.json");
+    let say = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    if !path.exists() {
+        fs::create_dir_all(&directory).map_err(|error| say(&error))?;
+        execute(
+            Command::new(arguments.binaries.join("hull-oci")).arg("spec").arg("--bundle").arg(&directory),
+        )?;
+    }
+    let text = fs::read_to_string(&path).map_err(|error| say(&error))?;
+    let mut spec: Value = serde_json::from_str(&text).map_err(|error| say(&error))?;
+    spec["root"]["path"] = json!(place.join("rootfs"));
+    // What every peer knows.
+    spec["ociVersion"] = json!("1.0.2");
+    spec["process"]["terminal"] = json!(false);
+    spec["process"]["args"] = json!(["/bin/true"]);
+    Ok(spec)
+}
+
+/// The program of system calls alone (`floor.c`).
+struct Floor {
+    program: PathBuf,
+    rootfs: PathBuf,
+    filter: PathBuf,
+}
+
+impl Floor {
+    fn build(place: &Path) -> Result<Self, String> {
+        let source = place.join("floor.c");
+        let program = place.join("floor");
+        let say = |error| format!("{}: {error}", source.display());
+        fs::write(&source, include_str!("floor.c")).map_err(say)?;
+        let filter = place.join("filter");
+        fs::write(&filter, profile::tree()).map_err(say)?;
+        execute(Command::new("cc").args(["-O2", "-static", "-o"]).arg(&program).arg(&source))?;
+        Ok(Self { program, rootfs: place.join("rootfs"), filter })
+    }
+
+    fn run(&self, seccomp: Seccomp, meter: &Meter) -> Result<Sample, String> {
+        let mut command = Command::new(&self.program);
+        command.arg(&self.rootfs).arg(format!("{}/floor", own_group())).arg("/bin/true");
+        if seccomp == Seccomp::Profile {
+            command.arg(&self.filter);
+        }
+        meter.timed(Vec::new, || execute(&mut command).map(drop))
+    }
+}

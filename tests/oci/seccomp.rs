@@ -1,0 +1,76 @@
+//! Seccomp profiles that ask an agent (oci-runtime.md 4.10).
+
+use serde_json::{Value, json};
+
+use crate::bundle::is_peer;
+use crate::console::{listen, receive};
+
+fn notified(no_new_privileges: bool, tracer: bool) {
+    let mut bundle = bundle!();
+    let (agent, path) = listen(&bundle, "agent.sock");
+    bundle.configure(|config| {
+        config["process"]["noNewPrivileges"] = json!(no_new_privileges);
+        config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "listenerPath": path,
+            "listenerMetadata": "about",
+            "syscalls": [{"names": ["acct"], "action": "SCMP_ACT_NOTIFY"}],
+        });
+        if tracer {
+            for set in ["bounding", "permitted", "effective"] {
+                let set = config["process"]["capabilities"][set].as_array_mut().unwrap();
+                set.push(json!("CAP_SYS_PTRACE"));
+            }
+        }
+    });
+    bundle.up();
+    let (of_init, _listener) = receive(&agent);
+    let of_init: Value = serde_json::from_str(&of_init).unwrap();
+    assert_eq!((&of_init["fds"], &of_init["metadata"]), (&json!(["seccompFd"]), &json!("about")));
+    let pid = bundle.state()["pid"].clone();
+    assert_eq!((&of_init["pid"], &of_init["state"]["id"]), (&pid, &json!(bundle.id)));
+    let file = bundle.path("pid").display().to_string();
+    bundle.detached(&["exec", "-d", "--pid-file", &file, &bundle.id, "/bin/sleep", "999"]).ok();
+    let (of_exec, _listener) = receive(&agent);
+    let of_exec: Value = serde_json::from_str(&of_exec).unwrap();
+    assert_eq!((&of_exec["fds"], &of_exec["metadata"]), (&json!(["seccompFd"]), &json!("about")));
+    if no_new_privileges || !tracer {
+        // Else a process that has ended by then installed it.
+        assert_eq!(of_exec["pid"].to_string(), bundle.read("pid"));
+    }
+    assert_eq!(of_exec["state"]["id"], json!(bundle.id));
+    if !is_peer() {
+        // runc 1.1 tells of the exec'd process itself.
+        assert_eq!((&of_exec["state"]["pid"], &of_exec["state"]["status"]), (&pid, &json!("running")));
+    }
+}
+
+#[test]
+fn the_agent_gets_the_listener_of_init_and_exec() {
+    notified(true, false);
+}
+
+#[test]
+fn the_agent_gets_it_where_the_filter_comes_before_capabilities_are_dropped() {
+    notified(false, false);
+}
+
+#[test]
+fn the_agent_gets_it_from_a_process_that_a_tracer_must_not_see() {
+    notified(true, true);
+    notified(false, true);
+}
+
+#[test]
+fn an_agent_that_is_not_there_is_told() {
+    let mut bundle = bundle!();
+    bundle.configure(|config| {
+        config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "listenerPath": "/nonexistent/agent.sock",
+            "syscalls": [{"names": ["acct"], "action": "SCMP_ACT_NOTIFY"}],
+        });
+    });
+    let told = bundle.detached(&["create", &bundle.id]).fails(1);
+    assert!(told.contains("failed to connect with seccomp agent"), "{told}");
+}
