@@ -13,8 +13,8 @@ const SOON: Duration = Duration::from_secs(20);
 /// Prints numbers for as long as it lives, quickly at first, and ends at once with 0 when asked to.
 const COUNTER: &str =
     "trap 'exit 0' TERM; i=0; while :; do i=$((i+1)); echo $i; [ $i -lt 20000 ] || sleep 0.01; done";
-/// Sleeps, and ends with 7 when asked to.
-const SLEEPER: &str = "trap 'exit 7' TERM; while :; do sleep 0.05; done";
+/// Sleeps, and says so and ends with 7 when asked to.
+const SLEEPER: &str = "trap 'echo last words; exit 7' TERM; while :; do sleep 0.05; done";
 pub(crate) fn two_containers(name: &str) -> String {
     format!(
         "

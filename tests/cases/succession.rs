@@ -3,7 +3,11 @@
 use std::fs;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use hull_tests::pod_files::kill_now;
+use hull_tests::wait::now;
 use hull_tests::{PodFiles, host, process, wait_until};
 
 use crate::crash::{
@@ -76,20 +80,32 @@ fn a_killed_shim_is_succeeded_though_nobody_asks() {
     host.assert_clean();
 }
 
+fn signal(pid: i32, signal: Signal) {
+    kill(Pid::from_raw(pid), signal).unwrap();
+}
+
 #[test]
 fn exits_while_no_shim_is_there_are_seen_with_their_codes() {
     let host = host!();
     host.apply(&two_containers("a"));
     let (files, before) = running(&host, "a");
-    files.kill_shim();
+    let (shim, keeper) = (files.processes().shim.unwrap(), files.processes().keeper.unwrap());
+    // A keeper that is stopped starts no successor.
+    signal(keeper, Signal::SIGSTOP);
+    kill_now(shim);
     let sleeper = before["sleeper"].pid;
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(sleeper), nix::sys::signal::Signal::SIGTERM).unwrap();
+    signal(sleeper, Signal::SIGTERM);
     wait_until(SOON, "end of the sleeper", || {
         if process::is_alive(sleeper) { Err(String::new()) } else { Ok(()) }
     });
+    assert_eq!(files.processes().shim, None);
+    signal(keeper, Signal::SIGCONT);
     host.wait_pod("a", SOON, "its end", |pod| statuses(pod)["sleeper"]["state"]["terminated"].is_object());
     let ended = statuses(&host.pod("a").unwrap())["sleeper"]["state"]["terminated"].clone();
     assert_eq!(ended["exitCode"], 7, "{ended}");
+    let log = host.root().join(format!("log/pods/default_a_{}/sleeper/0.log", files.uid()));
+    let said = fs::read_to_string(log).unwrap();
+    assert!(said.contains("stdout F last words\n"), "{said:?}");
     // One that ends once the successor is there is seen as it is.
     kill_now(before["counter"].pid);
     let pod = host.wait_pod("a", SOON, "the end of the other", |pod| {
@@ -150,19 +166,34 @@ fn a_shim_killed_at_any_step_of_a_deletion_is_succeeded() {
         "action=Finish",
         "\"finishing\":true",
     ] {
-        host.start_debug(&["apply", "-f", "-"], &rich("a")).wait(SOON);
-        host.wait_row("a", SOON, "2/2", "Running");
-        let files = PodFiles::find(&host, "a").unwrap();
-        let mut delete = host.start(&["delete", "pod", "a"]);
-        wait_until(SOON, moment, || {
-            let record = fs::read_to_string(files.file("shim.json")).unwrap_or_default();
-            let said = record.contains(moment) || files.diagnostics().contains(moment);
-            if said || !files.file("").exists() { Ok(()) } else { Err(files.diagnostics()) }
+        // The last of them are short, and the shim may be through with it before it is killed.
+        let was_hit = (0..10).any(|_| {
+            host.start_debug(&["apply", "-f", "-"], &rich("a")).wait(SOON);
+            host.wait_row("a", SOON, "2/2", "Running");
+            let files = PodFiles::find(&host, "a").unwrap();
+            let shim = files.processes().shim.unwrap();
+            let mut delete = host.start(&["delete", "pod", "a"]);
+            let was_hit = kill_at(&files, shim, moment);
+            assert!(delete.wait(Duration::from_secs(40)).success(), "{moment}: {:?}", delete.lines());
+            host.assert_clean();
+            was_hit
         });
-        if let Some(shim) = files.processes().shim {
-            kill_now(shim);
-        }
-        assert!(delete.wait(Duration::from_secs(40)).success(), "{moment}: {:?}", delete.lines());
-        host.assert_clean();
+        assert!(was_hit, "{moment}: the shim was never there to be killed");
     }
+}
+
+/// Kills the shim as soon as a moment is said; whether it was there.
+fn kill_at(files: &PodFiles, shim: i32, moment: &str) -> bool {
+    let end = now() + SOON;
+    while files.file("sandbox.json").exists() {
+        let record = fs::read_to_string(files.file("shim.json")).unwrap_or_default();
+        if record.contains(moment) || files.diagnostics().contains(moment) {
+            let is_there = process::is_alive(shim) && files.file("sandbox.json").exists();
+            kill_now(shim);
+            return is_there;
+        }
+        assert!(now() < end, "{moment}: {}", files.diagnostics());
+        std::thread::yield_now();
+    }
+    false
 }

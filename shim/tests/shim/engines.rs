@@ -56,8 +56,17 @@ fn view(engine: &str) -> Vec<(String, Vec<String>)> {
     let instance = pod.launch_config(config);
     assert_eq!(pod.exit_of(&instance).exit, Exit::Code(1), "{}", pod.log("c"));
     let mut parts: Vec<(String, Vec<String>)> = Vec::new();
+    // A shell writes some messages piece by piece.
+    let mut whole = String::new();
     for line in pod.log("c").lines() {
-        let text = line.splitn(4, ' ').nth(3).unwrap_or_default();
+        let mut fields = line.splitn(4, ' ').skip(2);
+        let tag = fields.next();
+        whole.push_str(fields.next().unwrap_or_default());
+        if tag == Some("P") {
+            continue;
+        }
+        let line = std::mem::take(&mut whole);
+        let text = line.as_str();
         match (text.strip_prefix("== "), parts.last_mut()) {
             (Some(name), _) => parts.push((name.to_owned(), Vec::new())),
             (None, Some((name, lines))) => lines.extend(normal(name, text)),
