@@ -62,6 +62,24 @@ fn the_agent_gets_it_from_a_process_that_a_tracer_must_not_see() {
 }
 
 #[test]
+fn the_call_that_hands_the_listener_over_cannot_wait_for_it() {
+    let mut bundle = bundle!();
+    if is_peer() {
+        return println!("left out: runc hands it over in another way");
+    }
+    let (_agent, path) = listen(&bundle, "agent.sock");
+    bundle.configure(|config| {
+        config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "listenerPath": path,
+            "syscalls": [{"names": ["sendmsg"], "action": "SCMP_ACT_NOTIFY"}],
+        });
+    });
+    let told = bundle.detached(&["create", &bundle.id]).fails(1);
+    assert!(told.contains("cannot be used for sendmsg"), "{told}");
+}
+
+#[test]
 fn an_agent_that_is_not_there_is_told() {
     let mut bundle = bundle!();
     bundle.configure(|config| {
