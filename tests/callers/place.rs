@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use hull_tests::wait::{now, pause};
-use hull_tests::{Output, binaries, command};
+use hull_tests::{Output, binaries, command, process};
 use nix::mount::{MntFlags, umount2};
 
 /// How long one command may take: each starts programs of tens of megabytes, on a machine that others use.
@@ -108,6 +108,19 @@ impl Place {
         self.text(name)
     }
 
+    /// Waits for processes that speak of it: podman's cleanup writes there after the container is removed.
+    fn await_quiet(&self) {
+        let place = self.directory.display().to_string();
+        let speaks = |pid: i32| pid != own_pid() && process::command_line(pid).contains(&place);
+        let start = now();
+        while process::all().into_iter().any(speaks) {
+            if start.elapsed() > LIMIT {
+                return eprintln!("{place}: processes that speak of it do not end");
+            }
+            pause(Duration::from_millis(20));
+        }
+    }
+
     /// What is mounted in it, the last first.
     fn mounts(&self) -> Vec<PathBuf> {
         let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
@@ -120,6 +133,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.await_quiet();
         for point in self.mounts() {
             if let Err(error) = umount2(&point, MntFlags::MNT_DETACH) {
                 eprintln!("{}: {error}", point.display());
@@ -132,6 +146,10 @@ impl Drop for Place {
         groups(&own).iter().for_each(|group| remove_group(group));
         users().leave();
     }
+}
+
+fn own_pid() -> i32 {
+    nix::unistd::getpid().as_raw()
 }
 
 /// Runs a command to its end.

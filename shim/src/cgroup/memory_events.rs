@@ -103,6 +103,19 @@ impl OutOfMemory {
         if matches!(woken, Err(Errno::EAGAIN | Errno::EINTR)) {
             return None;
         }
+        self.compare()
+    }
+
+    /// What happened until now, told or not: of a v2 group the kernel holds news back for up to 10 ms, and whom they
+    /// are about may be dead by then.
+    pub fn last(&mut self) -> Option<Happened> {
+        match self.told {
+            Told::Counter(_) => self.read(),
+            Told::Changes(_) => self.compare(),
+        }
+    }
+
+    fn compare(&mut self) -> Option<Happened> {
         let v1 = matches!(self.told, Told::Counter(_));
         let Some(kills) = keyed(&self.events, "oom_kill") else {
             // Before 4.13 v1 had no count: the wake-up is all there is.

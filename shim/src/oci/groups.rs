@@ -167,12 +167,19 @@ pub(crate) fn make(spec: &Spec, group: Option<&Group>, tolerance: Tolerance) -> 
     }
 }
 
-/// The way into a container's group, or into existing ones below it: `[CONTROLLER[,CONTROLLER...]:]PATH`.
+/// The way into the group of the container whose init is `init`, or into existing ones below it:
+/// `[CONTROLLER[,CONTROLLER...]:]PATH`.
 pub(crate) fn entry<'a>(
     membership: &Membership,
     below: impl Iterator<Item = &'a str>,
+    init: i32,
 ) -> Result<Entry, Error> {
     let mut paths = membership.paths.clone();
+    let mut below = below.peekable();
+    if let Some(group) = paths.get_mut("").filter(|group| below.peek().is_none() && is_divided(group)) {
+        let told = std::fs::read_to_string(format!("/proc/{init}/cgroup")).unwrap_or_default();
+        *group = moved(group, &told).unwrap_or_else(|| group.clone());
+    }
     let own = membership.paths.clone();
     for text in below {
         let (controllers, path) = match text.split_once(':') {
@@ -194,6 +201,28 @@ pub(crate) fn entry<'a>(
     Group::from_paths(&paths).map_or_else(|| Ok(Entry::default()), |group| Ok(group.entry()?))
 }
 
+/// Whether a v2 group hands its controllers on: then it has no processes, and the container made itself one below.
+fn is_divided(group: &Path) -> bool {
+    let handed_on = std::fs::read_to_string(group.join("cgroup.subtree_control"));
+    handed_on.is_ok_and(|controllers| !controllers.trim().is_empty())
+}
+
+/// Where below its v2 group a container has moved, by its init's `/proc/<pid>/cgroup`. How much of the group's path
+/// belongs to the mount is not known: the longest end of it that fits counts.
+fn moved(group: &Path, told: &str) -> Option<PathBuf> {
+    let path = Path::new(told.lines().find_map(|line| line.strip_prefix("0::/"))?);
+    let mut end = group.components();
+    loop {
+        if end.as_path().as_os_str().is_empty() {
+            return None;
+        }
+        match path.strip_prefix(end.as_path()) {
+            Ok(below) => return Some(group.join(below)),
+            Err(_) => end.next(),
+        };
+    }
+}
+
 /// A path below a group, which it does not leave.
 fn inner(path: &str) -> Option<PathBuf> {
     let path = path.trim_start_matches('/');
@@ -203,4 +232,18 @@ fn inner(path: &str) -> Option<PathBuf> {
         _ => None,
     };
     parts.map(plain).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_that_moved_is_found_below_its_group() {
+        let group = Path::new("/sys/fs/cgroup/pods/box");
+        let below = moved(group, "0::/pods/box/init.scope\n");
+        assert_eq!(below.as_deref(), Some(Path::new("/sys/fs/cgroup/pods/box/init.scope")));
+        assert_eq!(moved(group, "1:name=systemd:/x\n0::/elsewhere\n"), None);
+        assert_eq!(moved(group, ""), None);
+    }
 }

@@ -58,8 +58,8 @@ impl Shim {
     /// Watches a process that an earlier shim started.
     pub(super) fn adopt(&mut self, process: &instance::Init, role: Role) {
         let ProcessRecord { pid, .. } = process.record;
-        if self.kept.is_ward(pid) {
-            return self.kept.await_end(pid, role);
+        if self.kept.is_ward(process.record) {
+            return self.kept.await_end(process.record, role);
         }
         match self.watch.add(&process.pidfd, Source::Adopted(pid, role)) {
             Ok(token) => drop(self.adopted.insert(pid, token)),

@@ -1,7 +1,7 @@
 //! The way to an instance through libcontainer, for what our own engine leaves to it and for comparison: a short-lived
 //! child builds it and tells the pid of its init.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::fcntl::OFlag;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -19,7 +19,6 @@ use crate::container::groups;
 use crate::container::spec::{self, Joined};
 use crate::sys::{pidfd, process, socket};
 use crate::wire::{Answer, InstanceId, MAX_PACKET};
-use std::os::fd::AsFd;
 
 impl Shim {
     /// Leaves an instance, which is held already, to libcontainer.

@@ -18,6 +18,7 @@ use crate::container::program::Program;
 use crate::container::spec;
 use crate::container::transform::Problem;
 use crate::harmless;
+use crate::sys::process::Child;
 use crate::wire::{Answer, ExecConfig, Exit, Failure, InstanceId, Report};
 
 /// How the cgroups of exec'd processes are called, before their keys.
@@ -47,6 +48,14 @@ struct Starting {
     master: Option<OwnedFd>,
 }
 
+/// A process that is about to execute its program.
+struct Started {
+    child: Child,
+    token: Token,
+    pipe: OwnedFd,
+    leaf: Group,
+}
+
 impl Shim {
     pub(super) fn exec(&mut self, config: ExecConfig, descriptors: Vec<OwnedFd>, reply: Reply) {
         if let Err(failure) = self.try_exec(&config, descriptors, reply) {
@@ -55,30 +64,65 @@ impl Shim {
     }
 
     fn try_exec(&mut self, config: &ExecConfig, files: Vec<OwnedFd>, reply: Reply) -> Result<(), Failure> {
-        let key = self.key();
-        let held = self.instances.get_mut(&config.instance).ok_or_else(|| unknown(&config.instance))?;
-        if held.unreadable.is_some() {
-            let message = |message| format!("exec in {}: {message}", config.instance);
-            held.read_again(&self.filters).map_err(|text| Failure::Other { message: message(text) })?;
-        }
+        self.make_readable(&config.instance)?;
         let held = self.instances.get(&config.instance).ok_or_else(|| unknown(&config.instance))?;
         let (State::Running, Some(init)) = (&held.state, &held.init) else {
             return Err(unfit(held, "running"));
         };
-        let fail =
-            |message: String| Failure::Other { message: format!("exec in {}: {message}", config.instance) };
         let program = program(held, config)?;
         let (stdio, master) = match config.tty {
             Some(size) => {
                 let opened = exec::open_terminal(init.record.pid, Some(size), held.identity.uid);
-                opened.map(|(stdio, master)| (stdio, Some(master))).map_err(fail)?
+                opened.map(|(stdio, master)| (stdio, Some(master)))
             }
-            None => (Stdio::Files(three(files).map_err(fail)?), None),
+            None => three(files).map(|files| (Stdio::Files(files), None)),
+        }
+        .map_err(|message| failed(&config.instance, &message))?;
+        let (key, instance) = (self.key(), config.instance.clone());
+        let Started { child, token, pipe, leaf } = self
+            .start_exec(&instance, key, &program, &stdio)
+            .map_err(|message| failed(&instance, &message))?;
+        let running = Running {
+            exec: config.exec,
+            generation: self.supervisor.generation(),
+            instance,
+            pid: child.pid,
+            leaf,
+            program,
+            terminal: master.as_ref().and_then(|master| master.try_clone().ok()),
+            starting: Some(Starting { pipe, token, reply, master }),
+            timed_out: false,
+            failed: false,
         };
-        let (leaf, entry) = held
-            .group
-            .leaf(&format!("{LEAF}{key}"), &held.entry)
-            .map_err(|error| fail(super::chain(&error)))?;
+        self.roles.insert(child.pid, Role::Exec(key));
+        self.execs.insert(key, running);
+        if let Some(milliseconds) = config.timeout_ms {
+            self.timers.after(milliseconds, Timer::Exec(key));
+        }
+        Ok(())
+    }
+
+    /// What could not be read when the instance was taken up may be there by now.
+    fn make_readable(&mut self, instance: &InstanceId) -> Result<(), Failure> {
+        let held = self.instances.get_mut(instance).ok_or_else(|| unknown(instance))?;
+        if held.unreadable.is_none() {
+            return Ok(());
+        }
+        held.read_again(&self.filters).map_err(|message| failed(instance, &message))
+    }
+
+    /// Starts the process, in a cgroup of its own below the instance's.
+    fn start_exec(
+        &mut self,
+        instance: &InstanceId,
+        key: u64,
+        program: &Program,
+        stdio: &Stdio,
+    ) -> Result<Started, String> {
+        let held = self.instances.get(instance).ok_or("it is gone")?;
+        let init = held.init.as_ref().ok_or("it is gone")?;
+        let leaf = held.group.leaf(&format!("{LEAF}{key}"), &held.entry);
+        let (leaf, entry) = leaf.map_err(|error| super::chain(&error))?;
         // With a shared PID namespace any container of the pod sees the new process.
         let watched = held.identity.may_trace()
             || self.config.share_pid && self.instances.values().any(|other| other.identity.may_trace());
@@ -97,35 +141,16 @@ impl Shim {
             preserved: 0,
             observer: agent.as_ref().zip(listener.as_ref()).map(|(agent, told)| (agent.as_fd(), &told.state)),
         };
-        let started = exec::start(&target, &program, &stdio)
+        let started = exec::start(&target, program, stdio)
             .and_then(|(child, pipe)| Ok((child, self.watch.add(&pipe, Source::Exec(key))?, pipe)));
-        let (child, token, pipe) = match started {
-            Ok(started) => started,
+        match started {
+            Ok((child, token, pipe)) => Ok(Started { child, token, pipe, leaf }),
             Err(errno) => {
                 harmless(leaf.kill());
                 self.remove_group(&leaf, 0);
-                return Err(fail(launch::reason(errno)));
+                Err(launch::reason(errno))
             }
-        };
-        let terminal = master.as_ref().and_then(|master| master.try_clone().ok());
-        let running = Running {
-            exec: config.exec,
-            generation: self.supervisor.generation(),
-            instance: config.instance.clone(),
-            pid: child.pid,
-            leaf,
-            program,
-            starting: Some(Starting { pipe, token, reply, master }),
-            terminal,
-            timed_out: false,
-            failed: false,
-        };
-        self.roles.insert(child.pid, Role::Exec(key));
-        self.execs.insert(key, running);
-        if let Some(milliseconds) = config.timeout_ms {
-            self.timers.after(milliseconds, Timer::Exec(key));
         }
-        Ok(())
     }
 
     /// Who takes the listener of the instance's filter, where that has one.
@@ -246,6 +271,10 @@ fn program(held: &Held, config: &ExecConfig) -> Result<Program, Failure> {
     }
     Program::new(&held.identity, &config.args, &variables)
         .map_err(|error| Failure::Start { message: super::chain(&error) })
+}
+
+fn failed(instance: &InstanceId, message: &str) -> Failure {
+    Failure::Other { message: format!("exec in {instance}: {message}") }
 }
 
 fn three(files: Vec<OwnedFd>) -> Result<[OwnedFd; 3], String> {

@@ -26,7 +26,7 @@ impl Shim {
             finished_at: end.at.max(held.started_at.unwrap_or(end.at)),
         };
         held.state = State::Exited(ended);
-        held.init = None;
+        (held.init, held.lost) = (None, None);
         held.stdin = None;
         held.start = None;
         self.drain(instance);

@@ -77,6 +77,8 @@ pub(super) struct Held {
     pub(super) state: State,
     pub(super) creation: Option<Creation>,
     pub(super) init: Option<Init>,
+    /// In place of `init`: it has ended, and how that went is about to be taken in.
+    pub(super) lost: Option<ProcessRecord>,
     pub(super) started_at: Option<i64>,
     pub(super) group: Group,
     pub(super) entry: Entry,
@@ -88,6 +90,8 @@ pub(super) struct Held {
     /// Where the init tells why it could not execute.
     pub(super) start: Option<OwnedFd>,
     pub(super) starting: Option<Starting>,
+    /// Why it could not execute, for whoever asks for its start again: its predecessor's shim did not hear it.
+    pub(super) start_failure: Option<String>,
     pub(super) output: Output,
     /// Our writing end of its standard input.
     pub(super) stdin: Option<OwnedFd>,

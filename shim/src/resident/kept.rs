@@ -11,13 +11,13 @@ use nix::errno::Errno;
 
 use super::children::Role;
 use super::instance::Held;
-use super::keeper::{End, Ended, Inheritance, Order, Store};
+use super::keeper::{End, Ended, Inheritance, LONGEST, Order, Store};
+use super::output::Kind;
+use super::record::ProcessRecord;
 use super::watch::{Source, Token};
 use super::{Shim, launch};
 use crate::sys::{clock, socket};
 use crate::wire::{Exit, InstanceId};
-
-const LONGEST: usize = 4096;
 
 /// What this shim knows of its keeper.
 #[derive(Default)]
@@ -26,8 +26,8 @@ pub(super) struct Kept {
     /// What predecessors left.
     store: Store,
     /// Children of a predecessor, now the keeper's, which tells how they end.
-    wards: BTreeMap<i32, Role>,
-    pids: RefCell<BTreeSet<i32>>,
+    wards: BTreeMap<ProcessRecord, Role>,
+    processes: RefCell<BTreeSet<ProcessRecord>>,
     names: RefCell<BTreeSet<String>>,
     is_ready: Cell<bool>,
 }
@@ -42,20 +42,29 @@ fn stdin(instance: &InstanceId) -> String {
     format!("stdin {instance}")
 }
 
+/// Name of our reading end of an instance's standard output or error; its terminal is kept as such.
+fn output(instance: &InstanceId, kind: Kind) -> Option<String> {
+    match kind {
+        Kind::Stdout => Some(format!("stdout {instance}")),
+        Kind::Stderr => Some(format!("stderr {instance}")),
+        Kind::Terminal => None,
+    }
+}
+
 impl Kept {
     /// How a process of a predecessor ended, if its keeper saw that.
-    pub(super) fn end_of(&self, pid: i32) -> Option<End> {
-        self.store.held.get(&pid).copied().flatten()
+    pub(super) fn end_of(&self, process: ProcessRecord) -> Option<End> {
+        self.store.held.get(&process).copied().flatten()
     }
 
     /// Whether the keeper will tell how a process ends.
-    pub(super) fn is_ward(&self, pid: i32) -> bool {
-        self.link.is_some() && self.store.held.get(&pid) == Some(&None)
+    pub(super) fn is_ward(&self, process: ProcessRecord) -> bool {
+        self.link.is_some() && self.store.held.get(&process) == Some(&None)
     }
 
     /// Waits for the keeper's word about a process.
-    pub(super) fn await_end(&mut self, pid: i32, role: Role) {
-        self.wards.insert(pid, role);
+    pub(super) fn await_end(&mut self, process: ProcessRecord, role: Role) {
+        self.wards.insert(process, role);
     }
 
     pub(super) fn take_terminal(&mut self, instance: &InstanceId) -> Option<OwnedFd> {
@@ -64,6 +73,15 @@ impl Kept {
 
     pub(super) fn take_stdin(&mut self, instance: &InstanceId) -> Option<OwnedFd> {
         self.store.descriptors.remove(&stdin(instance))
+    }
+
+    pub(super) fn take_output(&mut self, instance: &InstanceId, kind: Kind) -> Option<OwnedFd> {
+        self.store.descriptors.remove(&output(instance, kind)?)
+    }
+
+    /// What no instance took is open in the keeper until the record is discharged, and need not be here.
+    pub(super) fn close_rest(&mut self) {
+        self.store.descriptors.clear();
     }
 
     /// Tells the keeper something; false when it cannot be told now, and should be told again.
@@ -77,7 +95,7 @@ impl Kept {
 impl Shim {
     /// Takes over what the keeper had for this shim.
     pub(super) fn inherit(&mut self, inheritance: Inheritance) -> nix::Result<()> {
-        let Inheritance { socket, store, ready, predecessor } = inheritance;
+        let Inheritance { socket, store, ready, predecessor, .. } = inheritance;
         if let Some(exit) = predecessor {
             self.complain(format_args!(
                 "the shim before this one ended: {exit:?}; this one takes the pod up"
@@ -87,7 +105,7 @@ impl Shim {
         self.ready = ready;
         self.kept = Kept {
             link: Some((socket, token)),
-            pids: RefCell::new(store.held.keys().copied().collect()),
+            processes: RefCell::new(store.held.keys().copied().collect()),
             names: RefCell::new(store.descriptors.keys().cloned().collect()),
             store,
             ..Kept::default()
@@ -104,10 +122,10 @@ impl Shim {
 
     /// Before a record: what it will name is the keeper's too.
     pub(super) fn entrust(&self) {
-        let (mut pids, mut names) = (self.kept.pids.borrow_mut(), self.kept.names.borrow_mut());
-        for pid in self.named_pids() {
-            if !pids.contains(&pid) && self.kept.tell(&Order::Hold(pid), None) {
-                pids.insert(pid);
+        let (mut known, mut names) = (self.kept.processes.borrow_mut(), self.kept.names.borrow_mut());
+        for process in self.named_processes() {
+            if !known.contains(&process) && self.kept.tell(&Order::Hold(process), None) {
+                known.insert(process);
             }
         }
         for (name, descriptor) in self.named_descriptors() {
@@ -119,20 +137,22 @@ impl Shim {
 
     /// After it: what it does not name any more is given up.
     pub(super) fn discharge(&self) {
-        let pids: BTreeSet<i32> = self.named_pids().collect();
+        let named: BTreeSet<ProcessRecord> = self.named_processes().collect();
         let names: BTreeSet<String> = self.named_descriptors().map(|(name, _)| name).collect();
         let is_kept = |order: &Order| !self.kept.tell(order, None);
-        self.kept.pids.borrow_mut().retain(|pid| pids.contains(pid) || is_kept(&Order::Forget(*pid)));
+        let forget = |process: &ProcessRecord| is_kept(&Order::Forget(*process));
+        self.kept.processes.borrow_mut().retain(|process| named.contains(process) || forget(process));
         let release = |name: &String| is_kept(&Order::Release(name.clone()));
         self.kept.names.borrow_mut().retain(|name| names.contains(name) || release(name));
     }
 
-    fn named_pids(&self) -> impl Iterator<Item = i32> {
+    fn named_processes(&self) -> impl Iterator<Item = ProcessRecord> {
         let inits = self.instances.values().filter_map(|held| held.init.as_ref());
-        let processes = inits.chain(self.sandbox.pause_process()).map(|init| init.record.pid);
+        let processes = inits.chain(self.sandbox.pause_process()).map(|init| init.record);
         // Those that are adopted never become the keeper's: it was not there when they were started.
-        let ours = processes.filter(|pid| !self.adopted.contains_key(pid));
-        ours.chain(self.kept.wards.keys().copied())
+        let ours = processes.filter(|process| !self.adopted.contains_key(&process.pid));
+        let lost = self.instances.values().filter_map(|held| held.lost);
+        ours.chain(lost).chain(self.kept.wards.keys().copied())
     }
 
     fn named_descriptors(&self) -> impl Iterator<Item = (String, RawFd)> {
@@ -142,7 +162,11 @@ impl Shim {
             let terminal =
                 held.terminal.as_ref().map(|descriptor| (terminal(instance), descriptor.as_raw_fd()));
             let stdin = held.stdin.as_ref().map(|descriptor| (stdin(instance), descriptor.as_raw_fd()));
-            terminal.into_iter().chain(stdin)
+            let outputs = held
+                .output
+                .sources()
+                .filter_map(|(kind, source)| Some((output(instance, kind)?, source.as_raw_fd())));
+            terminal.into_iter().chain(stdin).chain(outputs)
         })
     }
 
@@ -152,7 +176,7 @@ impl Shim {
             match socket::receive(link.as_fd(), LONGEST) {
                 Ok(socket::Packet::Message(bytes, _)) => {
                     let told = serde_json::from_slice::<Ended>(&bytes).ok();
-                    let role = told.as_ref().and_then(|told| self.kept.wards.remove(&told.pid));
+                    let role = told.as_ref().and_then(|told| self.kept.wards.remove(&told.process));
                     if let (Some(told), Some(role)) = (told, role) {
                         self.ended(role, told.end);
                     }
@@ -171,7 +195,7 @@ impl Shim {
             self.watch.remove(&link, token);
         }
         self.complain(format_args!("the keeper of this shim was killed: this one goes on without"));
-        for (pid, role) in std::mem::take(&mut self.kept.wards) {
+        for (ProcessRecord { pid, .. }, role) in std::mem::take(&mut self.kept.wards) {
             let process = match &role {
                 Role::Pause => self.sandbox.pause_process(),
                 Role::Init(instance) => self.instances.get(instance).and_then(|held| held.init.as_ref()),

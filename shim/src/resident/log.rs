@@ -5,54 +5,6 @@
 /// Longer lines are written in parts, as containerd does.
 const LONGEST: usize = 16 * 1024;
 
-/// Cuts one stream into lines.
-#[derive(Debug, Default)]
-pub(super) struct Lines {
-    /// The beginning of a line whose end has not come yet; shorter than [`LONGEST`].
-    pending: Vec<u8>,
-}
-
-impl Lines {
-    /// Appends to `out` the log lines that `bytes`, read at the time `stamp`, complete.
-    pub(super) fn push(&mut self, bytes: &[u8], prefix: &Prefix<'_>, out: &mut Vec<u8>) {
-        let mut rest = bytes;
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            let (line, after) = rest.split_at(end);
-            rest = &after[1..];
-            if self.pending.is_empty() {
-                whole(line, prefix, out);
-            } else {
-                self.pending.extend_from_slice(line);
-                whole(&std::mem::take(&mut self.pending), prefix, out);
-            }
-        }
-        self.pending.extend_from_slice(rest);
-        while self.pending.len() >= LONGEST {
-            let after = self.pending.split_off(LONGEST);
-            prefix.write(b"P", &self.pending, out);
-            self.pending = after;
-        }
-    }
-
-    /// Appends what is left of a stream that ended without a newline.
-    pub(super) fn finish(&mut self, prefix: &Prefix<'_>, out: &mut Vec<u8>) {
-        if !self.pending.is_empty() {
-            prefix.write(b"P", &std::mem::take(&mut self.pending), out);
-        }
-    }
-}
-
-fn whole(line: &[u8], prefix: &Prefix<'_>, out: &mut Vec<u8>) {
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let mut rest = line;
-    while rest.len() > LONGEST {
-        let (part, after) = rest.split_at(LONGEST);
-        prefix.write(b"P", part, out);
-        rest = after;
-    }
-    prefix.write(b"F", rest, out);
-}
-
 /// Time and stream of the lines of one read.
 pub(super) struct Prefix<'a> {
     pub(super) stamp: &'a str,
@@ -60,6 +12,33 @@ pub(super) struct Prefix<'a> {
 }
 
 impl Prefix<'_> {
+    /// Appends to `out` the log lines of `bytes`. What has no newline yet is a partial line at once: nothing of a
+    /// line is kept in memory, and a prompt is seen before its answer is given.
+    pub(super) fn lines(&self, bytes: &[u8], out: &mut Vec<u8>) {
+        let mut rest = bytes;
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let (line, after) = rest.split_at(end);
+            rest = after.get(1..).unwrap_or_default();
+            let last = self.parts(line.strip_suffix(b"\r").unwrap_or(line), out);
+            self.write(b"F", last, out);
+        }
+        let last = self.parts(rest, out);
+        if !last.is_empty() {
+            self.write(b"P", last, out);
+        }
+    }
+
+    /// Writes all of a text but its last part, and gives that.
+    fn parts<'t>(&self, text: &'t [u8], out: &mut Vec<u8>) -> &'t [u8] {
+        let mut rest = text;
+        while rest.len() > LONGEST {
+            let (part, after) = rest.split_at(LONGEST);
+            self.write(b"P", part, out);
+            rest = after;
+        }
+        rest
+    }
+
     fn write(&self, tag: &[u8], text: &[u8], out: &mut Vec<u8>) {
         for part in [self.stamp.as_bytes(), b" ", self.stream.as_bytes(), b" ", tag, b" ", text, b"\n"] {
             out.extend_from_slice(part);
@@ -71,29 +50,33 @@ impl Prefix<'_> {
 mod tests {
     use super::*;
 
-    const PREFIX: Prefix<'static> = Prefix { stamp: "T", stream: "stdout" };
-
     fn log(chunks: &[&[u8]]) -> String {
-        let (mut lines, mut out) = (Lines::default(), Vec::new());
-        chunks.iter().for_each(|chunk| lines.push(chunk, &PREFIX, &mut out));
-        lines.finish(&PREFIX, &mut out);
+        let mut out = Vec::new();
+        for chunk in chunks {
+            Prefix { stamp: "T", stream: "stdout" }.lines(chunk, &mut out);
+        }
         String::from_utf8(out).unwrap()
     }
 
     #[test]
-    fn lines_are_joined_over_reads_and_the_last_is_partial() {
+    fn a_line_that_is_not_whole_is_written_in_part_at_once() {
         assert_eq!(
             log(&[b"one\ntw", b"o\r\n\nend"]),
-            "T stdout F one\nT stdout F two\nT stdout F \nT stdout P end\n"
+            "T stdout F one\nT stdout P tw\nT stdout F o\nT stdout F \nT stdout P end\n"
         );
+    }
+
+    #[test]
+    fn a_newline_that_comes_alone_ends_its_line() {
+        assert_eq!(log(&[b"one", b"\n"]), "T stdout P one\nT stdout F \n");
     }
 
     #[test]
     fn long_lines_come_in_parts_of_16_kib() {
         let text = vec![b'x'; LONGEST + 3];
-        let lines: Vec<usize> = log(&[&text, b"\n"]).lines().map(|line| line.len()).collect();
+        let lines: Vec<usize> = log(&[&[&text[..], b"\n"].concat()]).lines().map(str::len).collect();
         assert_eq!(lines, [LONGEST + "T stdout P ".len(), 3 + "T stdout F ".len()]);
-        let at_once: Vec<usize> = log(&[&[&text[..], b"\n"].concat()]).lines().map(str::len).collect();
-        assert_eq!(at_once, lines);
+        let without_end: Vec<usize> = log(&[&text]).lines().map(str::len).collect();
+        assert_eq!(without_end, lines);
     }
 }

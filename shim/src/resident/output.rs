@@ -11,7 +11,7 @@ use nix::errno::Errno;
 
 use super::Shim;
 use super::instance::{Held, unknown};
-use super::log::{Lines, Prefix};
+use super::log::Prefix;
 use super::watch::{Source, Token};
 use crate::sys::{clock, socket};
 use crate::wire::{Failure, InstanceId};
@@ -55,7 +55,6 @@ struct Stream {
     kind: Kind,
     source: OwnedFd,
     token: Token,
-    lines: Lines,
 }
 
 /// Where the output of an instance goes.
@@ -124,34 +123,35 @@ impl Output {
         self.clients.push(client);
     }
 
-    /// Reads one stream for some rounds; true when it has ended.
+    /// What is read from.
+    pub(super) fn sources(&self) -> impl Iterator<Item = (Kind, &OwnedFd)> {
+        self.streams.iter().map(|stream| (stream.kind, &stream.source))
+    }
+
+    /// Reads one stream for some rounds; true when it has ended. What was read is written before more is, and whole:
+    /// a shim that is killed has nothing of it in its memory.
     fn read(&mut self, kind: Kind, rounds: usize) -> bool {
-        let Some(stream) = self.streams.iter_mut().find(|stream| stream.kind == kind) else {
-            return false;
-        };
         let (mut buffer, mut text) = ([0; CHUNK], Vec::new());
-        let stamp = clock::timestamp(clock::wall());
-        let prefix = Prefix { stamp: &stamp, stream: kind.name() };
-        let mut ended = false;
         for _ in 0..rounds {
+            let Some(stream) = self.streams.iter().find(|stream| stream.kind == kind) else {
+                return false;
+            };
             match nix::unistd::read(&stream.source, &mut buffer) {
-                Err(Errno::EAGAIN) => break,
+                Err(Errno::EAGAIN) => return false,
                 Err(Errno::EINTR) => {}
                 // EIO: nobody has the terminal open any more.
-                Ok(0) | Err(_) => {
-                    stream.lines.finish(&prefix, &mut text);
-                    ended = true;
-                    break;
-                }
+                Ok(0) | Err(_) => return true,
                 Ok(count) => {
                     let bytes = buffer.get(..count).unwrap_or_default();
-                    stream.lines.push(bytes, &prefix, &mut text);
+                    let stamp = clock::timestamp(clock::wall());
+                    text.clear();
+                    Prefix { stamp: &stamp, stream: kind.name() }.lines(bytes, &mut text);
+                    self.write(&text);
                     pass_on(&mut self.clients, kind, bytes);
                 }
             }
         }
-        self.write(&text);
-        ended
+        false
     }
 }
 
@@ -183,7 +183,7 @@ impl Shim {
             .and_then(|()| self.watch.add(&source, Source::Output(instance.clone(), kind)));
         match watched {
             Ok(token) => {
-                held.output.streams.push(Stream { kind, source, token, lines: Lines::default() });
+                held.output.streams.push(Stream { kind, source, token });
             }
             Err(errno) => super::complain(format_args!("watch the output of {instance}: {errno}")),
         }

@@ -11,7 +11,7 @@ use super::instance::State;
 use crate::wire::{CreateConfig, Ended};
 
 /// A process by pid and start time, which together are never used twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ProcessRecord {
     pub(super) pid: i32,
@@ -126,7 +126,7 @@ impl Shim {
     fn as_record(&self) -> Record {
         let instances = self.instances.values().map(|held| InstanceRecord {
             create: held.create.clone(),
-            init: held.init.as_ref().map(|init| init.record),
+            init: held.init.as_ref().map(|init| init.record).or(held.lost),
             started_at: held.started_at,
             ended: match &held.state {
                 State::Exited(ended) => Some(*ended),

@@ -3,21 +3,22 @@
 //! Needs nothing but the pod's uid: its processes are found by its cgroup, its mounts and files by its directory,
 //! its network by the uid that it was leased to. What the records tell beyond that is used where they can be read.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::rc::Rc;
 
+use nix::fcntl::Flock;
 use nix::poll::poll;
 
 use super::record::{self, ProcessRecord, Record};
 use super::start::{self, Error, Options};
-use super::{chain, procfs};
+use super::{chain, keeper, procfs};
 use crate::cgroup::{Group, Hierarchies, Removal};
 use crate::harmless;
-use crate::layout::Layout;
+use crate::layout::{Layout, PodLayout};
 use crate::sandbox::mounts;
 use crate::sys::pidfd;
 use crate::tree;
@@ -38,8 +39,7 @@ pub(super) fn remove(options: &Options) -> Result<(), Error> {
     let pod = layout.pod(&options.uid);
     let hierarchies = Rc::new(Hierarchies::find().map_err(|error| Error::Cgroup(chain(&error)))?);
     let mut failures = Vec::new();
-    end_shim(&pod.shim_lock(), &options.uid);
-    let _lock = start::lock(&pod.shim_lock()).ok().flatten();
+    let _lock = take(&pod, &options.uid)?;
     if let Ok(Some(Record { supervisor: Some(supervisor), .. })) = record::read(&pod.shim_record()) {
         end(supervisor);
     }
@@ -52,17 +52,25 @@ pub(super) fn remove(options: &Options) -> Result<(), Error> {
     if failures.is_empty() { Ok(()) } else { Err(Error::Record(failures.join("; "))) }
 }
 
-/// Ends the shim that has the pod and, before it, the keeper that would start another. The pids in that file are
-/// trusted only for shims of this very pod.
-fn end_shim(lock: &Path, uid: &str) {
-    let text = fs::read_to_string(lock).unwrap_or_default();
-    for pid in text.lines().rev().filter_map(|line| line.trim().parse().ok()) {
-        let Some(start_time) = procfs::start_time(pid) else { continue };
-        let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        if arguments.split(|byte| *byte == 0).any(|argument| argument == uid.as_bytes()) {
-            end(ProcessRecord { pid, start_time });
+/// Ends the keeper and the shim that have the pod, again and again until its lock is ours: a keeper may have forked
+/// another shim just before it was killed. None for a pod without a file to lock.
+fn take(pod: &PodLayout, uid: &str) -> Result<Option<Flock<File>>, Error> {
+    for _ in 0..ROUNDS {
+        match start::lock(&pod.shim_lock()) {
+            Ok(Some(lock)) => return Ok(Some(lock)),
+            Ok(None) => {}
+            // What cannot be opened or locked has no shim either.
+            Err(_) => return Ok(None),
         }
+        // The keeper first: it would fork another shim.
+        for process in keeper::residents(pod, uid).into_iter().rev() {
+            // One that has ended meanwhile is as good.
+            harmless(pidfd::signal(process.as_fd(), libc::SIGKILL));
+            procfs::wait_end(&process, DEATH);
+        }
+        harmless(poll(&mut [], ROUND));
     }
+    Err(Error::Record(format!("{} stays locked", pod.shim_lock().display())))
 }
 
 fn end(ProcessRecord { pid, start_time }: ProcessRecord) {

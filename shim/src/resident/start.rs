@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CString, OsString};
 use std::fs::{File, OpenOptions};
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -118,6 +119,20 @@ pub(super) struct Detached {
     directory: PathBuf,
 }
 
+impl Detached {
+    fn pod(&self) -> PodLayout {
+        Layout::new(self.options.root.clone()).pod(&self.options.uid)
+    }
+
+    /// Says something in the pod's diagnostics, for who has not opened them.
+    pub(super) fn note(&self, what: &str) {
+        let line = format!("{} hull-shim: {what}\n", clock::timestamp(clock::wall()));
+        let opened = OpenOptions::new().append(true).open(self.pod().diagnostics());
+        // Nobody is left to tell when the diagnostics cannot be written.
+        harmless(opened.and_then(|mut file| file.write_all(line.as_bytes())));
+    }
+}
+
 fn child(detached: &Detached) -> ! {
     let status = match nix::unistd::setsid() {
         Ok(_) => keep(detached),
@@ -132,10 +147,18 @@ fn keep(detached: &Detached) -> i32 {
         Ok(ready) => ready,
         Err(_) => return keeper::REFUSED,
     };
-    let pod = Layout::new(detached.options.root.clone()).pod(&detached.options.uid);
+    let pod = detached.pod();
     let told = match take(&pod, &detached.options.uid) {
-        Ok(Some(lock)) => return keeper::keep(detached, lock, ready).unwrap_or(keeper::REFUSED),
-        Ok(None) => "1".to_owned(),
+        Ok(Some(lock)) => {
+            return keeper::keep(detached, lock, ready).unwrap_or_else(|error| {
+                detached.note(&super::chain(&error));
+                keeper::REFUSED
+            });
+        }
+        Ok(None) => {
+            keeper::wake(&pod, &detached.options.uid);
+            "1".to_owned()
+        }
         Err(error) => format!("0{}", super::chain(&error)),
     };
     keeper::say(ready, &told);
@@ -149,12 +172,8 @@ fn ready(detached: &Detached) -> Result<Option<OwnedFd>, Error> {
 
 /// The shim that a keeper forked; the status to end with.
 pub(super) fn serve_kept(detached: &Detached, mut inheritance: Inheritance) -> i32 {
-    let ready = inheritance.ready.take();
-    let served = prepare(detached, None).and_then(|(mut shim, record)| {
-        shim.inherit(inheritance).map_err(|errno| Error::System("watch the keeper", errno))?;
-        Ok((shim, record))
-    });
-    match served {
+    let (ready, is_first) = (inheritance.ready.take(), inheritance.predecessor.is_none());
+    match prepare_kept(detached, inheritance) {
         Ok((mut shim, record)) => {
             shim.ready = ready;
             shim.begin(record);
@@ -163,14 +182,31 @@ pub(super) fn serve_kept(detached: &Detached, mut inheritance: Inheritance) -> i
             LOST
         }
         Err(error) => {
-            keeper::say(ready, &format!("0{}", super::chain(&error)));
-            keeper::REFUSED
+            let why = super::chain(&error);
+            let is_final = is_first || matches!(error, Error::NoPod(_) | Error::Record(_));
+            detached.note(&format!("cannot take the pod up: {why}"));
+            if ready.is_some() {
+                keeper::say(ready, &format!("0{why}"));
+            }
+            // With the keeper of a shim that was there would go what it keeps: another tries again.
+            if is_final { keeper::REFUSED } else { LOST }
         }
     }
 }
 
+fn prepare_kept(detached: &Detached, mut inheritance: Inheritance) -> Result<(Shim, Option<Record>), Error> {
+    std::mem::replace(&mut inheritance.written, Ok(())).map_err(|source| Error::File {
+        operation: "write",
+        path: detached.pod().shim_lock(),
+        source,
+    })?;
+    let (mut shim, record) = prepare(detached, None)?;
+    shim.inherit(inheritance).map_err(|errno| Error::System("watch the keeper", errno))?;
+    Ok((shim, record))
+}
+
 /// The shim's status when it cannot go on and another may.
-const LOST: i32 = 4;
+pub(super) const LOST: i32 = 4;
 
 /// Executes this program again from a read-only mount (see `sys::protect`); returns only a failure.
 fn protect_self() -> Error {
@@ -202,7 +238,7 @@ fn protect_self() -> Error {
 
 /// Serves without a keeper, for tests: what holds then holds after the death of both.
 fn serve(detached: &Detached) -> Result<(), Error> {
-    let pod = Layout::new(detached.options.root.clone()).pod(&detached.options.uid);
+    let pod = detached.pod();
     let Some(lock) = take(&pod, &detached.options.uid)? else { return Ok(()) };
     let (mut shim, record) = prepare(detached, Some(lock))?;
     shim.begin(record);
@@ -214,20 +250,26 @@ fn prepare(detached: &Detached, lock: Option<Flock<File>>) -> Result<(Shim, Opti
     let options = &detached.options;
     let layout = Layout::new(options.root.clone());
     let pod = layout.pod(&options.uid);
-    let text = |error: &dyn std::error::Error| Error::Record(super::chain(error));
     // Under the lock: whoever removes the pod holds it too.
-    let Some(config) = record::read::<SandboxConfig>(&pod.sandbox_config()).map_err(|error| text(&error))?
-    else {
+    let Some(config) = record::read::<SandboxConfig>(&pod.sandbox_config()).map_err(unreadable)? else {
         clear(&pod);
         return Err(Error::NoPod(options.uid.clone()));
     };
     redirect(&pod.diagnostics())?;
-    let record = record::read::<Record>(&pod.shim_record()).map_err(|error| text(&error))?;
+    let record = record::read::<Record>(&pod.shim_record()).map_err(unreadable)?;
     process::become_subreaper().map_err(|errno| Error::System("become a subreaper", errno))?;
     // libcontainer would take it for a request to hand descriptors on.
     environment::forget("LISTEN_FDS");
     let programs = Programs::new(&detached.directory);
     Ok((assemble(layout, config, programs, lock)?, record))
+}
+
+/// A file that cannot be read now may be later; one that cannot be parsed stays so.
+fn unreadable(error: record::Error) -> Error {
+    match error {
+        record::Error::File { operation, path, source } => Error::File { operation, path, source },
+        error @ record::Error::Parse(..) => Error::Record(super::chain(&error)),
+    }
 }
 
 /// Locks the pod's own file, not one that was removed while we came; none when another shim has it.
@@ -244,6 +286,11 @@ fn take(pod: &PodLayout, uid: &str) -> Result<Option<Flock<File>>, Error> {
         locked => locked?,
     };
     let Some(lock) = locked else { return Ok(None) };
+    write_pids(&lock, std::process::id(), None).map_err(|source| Error::File {
+        operation: "write",
+        path: path.clone(),
+        source,
+    })?;
     let ours =
         lock.metadata().map_err(|source| Error::File { operation: "stat", path: path.clone(), source })?;
     let is_same =
@@ -320,11 +367,13 @@ fn redirect(diagnostics: &std::path::Path) -> Result<(), Error> {
     nix::unistd::chdir("/").map_err(system("change to /"))
 }
 
-/// Says, for display, who serves the pod, and in the next line who keeps that process.
+/// Says who serves the pod, and in the next line who keeps that process. Always of one width and written over: no
+/// reader finds an empty file, and a full disk takes it.
 pub(super) fn write_pids(lock: &File, shim: u32, keeper: Option<i32>) -> std::io::Result<()> {
-    let keeper = keeper.map(|pid| format!("{pid}\n")).unwrap_or_default();
-    lock.set_len(0)?;
-    lock.write_all_at(format!("{shim}\n{keeper}").as_bytes(), 0)
+    let keeper = keeper.map(|pid| format!("{pid:010}\n")).unwrap_or_default();
+    let text = format!("{shim:010}\n{keeper}");
+    lock.write_all_at(text.as_bytes(), 0)?;
+    lock.set_len(text.len() as u64)
 }
 
 /// Takes the pod; none when another shim has it.
@@ -332,10 +381,7 @@ pub(super) fn lock(path: &std::path::Path) -> Result<Option<Flock<File>>, Error>
     let fail = |operation| move |source| Error::File { operation, path: path.to_owned(), source };
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
     match Flock::lock(file.map_err(fail("open"))?, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => {
-            write_pids(&lock, std::process::id(), None).map_err(fail("write"))?;
-            Ok(Some(lock))
-        }
+        Ok(lock) => Ok(Some(lock)),
         Err((_, Errno::EWOULDBLOCK)) => Ok(None),
         Err((_, errno)) => Err(fail("lock")(errno.into())),
     }

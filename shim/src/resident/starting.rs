@@ -26,6 +26,9 @@ impl Shim {
             self.answer(Some(reply), Ok(Answer::Started { started_at }));
             return Ok(());
         }
+        if let Some(message) = &held.start_failure {
+            return Err(Failure::Start { message: message.clone() });
+        }
         if let Some(starting) = &mut held.starting {
             starting.reply = Some(reply);
             return Ok(());

@@ -9,6 +9,7 @@ use oci_spec::runtime::Spec;
 
 use super::children::Role;
 use super::create::identify;
+use super::finish::Finish;
 use super::instance::{Files, Held, Init, State};
 use super::keeper::End;
 use super::output::{Kind, Output};
@@ -17,11 +18,13 @@ use super::sandbox::Goal;
 use super::streams::{open_fifo, remove_files};
 use super::{Shim, procfs};
 use crate::cgroup::Entry;
+use crate::container::engine::Gate;
+use crate::container::engine::gate::Outcome;
 use crate::container::identity::Identity;
 use crate::container::program::Program;
 use crate::container::seccomp::Cache;
 use crate::sys::{clock, pidfd};
-use crate::wire::{CreateConfig, Exit};
+use crate::wire::{CreateConfig, Exit, InstanceId};
 
 /// How long an old supervisor may take to die, in milliseconds.
 const SUPERVISOR_DEATH: u16 = 5000;
@@ -39,11 +42,18 @@ impl Shim {
         let phase = record.sandbox.phase;
         let attempt = record.sandbox.attempt;
         self.sandbox.record = record.sandbox;
+        // Each record that is written from here on says all that this one says.
+        if record.finishing {
+            self.finish = Finish::Asked;
+        }
         self.adopt_pause();
-        for instance in record.instances {
-            self.take_up(instance);
+        let ended: Vec<_> =
+            record.instances.into_iter().filter_map(|instance| self.take_up(instance)).collect();
+        for (instance, end) in ended {
+            self.instance_ended(&instance, end, None);
         }
         self.record();
+        self.kept.close_rest();
         if record.finishing {
             return self.begin_stop(Goal::Finish(None));
         }
@@ -75,7 +85,7 @@ impl Shim {
             return;
         };
         let found = procfs::open(record.pid, record.start_time);
-        match found.filter(|pidfd| self.kept.end_of(record.pid).is_none() && !procfs::has_ended(pidfd)) {
+        match found.filter(|pidfd| self.kept.end_of(record).is_none() && !procfs::has_ended(pidfd)) {
             Some(pidfd) => {
                 let pause = Init { record, pidfd };
                 self.adopt(&pause, Role::Pause);
@@ -86,37 +96,49 @@ impl Shim {
         }
     }
 
-    fn take_up(&mut self, record: InstanceRecord) {
-        if record.init.is_none() && record.ended.is_none() {
-            return self.give_up(&record.create);
-        }
+    /// Holds an instance again. One that ended meanwhile is told back: its end is recorded once all are held, for a
+    /// record names every instance or loses it.
+    fn take_up(&mut self, record: InstanceRecord) -> Option<(InstanceId, End)> {
         let instance = record.create.instance.clone();
+        let init = match (record.init, record.ended) {
+            (Some(init), None) => init,
+            (None, None) => {
+                self.give_up(&record.create);
+                return None;
+            }
+            (_, Some(_)) => {
+                let held = self.rebuild(&record);
+                self.end_old_execs(&held.group);
+                self.instances.insert(instance, held);
+                return None;
+            }
+        };
         let mut held = self.rebuild(&record);
         super::kept::resume(&mut self.kept, &mut held, !record.stdin_closed);
+        held.lost = Some(init);
         self.end_old_execs(&held.group);
         self.instances.insert(instance.clone(), held);
-        if record.ended.is_some() {
-            return;
-        }
         self.follow_again(&record.create);
-        let pid = record.init.map_or(0, |init| init.pid);
-        if let Some(end) = self.kept.end_of(pid) {
-            return self.instance_ended(&instance, end, None);
+        if let Some(end) = self.kept.end_of(init) {
+            return Some((instance, end));
         }
-        let process = record.init.and_then(|init| Some((init, procfs::open(init.pid, init.start_time)?)));
-        match process {
-            Some((record, pidfd)) => {
-                let init = Init { record, pidfd };
+        match procfs::open(init.pid, init.start_time) {
+            Some(pidfd) => {
+                let init = Init { record: init, pidfd };
                 // One that ended already is reported by this watch at once.
                 self.adopt(&init, Role::Init(instance.clone()));
                 if let Some(held) = self.instances.get_mut(&instance) {
-                    held.init = Some(init);
+                    (held.init, held.lost) = (Some(init), None);
                     find_started(held);
                 }
+                None
             }
             // The keeper has just reaped it, and its word is on the way.
-            None if self.kept.is_ward(pid) => self.kept.await_end(pid, Role::Init(instance)),
-            None => self.instance_ended(&instance, End { exit: Exit::Unknown, at: clock::wall() }, None),
+            None if self.kept.is_ward(init) => {
+                self.kept.await_end(init, Role::Init(instance));
+                None
+            }
+            None => Some((instance, End { exit: Exit::Unknown, at: clock::wall() })),
         }
     }
 
@@ -135,6 +157,7 @@ impl Shim {
             state,
             creation: None,
             init: None,
+            lost: None,
             started_at: record.started_at,
             entry: Entry::default(),
             group,
@@ -143,6 +166,7 @@ impl Shim {
             unreadable: None,
             start: open_fifo(&files.start(), OFlag::O_RDONLY).ok(),
             starting: None,
+            start_failure: None,
             output: if is_over { Output::unopened(&create.log) } else { Output::again(&create.log) },
             stdin: stdin.then(|| open_fifo(&files.stdin(), OFlag::O_WRONLY).ok()).flatten(),
             terminal: None,
@@ -156,7 +180,8 @@ impl Shim {
         held
     }
 
-    /// The FIFOs, and a terminal up to its buffer, hold what was written while no shim read.
+    /// The FIFOs, and a terminal up to its buffer, hold what was written while no shim read. The keeper's ends come
+    /// first: what is in a FIFO goes with its last descriptor, which may be the keeper's.
     fn follow_again(&mut self, create: &CreateConfig) {
         let files = Files(create);
         let terminal = self.instances.get(&create.instance).and_then(|held| held.terminal.as_ref());
@@ -164,7 +189,8 @@ impl Shim {
             self.follow(&create.instance, Kind::Terminal, copy);
         }
         for (kind, path) in [(Kind::Stdout, files.stdout()), (Kind::Stderr, files.stderr())] {
-            if let Ok(source) = open_fifo(&path, OFlag::O_RDONLY) {
+            let kept = self.kept.take_output(&create.instance, kind);
+            if let Some(source) = kept.or_else(|| open_fifo(&path, OFlag::O_RDONLY).ok()) {
                 self.follow(&create.instance, kind, source);
             }
         }
@@ -181,14 +207,23 @@ impl Shim {
     }
 }
 
-/// The shim may have died between telling an init to execute its program and hearing that it did: nobody has
-/// the other end of that pipe then.
+/// The shim may have died between telling an init to execute its program and hearing how that went: nobody has
+/// the other end of that pipe when it did, and the reason is in it when it did not.
 fn find_started(held: &mut Held) {
     let (State::Created, Some(start)) = (&held.state, &held.start) else { return };
-    if let Ok(0) = nix::unistd::read(start, &mut [0; 1]) {
-        held.state = State::Running;
-        held.started_at = Some(clock::wall());
-        held.start = None;
+    match Gate::outcome(start) {
+        Outcome::Waiting => {}
+        Outcome::Executed => {
+            held.state = State::Running;
+            held.started_at = Some(clock::wall());
+            held.start = None;
+        }
+        Outcome::Failed(problem) => {
+            let message = held.program.explain(&held.identity, problem);
+            super::complain(format_args!("start {}: {message}", held.create.instance));
+            held.start_failure = Some(message);
+            held.start = None;
+        }
     }
 }
 

@@ -57,6 +57,7 @@ fn tell(event: &Value) -> Result<(), Error> {
 fn stream(container: &Container, interval: Duration) -> Result<(), Error> {
     // Where there is no memory controller nothing is ever told of it.
     let mut memory = container.record.cgroup.needed()?.watch_out_of_memory().ok();
+    let out_of_memory = json!({"type": "oom", "id": container.record.id});
     let step = i64::try_from(interval.as_nanos()).unwrap_or(i64::MAX);
     let mut due = clock::monotonic().saturating_add(step);
     while let Some(init) = container.init() {
@@ -68,7 +69,7 @@ fn stream(container: &Container, interval: Duration) -> Result<(), Error> {
         harmless(poll(&mut polled, timeout));
         if let Some(kills) = memory.as_mut().and_then(OutOfMemory::read) {
             match kills {
-                Happened::Kills(_) => tell(&json!({"type": "oom", "id": container.record.id}))?,
+                Happened::Kills(_) => tell(&out_of_memory)?,
                 Happened::Gone => return Ok(()),
             }
         }
@@ -77,5 +78,8 @@ fn stream(container: &Container, interval: Duration) -> Result<(), Error> {
             tell(&statistics(container)?)?;
         }
     }
-    Ok(())
+    match memory.as_mut().and_then(OutOfMemory::last) {
+        Some(Happened::Kills(_)) => tell(&out_of_memory),
+        Some(Happened::Gone) | None => Ok(()),
+    }
 }

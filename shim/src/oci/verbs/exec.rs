@@ -50,7 +50,7 @@ fn enter(global: &Global<'_>, id: &str, given: &Parsed) -> Result<ExitCode, Erro
     let size = process.console_size().as_ref().map(|size| (short(size.width()), short(size.height())));
     spec.set_process(Some(process));
     let (identity, program) = prepare(&spec, pid, global)?;
-    let entry = groups::entry(&container.record.cgroup, given.values("cgroup"))?;
+    let entry = groups::entry(&container.record.cgroup, given.values("cgroup"), pid)?;
     let mut relay = match front {
         Front::Attached => Some(begin_relay()?),
         Front::Detached => None,
