@@ -10,8 +10,8 @@ use std::rc::Rc;
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use oci_spec::runtime::{
-    Capability, LinuxCapabilities, LinuxNamespaceType, LinuxSeccomp, Mount, PosixRlimit, PosixRlimitType,
-    Spec,
+    Capability, LinuxCapabilities, LinuxNamespaceType, LinuxSeccomp, LinuxSeccompAction, LinuxSyscall, Mount,
+    PosixRlimit, PosixRlimitType, Spec,
 };
 
 use super::label::Label;
@@ -61,6 +61,11 @@ pub(crate) enum Error {
     /// Somebody else would have to answer.
     #[error("config.json: linux.seccomp: SCMP_ACT_NOTIFY needs listenerPath")]
     Listener,
+    /// The listener is handed over by that call, which would wait for who is to get it.
+    #[error(
+        "config.json: linux.seccomp: SCMP_ACT_NOTIFY cannot be used for sendmsg, by which the listener is sent"
+    )]
+    NotifySend,
     /// The kernel did not tell our own capabilities.
     #[error("read the capabilities of this process")]
     Capabilities(#[source] nix::Error),
@@ -212,6 +217,13 @@ fn filter(
     let has_listener = profile.listener_path().as_ref().is_some_and(|path| !path.as_os_str().is_empty());
     if filter.needs_listener() && !has_listener {
         return Err(Error::Listener);
+    }
+    let notifies_send = |entry: &LinuxSyscall| {
+        entry.action() == LinuxSeccompAction::ScmpActNotify
+            && entry.names().iter().any(|name| name == "sendmsg")
+    };
+    if profile.syscalls().iter().flatten().any(notifies_send) {
+        return Err(Error::NotifySend);
     }
     Ok(Some(filter))
 }

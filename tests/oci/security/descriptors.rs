@@ -94,13 +94,11 @@ fn a_working_directory_behind_a_descriptor_is_refused_by_exec() {
     bundle.relink("work", "/proc/self/fd/7");
     let line = ["exec", "--cwd", "/work", &bundle.id, "cat", "secret"];
     assert!(!bundle.to_files(leaky(&bundle, &line)).status.success());
-    for guards in ["closed", "inside"] {
+    // Each of the two guards is enough, and who goes there has no `/proc/self` in the container.
+    for guards in ["closed", "inside", "closed,inside"] {
         if bundle.go_without(guards) {
             assert!(!exec(&bundle, 7).status.success(), "{guards}");
         }
-    }
-    if bundle.go_without("closed,inside") {
-        assert_eq!(exec(&bundle, 7).ok(), "the host's");
     }
 }
 
