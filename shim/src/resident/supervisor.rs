@@ -135,13 +135,8 @@ impl Shim {
         self.roles.insert(child.pid, Role::Supervisor);
         let record = ProcessRecord { pid: child.pid, start_time };
         self.supervisor.alive = Some(Alive { record, pidfd: child.pidfd, since: clock::monotonic() });
-        self.supervisor.link = Some(Link {
-            socket: ours,
-            token,
-            outgoing: VecDeque::new(),
-            is_full: false,
-            greeted: false,
-        });
+        self.supervisor.link =
+            Some(Link { socket: ours, token, outgoing: VecDeque::new(), is_full: false, greeted: false });
         self.record();
         Ok(())
     }
