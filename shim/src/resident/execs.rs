@@ -126,10 +126,10 @@ impl Shim {
         // With a shared PID namespace any container of the pod sees the new process.
         let watched = held.identity.may_trace()
             || self.config.share_pid && self.instances.values().any(|other| other.identity.may_trace());
-        let listener = self.listener(held, init.record.pid).map_err(fail)?;
-        let keyring = keyring_name(&held.create.id).map_err(|error| fail(error.to_string()))?;
+        let listener = self.listener(held, init.record.pid)?;
+        let keyring = keyring_name(&held.create.id).map_err(|error| error.to_string())?;
         let agent =
-            listener.as_ref().map(Listener::connect).transpose().map_err(|failure| fail(failure.message))?;
+            listener.as_ref().map(Listener::connect).transpose().map_err(|failure| failure.message)?;
         let target = Target {
             init: init.pidfd.as_fd(),
             identity: &held.identity,
