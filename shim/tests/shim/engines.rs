@@ -12,7 +12,6 @@ use crate::pod::Pod;
 pub(crate) const ALL: &[Case] = &[
     ("both_engines_make_the_same_container", both_engines_make_the_same_container),
     ("a_step_that_fails_leaves_nothing_of_the_instance", a_step_that_fails_leaves_nothing_of_the_instance),
-    ("what_the_engine_leaves_to_libcontainer_is_logged", what_the_engine_leaves_to_libcontainer_is_logged),
     ("creating_costs_little", creating_costs_little),
 ];
 
@@ -156,15 +155,6 @@ fn a_step_that_fails_leaves_nothing_of_the_instance() {
     }
     std::fs::remove_file(&file).unwrap();
     assert!(failed > 15, "only {failed} steps");
-}
-
-fn what_the_engine_leaves_to_libcontainer_is_logged() {
-    let (mut pod, _) = Pod::start("left", |_| ());
-    let config = pod.bundle("c", &["true"], |config| config["linux"]["intelRdt"] = json!({}));
-    // Whether libcontainer can do it is another matter.
-    drop(pod.ask(Command::Create(Box::new(config))));
-    let log = pod.diagnostics();
-    assert!(log.contains("c.0 is left to libcontainer: config.json: linux.intelRdt"), "{log}");
 }
 
 /// With HULL_TIMING set: what one instance costs from create to its end, for the shim and for the init.
