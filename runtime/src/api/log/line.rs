@@ -26,6 +26,11 @@ fn parse(line: &[u8]) -> Option<Line<'_>> {
     matches!(stream, b"stdout" | b"stderr").then_some(Line { time, partial, content })
 }
 
+/// Whether a line, of which at least the tag is there, goes on in the next.
+pub(super) fn is_partial(beginning: &[u8]) -> bool {
+    parse(beginning).is_some_and(|line| line.partial)
+}
+
 /// Turns log lines into what a reader sees.
 #[derive(Debug)]
 pub(super) struct Writer {

@@ -2,8 +2,10 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+
+use super::line;
 
 /// Bytes read at once.
 const CHUNK: usize = 32 * 1024;
@@ -71,29 +73,62 @@ impl Reader {
     }
 }
 
-/// Where the last `lines` lines begin.
+/// Where the last `lines` lines begin. What was written in pieces is one line, however many the file has of it.
 fn start_of_last(file: &mut File, lines: usize) -> io::Result<u64> {
     let end = file.seek(SeekFrom::End(0))?;
+    if lines == 0 {
+        return Ok(end);
+    }
+    let mut tail = Tail { wanted: lines, seen: None };
     let mut position = end;
-    let mut breaks = 0;
+    let mut line_end = None;
     let mut buffer = vec![0; CHUNK];
     while position > 0 {
         let count = position.min(CHUNK as u64);
         position -= count;
-        file.seek(SeekFrom::Start(position))?;
         let chunk = &mut buffer[..usize::try_from(count).unwrap_or(CHUNK)];
-        file.read_exact(chunk)?;
-        for (index, byte) in chunk.iter().enumerate().rev() {
-            if *byte == b'\n' {
-                if breaks == lines {
-                    return Ok(position + index as u64 + 1);
-                }
-                breaks += 1;
+        file.read_exact_at(chunk, position)?;
+        for (index, _) in chunk.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
+            let at = position + index as u64;
+            if let Some(end) = line_end.replace(at)
+                && let Some(start) = tail.take(file, at + 1, end)?
+            {
+                return Ok(start);
             }
         }
     }
-    Ok(if lines == 0 { end } else { 0 })
+    let first = line_end.map(|end| tail.take(file, 0, end)).transpose()?;
+    Ok(first.flatten().unwrap_or(0))
 }
+
+/// Counts lines from the end of a file.
+struct Tail {
+    wanted: usize,
+    /// None before the last line was looked at.
+    seen: Option<usize>,
+}
+
+impl Tail {
+    /// Takes the file's line from `start` to the line break at `end`; tells where the wanted lines begin, once known.
+    fn take(&mut self, file: &File, start: u64, end: u64) -> io::Result<Option<u64>> {
+        let mut head = [0; LONGEST_HEAD];
+        let length = file.read_at(&mut head, start)?;
+        let partial = line::is_partial(&head[..length]);
+        // What is in pieces at the very end goes on, and is a line already.
+        let seen = self.seen.get_or_insert(usize::from(partial));
+        if partial {
+            return Ok(None);
+        }
+        if *seen == self.wanted {
+            return Ok(Some(end + 1));
+        }
+        *seen += 1;
+        Ok(None)
+    }
+}
+
+/// Room for the time, stream and tag of a line.
+const LONGEST_HEAD: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -119,6 +154,26 @@ mod tests {
             assert_eq!(text, lines[lines.len().saturating_sub(tail)..].concat(), "{tail} lines");
         }
         assert_eq!(all(&mut Reader::open(&path, None).unwrap()), lines.concat());
+    }
+
+    #[test]
+    fn the_tail_takes_what_was_written_in_pieces_for_one_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("0.log");
+        let line = |tag: &str, text: &str| format!("2024-01-02T03:04:05.123456789Z stderr {tag} {text}\n");
+        let [a, b, c] = [
+            line("F", "one"),
+            [line("P", "t"), line("P", "w"), line("F", "o")].concat(),
+            [line("P", "un"), line("P", "finished")].concat(),
+        ];
+        let tail = |text: &str, lines| {
+            std::fs::write(&path, text).unwrap();
+            all(&mut Reader::open(&path, Some(lines)).unwrap())
+        };
+        assert_eq!(tail(&[a.clone(), b.clone()].concat(), 1), b);
+        assert_eq!(tail(&[a.clone(), b.clone(), c.clone()].concat(), 1), c);
+        assert_eq!(tail(&[a.clone(), b.clone(), c.clone()].concat(), 2), [b.clone(), c.clone()].concat());
+        assert_eq!(tail(&[a.clone(), b.clone(), c.clone()].concat(), 3), [a, b, c].concat());
     }
 
     #[test]
