@@ -48,6 +48,12 @@ pub(crate) fn close_all_but(keep: &[RawFd]) -> nix::Result<()> {
     range(first, u32::MAX, 0)
 }
 
+/// Closes these, for the same child.
+pub(crate) fn close_all(numbers: &[RawFd]) -> nix::Result<()> {
+    let mut numbers = numbers.iter().filter_map(|number| u32::try_from(*number).ok());
+    numbers.try_for_each(|number| range(number, number, 0))
+}
+
 fn range(first: u32, last: u32, flags: u32) -> nix::Result<()> {
     // SAFETY: close_range takes three integers. What it closes is owned by nothing that is used or
     // dropped later: see `close_all_but`; with CLOEXEC nothing is closed before `execve`.

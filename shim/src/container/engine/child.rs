@@ -54,8 +54,9 @@ pub(super) struct Work<'a> {
     pub(super) mounts: Option<RawFd>,
     /// All of these, in ascending order.
     pub(super) keep: Vec<RawFd>,
-    /// What is left once it has entered its root, when it becomes a process of the container, and at the gate.
-    pub(super) keep_inside: Vec<RawFd>,
+    /// What it has done with once it has entered its root.
+    pub(super) leave_outside: Vec<RawFd>,
+    /// What is left when it becomes a process of the container, and at the gate.
     pub(super) keep_as_member: Vec<RawFd>,
     pub(super) keep_at_gate: Vec<RawFd>,
     pub(super) preserved: u32,
@@ -203,7 +204,7 @@ fn perform(work: &Work<'_>, made: &mut Made, step: &Step) -> Result<(), Trouble>
         Step::Hook(index) => run_hook(work, made.pid, *index)?,
         Step::Directory(path) => {
             // Whatever path an image brings, no descriptor leads out of the root from here on.
-            descriptor::close_all_but(&work.keep_inside).map_err(failed)?;
+            descriptor::close_all(&work.leave_outside).map_err(failed)?;
             // As runc does; a directory that cannot be made is reported by `chdir`.
             harmless(work.sources.make_directory(path));
         }

@@ -163,7 +163,7 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
         result: request.gate.result.as_raw_fd(),
         output: output.as_ref().map(Output::numbers),
         keep: Vec::new(),
-        keep_inside: Vec::new(),
+        leave_outside: Vec::new(),
         keep_as_member: Vec::new(),
         keep_at_gate: Vec::new(),
         preserved: request.preserved,
@@ -237,10 +237,10 @@ impl Work<'_> {
         self.keep_at_gate = sorted(at_gate.collect());
         let own = [self.procfs.as_raw_fd(), self.socket].into_iter().chain(self.observer);
         self.keep_as_member = sorted(self.keep_at_gate.iter().copied().chain(own).collect());
-        let inside = self.stdio.numbers().into_iter().chain(self.sources.numbers());
-        self.keep_inside = sorted(self.keep_as_member.iter().copied().chain(inside).collect());
-        let all = self.cgroup.numbers().chain(self.joins.numbers()).chain(self.mounts).chain(output());
-        self.keep = sorted(self.keep_inside.iter().copied().chain(all).collect());
+        self.leave_outside = self.cgroup.numbers().chain(self.joins.numbers()).chain(self.mounts).collect();
+        let inside = self.stdio.numbers().into_iter().chain(self.sources.numbers()).chain(output());
+        let all = self.keep_as_member.iter().chain(&self.leave_outside).copied().chain(inside);
+        self.keep = sorted(all.collect());
     }
 }
 

@@ -85,13 +85,8 @@ fn entry<'profile>(entry: &'profile LinuxSyscall, field: &str) -> Result<Entry<'
         if name.is_empty() {
             return Err(Error::EmptyName { field: named() });
         }
-        if entry.action() == Action::ScmpActNotify {
-            match name.as_str() {
-                "write" => return Err(Error::NotifyWrite { field: named() }),
-                // With it the listener goes to who is to answer.
-                "sendmsg" => return Err(Error::NotifySend { field: named() }),
-                _ => {}
-            }
+        if entry.action() == Action::ScmpActNotify && name == "write" {
+            return Err(Error::NotifyWrite { field: named() });
         }
     }
     Ok(Entry { names: entry.names(), action, rules: rules(entry, field)? })

@@ -155,12 +155,6 @@ pub enum Error {
         /// Where.
         field: String,
     },
-    /// The descriptor is handed over by it.
-    #[error("{field}: sendmsg cannot be notified: the listener itself is sent by it")]
-    NotifySend {
-        /// Where.
-        field: String,
-    },
     /// Nobody is named who would answer.
     #[error("linux.seccomp.listenerPath is missing, and SCMP_ACT_NOTIFY needs it")]
     ListenerMissing,
