@@ -35,7 +35,7 @@ pub(super) enum State {
 /// A creation under way.
 pub(super) enum Creation {
     /// By our own engine.
-    Making(Making),
+    Making(Box<Making>),
     /// By libcontainer.
     Creator(Creator),
 }

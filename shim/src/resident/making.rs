@@ -117,7 +117,7 @@ impl Shim {
         self.roles.insert(making.pid(), Role::Making(instance.clone()));
         self.timers.after(super::create::LIMIT, Timer::Creator(instance.clone()));
         if let Some(held) = self.instances.get_mut(instance) {
-            held.creation = Some(Creation::Making(Making { making, token, reply }));
+            held.creation = Some(Creation::Making(Box::new(Making { making, token, reply })));
         }
         Ok(())
     }
@@ -145,7 +145,7 @@ impl Shim {
         if outcome.is_err() {
             self.roles.remove(&at_work.making.pid());
         }
-        let Making { making, reply, .. } = at_work;
+        let Making { making, reply, .. } = *at_work;
         // An init that failed is killed by this.
         drop(making);
         self.creation_ended(instance, outcome, reply);
@@ -167,7 +167,8 @@ impl Shim {
         // What it told before explains it best.
         self.making_event(instance);
         let Some(held) = self.instances.get_mut(instance) else { return };
-        let Some(Creation::Making(Making { making, token, reply })) = held.creation.take() else { return };
+        let Some(Creation::Making(at_work)) = held.creation.take() else { return };
+        let Making { making, token, reply } = *at_work;
         self.watch.remove(&making.descriptor(), token);
         drop(making);
         self.creation_ended(instance, Err(format!("its init ended: {exit:?}")), reply);
