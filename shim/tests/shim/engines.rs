@@ -12,7 +12,7 @@ use crate::pod::Pod;
 pub(crate) const ALL: &[Case] = &[
     ("both_engines_make_the_same_container", both_engines_make_the_same_container),
     ("a_step_that_fails_leaves_nothing_of_the_instance", a_step_that_fails_leaves_nothing_of_the_instance),
-    ("what_the_engine_leaves_to_libcontainer_is_logged", what_the_engine_leaves_to_libcontainer_is_logged),
+    ("what_no_pod_has_is_refused", what_no_pod_has_is_refused),
     ("creating_costs_little", creating_costs_little),
 ];
 
@@ -158,13 +158,13 @@ fn a_step_that_fails_leaves_nothing_of_the_instance() {
     assert!(failed > 15, "only {failed} steps");
 }
 
-fn what_the_engine_leaves_to_libcontainer_is_logged() {
+fn what_no_pod_has_is_refused() {
     let (mut pod, _) = Pod::start("left", |_| ());
     let config = pod.bundle("c", &["true"], |config| config["linux"]["intelRdt"] = json!({}));
-    // Whether libcontainer can do it is another matter.
-    drop(pod.ask(Command::Create(Box::new(config))));
-    let log = pod.diagnostics();
-    assert!(log.contains("c.0 is left to libcontainer: config.json: linux.intelRdt"), "{log}");
+    match pod.ask(Command::Create(Box::new(config))) {
+        Err(Failure::Create { message }) => assert!(message.contains("linux.intelRdt is for"), "{message}"),
+        other => panic!("{other:?}"),
+    }
 }
 
 /// With HULL_TIMING set: what one instance costs from create to its end, for the shim and for the init.
