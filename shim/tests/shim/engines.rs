@@ -12,6 +12,7 @@ use crate::pod::Pod;
 pub(crate) const ALL: &[Case] = &[
     ("both_engines_make_the_same_container", both_engines_make_the_same_container),
     ("a_step_that_fails_leaves_nothing_of_the_instance", a_step_that_fails_leaves_nothing_of_the_instance),
+    ("what_no_pod_has_is_refused", what_no_pod_has_is_refused),
     ("creating_costs_little", creating_costs_little),
 ];
 
@@ -155,6 +156,15 @@ fn a_step_that_fails_leaves_nothing_of_the_instance() {
     }
     std::fs::remove_file(&file).unwrap();
     assert!(failed > 15, "only {failed} steps");
+}
+
+fn what_no_pod_has_is_refused() {
+    let (mut pod, _) = Pod::start("left", |_| ());
+    let config = pod.bundle("c", &["true"], |config| config["linux"]["intelRdt"] = json!({}));
+    match pod.ask(Command::Create(Box::new(config))) {
+        Err(Failure::Create { message }) => assert!(message.contains("linux.intelRdt is for"), "{message}"),
+        other => panic!("{other:?}"),
+    }
 }
 
 /// With HULL_TIMING set: what one instance costs from create to its end, for the shim and for the init.

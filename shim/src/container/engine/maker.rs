@@ -99,8 +99,8 @@ pub(crate) struct Making {
     child: process::Child,
     output: Option<Output>,
     /// Who and what it becomes.
-    identity: Identity,
-    program: Program,
+    identity: Box<Identity>,
+    program: Box<Program>,
     /// The master of its terminal, once that is made.
     terminal: Option<OwnedFd>,
     /// Interfaces that are still to be moved.
@@ -177,8 +177,8 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
         socket: ours,
         child,
         output,
-        identity: identity.clone().into_owned(),
-        program: request.program.clone(),
+        identity: Box::new(identity.clone().into_owned()),
+        program: Box::new(request.program.clone()),
         terminal: None,
         devices,
         hooks: None,
