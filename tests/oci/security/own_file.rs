@@ -7,7 +7,7 @@ use std::time::Duration;
 use hull_tests::wait_until;
 use serde_json::json;
 
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, copy};
 
 /// Waits for a process whose program is not the image's, opens that program, lets the process end, and writes.
 const ATTACKER: &str = r#"
@@ -42,15 +42,18 @@ fn prepare(bundle: &Bundle) {
 /// Whether the file was spoiled by way of a process that `attack` makes.
 #[track_caller]
 fn spoils(attacker: &Bundle, runtime: &std::path::Path, attack: impl FnOnce()) -> bool {
-    let before = fs::read(runtime).unwrap();
+    let before = runtime.with_extension("before");
+    copy(runtime, &before);
     let tried = attacker.read("rootfs/tried").len();
     attack();
     wait_until(Duration::from_secs(20), "attack", || match attacker.read("rootfs/tried").len() {
         length if length > tried => Ok(()),
         _ => Err(attacker.read("stderr")),
     });
-    let spoiled = fs::read(runtime).unwrap() != before;
-    fs::write(runtime, before).unwrap();
+    let spoiled = fs::read(runtime).unwrap() != fs::read(&before).unwrap();
+    if spoiled {
+        copy(&before, runtime);
+    }
     spoiled
 }
 
