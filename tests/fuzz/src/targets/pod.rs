@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use hull::api::query::Query;
 use hull::api::selector::Selector;
 use hull::cli::jsonpath::Template;
-use hull::dns::{Answer, Transport, Zone, answer};
+use hull::dns::{Answer, ServiceRecord, Transport, Zone, answer};
 use hull::image::{Reference, Source, Store};
 use hull::manifest::{Identity, Loaded, accept};
 use hull_shim::layout::Layout;
@@ -67,8 +67,8 @@ fn jsonpath(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let object = serde_json::json!({"a": [{"b": 1, "c": "x"}, {"b": null}], "d.e": {"f": [1, 2, 3]}});
     if let Ok(path) = Template::parse(text) {
-        path.render(&object);
-        path.values(&object);
+        drop(path.render(&object));
+        drop(path.values(&object));
     }
 }
 
@@ -80,7 +80,7 @@ fn query(bytes: &[u8]) {
         serde_json::json!({"metadata": {"name": "a", "labels": {"x": "y"}}, "status": {"phase": "Running"}});
     let (labels, fields) = text.split_once('\n').unwrap_or((text, ""));
     if let Ok(selector) = Selector::parse(labels, fields) {
-        selector.matches(&object);
+        std::hint::black_box(selector.matches(&object));
     }
 }
 
@@ -89,4 +89,26 @@ fn identity() -> Identity {
         uid: "c0ffee00-0000-4000-8000-000000000001".to_owned(),
         created: "2025-01-02T03:04:05Z".parse().expect("a time"),
     }
+}
+
+/// Services of each kind.
+fn services() -> Vec<ServiceRecord> {
+    let plain = ServiceRecord {
+        name: "mysvc".to_owned(),
+        namespace: "default".to_owned(),
+        cluster_ip: Some([10, 96, 0, 11].into()),
+        headless: false,
+        external_name: None,
+        ports: Vec::new(),
+        endpoints: Vec::new(),
+    };
+    let headless =
+        ServiceRecord { name: "headless".to_owned(), cluster_ip: None, headless: true, ..plain.clone() };
+    let alias = ServiceRecord {
+        name: "alias".to_owned(),
+        cluster_ip: None,
+        external_name: Some("example.com".to_owned()),
+        ..plain.clone()
+    };
+    vec![plain, headless, alias]
 }
