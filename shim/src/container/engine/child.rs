@@ -129,8 +129,8 @@ fn fault(work: &Work<'_>, index: usize) -> Option<Errno> {
 }
 
 #[cfg(not(debug_assertions))]
-fn fault(_: &Work<'_>, _: usize) -> Option<Errno> {
-    None
+fn fault(work: &Work<'_>, _: usize) -> Option<Errno> {
+    work.fault.and(None)
 }
 
 fn tell(work: &Work<'_>, message: Message, descriptor: Option<RawFd>) -> nix::Result<()> {
