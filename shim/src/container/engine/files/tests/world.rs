@@ -220,7 +220,7 @@ fn understood(plan: &Plan, answer: &str) -> Outcome {
     match parts[..] {
         ["step", index, doing, errno] => {
             let step = plan.steps().nth(index.parse().unwrap()).unwrap();
-            let doing = DOINGS[doing.parse::<usize>().unwrap()];
+            let doing = Doing::from_number(doing.parse().unwrap());
             Outcome::Failed(step.to_string(), doing, Errno::from_raw(errno.parse().unwrap()))
         }
         _ => Outcome::Wrong(answer.to_owned()),
@@ -228,19 +228,6 @@ fn understood(plan: &Plan, answer: &str) -> Outcome {
 }
 
 const MOST_STEPS: usize = 64;
-const DOINGS: [Doing; 11] = [
-    Doing::Place,
-    Doing::Configure,
-    Doing::Source,
-    Doing::Attributes,
-    Doing::Attach,
-    Doing::Make,
-    Doing::Own,
-    Doing::Write,
-    Doing::Verify,
-    Doing::Namespace,
-    Doing::Itself,
-];
 
 struct Job<'a> {
     plan: &'a Plan,
@@ -266,7 +253,7 @@ fn act(job: &Job<'_>) -> ! {
     }
     let answer = match failed {
         Some((index, error)) => {
-            let doing = DOINGS.iter().position(|one| *one == error.doing).unwrap();
+            let doing = error.doing as u8;
             format!("step {index} {doing} {}", error.errno as i32)
         }
         None if job.timed => times.map(|time| time.to_string()).join(" "),
