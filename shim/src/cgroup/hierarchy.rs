@@ -1,8 +1,8 @@
-//! Which cgroup hierarchies this host has, from `/proc/self/mountinfo` (proc(5)).
+//! Which cgroup hierarchies this host has, from `/proc/self/mountinfo` (proc(5)) unless they are where they usually are.
 
 use std::path::{Path, PathBuf};
 
-use super::Error;
+use super::{Error, usual};
 
 /// The mounted hierarchies that hull uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl Hierarchies {
 
 impl Hierarchy {
     /// Whether it has a name instead of controllers.
-    fn is_named(&self) -> bool {
+    pub(super) fn is_named(&self) -> bool {
         self.controllers.iter().all(|one| one.starts_with(NAMED))
     }
 }
@@ -85,6 +85,9 @@ pub(super) struct Mounted {
 
 impl Mounted {
     pub(super) fn find() -> Result<Self, Error> {
+        if let Some(hierarchies) = usual::find() {
+            return Ok(Self { hierarchies, roots: Vec::new() });
+        }
         let path = "/proc/self/mountinfo";
         let text = std::fs::read_to_string(path).map_err(|source| Error::File {
             operation: "read",
@@ -149,7 +152,8 @@ fn mount(line: &str) -> Option<(PathBuf, PathBuf, Vec<&str>)> {
 /// How a hierarchy without controllers stands among a mount's options.
 const NAMED: &str = "name=";
 
-fn controllers(options: &str) -> Vec<String> {
+/// The controllers, or the name, among the options of a v1 mount.
+pub(super) fn controllers(options: &str) -> Vec<String> {
     let is_controller = |one: &&str| CONTROLLERS.contains(one) || one.starts_with(NAMED);
     options.split(',').filter(is_controller).map(str::to_owned).collect()
 }

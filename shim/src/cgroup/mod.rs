@@ -28,6 +28,7 @@ pub mod resources;
 pub mod statistics;
 pub mod systemd;
 pub mod update;
+mod usual;
 mod v1;
 mod v2;
 
