@@ -22,8 +22,10 @@ pub(crate) enum Guard {
     Hidden = 1 << 4,
     /// The program's own file cannot be written to (CVE-2019-5736).
     OwnFile = 1 << 5,
-    /// The first of its two ways, the read-only mount; the sealed copy is left.
+    /// The first two of its ways, from a read-only mount; the sealed copy is left.
     ReadOnlySelf = 1 << 6,
+    /// The first of them, without `execve`.
+    Exchange = 1 << 14,
     /// Nothing is inheritable that the configuration does not list (CVE-2022-29162).
     Inheritable = 1 << 7,
     /// The cgroups of the host are read-only in a user namespace (CVE-2023-25809).
@@ -63,7 +65,7 @@ pub(crate) fn take_out(guards: &[Guard]) {
 /// Takes out what a test names in the environment; a name that there is not is returned.
 #[cfg(debug_assertions)]
 pub(crate) fn take_out_named() -> Result<(), String> {
-    const NAMES: [(&str, Guard); 14] = [
+    const NAMES: [(&str, Guard); 15] = [
         ("in-root", Guard::InRoot),
         ("procfs", Guard::Procfs),
         ("ordinary", Guard::Ordinary),
@@ -72,6 +74,7 @@ pub(crate) fn take_out_named() -> Result<(), String> {
         ("hidden", Guard::Hidden),
         ("own-file", Guard::OwnFile),
         ("read-only-self", Guard::ReadOnlySelf),
+        ("exchange", Guard::Exchange),
         ("inheritable", Guard::Inheritable),
         ("cgroup", Guard::Cgroup),
         ("closed", Guard::Closed),

@@ -13,13 +13,16 @@
 #include <linux/filter.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
+#include <net/if.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -160,6 +163,16 @@ static void mounts(const char *rootfs, const glob_t *all)
 	need(mount(NULL, "/", NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL), "read-only root");
 }
 
+/* Nothing in a new network namespace reaches even itself before that. */
+static void loopback(void)
+{
+	struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP};
+	int any = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	need(any, "socket");
+	need(ioctl(any, SIOCSIFFLAGS, &lo), "lo");
+	close(any);
+}
+
 static void privileges(void)
 {
 	const unsigned keep = 1u << CAP_KILL | 1u << CAP_NET_BIND_SERVICE;
@@ -202,6 +215,7 @@ int main(int count, char **words)
 	if (pid == 0) {
 		for (size_t i = 0; i < all.gl_pathc; i++)
 			enter(all.gl_pathv[i]);
+		loopback();
 		mounts(words[1], &all);
 		need(sethostname("floor", 5), "sethostname");
 		need(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");

@@ -240,7 +240,7 @@ impl Blueprint {
             mounts: None,
             gate,
             preserved: self.preserved.all,
-            covers: Rc::new(Covers::default()),
+            covers: Rc::new(Covers::OfOne),
             fault: None,
         };
         let mut making = begin(request).map_err(refuse)?;

@@ -1,20 +1,25 @@
 //! Keeps our own file from the containers that it makes and joins (CVE-2019-5736).
 //!
 //! Until `execve`, `/proc/<pid>/exe` of a container's process is this program, and an image may even execute it
-//! (`#!/proc/self/exe`). So it first executes itself from a copy that cannot be written: a read-only clone of the
-//! mount that holds its file, or where that is not allowed a sealed file in memory.
+//! (`#!/proc/self/exe`). So it first becomes a process whose file cannot be written:
+//!
+//! 1. Its file is exchanged for the same one on a read-only clone of the mount that holds it (`sys/image.rs`).
+//! 2. Where the kernel does not do that, it executes itself from there.
+//! 3. Where cloning mounts is not allowed, as for an ordinary user, it executes itself from a sealed file in memory.
 
 use std::ffi::{CString, OsStr};
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::Mode;
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use super::error::Error;
 use crate::guard::{self, Guard};
+use crate::sys::image;
 use crate::sys::process::{self, Vector};
 use crate::sys::protect::read_only_self;
 
@@ -28,7 +33,12 @@ pub(crate) fn ensure() -> Result<(), Error> {
         return Ok(());
     }
     let copy = match read_only_self() {
-        Ok(tree) if !guard::is_off(Guard::ReadOnlySelf) => tree,
+        Ok(tree) if !guard::is_off(Guard::ReadOnlySelf) => {
+            if exchange(&tree) {
+                return Ok(());
+            }
+            tree
+        }
         // No right to clone mounts, as an ordinary user.
         Ok(_) | Err(_) => sealed_copy(file).map_err(Error::kernel("copy the program to memory"))?,
     };
@@ -37,6 +47,17 @@ pub(crate) fn ensure() -> Result<(), Error> {
     let errno =
         process::execute_descriptor(copy.as_fd(), &Vector::new(arguments), &super::make::own_environment());
     Err(Error::Kernel("execute the protected program".to_owned(), errno))
+}
+
+/// Whether this process runs from `tree` now, the second way being left where it does not.
+fn exchange(tree: &OwnedFd) -> bool {
+    !guard::is_off(Guard::Exchange) && reopen(tree).is_ok_and(|file| image::run_from(file.as_fd()).is_ok())
+}
+
+/// Opens the file behind a descriptor for reading.
+fn reopen(file: &OwnedFd) -> nix::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    nix::fcntl::open(path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
 }
 
 fn seals() -> SealFlag {
@@ -55,6 +76,5 @@ fn sealed_copy(mut file: std::fs::File) -> nix::Result<OwnedFd> {
     std::io::copy(&mut file, &mut copy).and_then(|_| copy.flush()).map_err(failed)?;
     fcntl(&copy, FcntlArg::F_ADD_SEALS(seals()))?;
     // For reading only: nothing that can be executed may be open for writing.
-    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&copy));
-    Ok(std::fs::File::open(path).map_err(failed)?.into())
+    reopen(&copy.into())
 }

@@ -1,7 +1,9 @@
 //! The runtime's own file, which a container wants to write to (CVE-2019-5736).
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use hull_tests::wait_until;
@@ -41,7 +43,7 @@ fn prepare(bundle: &Bundle) {
 
 /// Whether the file was spoiled by way of a process that `attack` makes.
 #[track_caller]
-fn spoils(attacker: &Bundle, runtime: &std::path::Path, attack: impl FnOnce()) -> bool {
+fn spoils(attacker: &Bundle, runtime: &Path, attack: impl FnOnce()) -> bool {
     let before = runtime.with_extension("before");
     copy(runtime, &before);
     let tried = attacker.read("rootfs/tried").len();
@@ -59,7 +61,7 @@ fn spoils(attacker: &Bundle, runtime: &std::path::Path, attack: impl FnOnce()) -
 
 #[test]
 fn a_program_that_is_the_runtime_itself_cannot_spoil_it_in_exec() {
-    for (without, careless) in [("", "own-file"), ("read-only-self", "own-file")] {
+    for without in ["", "exchange", "read-only-self"] {
         let mut bundle = target!();
         let runtime = bundle.copy_runtime();
         if !without.is_empty() && !bundle.go_without(without) {
@@ -69,7 +71,7 @@ fn a_program_that_is_the_runtime_itself_cannot_spoil_it_in_exec() {
         bundle.script(ATTACKER).up();
         let exec = |bundle: &Bundle| drop(bundle.oci(&["exec", "--detach", &bundle.id, "/evil"]));
         assert!(!spoils(&bundle, &runtime, || exec(&bundle)), "{without}");
-        if bundle.go_without(careless) {
+        if bundle.go_without("own-file") {
             assert!(spoils(&bundle, &runtime, || exec(&bundle)));
         }
     }
@@ -93,4 +95,42 @@ fn a_program_that_is_the_runtime_itself_cannot_spoil_it_in_run() {
     if bundle.go_without("own-file") {
         assert!(spoils(&attacker, &runtime, || run(&bundle)));
     }
+}
+
+#[test]
+fn it_is_executed_only_once_where_the_kernel_lets_it_exchange_its_file() {
+    let mut bundle = target!();
+    if !Path::new("/proc/sys/kernel/ns_last_pid").exists() {
+        hull_tests::skip!("this kernel was built without CONFIG_CHECKPOINT_RESTORE");
+    }
+    let executed = |bundle: &Bundle| {
+        let mut command = bundle.command(&["run", &bundle.id]);
+        let mut runtime = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        wait_until(Duration::from_secs(20), "start", || match bundle.oci(&["state", &bundle.id]).stdout {
+            state if state.contains("running") => Ok(()),
+            state => Err(state),
+        });
+        let path = executed_path(runtime.id());
+        bundle.oci(&["kill", &bundle.id, "KILL"]).ok();
+        runtime.wait().unwrap();
+        path
+    };
+    let of_descriptor = |path: &str| path.starts_with("/dev/fd/");
+    let path = executed(&bundle);
+    assert!(!of_descriptor(&path), "{path}");
+    if bundle.go_without("exchange") {
+        let path = executed(&bundle);
+        assert!(of_descriptor(&path), "{path}");
+    }
+}
+
+/// What `execve` was given, which the kernel leaves in the process's memory; getauxval(3), `AT_EXECFN`.
+fn executed_path(pid: u32) -> String {
+    let vector = fs::read(format!("/proc/{pid}/auxv")).unwrap();
+    let (words, _) = vector.as_chunks();
+    let words: Vec<u64> = words.iter().map(|word| u64::from_ne_bytes(*word)).collect();
+    let pair = words.chunks(2).find(|pair| pair[0] == 31).unwrap();
+    let mut text = [0; 64];
+    File::open(format!("/proc/{pid}/mem")).unwrap().read_at(&mut text, pair[1]).unwrap();
+    String::from_utf8_lossy(text.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
 }

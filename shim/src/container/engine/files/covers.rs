@@ -12,11 +12,20 @@ use super::place::Kind;
 use crate::container::engine::failed::{Doing, Failed};
 use crate::sys::mount::{self, Reach};
 
-/// The covers of this process, from which those of its containers are copied.
-#[derive(Debug, Default)]
-pub(crate) struct Covers {
-    null: OnceCell<OwnedFd>,
-    empty: OnceCell<OwnedFd>,
+/// The covers of this process.
+#[derive(Debug)]
+pub(crate) enum Covers {
+    /// Those of its containers are copied from these, made when they are first asked for.
+    Shared { null: OnceCell<OwnedFd>, empty: OnceCell<OwnedFd> },
+    /// It makes one container, which gets them: taking a tree of mounts apart that nobody needs takes the kernel a tenth of a
+    /// millisecond.
+    OfOne,
+}
+
+impl Default for Covers {
+    fn default() -> Self {
+        Self::Shared { null: OnceCell::new(), empty: OnceCell::new() }
+    }
 }
 
 /// The covers of one container. A mount is copied from one that is in the same namespace (others can be copied
@@ -40,12 +49,20 @@ const EMPTY: u64 = mount::RDONLY | mount::NOSUID | mount::NODEV | mount::NOEXEC;
 impl Covers {
     /// Covers for one container: in the maker, or in a child that has left none of its mounts yet.
     pub(super) fn own(&self) -> Result<OwnCovers, Failed> {
-        Ok(OwnCovers { null: own(&self.null, null)?, empty: own(&self.empty, empty)? })
+        match self {
+            Self::Shared { null: one, empty: other } => {
+                Ok(OwnCovers { null: copied(one, null)?, empty: copied(other, empty)? })
+            }
+            Self::OfOne => Ok(OwnCovers { null: cover(null()?), empty: cover(empty()?) }),
+        }
     }
 }
 
-fn own(shared: &OnceCell<OwnedFd>, new: fn() -> Result<OwnedFd, Failed>) -> Result<Cover, Failed> {
-    let cover = |mount| Cover { mount, used: Cell::new(false) };
+fn cover(mount: OwnedFd) -> Cover {
+    Cover { mount, used: Cell::new(false) }
+}
+
+fn copied(shared: &OnceCell<OwnedFd>, new: fn() -> Result<OwnedFd, Failed>) -> Result<Cover, Failed> {
     let copy = |of: &OwnedFd| mount::copy_of(of.as_fd(), Reach::One);
     if let Some(copied) = shared.get().and_then(|shared| copy(shared).ok()) {
         return Ok(cover(copied));

@@ -1,0 +1,232 @@
+//! Exchanges the file that this process runs from, without `execve`.
+//!
+//! The same program lies on another mount too, one that nobody can write through. Everything that is mapped of the old
+//! file is mapped from the new one, in the same place, with a copy of the pages that were written to; then the kernel is told,
+//! which refuses while anything of the old file is still mapped. A second start of the program would cost ten times as much.
+
+use std::fs::File;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
+
+use nix::errno::Errno;
+
+use super::check;
+
+unsafe extern "C" {
+    /// The head of the program's file in memory; the linker defines it.
+    static __ehdr_start: libc::Elf64_Ehdr;
+}
+
+/// A part of the program that is mapped from its file, in whole pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Segment {
+    start: usize,
+    length: usize,
+    /// Of `start`, in the file.
+    offset: i64,
+    protection: i32,
+}
+
+/// `struct prctl_mm_map` of linux/prctl.h.
+#[repr(C)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Addresses {
+    start_code: u64,
+    end_code: u64,
+    start_data: u64,
+    end_data: u64,
+    start_brk: u64,
+    brk: u64,
+    start_stack: u64,
+    arg_start: u64,
+    arg_end: u64,
+    env_start: u64,
+    env_end: u64,
+    auxv: u64,
+    auxv_size: u32,
+    exe_fd: u32,
+}
+
+/// Runs on from `file`, which is our own program on another mount, open for reading; prctl(2) with `PR_SET_MM_MAP`.
+/// The caller is the only thread. After a failure the process is as good as before, and its file may be the old one.
+///
+/// # Errors
+/// EPERM without `CAP_CHECKPOINT_RESTORE` in the own user namespace, and on kernels built without `CONFIG_CHECKPOINT_RESTORE`;
+/// EBUSY when the old file is mapped elsewhere too.
+pub(crate) fn run_from(file: BorrowedFd<'_>) -> nix::Result<()> {
+    let text = std::fs::read_to_string("/proc/self/stat").map_err(|_| Errno::ENOENT)?;
+    let mut addresses = parse(&text).ok_or(Errno::EINVAL)?;
+    addresses.brk = program_break()?;
+    addresses.exe_fd = file.as_raw_fd() as u32;
+    let headers = headers();
+    let pages = File::open("/proc/self/pagemap").map_err(|_| Errno::ENOENT)?;
+    for segment in headers.iter().filter(|header| header.p_type == libc::PT_LOAD).map(segment) {
+        let written = written(segment, &pages)?;
+        exchange(segment, file, &written)?;
+    }
+    for header in headers.iter().filter(|header| header.p_type == libc::PT_GNU_RELRO) {
+        // The C library did this after it relocated itself; the last page may hold other data as well.
+        let begin = base() + header.p_vaddr as usize;
+        let end = (begin + header.p_memsz as usize) / page() * page();
+        let start = begin / page() * page();
+        protect(start, end.saturating_sub(start), libc::PROT_READ)?;
+    }
+    tell(&addresses)
+}
+
+/// What is added to the addresses of the program headers: a position-independent program is linked from address zero on.
+fn base() -> usize {
+    if head().e_type == libc::ET_DYN { (&raw const __ehdr_start).addr() } else { 0 }
+}
+
+fn head() -> &'static libc::Elf64_Ehdr {
+    // SAFETY: the linker puts the head of the file there, which is mapped for reading for as long as we run.
+    unsafe { &__ehdr_start }
+}
+
+fn page() -> usize {
+    // SAFETY: getauxval takes an integer, and the kernel gives every process its page size.
+    unsafe { libc::getauxval(libc::AT_PAGESZ) as usize }
+}
+
+fn headers() -> &'static [libc::Elf64_Phdr] {
+    let first = ((&raw const __ehdr_start).addr() + head().e_phoff as usize) as *const libc::Elf64_Phdr;
+    // SAFETY: the head says where the program headers are, and how many; they are in the same mapping, and never change.
+    unsafe { std::slice::from_raw_parts(first, usize::from(head().e_phnum)) }
+}
+
+fn segment(header: &libc::Elf64_Phdr) -> Segment {
+    let begin = base() + header.p_vaddr as usize;
+    let start = begin / page() * page();
+    let end = (begin + header.p_filesz as usize).next_multiple_of(page());
+    let flag = |bit: u32, protection: i32| if header.p_flags & bit == 0 { 0 } else { protection };
+    let protection = flag(libc::PF_R, libc::PROT_READ)
+        | flag(libc::PF_W, libc::PROT_WRITE)
+        | flag(libc::PF_X, libc::PROT_EXEC);
+    Segment {
+        start,
+        length: end - start,
+        offset: header.p_offset as i64 - (begin - start) as i64,
+        protection,
+    }
+}
+
+/// The numbers of a segment's pages that are copies of the process's own; proc_pid_pagemap(5), Linux 3.5.
+fn written(segment: Segment, pages: &File) -> nix::Result<Vec<usize>> {
+    /// The page is one of a file, or of memory that is shared.
+    const OF_FILE: u64 = 1 << 61;
+    /// It is in memory, or swapped out.
+    const THERE: u64 = 3 << 62;
+    let count = segment.length / page();
+    if segment.protection & libc::PROT_WRITE == 0 {
+        return Ok(Vec::new());
+    }
+    let mut entries = vec![0; count * size_of::<u64>()];
+    let begin = segment.start / page() * size_of::<u64>();
+    pages.read_exact_at(&mut entries, begin as u64).map_err(|_| Errno::EIO)?;
+    let is_written = |entry: u64| entry & THERE != 0 && entry & OF_FILE == 0;
+    let (entries, _) = entries.as_chunks();
+    Ok((0..count).filter(|at| is_written(u64::from_ne_bytes(entries[*at]))).collect())
+}
+
+/// Maps a segment from `file`, with copies of the pages that were written to, and puts it in the place of the old one.
+fn exchange(segment: Segment, file: BorrowedFd<'_>, written: &[usize]) -> nix::Result<()> {
+    let Segment { start, length, offset, protection } = segment;
+    let number = file.as_raw_fd();
+    // SAFETY: asks for a mapping anywhere.
+    let new =
+        unsafe { libc::mmap(std::ptr::null_mut(), length, protection, libc::MAP_PRIVATE, number, offset) };
+    if new == libc::MAP_FAILED {
+        return Err(Errno::last());
+    }
+    for at in written {
+        let (from, to) = (start + at * page(), new.addr() + at * page());
+        // SAFETY: both are a page of a mapping of `length` bytes, the old one for reading at least, the new one, since only
+        // what can be written to was, for writing too; they do not overlap.
+        unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, page()) };
+    }
+    let move_there = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+    // SAFETY: the same bytes of the same program take the place of those that are there, in one step: no reference into them
+    // and no instruction of ours notices. Between the copy and this call nothing is written to them: we are the only thread, and
+    // neither allocate nor touch a static. If it fails the old ones stay.
+    let moved = unsafe { libc::mremap(new, length, length, move_there, start as *mut libc::c_void) };
+    if moved == libc::MAP_FAILED { Err(Errno::last()) } else { Ok(()) }
+}
+
+fn protect(start: usize, length: usize, protection: i32) -> nix::Result<()> {
+    // SAFETY: nothing is written to this range, whose protection the C library had taken away before.
+    check(unsafe { libc::mprotect(start as *mut libc::c_void, length, protection) }.into()).map(drop)
+}
+
+fn program_break() -> nix::Result<u64> {
+    // SAFETY: brk(0) changes nothing and returns the break.
+    check(unsafe { libc::syscall(libc::SYS_brk, 0_usize) }).map(|address| address as u64)
+}
+
+fn tell(addresses: &Addresses) -> nix::Result<()> {
+    let size = size_of_val(addresses);
+    let option = libc::PR_SET_MM_MAP;
+    // SAFETY: reads one structure of the size given, which outlives the call.
+    check(unsafe {
+        libc::syscall(libc::SYS_prctl, libc::PR_SET_MM, option, &raw const *addresses, size, 0_usize)
+    })
+    .map(drop)
+}
+
+/// The addresses that the kernel knows, from `/proc/self/stat`; proc_pid_stat(5). They stay as they are.
+fn parse(stat: &str) -> Option<Addresses> {
+    // The name may hold blanks and parentheses: fields are counted from its end, the first of them being the third.
+    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split_whitespace().collect();
+    let field = |number: usize| fields.get(number - 3)?.parse().ok();
+    Some(Addresses {
+        start_code: field(26)?,
+        end_code: field(27)?,
+        start_stack: field(28)?,
+        start_data: field(45)?,
+        end_data: field(46)?,
+        start_brk: field(47)?,
+        arg_start: field(48)?,
+        arg_end: field(49)?,
+        env_start: field(50)?,
+        env_end: field(51)?,
+        ..Addresses::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_addresses_are_those_of_the_manual() {
+        let mut line = String::from("7 (a) b) R");
+        for field in 4..=52 {
+            line.push_str(&format!(" {field}"));
+        }
+        let expected = Addresses {
+            start_code: 26,
+            end_code: 27,
+            start_stack: 28,
+            start_data: 45,
+            end_data: 46,
+            start_brk: 47,
+            arg_start: 48,
+            arg_end: 49,
+            env_start: 50,
+            env_end: 51,
+            ..Addresses::default()
+        };
+        assert_eq!(parse(&line), Some(expected));
+        assert_eq!(parse("garbage"), None);
+    }
+
+    #[test]
+    fn the_program_is_where_its_headers_say() {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        for header in headers().iter().filter(|header| header.p_type == libc::PT_LOAD) {
+            let Segment { start, length, .. } = segment(header);
+            assert_ne!(length, 0);
+            assert!(maps.lines().any(|line| line.starts_with(&format!("{start:x}-"))), "{start:x} in {maps}");
+        }
+    }
+}
