@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test, which clippy does not see since it has its own main")]
 
 mod cases;
+mod cost;
 mod engines;
 mod faults;
 mod growth;
@@ -37,6 +38,10 @@ fn main() -> ExitCode {
         return if demanded { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     }
     pod::isolate();
+    if arguments.iter().any(|one| one == "--cost") {
+        cost::print();
+        return ExitCode::SUCCESS;
+    }
     let mut failed = 0;
     for (name, case) in cases::ALL
         .iter()

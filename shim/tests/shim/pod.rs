@@ -379,10 +379,12 @@ impl Pod {
 
     /// CPU time of the shim and of the children that it has reaped, in hundredths of a second.
     pub(crate) fn cpu_ticks(&self) -> u64 {
-        let pid = self.shim.as_ref().unwrap().id();
-        let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        let fields: Vec<&str> = text[text.rfind(')').unwrap()..].split(' ').collect();
-        fields[12..16].iter().map(|field| field.parse::<u64>().unwrap()).sum()
+        ticks(self.shim_pid(), 12..16)
+    }
+
+    /// The same of those alone that it has reaped.
+    pub(crate) fn child_ticks(&self) -> u64 {
+        ticks_of_children(self.shim_pid())
     }
 
     /// Directories of this pod in any cgroup hierarchy.
@@ -390,6 +392,18 @@ impl Pod {
         let group = format!("hull/pod{}", self.uid);
         cgroup_roots().iter().map(|root| root.join(&group)).filter(|path| path.exists()).collect()
     }
+}
+
+/// CPU time of the children that a process has reaped, in hundredths of a second.
+pub(crate) fn ticks_of_children(pid: u32) -> u64 {
+    ticks(pid, 14..16)
+}
+
+/// The sum of some fields of `/proc/<pid>/stat`, counted from the end of the name on.
+fn ticks(pid: u32, which: std::ops::Range<usize>) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = text[text.rfind(')').unwrap()..].split(' ').collect();
+    fields[which].iter().map(|field| field.parse::<u64>().unwrap()).sum()
 }
 
 /// Waits until `found` has something.
