@@ -16,7 +16,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use super::between;
 use super::child::{self, Work};
-use super::devices::{self, Found};
+use super::devices::{self, Away, Found};
 use super::failure::Failure;
 use super::files::Covers;
 use super::gate::Gate;
@@ -103,8 +103,9 @@ pub(crate) struct Making {
     program: Box<Program>,
     /// The master of its terminal, once that is made.
     terminal: Option<OwnedFd>,
-    /// Interfaces that are still to be moved.
+    /// Interfaces that are still to be moved, and those that were.
     devices: Option<Found>,
+    away: Option<Away>,
     hooks: Option<Running>,
     /// The pid was handed on.
     created: bool,
@@ -131,6 +132,8 @@ pub(crate) struct Created {
     /// The master of its terminal.
     pub(crate) terminal: Option<OwnedFd>,
     socket: OwnedFd,
+    /// Interfaces that are the container's once it lives on.
+    away: Option<Away>,
 }
 
 /// Makes the init and lets it work.
@@ -181,6 +184,7 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
         program: Box::new(request.program.clone()),
         terminal: None,
         devices,
+        away: None,
         hooks: None,
         created: false,
     };
@@ -314,7 +318,7 @@ impl Making {
         match Message::from_bytes(bytes) {
             Some(Message::Due) => {
                 if let Some((devices, inside)) = self.devices.take().zip(descriptors.pop()) {
-                    devices.move_to(self.child.pid, inside.as_fd())?;
+                    self.away = Some(devices.move_to(&self.child, inside)?);
                 }
                 self.run_hooks()?;
                 Ok(Progress::Waiting)
@@ -346,7 +350,13 @@ impl Making {
         let pidfd = self.child.pidfd.try_clone().map_err(system("copy a pidfd"))?;
         let socket = self.socket.try_clone().map_err(system("copy a socket"))?;
         self.created = true;
-        Ok(Created { pid: self.child.pid, pidfd, terminal: self.terminal.take(), socket })
+        Ok(Created {
+            pid: self.child.pid,
+            pidfd,
+            terminal: self.terminal.take(),
+            socket,
+            away: self.away.take(),
+        })
     }
 
     fn run_hooks(&mut self) -> Result<(), Failure> {
@@ -447,6 +457,9 @@ impl Created {
     pub(crate) fn release(self) -> (i32, OwnedFd, Option<OwnedFd>) {
         // An init that is dead already is found so at its pidfd.
         harmless(socket::send(self.socket.as_fd(), &Go { pid: self.pid }.to_bytes(), &[]));
+        if let Some(away) = self.away {
+            away.stay();
+        }
         (self.pid, self.pidfd, self.terminal)
     }
 }
