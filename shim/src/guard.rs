@@ -20,6 +20,8 @@ pub(crate) enum Guard {
     OwnNull = 1 << 13,
     /// Nobody looks into a process that joins (CVE-2016-9962).
     Hidden = 1 << 4,
+    /// An init that joins a PID namespace is seen there once it has the rights of its container, not before.
+    Unseen = 1 << 14,
     /// The program's own file cannot be written to (CVE-2019-5736).
     OwnFile = 1 << 5,
     /// The first of its two ways, the read-only mount; the sealed copy is left.
@@ -63,7 +65,7 @@ pub(crate) fn take_out(guards: &[Guard]) {
 /// Takes out what a test names in the environment; a name that there is not is returned.
 #[cfg(debug_assertions)]
 pub(crate) fn take_out_named() -> Result<(), String> {
-    const NAMES: [(&str, Guard); 14] = [
+    const NAMES: [(&str, Guard); 15] = [
         ("in-root", Guard::InRoot),
         ("procfs", Guard::Procfs),
         ("ordinary", Guard::Ordinary),
@@ -78,6 +80,7 @@ pub(crate) fn take_out_named() -> Result<(), String> {
         ("inside", Guard::Inside),
         ("terminal", Guard::Terminal),
         ("private-procfs", Guard::PrivateProcfs),
+        ("unseen", Guard::Unseen),
     ];
     let Ok(given) = std::env::var("HULL_WITHOUT") else { return Ok(()) };
     let guard = |name: &str| {

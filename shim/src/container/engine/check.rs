@@ -266,6 +266,7 @@ mod tests {
             joined: Vec::new(),
             time: false,
             trimmed: false,
+            joins_last: false,
             no_return: false,
         };
         assert_eq!(sysctl("net.core.somaxconn", &namespaces), Ok(()));

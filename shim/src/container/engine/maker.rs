@@ -107,6 +107,8 @@ pub(crate) struct Making {
     devices: Option<Found>,
     away: Option<Away>,
     hooks: Option<Running>,
+    /// An init that joins its PID namespace last is there.
+    appeared: bool,
     /// The pid was handed on.
     created: bool,
 }
@@ -145,7 +147,8 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
     let output = if plan.has_hooks() { Some(Output::new()) } else { None };
     let output = output.transpose().map_err(system("make files for the output of hooks"))?;
     let (joins, pid_namespace) = open_namespaces(&request)?;
-    let sources = Sources::open(plan, Rc::clone(&request.covers))
+    let there = pid_namespace.as_ref().map(AsFd::as_fd);
+    let sources = Sources::open(plan, Rc::clone(&request.covers), there)
         .map_err(|(step, failed)| Failure::of_step(plan, step, failed))?;
     let devices = devices::find(&plan.devices)?;
     let observer = plan.listener.as_ref().map(Listener::connect).transpose()?;
@@ -159,6 +162,7 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
         stdio: &request.stdio,
         cgroup: request.cgroup,
         joins,
+        pid_namespace: there.filter(|_| plan.namespaces.joins_last).map(|there| there.as_raw_fd()),
         sources,
         procfs: procfs::root().map_err(system("open /proc"))?,
         socket: theirs.as_raw_fd(),
@@ -168,6 +172,7 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
         keep: Vec::new(),
         leave_outside: Vec::new(),
         keep_as_member: Vec::new(),
+        keep_to_appear: Vec::new(),
         keep_at_gate: Vec::new(),
         preserved: request.preserved,
         fault: request.fault,
@@ -186,6 +191,7 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
         devices,
         away: None,
         hooks: None,
+        appeared: false,
         created: false,
     };
     making.equip(work.procfs.as_fd())?;
@@ -241,8 +247,16 @@ impl Work<'_> {
         self.keep_at_gate = sorted(at_gate.collect());
         let own = [self.procfs.as_raw_fd(), self.socket].into_iter().chain(self.observer);
         self.keep_as_member = sorted(self.keep_at_gate.iter().copied().chain(own).collect());
+        let still_told = std::iter::once(self.socket).chain(self.observer);
+        self.keep_to_appear = sorted(self.keep_at_gate.iter().copied().chain(still_told).collect());
         self.leave_outside = self.cgroup.numbers().chain(self.joins.numbers()).chain(self.mounts).collect();
-        let inside = self.stdio.numbers().into_iter().chain(self.sources.numbers()).chain(output());
+        let inside = self
+            .pid_namespace
+            .into_iter()
+            .chain(self.stdio.numbers())
+            .into_iter()
+            .chain(self.sources.numbers())
+            .chain(output());
         let all = self.keep_as_member.iter().chain(&self.leave_outside).copied().chain(inside);
         self.keep = sorted(all.collect());
     }
@@ -250,6 +264,8 @@ impl Work<'_> {
 
 fn make(work: &Work<'_>, pid: Option<BorrowedFd<'_>>, cgroup: &Entry) -> Result<process::Child, Failure> {
     let namespaces = &work.plan.namespaces;
+    // One that joins last does so itself.
+    let pid = pid.filter(|_| !namespaces.joins_last);
     let made = if namespaces.needs_between() {
         between::make(work, pid)
     } else {
@@ -336,9 +352,35 @@ impl Making {
                 let message = self.program.explain(&self.identity, problem);
                 Err(Failure { step: None, errno: Some(problem.errno), message })
             }
-            Some(Message::Ready) => self.ready().map(Progress::Created),
+            Some(Message::Appeared(pid)) => {
+                self.appear(pid)?;
+                Ok(Progress::Waiting)
+            }
+            Some(Message::Ready) if self.appeared == self.plan.namespaces.joins_last => {
+                self.ready().map(Progress::Created)
+            }
+            // Who traces the init may have its socket say anything.
+            Some(Message::Ready) => Err(Failure::ended(&self.child)),
             None => Err(Failure::ended(&self.child)),
         }
+    }
+
+    /// The init is another process than the one that made everything. Whoever sees it may reach into its socket: only
+    /// what is ours is believed, and only once.
+    fn appear(&mut self, pid: i32) -> Result<(), Failure> {
+        let stranger = |errno| Failure::system("make a process in its namespaces", errno);
+        if self.appeared || !self.plan.namespaces.joins_last || pid == self.child.pid {
+            return Err(stranger(Errno::ECHILD));
+        }
+        let pidfd = pidfd::open(pid).map_err(stranger)?;
+        if !process::is_child(pidfd.as_fd()) {
+            return Err(stranger(Errno::ECHILD));
+        }
+        let first = std::mem::replace(&mut self.child, process::Child { pid, pidfd });
+        // It told, and ends.
+        process::reap_ended(first.pidfd.as_fd());
+        self.appeared = true;
+        self.go()
     }
 
     fn ready(&mut self) -> Result<Created, Failure> {
