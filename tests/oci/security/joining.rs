@@ -126,9 +126,19 @@ fn linger(bundle: &mut Bundle) {
     bundle.configure(|config| config["hooks"] = json!({"createRuntime": hook}));
 }
 
+/// Whether procfs can be mounted for another PID namespace than one's own, as of Linux 6.18.
+fn has_procfs_by_namespace() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or_default());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(18))
+}
+
 #[test]
 fn a_container_sees_nothing_of_one_that_is_made_in_its_pid_namespace() {
     let mut first = target!();
+    if !has_procfs_by_namespace() {
+        return println!("left out: here the init joins at once, as under runc; docs/engine.md");
+    }
     may_trace(&mut first);
     fs::write(first.path("secret"), "the host's").unwrap();
     let secret = first.path("secret").display().to_string();
