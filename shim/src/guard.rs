@@ -20,6 +20,8 @@ pub(crate) enum Guard {
     OwnNull = 1 << 13,
     /// Nobody looks into a process that joins (CVE-2016-9962).
     Hidden = 1 << 4,
+    /// An init that joins a PID namespace is seen there once it has the rights of its container, not before.
+    Unseen = 1 << 14,
     /// The program's own file cannot be written to (CVE-2019-5736).
     OwnFile = 1 << 5,
     /// The first two of its ways, from a read-only mount; the sealed copy is left.
@@ -81,6 +83,7 @@ pub(crate) fn take_out_named() -> Result<(), String> {
         ("inside", Guard::Inside),
         ("terminal", Guard::Terminal),
         ("private-procfs", Guard::PrivateProcfs),
+        ("unseen", Guard::Unseen),
     ];
     let Ok(given) = std::env::var("HULL_WITHOUT") else { return Ok(()) };
     let guard = |name: &str| {

@@ -9,6 +9,7 @@ pub mod layout;
 pub mod oci;
 mod procfs;
 mod resctrl;
+#[cfg(not(without_pods))]
 pub mod resident;
 pub mod sandbox;
 mod sys;

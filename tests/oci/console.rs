@@ -40,7 +40,7 @@ pub(crate) fn listen(bundle: &Bundle, name: &str) -> (UnixListener, String) {
 }
 
 /// Reads what a terminal shows until `wanted` is there.
-fn shows(terminal: &OwnedFd, wanted: &str) -> String {
+pub(crate) fn shows(terminal: &OwnedFd, wanted: &str) -> String {
     let mut file = std::fs::File::from(terminal.try_clone().unwrap());
     let mut text = String::new();
     let mut buffer = [0; 1024];
@@ -142,4 +142,62 @@ fn in_the_foreground_a_terminal_is_copied() {
     }
     assert!(output.stdout.contains("terminal"), "{output}");
     output.fails(5);
+}
+
+#[test]
+fn a_terminal_is_the_users_and_controls_the_session() {
+    let mut bundle = bundle!();
+    bundle.script("ls -ln /dev/console; : </dev/tty && echo controlled; test -t 1 && echo shown; cat");
+    bundle.configure(|config| {
+        config["process"]["terminal"] = json!(true);
+        config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    });
+    let (listener, path) = listen(&bundle, "console");
+    bundle.detached(&["run", "-d", "--console-socket", &path, &bundle.id]).ok();
+    let (_, master) = receive(&listener);
+    let text = shows(&master, "shown");
+    assert!(text.contains("controlled"), "{text}");
+    let owner = text.split_whitespace().nth(2);
+    assert_eq!(owner, Some("1000"), "{text}");
+}
+
+#[test]
+fn a_window_size_without_a_terminal_is_ignored() {
+    let mut bundle = bundle!();
+    bundle.args(&["/bin/true"]).configure(|config| {
+        config["process"]["consoleSize"] = json!({"height": 33, "width": 77});
+    });
+    bundle.oci(&["run", &bundle.id]).ok();
+}
+
+#[test]
+fn run_and_exec_refuse_a_socket_that_nobody_needs() {
+    let mut bundle = bundle!();
+    let (_listener, path) = listen(&bundle, "console");
+    let needless = "cannot use console socket if runc will not detach or allocate tty";
+    let told = bundle.oci(&["run", "--console-socket", &path, &bundle.id]).fails(1);
+    assert!(told.contains(needless), "{told}");
+    bundle.configure(|config| config["process"]["terminal"] = json!(true));
+    let told = bundle.oci(&["run", "--console-socket", &path, &bundle.id]).fails(1);
+    assert!(told.contains(needless), "{told}");
+    bundle.configure(|config| config["process"]["terminal"] = json!(false)).up();
+    for flags in [&["-d"][..], &["-t"], &[]] {
+        let line = [&["exec", "--console-socket", &path], flags, &[&bundle.id, "true"]].concat();
+        let told = bundle.oci(&line).fails(255);
+        assert!(told.contains(needless), "{flags:?}: {told}");
+    }
+    let told = bundle.oci(&["exec", "-d", "-t", &bundle.id, "true"]).fails(255);
+    assert!(
+        told.contains("cannot allocate tty if runc will detach without setting console socket"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_socket_that_is_not_there_is_told_and_nothing_is_made() {
+    let mut bundle = bundle!();
+    bundle.configure(|config| config["process"]["terminal"] = json!(true));
+    let told = bundle.detached(&["create", "--console-socket", "/nonexistent/socket", &bundle.id]).fails(1);
+    assert!(told.contains("/nonexistent/socket"), "{told}");
+    bundle.assert_gone();
 }

@@ -161,6 +161,35 @@ fn a_program_that_is_not_there_is_told() {
 }
 
 #[test]
+fn a_script_whose_interpreter_is_not_there_is_told_at_its_start() {
+    let mut bundle = bundle!();
+    let script = bundle.path("rootfs/work/script");
+    std::fs::write(&script, "#!/no/such\n").unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    bundle.args(&["/work/script"]);
+    let told = bundle.oci(&["run", &bundle.id]).fails(1);
+    assert!(told.contains("/work/script") && told.contains("no such file or directory"), "{told}");
+    bundle.assert_gone();
+    // The file itself is there, and only the kernel knows how to execute it.
+    bundle.create();
+    let started = bundle.oci(&["start", &bundle.id]);
+    if is_peer() {
+        // It comes back before execve; whoever called reads of it on the container's standard error, and gets status 1.
+        started.ok();
+    } else {
+        let told = started.fails(1);
+        assert!(told.contains("/work/script") && told.contains("no such file or directory"), "{told}");
+    }
+    bundle.becomes("stopped");
+    bundle.oci(&["delete", &bundle.id]).ok();
+    bundle.assert_gone();
+    bundle.args(&["/bin/sleep", "1000"]).up();
+    // runc tells of it here too as if the process did.
+    let told = bundle.exec(&["/work/script"]).fails(if is_peer() { 1 } else { 255 });
+    assert!(told.contains("/work/script") && told.contains("no such file or directory"), "{told}");
+}
+
+#[test]
 fn create_says_what_failed_under_its_own_name() {
     let mut bundle = bundle!();
     bundle.configure(|config| config["process"]["args"] = json!([]));

@@ -1,5 +1,6 @@
-//! An ordinary user, without a group that was delegated (oci-runtime.md 6). Ranges of ids and podman are the callers' cases.
+//! An ordinary user, with a group that was delegated and without (oci-runtime.md 6). Ranges of ids and podman are the callers' cases.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -64,7 +65,15 @@ fn what_a_user_cannot_have_is_refused() {
         return;
     }
     type Row = (fn(&mut Value), &'static str);
-    let rows: [Row; 5] = [
+    let rows: [Row; 7] = [
+        (
+            |config| drop(config["linux"].as_object_mut().unwrap().remove("uidMappings")),
+            "rootless containers requires at least one UID mapping",
+        ),
+        (
+            |config| drop(config["linux"].as_object_mut().unwrap().remove("gidMappings")),
+            "rootless containers requires at least one GID mapping",
+        ),
         (
             |config| config["process"]["user"]["additionalGids"] = json!([7]),
             "cannot set any additional groups in a rootless container",
@@ -111,4 +120,158 @@ fn what_a_user_cannot_have_is_refused() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn without_a_group_of_its_own_a_container_is_not_paused_or_limited() {
+    let mut bundle = bundle!();
+    give_away(&mut bundle);
+    as_user(&bundle, &["run", "-d", &bundle.id]).ok();
+    if !is_peer() {
+        // runc 1.1 has other words for each.
+        for line in [&["pause"][..], &["update", "--pids-limit", "9"], &["events", "--stats"]] {
+            let told = as_user(&bundle, &[line, &[&bundle.id]].concat()).fails(1);
+            assert!(told.contains("cgroup not exist"), "{line:?}: {told}");
+        }
+    }
+    assert_eq!(as_user(&bundle, &["state", &bundle.id]).ok().matches("\"running\"").count(), 1);
+    as_user(&bundle, &["delete", "--force", &bundle.id]).ok();
+}
+
+/// A group in every hierarchy that root has given to the user, with a group below in which he calls; removed with what
+/// is in it.
+struct Delegated {
+    groups: Vec<PathBuf>,
+}
+
+impl Delegated {
+    fn new(name: &str) -> Self {
+        let root = Path::new("/sys/fs/cgroup");
+        let is_v2 = root.join("cgroup.controllers").exists();
+        let below = std::fs::read_dir(root).unwrap().flatten().map(|entry| entry.path());
+        let hierarchies: Vec<PathBuf> = match is_v2 {
+            true => vec![root.to_owned()],
+            // Links are other names of the same.
+            false => below.filter(|path| path.is_dir() && !path.is_symlink()).collect(),
+        };
+        let groups: Vec<PathBuf> = hierarchies.iter().map(|hierarchy| hierarchy.join(name)).collect();
+        let made = Self { groups };
+        for (hierarchy, group) in hierarchies.iter().zip(&made.groups) {
+            made.give(hierarchy, group);
+        }
+        made
+    }
+
+    fn give(&self, hierarchy: &Path, group: &Path) {
+        let caller = group.join("caller");
+        std::fs::create_dir(group).unwrap();
+        std::fs::create_dir(&caller).unwrap();
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            // On v1 a new group has none, on v2 those of its parent.
+            if let Ok(text) = std::fs::read_to_string(hierarchy.join(file)) {
+                std::fs::write(group.join(file), &text).unwrap();
+                std::fs::write(caller.join(file), &text).unwrap();
+            }
+        }
+        for controller in ["+memory", "+pids", "+cpu"] {
+            // On v2 alone, and as far as there are such.
+            for at in [hierarchy, group] {
+                std::fs::write(at.join("cgroup.subtree_control"), controller).ok();
+            }
+        }
+        for file in ["", "cgroup.procs", "tasks", "cgroup.threads", "cgroup.subtree_control"] {
+            let path = group.join(file);
+            if path.exists() {
+                std::os::unix::fs::chown(path, Some(ID), Some(ID)).unwrap();
+            }
+        }
+    }
+
+    /// The runtime as the user calls it from there.
+    fn call(&self, bundle: &Bundle, arguments: &[&str]) -> Output {
+        let wanted = bundle.command(arguments);
+        let enter =
+            self.groups.iter().map(|group| format!("echo $$ >{}/caller/cgroup.procs", group.display()));
+        let script = format!("{}; exec \"$@\"", enter.collect::<Vec<_>>().join("; "));
+        let id = ID.to_string();
+        let mut command = Command::new("sh");
+        command.args([
+            "-ec",
+            &script,
+            "sh",
+            "setpriv",
+            "--reuid",
+            &id,
+            "--regid",
+            &id,
+            "--clear-groups",
+            "--",
+        ]);
+        command.arg(wanted.get_program()).args(wanted.get_args()).current_dir(&bundle.directory);
+        command.env("XDG_RUNTIME_DIR", &bundle.directory).env_remove("NOTIFY_SOCKET").env("USER", "caller");
+        bundle.to_files(command)
+    }
+
+    /// A file of the container's group.
+    fn read(&self, (v1, v2): (&str, &str)) -> String {
+        let files = self.groups.iter().flat_map(|group| [v1, v2].map(|file| group.join("box").join(file)));
+        let text = files.map(std::fs::read_to_string).find_map(Result::ok);
+        text.unwrap_or_else(|| panic!("no {v1} and no {v2}")).trim().to_owned()
+    }
+}
+
+impl Drop for Delegated {
+    fn drop(&mut self) {
+        for group in &self.groups {
+            for below in ["box", "caller", ""] {
+                if let Err(error) = std::fs::remove_dir(group.join(below))
+                    && error.kind() != std::io::ErrorKind::NotFound
+                {
+                    eprintln!("{}: {error}", group.join(below).display());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_user_limits_a_container_in_a_group_that_is_his() {
+    if is_peer() {
+        // runc 1.1 wants systemd for it.
+        return;
+    }
+    let mut bundle = bundle!();
+    give_away(&mut bundle);
+    let name = format!("{}-user", bundle.id);
+    let limits = json!({"memory": {"limit": 64 << 20}, "pids": {"limit": 40},
+        "devices": [{"allow": false, "access": "rwm"}]});
+    bundle.configure(|config| {
+        config["linux"]["cgroupsPath"] = json!(format!("/{name}/box"));
+        config["linux"]["resources"] = limits;
+    });
+    let own = Delegated::new(&name);
+    own.call(&bundle, &["run", "-d", &bundle.id]).ok();
+    assert_eq!(own.read(("memory.limit_in_bytes", "memory.max")), (64 << 20).to_string());
+    assert_eq!(own.read(("pids.max", "pids.max")), "40");
+    let told = own.call(&bundle, &["exec", &bundle.id, "cat", "/proc/self/cgroup"]).ok();
+    assert!(told.contains("/box"), "{told}");
+    own.call(&bundle, &["update", "--pids-limit", "30", &bundle.id]).ok();
+    assert_eq!(own.read(("pids.max", "pids.max")), "30");
+    let state = || {
+        let text = own.call(&bundle, &["state", &bundle.id]).ok();
+        serde_json::from_str::<Value>(&text).unwrap()["status"].as_str().unwrap_or_default().to_owned()
+    };
+    own.call(&bundle, &["pause", &bundle.id]).ok();
+    assert_eq!(state(), "paused");
+    own.call(&bundle, &["resume", &bundle.id]).ok();
+    assert_eq!(state(), "running");
+    let event: Value =
+        serde_json::from_str(&own.call(&bundle, &["events", "--stats", &bundle.id]).ok()).unwrap();
+    assert_eq!(event["data"]["pids"]["limit"], 30);
+    let pids: Value =
+        serde_json::from_str(&own.call(&bundle, &["ps", "-f", "json", &bundle.id]).ok()).unwrap();
+    assert_eq!(pids.as_array().map(Vec::len), Some(1), "{pids}");
+    own.call(&bundle, &["delete", "--force", &bundle.id]).ok();
+    assert!(!own.groups.iter().any(|group| group.join("box").exists()));
+    bundle.assert_gone();
 }

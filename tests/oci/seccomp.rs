@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::bundle::is_peer;
 use crate::console::{listen, receive};
 
-fn notified(no_new_privileges: bool, tracer: bool) {
+fn notified(no_new_privileges: bool, change: impl FnOnce(&mut Value)) {
     let mut bundle = bundle!();
     let (agent, path) = listen(&bundle, "agent.sock");
     bundle.configure(|config| {
@@ -16,19 +16,19 @@ fn notified(no_new_privileges: bool, tracer: bool) {
             "listenerMetadata": "about",
             "syscalls": [{"names": ["acct"], "action": "SCMP_ACT_NOTIFY"}],
         });
-        if tracer {
-            for set in ["bounding", "permitted", "effective"] {
-                let set = config["process"]["capabilities"][set].as_array_mut().unwrap();
-                set.push(json!("CAP_SYS_PTRACE"));
-            }
-        }
+        change(config);
     });
+    let joins = bundle.read("config.json").contains("/ns/pid");
     bundle.up();
     let (of_init, _listener) = receive(&agent);
     let of_init: Value = serde_json::from_str(&of_init).unwrap();
     assert_eq!((&of_init["fds"], &of_init["metadata"]), (&json!(["seccompFd"]), &json!("about")));
     let pid = bundle.state()["pid"].clone();
-    assert_eq!((&of_init["pid"], &of_init["state"]["id"]), (&pid, &json!(bundle.id)));
+    assert_eq!(of_init["state"]["id"], json!(bundle.id));
+    if no_new_privileges || !joins || is_peer() {
+        // Else the process that made the init installed it.
+        assert_eq!(of_init["pid"], pid);
+    }
     let file = bundle.path("pid").display().to_string();
     bundle.detached(&["exec", "-d", "--pid-file", &file, &bundle.id, "/bin/sleep", "999"]).ok();
     let (of_exec, _listener) = receive(&agent);
@@ -45,20 +45,39 @@ fn notified(no_new_privileges: bool, tracer: bool) {
     }
 }
 
+fn may_trace(config: &mut Value) {
+    for set in ["bounding", "permitted", "effective"] {
+        let set = config["process"]["capabilities"][set].as_array_mut().unwrap();
+        set.push(json!("CAP_SYS_PTRACE"));
+    }
+}
+
 #[test]
 fn the_agent_gets_the_listener_of_init_and_exec() {
-    notified(true, false);
+    notified(true, |_| {});
 }
 
 #[test]
 fn the_agent_gets_it_where_the_filter_comes_before_capabilities_are_dropped() {
-    notified(false, false);
+    notified(false, |_| {});
+}
+
+#[test]
+fn the_agent_gets_it_of_an_init_that_joins_a_pid_namespace() {
+    for no_new_privileges in [true, false] {
+        let first = bundle!();
+        first.up();
+        let path = format!("/proc/{}/ns/pid", first.state()["pid"]);
+        notified(no_new_privileges, |config| {
+            config["linux"]["namespaces"][0] = json!({"type": "pid", "path": path});
+        });
+    }
 }
 
 #[test]
 fn the_agent_gets_it_from_a_process_that_a_tracer_must_not_see() {
-    notified(true, true);
-    notified(false, true);
+    notified(true, may_trace);
+    notified(false, may_trace);
 }
 
 #[test]

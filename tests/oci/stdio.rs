@@ -94,3 +94,67 @@ fn descriptors_of_socket_activation_are_preserved_and_told() {
     // runc 1.1 hands one of its own on besides.
     assert!(is_peer() || output.starts_with("0\n1\n2\n3\n4\n5\n2 1"), "{output}");
 }
+
+#[test]
+fn streams_belong_to_the_user_but_the_null_device_does_not() {
+    use std::os::unix::fs::MetadataExt;
+
+    let mut bundle = bundle!();
+    bundle.configure(|config| config["process"]["user"] = serde_json::json!({"uid": 1000, "gid": 1000}));
+    // Its standard input is the host's null device.
+    bundle.create();
+    let owner = |path: &std::path::Path| std::fs::metadata(path).unwrap().uid();
+    assert_eq!((owner(&bundle.path("stdout")), owner(&bundle.path("stderr"))), (1000, 1000));
+    assert_eq!(owner(std::path::Path::new("/dev/null")), 0);
+}
+
+#[test]
+fn a_pid_file_is_written_whole_in_place_of_what_was_there() {
+    let bundle = bundle!();
+    let (file, elsewhere) = (bundle.path("pid"), bundle.path("elsewhere"));
+    std::fs::write(&elsewhere, "not this").unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &file).unwrap();
+    bundle.detached(&["create", "--pid-file", "pid", &bundle.id]).ok();
+    assert!(std::fs::symlink_metadata(&file).unwrap().is_file());
+    assert_eq!(bundle.read("pid"), bundle.state()["pid"].to_string());
+    assert_eq!(bundle.read("elsewhere"), "not this");
+    let left: Vec<_> = std::fs::read_dir(&bundle.directory).unwrap().flatten().collect();
+    assert!(!left.iter().any(|entry| entry.file_name().to_string_lossy().starts_with(".pid")), "{left:?}");
+}
+
+#[test]
+fn a_service_manager_is_told_when_the_container_is_ready() {
+    if is_peer() {
+        // The same is true of runc, whose socket is where its own state is.
+        return;
+    }
+    let mut bundle = bundle!();
+    let host = std::os::unix::net::UnixDatagram::bind(bundle.path("host.sock")).unwrap();
+    host.set_read_timeout(Some(std::time::Duration::from_secs(15))).unwrap();
+    bundle.script(
+        "test -d /run/notify || exit 1; grep -q '/run/notify ro,nosuid,nodev,noexec' /proc/self/mountinfo || exit 2
+        echo \"at $NOTIFY_SOCKET\"; until test -e /tmp/go; do sleep 0.05; done
+        echo asked; sleep 1000",
+    );
+    let mut command = bundle.command(&["run", "-d", &bundle.id]);
+    command.env("NOTIFY_SOCKET", bundle.path("host.sock"));
+    let [out, err] = ["stdout", "stderr"].map(|name| std::fs::File::create(bundle.path(name)).unwrap());
+    let mut run = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn().unwrap();
+    bundle.shows("stdout", "at /run/notify/notify.sock");
+    // What a program in the container would send; there is none in the image that does.
+    let inside = bundle.root().join(&bundle.id).join("notify/notify.sock");
+    let sender = std::os::unix::net::UnixDatagram::unbound().unwrap();
+    sender.send_to(b"STATUS=starting", &inside).unwrap();
+    sender.send_to(b"STATUS=up\nREADY=1", &inside).unwrap();
+    let mut buffer = [0; 256];
+    let mut next = || {
+        let length = host.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    assert_eq!(next(), "READY=1");
+    assert_eq!(next(), format!("MAINPID={}", bundle.state()["pid"]));
+    // Its descriptor, not taken, is closed: what came before was read.
+    assert_eq!(next(), "BARRIER=1");
+    assert!(run.wait().unwrap().success());
+    assert_eq!(bundle.status(), "running");
+}

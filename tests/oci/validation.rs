@@ -156,7 +156,108 @@ const ROWS: &[Row] = &[
         |config| config["linux"]["memoryPolicy"] = json!({"mode": "MPOL_BIND", "nodes": ""}),
         "memory policy mode requires at least one node but got 0",
     ),
+    (|config| drop(config.as_object_mut().unwrap().remove("process")), "process property must not be empty"),
+    (|config| config["process"]["cwd"] = json!(""), "Cwd property must not be empty"),
     (|config| config["process"]["cwd"] = json!("relative"), "Cwd must be an absolute path"),
+    (
+        |config| {
+            without(config, "mount");
+            config["mounts"] = json!([]);
+            config["linux"]["maskedPaths"] = json!([]);
+        },
+        "unable to restrict sys entries without a private MNT namespace",
+    ),
+    (
+        |config| config["linux"]["netDevices"] = json!({"eth0": {"name": "a name"}}),
+        "invalid network device name \"a name\"",
+    ),
+    (
+        |config| config["linux"]["mountLabel"] = json!("system_u:object_r:container_file_t:s0"),
+        "selinux label is specified in config, but selinux is disabled or not supported",
+    ),
+    (
+        |config| {
+            without(config, "ipc");
+            sysctl(config, "fs.mqueue.msg_max");
+        },
+        "sysctl \"fs.mqueue.msg_max\" is not allowed in the hosts ipc namespace",
+    ),
+    (
+        |config| {
+            without(config, "network");
+            with(config, json!({"type": "network", "path": "/proc/self/ns/net"}));
+            sysctl(config, "net.core.somaxconn");
+        },
+        "sysctl \"net.core.somaxconn\" not allowed in host network namespace",
+    ),
+    (
+        |config| {
+            without(config, "network");
+            // The runtime's own all the same, by another name.
+            let path = format!("/proc/{}/ns/net", std::process::id());
+            with(config, json!({"type": "network", "path": path}));
+            sysctl(config, "net.core.somaxconn");
+        },
+        "sysctl \"net.core.somaxconn\" not allowed in host network namespace",
+    ),
+    (
+        |config| {
+            without(config, "uts");
+            config["hostname"] = json!("");
+            sysctl(config, "kernel.domainname");
+        },
+        "sysctl \"kernel.domainname\" is not allowed",
+    ),
+    (|config| with(config, json!({"type": "uts"})), "duplicated ns"),
+    (
+        |config| {
+            without(config, "uts");
+            with(config, json!({"type": "uts", "path": "relative"}));
+        },
+        "namespace path relative is not absolute",
+    ),
+    (|config| config["process"]["scheduler"] = json!({"nice": 3}), "scheduler policy is required"),
+    (
+        |config| config["process"]["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": -21}),
+        "invalid scheduler.nice: -21",
+    ),
+    (
+        |config| config["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_BE", "priority": -1}),
+        "invalid ioPriority.Priority: -1",
+    ),
+    (
+        |config| config["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_NONE", "priority": 4}),
+        "invalid ioPriority.Class: \"IOPRIO_CLASS_NONE\"",
+    ),
+    (
+        |config| config["linux"]["memoryPolicy"] = json!({"mode": "MPOL_LOCAL", "nodes": "0-1"}),
+        "memory policy mode requires 0 nodes but got 2",
+    ),
+    (|config| config["linux"]["memoryPolicy"] = json!({"mode": "MPOL_NONE"}), "invalid memory policy mode"),
+    (
+        |config| config["linux"]["personality"] = json!({"domain": "LINUX", "flags": ["X"]}),
+        "personality flags",
+    ),
+    (|config| config["root"]["path"] = json!("nonesuch"), "nonesuch"),
+    (|config| config["ociVersion"] = json!("2.0.0"), "2.0.0"),
+    (
+        |config| config["process"]["rlimits"] = json!([{"type": "RLIMIT_NONE", "soft": 1, "hard": 1}]),
+        "RLIMIT_NONE",
+    ),
+    (|config| config["process"]["env"] = json!(["NOVALUE"]), "NOVALUE"),
+    (
+        |config| {
+            let mount_ = json!({"destination": "/", "type": "tmpfs", "source": "x"});
+            mount(config, mount_);
+        },
+        "destination",
+    ),
+    (
+        |config| config["linux"]["resources"]["memory"] = json!({"limit": 4_194_304, "swap": 1_048_576}),
+        "memory+swap limit should be >= memory limit",
+    ),
+    // Of v2 alone, and there a name without a directory.
+    (|config| config["linux"]["resources"]["unified"] = json!({"a/b": "1"}), "unified"),
     (|config| config["process"]["args"] = json!([]), "args must not be empty"),
     (
         |config| {

@@ -68,6 +68,16 @@ impl Group {
         let kills = keyed(&events, "oom_kill").unwrap_or_default();
         Ok(OutOfMemory { told, events, kills })
     }
+
+    /// How many of its processes were killed for want of memory; 0 where nobody counts.
+    #[must_use]
+    pub fn killed_for_memory(&self) -> u64 {
+        let name = match &*self.hierarchies {
+            Hierarchies::V1(_) => "memory.oom_control",
+            Hierarchies::V2(_) => "memory.events",
+        };
+        self.file("memory", name).and_then(|file| keyed(&file, "oom_kill")).unwrap_or_default()
+    }
 }
 
 fn bind(events: &Path, control: PathBuf) -> Result<EventFd, Error> {

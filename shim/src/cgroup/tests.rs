@@ -191,6 +191,16 @@ fn huge_pages_are_limited_on_v2() {
     assert!(group.full_statistics(None).hugetlb.contains_key("2MB"));
 }
 
+/// Updates a group; answers what holds then.
+fn update(group: &Group, stored: &LinuxResources, change: &LinuxResources) -> Result<LinuxResources, Error> {
+    let mut holds = None;
+    group.update(stored, change, |merged| {
+        holds = Some(merged);
+        Ok::<(), Error>(())
+    })?;
+    Ok(holds.unwrap())
+}
+
 #[test]
 fn an_update_keeps_what_it_does_not_name() {
     let Some(Scratch(group)) = &v1_group() else { return };
@@ -198,7 +208,7 @@ fn an_update_keeps_what_it_does_not_name() {
         json!({ "cpu": { "quota": 50000, "period": 100_000, "shares": 512 }, "pids": { "limit": 5 } });
     apply(group, stored.clone()).unwrap();
     let merged =
-        group.update(&resources(stored), &resources(json!({ "cpu": { "period": 200_000 } }))).unwrap();
+        update(group, &resources(stored), &resources(json!({ "cpu": { "period": 200_000 } }))).unwrap();
     assert_eq!(read(group, "cpu", "cpu.cfs_period_us"), "200000");
     assert_eq!(read(group, "cpu", "cpu.cfs_quota_us"), "50000");
     assert_eq!(read(group, "cpu", "cpu.shares"), "512");
@@ -215,10 +225,10 @@ fn memory_grows_and_shrinks_by_updates_and_loses_its_limit() {
         || ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"].map(|file| read(group, "memory", file));
     let mut stored = LinuxResources::default();
     for (limit, swap) in [(32 << 20, 64 << 20), (128 << 20, 256 << 20), (16 << 20, 16 << 20)] {
-        stored = group.update(&stored, &memory(limit, swap)).unwrap();
+        stored = update(group, &stored, &memory(limit, swap)).unwrap();
         assert_eq!(limits(), [limit, swap].map(|value| value.to_string()));
     }
-    stored = group.update(&stored, &resources(json!({ "memory": { "limit": -1 } }))).unwrap();
+    stored = update(group, &stored, &resources(json!({ "memory": { "limit": -1 } }))).unwrap();
     assert!(limits().iter().all(|limit| limit.parse::<u64>().unwrap() > 1 << 60));
     assert_eq!(stored.memory().unwrap().swap(), Some(-1));
 }
@@ -232,12 +242,25 @@ fn an_update_that_fails_puts_back_what_was() {
         "pids": { "limit": 6 }, "memory": { "limit": 128 << 20, "swap": 256 << 20 },
         "cpu": { "shares": 1024, "cpus": "60000" }
     });
-    let error = group.update(&resources(stored), &resources(change)).unwrap_err();
+    let error = update(group, &resources(stored), &resources(change)).unwrap_err();
     assert!(error.to_string().ends_with("cpuset.cpus"), "{error}");
     assert_eq!(read(group, "pids", "pids.max"), "5");
     assert_eq!(read(group, "cpu", "cpu.shares"), "512");
     assert_eq!(read(group, "memory", "memory.limit_in_bytes"), (32 << 20).to_string());
     assert_eq!(read(group, "memory", "memory.memsw.limit_in_bytes"), (64 << 20).to_string());
+}
+
+#[test]
+fn an_update_that_cannot_be_kept_puts_back_what_was() {
+    let Some(Scratch(group)) = &v1_group() else { return };
+    apply(group, json!({ "cpu": { "shares": 512 } })).unwrap();
+    // Not stored, as if nobody had ever asked for it.
+    let change = resources(json!({ "pids": { "limit": 6 }, "cpu": { "shares": 1024 } }));
+    let full = Error::NoController("disk".to_owned());
+    let told = group.update(&LinuxResources::default(), &change, |_| Err(full)).unwrap_err();
+    assert!(told.to_string().contains("disk"), "{told}");
+    assert_eq!(read(group, "pids", "pids.max"), "max");
+    assert_eq!(read(group, "cpu", "cpu.shares"), "512");
 }
 
 #[test]
@@ -249,9 +272,8 @@ fn a_short_period_waits_for_its_quota() {
     let stored = json!({ "cpu": { "quota": 50_000, "period": 100_000 } });
     apply(&child, stored.clone()).unwrap();
     // With the old quota this period would be more than the group above has.
-    child
-        .update(&resources(stored), &resources(json!({ "cpu": { "quota": 5_000, "period": 10_000 } })))
-        .unwrap();
+    let change = resources(json!({ "cpu": { "quota": 5_000, "period": 10_000 } }));
+    update(&child, &resources(stored), &change).unwrap();
     assert_eq!(read(&child, "cpu", "cpu.cfs_period_us"), "10000");
     assert_eq!(read(&child, "cpu", "cpu.cfs_quota_us"), "5000");
 }

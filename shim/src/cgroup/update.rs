@@ -7,20 +7,26 @@ use super::resources::{Devices, Plan, Version, plan};
 use super::{Error, Group, Tolerance};
 
 impl Group {
-    /// Sets what `change` names and leaves the rest; answers all limits that hold now, to be kept as `stored` of
-    /// the next time. Device rules stay as they are.
+    /// Sets what `change` names and leaves the rest; device rules stay as they are. `keep` is given all limits that hold
+    /// then, to be kept as `stored` of the next time.
     ///
     /// # Errors
-    /// The change makes no sense, or the kernel refuses a part of it; then the old limits are back.
-    pub fn update(&self, stored: &LinuxResources, change: &LinuxResources) -> Result<LinuxResources, Error> {
+    /// The change makes no sense, the kernel refuses a part of it, or it cannot be kept; then the old limits are back.
+    pub fn update<E: From<Error>>(
+        &self,
+        stored: &LinuxResources,
+        change: &LinuxResources,
+        keep: impl FnOnce(LinuxResources) -> Result<(), E>,
+    ) -> Result<(), E> {
         let plan = self.plan_update(stored, change)?;
         let mut performer = Performer::new(self, Tolerance::Strict);
         performer.before = Some(Vec::new());
-        let performed = performer.perform(&plan);
-        if performed.is_err() {
+        let performed = performer.perform(&plan).map_err(E::from);
+        let kept = performed.and_then(|()| keep(merge(stored, change)));
+        if kept.is_err() {
             performer.restore();
         }
-        performed.map(|()| merge(stored, change))
+        kept
     }
 
     /// What [`Group::update`] would write.

@@ -5,6 +5,7 @@
 //! `creator` builds the container through libcontainer up to that stretch; `exec` joins a running one.
 
 pub mod capability;
+#[cfg(not(without_pods))]
 pub(crate) mod creator;
 pub(crate) mod engine;
 pub(crate) mod exec;

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{IOPriorityClass, MemoryPolicyModeType, Process, Spec};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::error::Error;
@@ -29,8 +31,9 @@ pub(crate) fn parse_knowing(bytes: &[u8]) -> Result<(Spec, Vec<String>), Error> 
         // Perhaps only for names that runtime-spec wants ignored.
         let failed = |error| Error::Json("config.json".to_owned(), error);
         let mut value: Value = serde_json::from_slice(bytes).map_err(failed)?;
-        let unknown = forget_unknown_capabilities(&mut value["process"]);
-        serde_json::from_value(value).map(|spec| (spec, unknown)).map_err(|_| failed(first))
+        let unknown = value.get_mut("process").map(forget_unknown_capabilities).unwrap_or_default();
+        let parsed = Spec::deserialize(&value).map(|spec| (spec, unknown));
+        parsed.map_err(|_| refused(&value).map_or_else(|| failed(first), Error::Refused))
     })
 }
 
@@ -57,6 +60,30 @@ fn forget_unknown_capabilities(process: &mut Value) -> Vec<String> {
         set.retain(known);
     }
     unknown.into_iter().collect()
+}
+
+/// What runc says of values that it does not know, where it has words of its own.
+fn refused(config: &Value) -> Option<String> {
+    let (process, linux) = (config.get("process"), config.get("linux"));
+    let field = |object: Option<&Value>, field: &str| object?.get(field).cloned();
+    if let Some(scheduler) = field(process, "scheduler")
+        && scheduler.get("policy").is_none_or(|policy| policy == "")
+    {
+        return Some("scheduler policy is required".to_owned());
+    }
+    let unknown = |object: Option<Value>, key: &str, known: fn(Value) -> bool| {
+        let value = object?.get(key).cloned()?;
+        (!known(value.clone())).then(|| value.to_string())
+    };
+    let class = unknown(field(process, "ioPriority"), "class", is::<IOPriorityClass>);
+    let mode = unknown(field(linux, "memoryPolicy"), "mode", is::<MemoryPolicyModeType>);
+    class
+        .map(|class| format!("invalid ioPriority.Class: {class}"))
+        .or(mode.map(|mode| format!("invalid memory policy mode: {mode}")))
+}
+
+fn is<T: DeserializeOwned>(value: Value) -> bool {
+    serde_json::from_value::<T>(value).is_ok()
 }
 
 /// What has to hold for every process, in the words of runc.

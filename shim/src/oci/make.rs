@@ -176,7 +176,7 @@ impl Blueprint {
             None => None,
         };
         let entry = groups::make(&self.spec, self.group.as_ref(), self.tolerance)?;
-        let (created, master_goes) = self.init(place, &entry, relay)?;
+        let (created, master_goes) = self.init(place, &entry, relay).map_err(|error| self.explain(error))?;
         if let Some(problem) = lookup::problem(created.pid, &self.identity, &self.program) {
             return Err(Error::Container(self.program.explain(&self.identity, problem)));
         }
@@ -191,6 +191,16 @@ impl Blueprint {
         let released = created.release_for_good().map_err(Error::kernel("let the init live on"))?;
         let (pid, pidfd, _) = released;
         Ok((pid, pidfd))
+    }
+
+    /// The group was made for this init alone: whoever was killed in it for want of memory was that one.
+    fn explain(&self, error: Error) -> Error {
+        match &self.group {
+            Some(group) if group.killed_for_memory() > 0 => {
+                Error::Container("container init was OOM-killed (memory limit too low?)".to_owned())
+            }
+            Some(_) | None => error,
+        }
     }
 
     /// Its share of cache and memory bandwidth, where it asks for one.
@@ -229,7 +239,9 @@ impl Blueprint {
             (false, Some(relay)) => Stdio::Files(relay.pipes().map_err(Error::kernel("make pipes"))?),
             (false, None) => Stdio::Files(own_streams()?),
         };
-        let gate = Gate::make(place.directory()).map_err(Error::kernel("make the gate"))?;
+        let directory = place.directory();
+        let what = || format!("make the gate in {}", directory.display());
+        let gate = Gate::make(directory).map_err(|errno| Error::Kernel(what(), errno))?;
         let request = Request {
             plan: Rc::clone(&self.plan),
             identity: &self.identity,

@@ -127,7 +127,12 @@ impl Place {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(Error::Exists),
             Err(error) => return Err(Error::file("create", &self.directory)(error)),
         }
-        self.hold()
+        self.hold().inspect_err(|error| {
+            // Without room for a lock nobody else holds it either; whoever took it is another matter.
+            if matches!(error, Error::File { .. }) {
+                crate::harmless(std::fs::remove_dir(&self.directory));
+            }
+        })
     }
 
     /// Waits for the right to change the container.

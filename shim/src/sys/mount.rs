@@ -1,7 +1,7 @@
 //! Mounts by descriptor: open_tree(2), move_mount(2), mount_setattr(2), fsopen(2), openat2(2), pivot_root(2), and
 //! the few older calls that go with them. Nothing here allocates.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -163,6 +163,37 @@ pub(crate) fn new_tmpfs(options: &[(&CStr, &CStr)], attributes: u64) -> nix::Res
     let context = context.as_raw_fd();
     // SAFETY: fsmount takes integers.
     made(unsafe { libc::syscall(libc::SYS_fsmount, context, libc::FSMOUNT_CLOEXEC, attributes) })
+}
+
+/// A new procfs of this PID namespace that is in no mount namespace, with options of a string or of none.
+pub(crate) fn new_procfs(
+    pid_namespace: BorrowedFd<'_>,
+    options: &[(CString, Option<CString>)],
+    attributes: u64,
+) -> nix::Result<OwnedFd> {
+    // SAFETY: reads a name that ends in a null byte.
+    let context = made(unsafe { libc::syscall(libc::SYS_fsopen, c"proc".as_ptr(), libc::FSOPEN_CLOEXEC) })?;
+    for (key, value) in options {
+        match value {
+            Some(value) => configure(context.as_fd(), libc::FSCONFIG_SET_STRING, Some((key, value)))?,
+            None => set_flag(context.as_fd(), key)?,
+        }
+    }
+    let (number, key) = (pid_namespace.as_raw_fd(), c"pidns".as_ptr());
+    let (null, command) = (std::ptr::null::<libc::c_char>(), libc::FSCONFIG_SET_FD);
+    // SAFETY: reads a key that ends in a null byte; a descriptor comes with no value.
+    check(unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, key, null, number) })?;
+    configure(context.as_fd(), libc::FSCONFIG_CMD_CREATE, None)?;
+    let context = context.as_raw_fd();
+    // SAFETY: fsmount takes integers.
+    made(unsafe { libc::syscall(libc::SYS_fsmount, context, libc::FSMOUNT_CLOEXEC, attributes) })
+}
+
+fn set_flag(context: BorrowedFd<'_>, key: &CStr) -> nix::Result<()> {
+    let (null, command) = (std::ptr::null::<libc::c_char>(), libc::FSCONFIG_SET_FLAG);
+    // SAFETY: reads a key that ends in a null byte; a flag comes with no value.
+    check(unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, key.as_ptr(), null, 0) })
+        .map(drop)
 }
 
 fn configure(

@@ -50,6 +50,20 @@ fn a_command_runs_and_its_status_is_told() {
 }
 
 #[test]
+fn a_script_without_its_interpreter_is_a_program_that_is_not_there() {
+    let docker = caller!(Docker);
+    docker.place.write("script", "#!/no/such\n");
+    let script = docker.place.path("script");
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let volume = format!("{}:/script:ro", script.display());
+    let told = docker.docker(&["run", "--rm", "--network=none", "-v", &volume, IMAGE, "/script"]);
+    assert!(told.to_string().contains("no such file or directory"), "{told}");
+    // hull-oci tells of it at the start, and docker has its status for it; runc leaves it to the process, with 1.
+    told.fails(if is_peer() { 1 } else { 127 });
+    assert_eq!(docker.docker(&["ps", "-aq"]).ok(), "");
+}
+
+#[test]
 fn commands_run_inside_with_and_without_a_terminal() {
     let docker = caller!(Docker);
     docker.up("one", &[], "exec sleep 1000");

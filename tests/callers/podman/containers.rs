@@ -33,6 +33,20 @@ fn a_program_that_cannot_be_executed_has_the_status_of_a_shell() {
 }
 
 #[test]
+fn a_script_without_its_interpreter_cannot_be_executed() {
+    let podman = caller!(Podman);
+    podman.place.write("script", "#!/no/such\n");
+    let script = podman.place.path("script");
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let volume = format!("{}:/script:ro", script.display());
+    let told = podman.podman(&["run", "--rm", "--network=none", "-v", &volume, IMAGE, "/script"]);
+    assert!(told.to_string().contains("no such file or directory"), "{told}");
+    // hull-oci tells of it at the start, where podman has one status for whatever fails; runc leaves it to the process, with 1.
+    told.fails(if is_peer() { 1 } else { 126 });
+    assert_eq!(podman.podman(&["ps", "-aq"]).ok(), "");
+}
+
+#[test]
 fn a_container_in_the_background_is_seen_and_ended() {
     let podman = caller!(Podman);
     let script = "echo first; trap 'echo ending; exit 5' TERM; while :; do sleep 0.1; done";

@@ -119,3 +119,79 @@ fn a_neighbour_sees_nothing_of_a_process_that_joins() {
     }
     assert!(!second.path("rootfs/seen").exists());
 }
+
+/// A hook that gives whoever looks the time for it: meanwhile the init that is being made has the host's root.
+fn linger(bundle: &mut Bundle) {
+    let hook = json!([{"path": "/bin/sleep", "args": ["sleep", "0.5"]}]);
+    bundle.configure(|config| config["hooks"] = json!({"createRuntime": hook}));
+}
+
+/// Whether procfs can be mounted for another PID namespace than one's own, as of Linux 6.18.
+fn has_procfs_by_namespace() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or_default());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(18))
+}
+
+#[test]
+fn a_container_sees_nothing_of_one_that_is_made_in_its_pid_namespace() {
+    let mut first = target!();
+    if !has_procfs_by_namespace() {
+        return println!("left out: here the init joins at once, as under runc; docs/engine.md");
+    }
+    may_trace(&mut first);
+    fs::write(first.path("secret"), "the host's").unwrap();
+    let secret = first.path("secret").display().to_string();
+    let look = format!(
+        "while :; do for p in /proc/[0-9]*; do cat $p/root{secret} && echo >>/seen
+        grep CapEff $p/status >>/rights; ls -l $p/fd >>/files; done; echo >/rounds; done 2>/errors"
+    );
+    first.script(&look).up().shows("rootfs/rounds", "\n");
+    let mut second = neighbour(&first).unwrap();
+    linger(&mut second);
+    for verb in [&["create"][..], &["run", "-d"], &["run"]] {
+        second.script("echo $$; readlink /proc/self/ns/pid");
+        second.detached(&[verb, &[second.id.as_str()]].concat()).ok();
+        second.delete();
+    }
+    assert!(!first.path("rootfs/seen").exists());
+    let rights = first.read("rootfs/rights");
+    assert!(!rights.contains("000001ff"), "{rights}");
+    let files = first.read("rootfs/files");
+    assert!(!files.contains("-> /proc\n"), "{files}");
+    if second.go_without("unseen") {
+        second.create();
+        assert!(first.path("rootfs/seen").exists(), "nobody looks, so the case shows nothing");
+    }
+}
+
+#[test]
+fn a_container_that_joins_a_pid_namespace_is_a_whole_one() {
+    let first = target!();
+    first.up();
+    let mut second = neighbour(&first).unwrap();
+    // Its procfs is that of the namespace, its session and its terminal are its own, its parent is nobody inside.
+    second.script("cat /proc/1/cmdline; echo; readlink /proc/self/exe");
+    let text = second.oci(&["run", &second.id]).ok();
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some("/bin/sleep\u{0}1000\u{0}"), "{text}");
+    second.configure(|config| config["process"]["terminal"] = json!(true));
+    second.script(
+        "read -r pid name state parent group session rest </proc/self/stat; echo session $session pid $$
+        : </dev/tty && echo controlled; sleep 1000; :",
+    );
+    let (listener, path) = crate::console::listen(&second, "console");
+    second.detached(&["create", "--console-socket", &path, &second.id]).ok();
+    let (_, master) = crate::console::receive(&listener);
+    second.oci(&["start", &second.id]).ok();
+    let text = crate::console::shows(&master, "controlled");
+    let words: Vec<&str> = text.split_whitespace().collect();
+    assert_eq!((words[0], words[1], words[2]), ("session", words[3], "pid"), "{text}");
+    // And it ends as any other does.
+    assert_eq!(second.exec(&["echo", "there"]).ok(), "there\n");
+    second.oci(&["kill", &second.id, "KILL"]).ok();
+    second.becomes("stopped");
+    second.oci(&["delete", &second.id]).ok();
+    second.assert_gone();
+    assert_eq!(first.status(), "running");
+}

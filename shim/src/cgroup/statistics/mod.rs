@@ -13,6 +13,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::{Group, Hierarchies};
+pub use crate::resctrl::statistics::{Bandwidth, IntelRdt, L3CacheInfo, MemBwInfo, Occupancy};
 
 /// Usage and limits of a group.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -29,7 +30,7 @@ pub struct Stats {
     pub blkio: Blkio,
     /// Huge pages, by size as in `2MB`.
     pub hugetlb: BTreeMap<String, Hugetlb>,
-    /// Cache allocation: not a matter of cgroups.
+    /// Cache and memory bandwidth: not a matter of cgroups, and empty unless somebody fills it in.
     pub intel_rdt: IntelRdt,
     /// What went through the interfaces of the network namespace; none where nobody asked.
     pub network_interfaces: Option<Vec<NetworkInterface>>,
@@ -228,10 +229,6 @@ pub struct Hugetlb {
     /// How often there was none left.
     pub failcnt: u64,
 }
-
-/// Always an empty object.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct IntelRdt {}
 
 /// One interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

@@ -1,9 +1,10 @@
 //! What is wrong with a configuration, found before anything is made, in the words of runc's validator.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::sched::CloneFlags;
-use oci_spec::runtime::{Linux, Spec};
+use oci_spec::runtime::{Linux, Process, Spec};
 
 use super::kernel::Kernel;
 use super::namespace::{Namespaces, TIME};
@@ -88,6 +89,10 @@ fn users(linux: &Linux, namespaces: &Namespaces, maker: MakerRights) -> Result<(
     let gids = linux.gid_mappings().as_deref().unwrap_or_default();
     let is_new = namespaces.new.contains(CloneFlags::CLONE_NEWUSER);
     let has = namespaces.all().contains(CloneFlags::CLONE_NEWUSER);
+    if is_new && maker == MakerRights::Rootless && uids.is_empty() != gids.is_empty() {
+        let missing = if uids.is_empty() { "UID" } else { "GID" };
+        return invalid(format!("rootless containers requires at least one {missing} mapping"));
+    }
     if is_new && (uids.is_empty() || gids.is_empty()) {
         return invalid(
             "user namespaces enabled, but no namespace path to join nor mappings to apply specified",
@@ -195,9 +200,13 @@ fn sysctl(name: &str, namespaces: &Namespaces) -> Result<(), Error> {
     }
 }
 
+/// Whether a network namespace that is joined is ours, by whatever path: such a sysctl would be the host's.
 fn is_own_network(namespaces: &Namespaces) -> bool {
-    let own = Path::new("/proc/self/ns/net");
-    namespaces.joined.iter().any(|(flag, path)| flag.contains(CloneFlags::CLONE_NEWNET) && path == own)
+    let identity = |path: &Path| std::fs::metadata(path).map(|there| (there.dev(), there.ino())).ok();
+    let own = identity(Path::new("/proc/self/ns/net"));
+    // One that cannot be looked at cannot be joined: that is told when it is opened.
+    let is_own = |path: &Path| own.is_some() && identity(path) == own;
+    namespaces.joined.iter().any(|(flag, path)| flag.contains(CloneFlags::CLONE_NEWNET) && is_own(path))
 }
 
 /// Where a sysctl lies below `sys`; both separators are in use, and the first that occurs tells which.
@@ -218,14 +227,21 @@ pub(crate) fn file(name: &str) -> String {
 }
 
 fn labels(spec: &Spec, linux: &Linux, kernel: &Kernel) -> Result<(), Error> {
-    let is_set = |label: &Option<String>| label.as_ref().is_some_and(|label| !label.is_empty());
-    let process = spec.process().as_ref();
-    let selinux =
-        process.is_some_and(|process| is_set(process.selinux_label())) || is_set(linux.mount_label());
-    if selinux && !kernel.selinux {
-        return invalid("selinux label is specified in config, but selinux is disabled or not supported");
+    if linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()) && !kernel.selinux {
+        return invalid(NO_SELINUX);
     }
-    if process.is_some_and(|process| is_set(process.apparmor_profile())) && !kernel.apparmor {
+    spec.process().as_ref().map_or(Ok(()), |process| process_labels(process, kernel))
+}
+
+const NO_SELINUX: &str = "selinux label is specified in config, but selinux is disabled or not supported";
+
+/// Whether the kernel can give a process, also one of `exec`, the label and the profile that it is to have.
+pub(crate) fn process_labels(process: &Process, kernel: &Kernel) -> Result<(), Error> {
+    let is_set = |label: &Option<String>| label.as_ref().is_some_and(|label| !label.is_empty());
+    if is_set(process.selinux_label()) && !kernel.selinux {
+        return invalid(NO_SELINUX);
+    }
+    if is_set(process.apparmor_profile()) && !kernel.apparmor {
         return invalid("apparmor profile is specified in config, but apparmor is disabled or not supported");
     }
     Ok(())
@@ -250,6 +266,7 @@ mod tests {
             joined: Vec::new(),
             time: false,
             trimmed: false,
+            joins_last: false,
             no_return: false,
         };
         assert_eq!(sysctl("net.core.somaxconn", &namespaces), Ok(()));

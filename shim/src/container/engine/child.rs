@@ -34,7 +34,7 @@ use crate::container::transform::{
     Handles, Limits, Observer, Problem, Step as Last, Told, become_member, confine, execute,
 };
 use crate::harmless;
-use crate::sys::{descriptor, interface, keyring, memory, process, socket};
+use crate::sys::{descriptor, interface, keyring, memory, process, socket, terminal};
 
 /// Everything that the child needs.
 pub(super) struct Work<'a> {
@@ -44,6 +44,8 @@ pub(super) struct Work<'a> {
     pub(super) stdio: &'a Stdio,
     pub(super) cgroup: &'a Entry,
     pub(super) joins: Joins,
+    /// The PID namespace, where it is joined last.
+    pub(super) pid_namespace: Option<RawFd>,
     pub(super) sources: Sources,
     pub(super) procfs: OwnedFd,
     pub(super) socket: RawFd,
@@ -58,6 +60,8 @@ pub(super) struct Work<'a> {
     pub(super) leave_outside: Vec<RawFd>,
     /// What is left when it becomes a process of the container, and at the gate.
     pub(super) keep_as_member: Vec<RawFd>,
+    /// What an init appears with that joins its PID namespace last.
+    pub(super) keep_to_appear: Vec<RawFd>,
     pub(super) keep_at_gate: Vec<RawFd>,
     pub(super) preserved: u32,
     pub(super) fault: Option<Fault>,
@@ -105,8 +109,48 @@ pub(super) fn run(work: &Work<'_>) -> ! {
     if let Err(problem) = become_harmless(work, &made) {
         give_up(work, PRELUDE, Trouble::Member(problem));
     }
+    if work.pid_namespace.is_some() { send_ahead(work) } else { live(work, &made) }
+}
+
+fn live(work: &Work<'_>, made: &Made) -> ! {
     wait_at_gate(work);
-    start(work, &made).report(work.result)
+    start(work, made).report(work.result)
+}
+
+/// Makes the init, in the PID namespace that it joins, with all that this process has become, and ends.
+fn send_ahead(work: &Work<'_>) -> ! {
+    let closed = descriptor::close_all_but(&work.keep_to_appear).map_err(Problem::at(Last::Descriptors));
+    let made =
+        closed.and_then(|()| process::spawn_sibling(work, appear).map_err(Problem::at(Last::Namespaces)));
+    match made {
+        // A maker that is gone does not need to know, and the init finds out by itself.
+        Ok(pid) => harmless(tell(work, Message::Appeared(pid), None)),
+        Err(problem) => give_up(work, PRELUDE, Trouble::Member(problem)),
+    }
+    process::leave(0)
+}
+
+/// The body of an init that joined last.
+fn appear(work: &Work<'_>) -> ! {
+    match settle_in(work) {
+        Ok(made) => live(work, &made),
+        Err(trouble) => give_up(work, PRELUDE, trouble),
+    }
+}
+
+fn settle_in(work: &Work<'_>) -> Result<Made, Trouble> {
+    process::die_with_parent(libc::SIGKILL).map_err(Doing::Itself.failed())?;
+    let session = Problem::at(Last::Session);
+    setsid().map_err(&session).map_err(Trouble::Member)?;
+    if let Stdio::Terminal = work.stdio {
+        terminal::control_standard_input().map_err(&session).map_err(Trouble::Member)?;
+    }
+    // The maker says what our pid is to it, and that it took us for its container's init.
+    let made = Made { pid: await_go(work)?.pid };
+    if notifies(work.identity) {
+        confine(work.identity, &handles(work, &made)).map_err(Trouble::Member)?;
+    }
+    Ok(made)
 }
 
 fn give_up(work: &Work<'_>, step: u16, trouble: Trouble) -> ! {
@@ -210,6 +254,9 @@ fn perform(work: &Work<'_>, made: &mut Made, step: &Step) -> Result<(), Trouble>
         }
         Step::Console { size } => {
             let master = console::make(*size, work.identity.uid)?;
+            if work.pid_namespace.is_none() {
+                terminal::control_standard_input().map_err(&failed)?;
+            }
             tell(work, Message::Terminal, Some(master.as_raw_fd())).map_err(|_| Trouble::Alone)?;
         }
         Step::Stdio => place_stdio(work)?,
@@ -251,13 +298,18 @@ fn place_stdio(work: &Work<'_>) -> Result<(), Failed> {
 
 /// Takes the rights of a process of the container and no others.
 fn become_harmless(work: &Work<'_>, made: &Made) -> Result<(), Problem> {
+    if let Some(there) = work.pid_namespace {
+        // For the child that is yet to be made, while there still is the right to.
+        let kind = CloneFlags::CLONE_NEWPID.bits();
+        crate::sys::namespace::join(there, kind).map_err(Problem::at(Last::Namespaces))?;
+    }
     descriptor::close_all_but(&work.keep_as_member).map_err(Problem::at(Last::Descriptors))?;
     process::end_when_asked();
     let handles = handles(work, made);
     become_member(work.identity, &handles)?;
     // A change of user makes a process visible and forgets its parent's death.
     belong_to_maker().map_err(|failed| Problem { step: Last::Hide, errno: failed.errno })?;
-    if notifies(work.identity) {
+    if notifies(work.identity) && work.pid_namespace.is_none() {
         // Who answers it is told by way of a descriptor that does not stay.
         confine(work.identity, &handles)?;
     }

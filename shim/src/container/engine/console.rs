@@ -1,4 +1,4 @@
-//! The terminal of an init: made in the container's own devpts, bound to `/dev/console`, and made its controlling terminal.
+//! The terminal of an init: made in the container's own devpts and bound to `/dev/console`.
 //!
 //! Everything goes by descriptor: the multiplexer is checked to be one (CVE-2025-52565), the slave comes from it and not
 //! from a name, and `/dev/console` is made without following a link. Nothing here allocates.
@@ -16,7 +16,8 @@ use crate::guard::{self, Guard};
 use crate::sys::mount::{self, Reach};
 use crate::sys::{descriptor, terminal};
 
-/// Makes the terminal, in the container's root, for the user `uid`. Its master is to be handed out.
+/// Makes the terminal, in the container's root, for the user `uid`; it is standard input, output and error then. Its
+/// master is to be handed out.
 pub(super) fn make(size: Option<(u16, u16)>, uid: u32) -> Result<OwnedFd, Failed> {
     let directory = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let root = open(c"/", directory, Mode::empty()).map_err(Doing::Place.failed())?;
@@ -36,7 +37,6 @@ pub(super) fn make(size: Option<(u16, u16)>, uid: u32) -> Result<OwnedFd, Failed
     for number in 0..3 {
         descriptor::place(slave.as_fd(), number).map_err(Doing::Itself.failed())?;
     }
-    terminal::control_standard_input().map_err(Doing::Itself.failed())?;
     Ok(master)
 }
 

@@ -41,7 +41,7 @@ impl Kernel {
     }
 }
 
-fn version() -> (u32, u32) {
+pub(super) fn version() -> (u32, u32) {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map(str::parse);
     let mut next = || numbers.next().and_then(Result::ok).unwrap_or_default();

@@ -16,7 +16,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use super::between;
 use super::child::{self, Work};
-use super::devices::{self, Found};
+use super::devices::{self, Away, Found};
 use super::failure::Failure;
 use super::files::Covers;
 use super::gate::Gate;
@@ -103,9 +103,12 @@ pub(crate) struct Making {
     program: Box<Program>,
     /// The master of its terminal, once that is made.
     terminal: Option<OwnedFd>,
-    /// Interfaces that are still to be moved.
+    /// Interfaces that are still to be moved, and those that were.
     devices: Option<Found>,
+    away: Option<Away>,
     hooks: Option<Running>,
+    /// An init that joins its PID namespace last is there.
+    appeared: bool,
     /// The pid was handed on.
     created: bool,
 }
@@ -131,6 +134,8 @@ pub(crate) struct Created {
     /// The master of its terminal.
     pub(crate) terminal: Option<OwnedFd>,
     socket: OwnedFd,
+    /// Interfaces that are the container's once it lives on.
+    away: Option<Away>,
 }
 
 /// Makes the init and lets it work.
@@ -142,7 +147,8 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
     let output = if plan.has_hooks() { Some(Output::new()) } else { None };
     let output = output.transpose().map_err(system("make files for the output of hooks"))?;
     let (joins, pid_namespace) = open_namespaces(&request)?;
-    let sources = Sources::open(plan, Rc::clone(&request.covers))
+    let there = pid_namespace.as_ref().map(AsFd::as_fd);
+    let sources = Sources::open(plan, Rc::clone(&request.covers), there)
         .map_err(|(step, failed)| Failure::of_step(plan, step, failed))?;
     let devices = devices::find(&plan.devices)?;
     let observer = plan.listener.as_ref().map(Listener::connect).transpose()?;
@@ -156,6 +162,7 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
         stdio: &request.stdio,
         cgroup: request.cgroup,
         joins,
+        pid_namespace: there.filter(|_| plan.namespaces.joins_last).map(|there| there.as_raw_fd()),
         sources,
         procfs: procfs::root().map_err(system("open /proc"))?,
         socket: theirs.as_raw_fd(),
@@ -165,6 +172,7 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
         keep: Vec::new(),
         leave_outside: Vec::new(),
         keep_as_member: Vec::new(),
+        keep_to_appear: Vec::new(),
         keep_at_gate: Vec::new(),
         preserved: request.preserved,
         fault: request.fault,
@@ -181,7 +189,9 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
         program: Box::new(request.program.clone()),
         terminal: None,
         devices,
+        away: None,
         hooks: None,
+        appeared: false,
         created: false,
     };
     making.equip(work.procfs.as_fd())?;
@@ -237,8 +247,11 @@ impl Work<'_> {
         self.keep_at_gate = sorted(at_gate.collect());
         let own = [self.procfs.as_raw_fd(), self.socket].into_iter().chain(self.observer);
         self.keep_as_member = sorted(self.keep_at_gate.iter().copied().chain(own).collect());
+        let still_told = std::iter::once(self.socket).chain(self.observer);
+        self.keep_to_appear = sorted(self.keep_at_gate.iter().copied().chain(still_told).collect());
         self.leave_outside = self.cgroup.numbers().chain(self.joins.numbers()).chain(self.mounts).collect();
         let inside = self.stdio.numbers().into_iter().chain(self.sources.numbers()).chain(output());
+        let inside = inside.chain(self.pid_namespace);
         let all = self.keep_as_member.iter().chain(&self.leave_outside).copied().chain(inside);
         self.keep = sorted(all.collect());
     }
@@ -246,6 +259,8 @@ impl Work<'_> {
 
 fn make(work: &Work<'_>, pid: Option<BorrowedFd<'_>>, cgroup: &Entry) -> Result<process::Child, Failure> {
     let namespaces = &work.plan.namespaces;
+    // One that joins last does so itself.
+    let pid = pid.filter(|_| !namespaces.joins_last);
     let made = if namespaces.needs_between() {
         between::make(work, pid)
     } else {
@@ -314,7 +329,7 @@ impl Making {
         match Message::from_bytes(bytes) {
             Some(Message::Due) => {
                 if let Some((devices, inside)) = self.devices.take().zip(descriptors.pop()) {
-                    devices.move_to(self.child.pid, inside.as_fd())?;
+                    self.away = Some(devices.move_to(&self.child, inside)?);
                 }
                 self.run_hooks()?;
                 Ok(Progress::Waiting)
@@ -332,9 +347,35 @@ impl Making {
                 let message = self.program.explain(&self.identity, problem);
                 Err(Failure { step: None, errno: Some(problem.errno), message })
             }
-            Some(Message::Ready) => self.ready().map(Progress::Created),
+            Some(Message::Appeared(pid)) => {
+                self.appear(pid)?;
+                Ok(Progress::Waiting)
+            }
+            Some(Message::Ready) if self.appeared == self.plan.namespaces.joins_last => {
+                self.ready().map(Progress::Created)
+            }
+            // Who traces the init may have its socket say anything.
+            Some(Message::Ready) => Err(Failure::ended(&self.child)),
             None => Err(Failure::ended(&self.child)),
         }
+    }
+
+    /// The init is another process than the one that made everything. Whoever sees it may reach into its socket: only
+    /// what is ours is believed, and only once.
+    fn appear(&mut self, pid: i32) -> Result<(), Failure> {
+        let stranger = |errno| Failure::system("make a process in its namespaces", errno);
+        if self.appeared || !self.plan.namespaces.joins_last || pid == self.child.pid {
+            return Err(stranger(Errno::ECHILD));
+        }
+        let pidfd = pidfd::open(pid).map_err(stranger)?;
+        if !process::is_child(pidfd.as_fd()) {
+            return Err(stranger(Errno::ECHILD));
+        }
+        let first = std::mem::replace(&mut self.child, process::Child { pid, pidfd });
+        // It told, and ends.
+        process::reap_ended(first.pidfd.as_fd());
+        self.appeared = true;
+        self.go()
     }
 
     fn ready(&mut self) -> Result<Created, Failure> {
@@ -346,7 +387,13 @@ impl Making {
         let pidfd = self.child.pidfd.try_clone().map_err(system("copy a pidfd"))?;
         let socket = self.socket.try_clone().map_err(system("copy a socket"))?;
         self.created = true;
-        Ok(Created { pid: self.child.pid, pidfd, terminal: self.terminal.take(), socket })
+        Ok(Created {
+            pid: self.child.pid,
+            pidfd,
+            terminal: self.terminal.take(),
+            socket,
+            away: self.away.take(),
+        })
     }
 
     fn run_hooks(&mut self) -> Result<(), Failure> {
@@ -447,6 +494,9 @@ impl Created {
     pub(crate) fn release(self) -> (i32, OwnedFd, Option<OwnedFd>) {
         // An init that is dead already is found so at its pidfd.
         harmless(socket::send(self.socket.as_fd(), &Go { pid: self.pid }.to_bytes(), &[]));
+        if let Some(away) = self.away {
+            away.stay();
+        }
         (self.pid, self.pidfd, self.terminal)
     }
 }

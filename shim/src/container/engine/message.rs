@@ -29,6 +29,8 @@ pub(crate) enum Message {
     Terminal,
     /// All is made, but the child cannot become a process of the container, and ends.
     Member(Problem),
+    /// The init is there, under this pid; whoever told ends.
+    Appeared(i32),
     /// All is made.
     Ready,
 }
@@ -39,6 +41,7 @@ const HOOK: u8 = 3;
 const READY: u8 = 4;
 const TERMINAL: u8 = 5;
 const MEMBER: u8 = 6;
+const APPEARED: u8 = 7;
 
 impl Message {
     /// Length on the wire.
@@ -55,6 +58,7 @@ impl Message {
             }
             Self::Terminal => (TERMINAL, 0, 0, 0),
             Self::Member(problem) => return Self::with(problem),
+            Self::Appeared(pid) => (APPEARED, 0, 0, pid),
             Self::Ready => (READY, 0, 0, 0),
         };
         let ([s0, s1], [v0, v1, v2, v3]) = (step.to_ne_bytes(), value.to_ne_bytes());
@@ -85,6 +89,7 @@ impl Message {
                 let problem = [detail, s0, s1, 0, v0, v1, v2, v3];
                 Some(Self::Member(Problem::from_bytes(problem)))
             }
+            APPEARED => Some(Self::Appeared(value)),
             READY => Some(Self::Ready),
             _ => None,
         }

@@ -4,7 +4,8 @@
 //! its process is in when it is made, and a time namespace, whose offsets are set before anybody is in it.
 //!
 //! Joined ones are those of the sandbox, all in one `setns` on the pidfd of pause, and those given by path. The PID
-//! namespace is joined by pointing the maker's children there for the time of the `clone3`.
+//! namespace is joined by pointing the maker's children there for the time of the `clone3`; or, given by path, last of all:
+//! see [`Namespaces::joins_last`].
 //!
 //! Where a user namespace is joined, or a new one comes together with joined others, a go-between is made first: it
 //! joins with the rights that each namespace demands and then makes the init as its own sibling.
@@ -36,6 +37,10 @@ pub(crate) struct Namespaces {
     pub(crate) time: bool,
     /// The mount namespace is copied from the maker's trimmed one.
     pub(crate) trimmed: bool,
+    /// The PID namespace is joined last. Whoever may trace in it could make a process of all rights do his bidding, and
+    /// sees the host's files through it, however well it hides. So what makes the container stays in the maker's PID
+    /// namespace, and the init is its sibling, made when it has no more rights and descriptors than the container.
+    pub(crate) joins_last: bool,
     /// The maker may not return to its own PID namespace once its children are made in another: that takes the rights
     /// of the host's root.
     pub(crate) no_return: bool,
@@ -72,6 +77,7 @@ impl Namespaces {
             joined: Vec::new(),
             time: false,
             trimmed: false,
+            joins_last: false,
             no_return: false,
         };
         let listed = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref());
@@ -125,7 +131,7 @@ impl Namespaces {
     pub(crate) fn needs_between(&self) -> bool {
         let joins = !self.sandbox.is_empty() || !self.joined.is_empty();
         self.by_path().contains(CloneFlags::CLONE_NEWUSER)
-            || self.by_path().contains(CloneFlags::CLONE_NEWPID) && self.no_return
+            || self.by_path().contains(CloneFlags::CLONE_NEWPID) && self.no_return && !self.joins_last
             || self.new.contains(CloneFlags::CLONE_NEWUSER) && joins
     }
 }

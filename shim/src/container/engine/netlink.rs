@@ -4,6 +4,7 @@
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 
 /// Length of `nlmsghdr`.
@@ -14,6 +15,17 @@ const LONGEST: usize = 64 * 1024;
 /// A socket in the network namespace of the caller. Allocates nothing.
 pub(super) fn open() -> nix::Result<OwnedFd> {
     socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)
+}
+
+/// A socket in the network namespace of another process.
+pub(super) fn open_beside(process: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
+    let own = std::fs::File::open("/proc/self/ns/net")
+        .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::ENOENT)))?;
+    setns(process, CloneFlags::CLONE_NEWNET)?;
+    let opened = open();
+    // Were this to fail, the host's interfaces would be out of reach: better no maker than that.
+    setns(own, CloneFlags::CLONE_NEWNET).expect("a process may always return to its own network namespace");
+    opened
 }
 
 /// A request in the making.

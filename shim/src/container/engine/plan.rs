@@ -16,6 +16,7 @@ use super::namespace::{self, Namespaces};
 use super::step::{Part, Step};
 use super::user::Maps;
 use super::{check, files};
+use crate::guard::{self, Guard};
 use crate::sys::process::Vector;
 
 /// What is known of the world besides `config.json`.
@@ -115,6 +116,7 @@ impl Plan {
         let mut namespaces = Namespaces::new(spec, known.sandbox)?;
         namespaces.no_return = known.maker != MakerRights::Root;
         check::check(spec, &namespaces, known)?;
+        namespaces.joins_last = joins_last(spec, &namespaces, &known.kernel);
         let hooks = Hooks::new(spec, own, container)?;
         // Hooks look for the root file system on its own path.
         let finds_root = hooks.of_maker() || !hooks.create_container.is_empty();
@@ -222,7 +224,10 @@ impl Plan {
         if self.namespaces.time {
             steps.push(Step::Time { offsets: offsets(spec)? });
         }
-        steps.push(Step::Session);
+        if !self.namespaces.joins_last {
+            // It is the init's own, and so is the terminal that controls it.
+            steps.push(Step::Session);
+        }
         if known.keyring == Keyring::New {
             steps.push(Step::Keyring(keyring_name(known.id)?));
         }
@@ -276,10 +281,25 @@ fn files(spec: &Spec, namespaces: &Namespaces, known: &Known<'_>) -> Result<file
             MakerRights::Rootless => files::Rights::Rootless,
         },
         change: known.change_root,
+        joins_last: namespaces.joins_last,
         base: if namespaces.trimmed { files::Base::Trimmed } else { files::Base::Host },
         kernel: known.kernel.files,
     };
     files::plan(spec, &known).map_err(|error| Error::Invalid(error.to_string()))
+}
+
+/// Whether the PID namespace that is given by path is joined last. Not where a new user namespace would have no say
+/// in it by then, nor where a process is scheduled as no child of it would be, or has no room for one.
+fn joins_last(spec: &Spec, namespaces: &Namespaces, kernel: &Kernel) -> bool {
+    let is_scheduled = spec.process().as_ref().is_some_and(|process| process.scheduler().is_some());
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    let is_alone = resources.and_then(|all| all.pids().as_ref()).is_some_and(|pids| pids.limit() == 1);
+    namespaces.by_path().contains(CloneFlags::CLONE_NEWPID)
+        && !namespaces.new.contains(CloneFlags::CLONE_NEWUSER)
+        && !is_scheduled
+        && !is_alone
+        && kernel.files.procfs_by_namespace
+        && !guard::is_off(Guard::Unseen)
 }
 
 fn maps(spec: &Spec, namespaces: &Namespaces) -> Option<Maps> {

@@ -1,7 +1,7 @@
 //! What the maker opens for the file systems of one container, and hands to the child by inheritance.
 
 use std::ffi::CStr;
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::rc::Rc;
 
 use nix::errno::Errno;
@@ -21,13 +21,17 @@ pub(super) struct Sources {
 
 impl Sources {
     /// Opens all; a failure names the step of the plan.
-    pub(super) fn open(plan: &Plan, covers: Rc<Covers>) -> Result<Self, (Option<usize>, Failed)> {
+    pub(super) fn open(
+        plan: &Plan,
+        covers: Rc<Covers>,
+        pid_namespace: Option<BorrowedFd<'_>>,
+    ) -> Result<Self, (Option<usize>, Failed)> {
         let root = Root::prepare(&plan.files, covers).map_err(|failed| (plan.first_file(), failed))?;
         let mut opened = [Vec::new(), Vec::new(), Vec::new()];
         for (index, step) in plan.steps.iter().enumerate() {
             let Step::Files(part, at) = step else { continue };
             let Some(step) = plan.file_step(*part, *at) else { continue };
-            let source = step.open().map_err(|failed| (Some(index), failed))?;
+            let source = step.open(pid_namespace).map_err(|failed| (Some(index), failed))?;
             opened[*part as usize].push(source);
         }
         Ok(Self { root, opened })

@@ -226,7 +226,19 @@ fn a_program_that_cannot_be_executed_says_why() {
         error,
         "unable to start container process: exec: \"nothing\": executable file not found in $PATH"
     );
-    assert_eq!(Gate::open(&bundle.directory), Err(Errno::ENXIO));
+    assert!(nobody_waits(&bundle.directory));
+}
+
+/// Whether no init waits at the gate, or soon does not: what a test beside this one forks has our descriptors for a moment.
+fn nobody_waits(directory: &Path) -> bool {
+    (0..500).any(|_| {
+        let gone = Gate::open(directory) == Err(Errno::ENXIO);
+        if !gone {
+            // An interrupted wait is a short one.
+            crate::harmless(poll(&mut [], 10_u16));
+        }
+        gone
+    })
 }
 
 #[test]
@@ -244,7 +256,7 @@ fn every_step_that_fails_is_named_and_leaves_nothing() {
         assert_eq!((failure.step, failure.errno), (Some(step), Some(Errno::EUCLEAN)), "{failure}");
         let expected = format!("{}: structure needs cleaning", plan.describe(step));
         assert_eq!(failure.message, expected);
-        assert_eq!(Gate::open(&bundle.directory), Err(Errno::ENXIO), "an init still waits");
+        assert!(nobody_waits(&bundle.directory), "an init still waits");
     }
     assert_eq!(mounts(), before);
     bundle.fault = None;

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -15,6 +16,7 @@ use crate::oci::error::Error;
 use crate::oci::global::Global;
 use crate::oci::quantity;
 use crate::oci::status::Status;
+use crate::resctrl;
 use crate::sys::clock;
 
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -42,7 +44,10 @@ pub(super) fn events(global: &Global<'_>, id: &str, given: &Parsed) -> Result<()
 
 fn statistics(container: &Container) -> Result<Value, Error> {
     let group = container.record.cgroup.needed()?;
-    let data = group.full_statistics(container.record.init.map(|init| init.pid));
+    let mut data = group.full_statistics(container.record.init.map(|init| init.pid));
+    if let Some(group) = &container.record.resctrl {
+        data.intel_rdt = group.statistics(Path::new(resctrl::ROOT));
+    }
     Ok(json!({"type": "stats", "id": container.record.id, "data": data}))
 }
 
@@ -50,7 +55,7 @@ fn statistics(container: &Container) -> Result<Value, Error> {
 fn tell(event: &Value) -> Result<(), Error> {
     let mut out = std::io::stdout().lock();
     let written = writeln!(out, "{event}").and_then(|()| out.flush());
-    written.map_err(Error::file("write", std::path::Path::new("/dev/stdout")))
+    written.map_err(Error::file("write", Path::new("/dev/stdout")))
 }
 
 /// Until the container ends.

@@ -8,6 +8,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use oci_spec::runtime::Spec;
 
+use crate::container::engine::check::process_labels;
+use crate::container::engine::kernel::Kernel;
 use crate::container::engine::listener::Listener;
 use crate::container::engine::plan::{MakerRights, keyring_name};
 use crate::container::exec::{self as join, Stdio, Target, Way};
@@ -86,6 +88,7 @@ fn enter(global: &Global<'_>, id: &str, given: &Parsed) -> Result<ExitCode, Erro
         join::start(&target, &program, &stdio).map_err(Error::kernel("join the container"))?;
     drop(stdio);
     executed(&child, &pipe, &program, &identity)
+        .map_err(|error| explain_label(&spec).unwrap_or(error))
         .and_then(|()| hand_over(&child, master, relay.as_mut(), &mut handover))
         .inspect_err(|_| end(&child))?;
     let Some(relay) = relay else {
@@ -179,6 +182,12 @@ fn owner(pid: i32, uid: u32) -> u32 {
         uid.checked_sub(inside).filter(|at| *at < size).map(|at| outside + at)
     };
     map.lines().find_map(outside).unwrap_or(uid)
+}
+
+/// What it is that the kernel has no words for, where the process was to have a label or profile and there is no such thing.
+fn explain_label(spec: &Spec) -> Option<Error> {
+    let process = spec.process().as_ref()?;
+    process_labels(process, &Kernel::probe()).map_err(refuse).err()
 }
 
 /// Waits until the program runs, or tells why it does not.

@@ -47,7 +47,7 @@ pub(super) fn let_go(container: &Container, held: Held) -> Result<Option<Notify>
     let Container { place, record } = container;
     let directory = place.directory();
     let bytes = place.config()?;
-    let failed = |what: &str| Error::kernel(what.to_owned());
+    let failed = |what: &str| Error::kernel(format!("{what} in {}", directory.display()));
     let result = Gate::listen(directory).map_err(failed("open the gate's result"))?;
     let notify = Notify::open(place)?;
     let init = container.init().ok_or_else(|| refuse("cannot start a container that has stopped"))?;

@@ -25,13 +25,15 @@ pub(super) fn update(global: &Global<'_>, id: &str, given: &Parsed) -> Result<()
     let mut config = crate::oci::config::parse(&container.place.config()?)?;
     let stored = stored(&config);
     let group = container.record.cgroup.needed()?;
-    let merged = group.update(&stored, &change)?;
-    if let Some(unit) = &container.record.cgroup.unit {
-        units::update(unit, &group, &merged)?;
-    }
-    store(&mut config, merged);
-    let bytes = serde_json::to_vec(&config).map_err(|error| Error::Json("config.json".to_owned(), error))?;
-    container.place.keep_config(&bytes, &held)
+    group.update(&stored, &change, |merged| {
+        if let Some(unit) = &container.record.cgroup.unit {
+            units::update(unit, &group, &merged)?;
+        }
+        store(&mut config, merged);
+        let bytes =
+            serde_json::to_vec(&config).map_err(|error| Error::Json("config.json".to_owned(), error))?;
+        container.place.keep_config(&bytes, &held)
+    })
 }
 
 /// Another share of cache and memory bandwidth.

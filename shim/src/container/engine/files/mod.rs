@@ -27,6 +27,7 @@ mod enter;
 mod guard;
 mod id_map;
 mod instance;
+mod joined;
 mod mounts;
 mod options;
 mod place;
@@ -39,7 +40,7 @@ mod tests;
 mod text;
 
 use std::ffi::CString;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 pub(crate) use covers::Covers;
@@ -53,6 +54,7 @@ use bind::{Bind, Tree};
 use device::Nodes;
 use enter::{Attach, Leave};
 use instance::Instance;
+use joined::JoinedProcfs;
 
 /// What is known of the world besides `config.json`.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +69,8 @@ pub(crate) struct Known<'a> {
     pub(crate) rights: Rights,
     pub(crate) change: ChangeRoot,
     pub(crate) base: Base,
+    /// The child is not in the container's PID namespace: it cannot mount that namespace's procfs.
+    pub(crate) joins_last: bool,
     pub(crate) kernel: Abilities,
 }
 
@@ -127,6 +131,8 @@ pub(crate) struct Abilities {
     pub(crate) set_attributes: bool,
     /// There is `/proc/kcore`, for a link in `/dev`.
     pub(crate) kcore: bool,
+    /// procfs has the option `pidns`, of 6.18: it can be mounted for another PID namespace than one's own.
+    pub(crate) procfs_by_namespace: bool,
 }
 
 impl Abilities {
@@ -135,6 +141,7 @@ impl Abilities {
         Self {
             set_attributes: crate::sys::mount::has_set_attributes(),
             kcore: Path::new("/proc/kcore").exists(),
+            procfs_by_namespace: super::kernel::version() >= (6, 18),
         }
     }
 }
@@ -174,6 +181,8 @@ pub(crate) enum Step {
     Bind(Bind),
     /// A new file system, or a remount.
     Mount(Instance),
+    /// procfs of a PID namespace that is joined last.
+    JoinedProcfs(JoinedProcfs),
     /// Device nodes and symbolic links of one directory.
     Nodes(Nodes),
     /// Leaves the old root.
@@ -214,9 +223,10 @@ impl Opened {
 
 impl Step {
     /// Opens, in the maker, what the child cannot.
-    pub(crate) fn open(&self) -> Result<Opened, Failed> {
+    pub(crate) fn open(&self, pid_namespace: Option<BorrowedFd<'_>>) -> Result<Opened, Failed> {
         match self {
             Self::Bind(bind) => bind.open(),
+            Self::JoinedProcfs(procfs) => procfs.open(pid_namespace),
             Self::Mount(instance) => instance.open(),
             Self::Nodes(nodes) => nodes.open(),
             Self::Leave(leave) => leave.open(),
@@ -241,6 +251,7 @@ impl Step {
             Self::Root(attach) => attach.perform(root),
             Self::AdoptRoot => root.adopt(),
             Self::Bind(bind) => bind.perform(opened, root),
+            Self::JoinedProcfs(procfs) => procfs.perform(opened, root),
             Self::Mount(instance) => instance.perform(opened, root),
             Self::Nodes(nodes) => nodes.perform(opened, root),
             Self::Leave(leave) => leave.perform(opened, root),

@@ -11,6 +11,7 @@ use super::bind::{Bind, Nature, Source};
 use super::guard::{self, Guard};
 use super::id_map::IdMap;
 use super::instance::{DirectoryMode, Instance};
+use super::joined::JoinedProcfs;
 use super::options::{self, Attributes, IdMapOption, Options};
 use super::place::Links;
 use super::root::{Change, Setting};
@@ -79,6 +80,9 @@ pub(super) fn steps(entry: &Mount, context: &Context<'_>) -> Result<(Vec<Step>, 
     let late = if late && !options.remount { Some(text(&request.destination)?) } else { None };
     let steps = match kind {
         "cgroup" | "cgroup2" => cgroup::steps(&request, context)?,
+        "proc" if context.known.joins_last && !options.remount => {
+            vec![Step::JoinedProcfs(context.joined_procfs(&request, &options)?)]
+        }
         kind => vec![Step::Mount(context.instance(&request, kind, source(entry), &options)?)],
     };
     let late = late.filter(|_| !matches!(context.known.groups, super::Groups::V2(_)) || kind != "cgroup");
@@ -165,11 +169,6 @@ impl Context<'_> {
         if options.remount && options.bind.is_some() {
             flags |= MsFlags::MS_BIND;
         }
-        let mut settings = tree_settings(options);
-        settings.extend(options.propagation.iter().map(|(propagation, reach)| Setting {
-            reach: *reach,
-            change: Change::Propagation(*propagation),
-        }));
         let ordinary = matches!(kind, "proc" | "sysfs");
         Ok(Instance {
             filesystem: text(Path::new(kind))?,
@@ -180,8 +179,22 @@ impl Context<'_> {
             flags,
             data: text(Path::new(&self.data(kind, options)))?,
             directory: directory_mode(kind, options),
-            settings,
+            settings: mount_settings(options),
             otherwise: self.otherwise(kind)?,
+        })
+    }
+
+    fn joined_procfs(&self, request: &Request<'_>, options: &Options) -> Result<JoinedProcfs, Error> {
+        let option = |option: &String| {
+            let (key, value) =
+                option.split_once('=').map_or((option.as_str(), None), |(key, value)| (key, Some(value)));
+            Ok((text(Path::new(key))?, value.map(|value| text(Path::new(value))).transpose()?))
+        };
+        Ok(JoinedProcfs {
+            destination: text(&request.destination)?,
+            options: options.data.iter().map(option).collect::<Result<_, Error>>()?,
+            attributes: options.one.set,
+            settings: mount_settings(options),
         })
     }
 
@@ -253,6 +266,18 @@ fn attribute_settings(options: &Options) -> Vec<Setting> {
     let own = Setting { reach: Reach::One, change: Change::Attributes { set: one.set, clear: one.clear } };
     let own = (!one.is_empty()).then_some(own);
     own.into_iter().chain(tree_settings(options)).collect()
+}
+
+/// Of a new file system.
+fn mount_settings(options: &Options) -> Vec<Setting> {
+    let mut settings = tree_settings(options);
+    settings.extend(
+        options
+            .propagation
+            .iter()
+            .map(|(propagation, reach)| Setting { reach: *reach, change: Change::Propagation(*propagation) }),
+    );
+    settings
 }
 
 fn tree_settings(options: &Options) -> Vec<Setting> {

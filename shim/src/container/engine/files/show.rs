@@ -35,6 +35,10 @@ impl fmt::Display for Step {
             Self::AdoptRoot => write!(out, "take the root of the joined mount namespace"),
             Self::Bind(bind) => write!(out, "{bind}"),
             Self::Mount(instance) => write!(out, "{instance}"),
+            Self::JoinedProcfs(procfs) => {
+                write!(out, "mount proc of the joined PID namespace on {}", shown(&procfs.destination))?;
+                procfs.settings.iter().try_for_each(|setting| write!(out, ", {setting}"))
+            }
             Self::Nodes(nodes) => write!(out, "{nodes}"),
             Self::Leave(Leave::Pivot) => write!(out, "pivot_root"),
             Self::Leave(Leave::PivotShared) => write!(out, "pivot_root, and make the old root rslave"),

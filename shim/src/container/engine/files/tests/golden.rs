@@ -110,7 +110,7 @@ fn what_cannot_be_is_refused_before_anything_is_made() {
     world.rights = Rights::Root;
     assert!(!world.plan().unwrap().to_string().contains("gid=5"));
     let mut world = planned();
-    world.kernel = Abilities { set_attributes: false, kcore: false };
+    world.kernel = Abilities { set_attributes: false, kcore: false, ..world.kernel };
     world.config["mounts"] = json!([{ "destination": "/a", "source": "/x", "options": ["rbind", "rro"] }]);
     assert!(world.plan().unwrap_err().contains("need Linux 5.12"));
     let mut world = planned();

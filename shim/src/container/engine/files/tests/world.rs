@@ -108,7 +108,7 @@ pub(super) fn planned() -> World {
         rights: Rights::Root,
         change: ChangeRoot::Pivot,
         base: Base::Host,
-        kernel: Abilities { set_attributes: true, kcore: true },
+        kernel: Abilities { set_attributes: true, kcore: true, procfs_by_namespace: false },
         groups: vec![],
         unified: None,
         without: vec![],
@@ -163,6 +163,7 @@ impl World {
             rights: self.rights,
             change: self.change,
             base: self.base,
+            joins_last: false,
             kernel: self.kernel,
         }
     }
@@ -188,7 +189,7 @@ impl World {
         };
         let mut opened = Vec::new();
         for step in plan.steps() {
-            match step.open() {
+            match step.open(None) {
                 Ok(one) => opened.push(one),
                 Err(error) => return failed(step.to_string())(error),
             }

@@ -3,6 +3,8 @@
 //!
 //! **Invariant:** a group that was there before is neither changed nor removed.
 
+pub(crate) mod statistics;
+
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
