@@ -27,7 +27,7 @@ pub(crate) enum Guard {
     /// The first two of its ways, from a read-only mount; the sealed copy is left.
     ReadOnlySelf = 1 << 6,
     /// The first of them, without `execve`.
-    Exchange = 1 << 14,
+    Exchange = 1 << 15,
     /// Nothing is inheritable that the configuration does not list (CVE-2022-29162).
     Inheritable = 1 << 7,
     /// The cgroups of the host are read-only in a user namespace (CVE-2023-25809).
@@ -67,7 +67,7 @@ pub(crate) fn take_out(guards: &[Guard]) {
 /// Takes out what a test names in the environment; a name that there is not is returned.
 #[cfg(debug_assertions)]
 pub(crate) fn take_out_named() -> Result<(), String> {
-    const NAMES: [(&str, Guard); 15] = [
+    const NAMES: [(&str, Guard); 16] = [
         ("in-root", Guard::InRoot),
         ("procfs", Guard::Procfs),
         ("ordinary", Guard::Ordinary),
