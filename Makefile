@@ -108,6 +108,7 @@ bench: build images
 	$(CARGO) build --release -p hull-tests --bin hull-bench
 	HULL_HIDE_CGROUP2=1 tests/run $(OUT)/release/hull-bench --binaries $(OUT)/release --images $(IMAGES) \
 		--peers "$$(tests/bench/peers)" $(BENCH)
+	TMPDIR=/run tests/run $(CARGO) test --release -q -p hull-shim --test shim -- --cost
 
 # Binaries, manual pages and completions. DESTDIR is for packagers.
 install: build
