@@ -40,7 +40,7 @@ pub(crate) fn listen(bundle: &Bundle, name: &str) -> (UnixListener, String) {
 }
 
 /// Reads what a terminal shows until `wanted` is there.
-fn shows(terminal: &OwnedFd, wanted: &str) -> String {
+pub(crate) fn shows(terminal: &OwnedFd, wanted: &str) -> String {
     let mut file = std::fs::File::from(terminal.try_clone().unwrap());
     let mut text = String::new();
     let mut buffer = [0; 1024];

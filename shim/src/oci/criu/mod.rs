@@ -4,12 +4,14 @@
 //! criu is a program that is started, over whose socket requests go, never a library.
 
 mod answer;
+mod children;
 pub(super) mod journal;
 mod loopback;
 pub(super) mod outside;
 mod places;
 pub(super) mod request;
 pub(super) mod restore;
+mod seal;
 pub(super) mod settings;
 pub(super) mod streams;
 mod wire;

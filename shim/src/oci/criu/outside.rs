@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, SFlag, fstat};
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
 
 use super::request::Options;
@@ -63,24 +63,23 @@ pub(crate) fn name_mounts(
     (all, groups): (&[Shown], &[PathBuf]),
     pid: i32,
 ) -> Result<(), Error> {
-    let path = PathBuf::from(format!("/proc/{pid}/root"));
-    let root = std::fs::File::open(&path).map_err(Error::file("open", &path))?.into();
+    let root = open_root(pid)?;
     let points = mount_points(&format!("/proc/{pid}/mountinfo"))?;
     let mut named = Vec::new();
-    let found = |path: &Path| resolve(&root, path).filter(|point| points.contains(point));
+    let found = |path: &Path| find(&root, path).filter(|(_, point)| points.contains(point));
     for destination in groups {
-        let Some(place) = found(destination) else { continue };
+        let Some((_, place)) = found(destination) else { continue };
         named.extend(below(&points, &place).map(|(point, rest)| (point.clone(), destination.join(rest))));
     }
     for shown in all {
-        let Some(point) = found(&shown.name) else { continue };
+        let Some((_, point)) = found(&shown.name) else { continue };
         named.extend(below(&points, &point).map(|(point, rest)| (point.clone(), shown.name.join(rest))));
         named.push((point, shown.name.clone()));
     }
     let masked = spec.linux().iter().flat_map(|linux| linux.masked_paths().iter().flatten());
-    for point in masked.filter_map(|path| found(Path::new(path))) {
-        let is_directory = std::fs::metadata(path.join(point.strip_prefix("/").unwrap_or(&point)));
-        if !is_directory.is_ok_and(|about| about.is_dir()) {
+    for (place, point) in masked.filter_map(|path| found(Path::new(path))) {
+        let kind = fstat(&place).map(|about| SFlag::from_bits_truncate(about.st_mode & SFlag::S_IFMT.bits()));
+        if kind != Ok(SFlag::S_IFDIR) {
             named.push((point, NULL.into()));
         }
     }
@@ -116,18 +115,25 @@ fn below<'a>(points: &'a [PathBuf], above: &Path) -> impl Iterator<Item = (&'a P
     points.iter().filter_map(rest).filter(|(_, rest)| !rest.as_os_str().is_empty())
 }
 
-/// Where a path leads inside a container.
-fn resolve(root: &OwnedFd, path: &Path) -> Option<PathBuf> {
+/// The root directory of a process.
+pub(super) fn open_root(pid: i32) -> Result<OwnedFd, Error> {
+    let path = PathBuf::from(format!("/proc/{pid}/root"));
+    Ok(std::fs::File::open(&path).map_err(Error::file("open", &path))?.into())
+}
+
+/// What there is at a path inside a container, and where that is without symbolic links.
+pub(super) fn find(root: &OwnedFd, path: &Path) -> Option<(OwnedFd, PathBuf)> {
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
         .mode(Mode::empty())
         .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
     let found = openat2(root, path, how).ok()?;
-    std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd())).ok()
+    let point = std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd())).ok()?;
+    Some((found, point))
 }
 
 /// The mount points that a `mountinfo` lists; proc(5).
-fn mount_points(path: &str) -> Result<Vec<PathBuf>, Error> {
+pub(super) fn mount_points(path: &str) -> Result<Vec<PathBuf>, Error> {
     let text = std::fs::read(path).map_err(Error::file("read", Path::new(path)))?;
     let field = |line: &[u8]| Some(unescape(line.split(|byte| *byte == b' ').nth(4)?));
     Ok(text.split(|byte| *byte == b'\n').filter_map(field).collect())

@@ -34,7 +34,7 @@ use crate::procfs;
 use super::request::{Field, Kind, Options, Request};
 use super::settings::{self, Directories};
 use super::worker::{Notice, Site, Start, Worker};
-use super::{Criu, journal, loopback, outside, places, streams, text};
+use super::{Criu, journal, loopback, outside, places, seal, streams, text};
 
 /// Where the root file system is a mount while criu works, in a mount namespace of criu's own.
 const ROOT: &str = "criu-root";
@@ -59,6 +59,11 @@ impl Restore {
         if linux.is_some_and(|linux| linux.net_devices().as_ref().is_some_and(|all| !all.is_empty())) {
             let text = "linux.netDevices: interfaces are not moved into a container that is restored; \
                 take them out of config.json, and move them by a createRuntime hook";
+            return Err(Error::Refused(text.to_owned()));
+        }
+        if given.value("manage-cgroups-mode") == Some("strict") {
+            let text = "--manage-cgroups-mode=strict: criu would refuse the container's group, which is made \
+                before it works; use soft or full";
             return Err(Error::Refused(text.to_owned()));
         }
         let directories = Directories::new(given)?;
@@ -157,6 +162,7 @@ impl Restore {
                 record.init = Some(init.ok_or(Error::NotRunning)?);
                 record.descriptors = standard_descriptors(pid);
                 record.unfinished = false;
+                seal::seal(&self.grounds.spec, &self.grounds.bundle, pid)?;
                 self.handover.pid(pid)?;
                 place.write(record, held)
             }

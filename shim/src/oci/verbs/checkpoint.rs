@@ -81,7 +81,9 @@ impl<'a> Dump<'a> {
         }
         let mut status_to = status_to;
         criu.dump(kind, &options, |notice| {
-            if let (Notice::StatusReady, Some(to)) = (notice, status_to.take()) {
+            if matches!(notice, Notice::StatusReady)
+                && let Some(to) = status_to.take()
+            {
                 // Who asked to be told may be gone.
                 harmless(nix::unistd::write(to, b"\0"));
             }

@@ -8,6 +8,10 @@ use oci_spec::runtime::{Mount, Spec};
 use super::mounts::{clean, source};
 use super::options;
 use super::plan::DEFAULT_DEVICES;
+use crate::sys::mount;
+
+/// Attributes that take something away from whoever uses a mount.
+const RESTRICTING: u64 = mount::RDONLY | mount::NOSUID | mount::NODEV | mount::NOEXEC;
 
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +50,19 @@ fn entry(mount: &Mount, bundle: &Path) -> Option<Entry> {
     Some(Entry { destination: clean(mount.destination()), origin })
 }
 
+/// Where the configuration restricts what shows the host's files, and paths that stay visible, and by which attributes.
+pub(crate) fn restrictions(spec: &Spec, bundle: &Path) -> Vec<(PathBuf, u64)> {
+    let mounts = spec.mounts().iter().flatten().filter_map(|mount| {
+        let Entry { destination, origin } = entry(mount, bundle)?;
+        let options = options::parse(mount.options().as_deref().unwrap_or_default());
+        let wanted = (options.one.set | options.tree.set) & RESTRICTING;
+        (matches!(origin, Origin::Host(_)) && wanted != 0).then_some((destination, wanted))
+    });
+    let linux = spec.linux().iter();
+    let visible = linux.flat_map(|linux| linux.readonly_paths().iter().flatten());
+    mounts.chain(visible.map(|path| (clean(Path::new(path)), mount::RDONLY))).collect()
+}
+
 /// The paths of all devices, which are the host's own in a user namespace.
 pub(crate) fn devices(spec: &Spec) -> Vec<PathBuf> {
     let listed = spec.linux().iter().flat_map(|linux| linux.devices().iter().flatten());
@@ -66,7 +83,7 @@ mod tests {
                 {"destination": "/etc/hosts", "type": "bind", "source": "/h"},
                 {"destination": "/", "options": ["remount", "bind", "ro"]},
                 {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup"}
-            ], "linux": {"devices": [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}]}}"#,
+            ], "linux": {"readonlyPaths": ["/proc/sys"], "devices": [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}]}}"#,
         )
         .unwrap();
         let entry = |destination: &str, origin| Entry { destination: destination.into(), origin };
@@ -77,6 +94,8 @@ mod tests {
             entry("/sys/fs/cgroup", Origin::Groups),
         ];
         assert_eq!(entries(&spec, Path::new("/bundle")), wanted);
+        let wanted = [(PathBuf::from("/data"), mount::RDONLY), (PathBuf::from("/proc/sys"), mount::RDONLY)];
+        assert_eq!(restrictions(&spec, Path::new("/bundle")), wanted);
         let devices = devices(&spec);
         assert!(
             devices.contains(&"/dev/null".into()) && devices.contains(&"/dev/fuse".into()),
