@@ -16,7 +16,7 @@ fn memory_is_dumped_ahead_and_the_rest_later() {
     assert_eq!(bundle.status(), "running");
     if !criu::has("mem_dirty_track") {
         let told = ahead.fails(1);
-        assert!(told.to_lowercase().contains("criu is missing features: [memtrack]"), "{told}");
+        assert!(told.to_lowercase().contains("criu is missing features"), "{told}");
         hull_tests::skip!("the kernel does not tell which memory changed: only the refusal was seen");
     }
     ahead.ok();
@@ -31,9 +31,9 @@ fn a_flag_that_makes_no_sense_is_told_by_name() {
     let bundle = counting!();
     up(&bundle);
     let told = |flags: &[&str]| checkpoint(&bundle, flags).fails(1);
-    assert!(
-        told(&["--manage-cgroups-mode", "none"]).to_lowercase().contains("invalid manage-cgroups-mode value")
-    );
+    // runc 1.1 has no dashes in it.
+    let mode = told(&["--manage-cgroups-mode", "none"]).to_lowercase().replace('-', " ");
+    assert!(mode.contains("invalid manage cgroups mode"), "{mode}");
     assert!(told(&["--empty-ns", "ipc"]).contains("is not supported"));
     assert!(told(&["--parent-path", "/tmp"]).contains("--parent-path"));
     assert!(told(&["--page-server", "nowhere"]).to_lowercase().contains("use --page-server address:port"));
@@ -46,7 +46,8 @@ fn a_flag_that_makes_no_sense_is_told_by_name() {
 #[test]
 fn groups_are_those_of_the_runtime_in_either_mode() {
     // criu writes the files of every group anew in mode `full`, those of the host's root too, which hybrid hosts refuse.
-    for mode in ["soft", "ignore"] {
+    // runc 1.1 does not know `ignore`.
+    for mode in if is_peer() { &["soft"][..] } else { &["soft", "ignore"] } {
         let bundle = counting!();
         up(&bundle);
         let at = counts_beyond(&bundle, 3);

@@ -46,7 +46,10 @@ fn mounts_of_the_host_are_there_again() {
     fs::write(bundle.path("volume/new"), "from outside\n").unwrap();
     restore(&bundle, &[]).ok();
     counts_beyond(&bundle, at);
-    assert_eq!(lines(bundle.exec(&table).ok()), before);
+    if !is_peer() {
+        // runc 1.1 shows the host's groups afterwards, and /data/inner can be written.
+        assert_eq!(lines(bundle.exec(&table).ok()), before);
+    }
     let files = [
         "/bin/cat",
         "/data/new",
@@ -155,6 +158,10 @@ fn a_connection_over_the_loopback_goes_on() {
     assert_eq!(bundle.status(), "running");
     let at = counts_beyond(&bundle, super::count(&bundle).unwrap_or_default());
     checkpoint(&bundle, &["--tcp-established"]).ok();
+    if is_peer() {
+        // It leaves the interface down, over which the connection goes.
+        return;
+    }
     restore(&bundle, &["--tcp-established"]).ok();
     let now = counts_beyond(&bundle, at);
     assert!(now < at + 1000, "it began anew");
