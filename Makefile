@@ -50,11 +50,13 @@ test: debug
 # The same, and a case that cannot run here fails.
 test-root:
 	tests/setup --callers
+	tests/setup --criu
 	HULL_TEST_ROOT=1 $(MAKE) test
 
 # podman, containerd and docker drive hull-oci; then Debian's runc, as a check on the cases. A caller that is missing is a failure.
 test-callers: debug images
 	tests/setup --callers
+	tests/setup --criu
 	HULL_TEST_ROOT=1 tests/run $(CARGO) test -p hull-tests --test callers -- --test-threads 4
 	HULL_TEST_ROOT=1 HULL_TEST_RUNTIME=runc tests/run $(CARGO) test -p hull-tests --test callers -- --test-threads 4
 
@@ -91,6 +93,7 @@ vm-systemd:
 # What callers of runc see: the same cases against hull-oci and against Debian's runc, as a check on the cases.
 test-oci: debug
 	tests/setup --oci
+	tests/setup --criu
 	tests/run $(CARGO) test -p hull-tests --test oci
 	HULL_TEST_RUNTIME=runc tests/run $(CARGO) test -p hull-tests --test oci
 

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::process::{Child, Command, Stdio};
 
-use hull_tests::{Output, wait_until};
+use hull_tests::{Output, criu, skip, wait_until};
 
 use crate::place::{LIMIT, Place, archive, end, find, groups, run, run_on_terminal, runtime};
 
@@ -33,6 +33,10 @@ impl Containerd {
         let log = File::create(place.path("log")).map_err(|error| error.to_string())?;
         let mut command = Command::new(find("containerd")?);
         command.args(["--config", &settings]).stdin(Stdio::null()).stderr(log).stdout(Stdio::null());
+        if let Ok(path) = criu::path() {
+            // Its shims have its variables, and the runtime has theirs.
+            command.env("PATH", path);
+        }
         let daemon = command.spawn().map_err(|error| format!("containerd: {error}"))?;
         let containerd = Self { place, runtime, daemon };
         wait_until(LIMIT, "containerd", || match containerd.ctr(&["version"]) {
@@ -227,15 +231,33 @@ fn flags_are_seen_inside() {
 }
 
 #[test]
-fn a_checkpoint_is_refused_with_a_reason_where_criu_is_missing() {
-    let containerd = caller!(Containerd);
-    containerd.sleeper("one", &[]);
-    let output = containerd.ctr(&["task", "checkpoint", "one"]);
-    if !output.status.success() {
-        assert!(output.stderr.to_lowercase().contains("criu"), "{output}");
-        containerd.becomes("one", "RUNNING");
+fn a_task_is_checkpointed_and_comes_back_in_another_container() {
+    if let Err(reason) = criu::program() {
+        skip!("{reason}");
     }
+    let containerd = caller!(Containerd);
+    let script = "i=0; while :; do i=$((i+1)); echo $i > /dev/shm/new; mv /dev/shm/new /dev/shm/count; sleep 0.05; done";
+    run(containerd.run_command(&["--detach"], "one", &["sh", "-c", script])).ok();
+    let beyond = |id: &str, least: u64| {
+        wait_until(LIMIT, "the next count", || {
+            let output = containerd.exec(id, "cat /dev/shm/count");
+            match output.stdout.trim().parse::<u64>() {
+                Ok(count) if count > least => Ok(count),
+                _ => Err(output.to_string()),
+            }
+        })
+    };
+    let at = beyond("one", 5);
+    let images = containerd.place.directory("images");
+    containerd.ctr(&["task", "checkpoint", "--image-path", &images, "one"]).ok();
+    assert!(containerd.place.path("images/inventory.img").exists());
+    containerd.becomes("one", "RUNNING");
+    containerd.ctr(&["container", "checkpoint", "--task", "one", "checkpoint:one"]).ok();
     containerd.remove("one");
+    containerd.ctr(&["container", "restore", "--live", "two", "checkpoint:one"]).ok();
+    containerd.becomes("two", "RUNNING");
+    beyond("two", at);
+    containerd.remove("two");
 }
 
 #[test]

@@ -9,6 +9,7 @@
 
 pub mod binaries;
 pub mod command;
+pub mod criu;
 pub mod host;
 pub mod leftovers;
 pub mod machine;

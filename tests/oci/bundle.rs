@@ -1,6 +1,7 @@
 //! One bundle with busybox as its root file system, and a root directory of its own for the runtime that is tried:
 //! `hull-oci`, or the one that `HULL_TEST_RUNTIME` names.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -26,6 +27,8 @@ pub(crate) struct Bundle {
     globals: &'static [&'static str],
     /// Guards that the runtime is to go without.
     without: &'static str,
+    /// Where the runtime looks for programs, if not where we do.
+    path: Option<OsString>,
 }
 
 /// A bundle, or the end of the case where there cannot be one.
@@ -70,8 +73,15 @@ impl Bundle {
         let random = random.split('-').next().unwrap_or_default();
         let id = format!("oci-{random}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let directory = std::env::temp_dir().join(&id);
-        let bundle =
-            Self { runtime: runtime()?, config: config(&id), directory, id, globals: &[], without: "" };
+        let bundle = Self {
+            runtime: runtime()?,
+            config: config(&id),
+            directory,
+            id,
+            globals: &[],
+            without: "",
+            path: None,
+        };
         bundle.fill().map_err(|error| error.to_string())?;
         bundle.write();
         Ok(bundle)
@@ -130,6 +140,12 @@ impl Bundle {
         knows
     }
 
+    /// From now on the runtime looks for programs there.
+    pub(crate) fn look_in(&mut self, path: OsString) -> &mut Self {
+        self.path = Some(path);
+        self
+    }
+
     /// From now on these options come before every command.
     pub(crate) fn globals(&mut self, options: &'static [&'static str]) -> &mut Self {
         self.globals = options;
@@ -167,6 +183,9 @@ impl Bundle {
         command.env_remove("NOTIFY_SOCKET").env_remove("LISTEN_FDS");
         if !self.without.is_empty() {
             command.env("HULL_WITHOUT", self.without);
+        }
+        if let Some(path) = &self.path {
+            command.env("PATH", path);
         }
         command
     }

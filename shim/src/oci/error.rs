@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::command::parse::Misuse;
+use super::criu;
 use super::status::Status;
 use crate::cgroup;
 
@@ -69,6 +70,9 @@ pub(crate) enum Error {
     /// A group.
     #[error(transparent)]
     Cgroup(#[from] cgroup::Error),
+    /// criu.
+    #[error(transparent)]
+    Criu(#[from] criu::Error),
     /// `create` or `run`.
     #[error("runc {0} failed")]
     Make(&'static str, #[source] Box<Error>),

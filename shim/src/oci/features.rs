@@ -48,7 +48,7 @@ fn features() -> Value {
         },
         "annotations": {
             "org.opencontainers.runc.version": super::VERSION,
-            "org.opencontainers.runc.checkpoint.enabled": "false"
+            "org.opencontainers.runc.checkpoint.enabled": "true"
         },
         "potentiallyUnsafeConfigAnnotations": ["bundle", "org.systemd.property.", "org.criu.config"]
     })

@@ -18,6 +18,8 @@ pub(crate) struct Global<'a> {
     pub(crate) rootless: bool,
     /// What we may do.
     pub(crate) maker: MakerRights,
+    /// The criu that the caller names.
+    pub(crate) criu: Option<String>,
     /// Where messages go.
     pub(crate) log: &'a Log,
 }
@@ -117,7 +119,9 @@ impl<'a> Global<'a> {
             Some(other) => return Err(Error::Refused(format!("invalid rootless: {other}"))),
         };
         let root = root(flags.value("root"), caller)?;
-        Ok(Self { root, systemd: flags.is_on("systemd-cgroup"), rootless, maker: caller.rights(), log })
+        let systemd = flags.is_on("systemd-cgroup");
+        let criu = flags.value("criu").map(str::to_owned);
+        Ok(Self { root, systemd, rootless, maker: caller.rights(), criu, log })
     }
 }
 

@@ -143,7 +143,7 @@ impl Preserved {
 
 /// Whether the caller left this descriptor open for us: what we opened ourselves is close-on-exec, and what
 /// is close-on-exec cannot have come from the caller.
-fn is_inherited(number: u32) -> bool {
+pub(crate) fn is_inherited(number: u32) -> bool {
     let Ok(number) = i32::try_from(number) else {
         return false;
     };

@@ -1,5 +1,6 @@
 //! Hooks of the runtime's namespaces that run after the container is made: `poststart` and `poststop`
-//! (oci-runtime.md section 3). Those before are the engine's, which also knows how a hook is run.
+//! (oci-runtime.md section 3); and where no engine makes it, but criu, those before too. How a hook is run is the
+//! engine's.
 
 use std::path::Path;
 
@@ -12,6 +13,10 @@ use crate::container::engine::hook::{Hook, Hooks, Output, State};
 /// Which list of hooks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
+    /// When the namespaces of a restored container are there.
+    Prestart,
+    /// After these.
+    CreateRuntime,
     /// After the program runs.
     Poststart,
     /// After the container is gone.
@@ -22,6 +27,8 @@ impl Kind {
     /// Its name in `config.json`.
     fn name(self) -> &'static str {
         match self {
+            Self::Prestart => "prestart",
+            Self::CreateRuntime => "createRuntime",
             Self::Poststart => "poststart",
             Self::Poststop => "poststop",
         }
@@ -30,6 +37,7 @@ impl Kind {
     /// What the container does when its hooks run.
     fn status(self) -> &'static str {
         match self {
+            Self::Prestart | Self::CreateRuntime => "creating",
             Self::Poststart => "running",
             Self::Poststop => "stopped",
         }
@@ -55,12 +63,20 @@ impl Due {
         let spec = config::parse(config)?;
         let own = own_environment();
         let all = Hooks::new(&spec, &own, &own).map_err(|error| Error::Refused(error.to_string()))?;
+        let init = record.init.map_or(0, |init| init.pid);
         let (hooks, pid) = match kind {
-            Kind::Poststart => (all.poststart, record.init.map_or(0, |init| init.pid)),
+            Kind::Prestart => (all.prestart, init),
+            Kind::CreateRuntime => (all.create_runtime, init),
+            Kind::Poststart => (all.poststart, init),
             Kind::Poststop => (all.poststop, 0),
         };
         let state = State::new(&spec, &record.id, Path::new(&record.bundle), kind.status());
         Ok(Self { hooks, state: Some(state), pid, ..none })
+    }
+
+    /// The same for an init that is not recorded yet.
+    pub(crate) fn of(config: &[u8], kind: Kind, record: &Record, pid: i32) -> Result<Self, Error> {
+        Ok(Self { pid, ..Self::new(config, kind, record)? })
     }
 
     /// Runs them one after the other; the first that fails is the last.

@@ -5,26 +5,24 @@ use std::cell::RefCell;
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::Spec;
 
 use super::command::parse::Parsed;
-use super::config;
 use super::container::Container;
 use super::error::Error;
 use super::global::Global;
-use super::groups::{self, Membership};
+use super::grounds::Grounds;
+use super::groups;
 use super::handover::{Front, Handover, Preserved};
 use super::lookup;
 use super::notify;
 use super::relay::Relay;
-use super::store::{Held, Id, Init, Place, Record};
-use super::units;
-use crate::cgroup::systemd::Unit;
-use crate::cgroup::{Entry, Group, Tolerance};
+use super::store::{Held, Init, Place, Record};
+use crate::cgroup::Entry;
 use crate::container::engine::files::{Base, ChangeRoot, Covers};
 use crate::container::engine::kernel::Kernel;
 use crate::container::engine::maker::Stdio;
@@ -35,27 +33,17 @@ use crate::container::program::Program;
 use crate::container::seccomp::Cache;
 use crate::harmless;
 use crate::procfs;
-use crate::resctrl;
-use crate::sys::clock;
 use crate::sys::process::Vector;
 
 /// Everything that is known before anything is made.
 pub(crate) struct Blueprint {
-    id: Id,
-    spec: Spec,
-    bytes: Vec<u8>,
-    bundle: PathBuf,
-    rootfs: PathBuf,
+    grounds: Grounds,
     identity: Identity,
     program: Program,
     plan: Rc<Plan>,
-    group: Option<Group>,
-    membership: Membership,
-    unit: Option<Unit>,
     preserved: Preserved,
     keyring: Keyring,
     handover: Handover,
-    tolerance: Tolerance,
 }
 
 /// A container whose init waits at its gate.
@@ -70,22 +58,12 @@ impl Blueprint {
     /// Reads the bundle and decides.
     pub(crate) fn new(global: &Global<'_>, id: &str, given: &Parsed, front: Front) -> Result<Self, Error> {
         let preserved = Preserved::find(given)?;
-        let id = Id::new(id)?;
-        let given_bundle = Path::new(given.value("bundle").filter(|it| !it.is_empty()).unwrap_or("."));
-        let bundle = given_bundle.canonicalize().map_err(Error::file("chdir to", given_bundle))?;
-        let bytes = config::read(&bundle)?;
-        let (mut spec, unknown) = config::parse_knowing(&bytes)?;
-        if !unknown.is_empty() {
-            global.log.warn(&format!("ignoring unknown or unavailable capabilities: {}", unknown.join(" ")));
-        }
-        config::check_version(&spec)?;
-        let process = config::check(spec.process().as_ref())?;
-        let handover = Handover::open(given, process.terminal().unwrap_or(false), front)?;
-        add_variables(&mut spec, preserved.variables());
-        notify::add(&mut spec, &Place::new(&global.root, &id))?;
-        let rootfs = rootfs(&spec, &bundle)?;
-        let (group, membership, unit) = groups::place(&spec, &id, global)?;
-        let mut identity = identity(&spec, &rootfs, global)?;
+        let mut grounds = Grounds::read(global, id, given)?;
+        let handover = Handover::open(given, grounds.has_terminal(), front)?;
+        add_variables(&mut grounds.spec, preserved.variables());
+        notify::add(&mut grounds.spec, &Place::new(&global.root, &grounds.id))?;
+        let Grounds { id, spec, bundle, rootfs, group, .. } = &grounds;
+        let mut identity = identity(spec, rootfs, global)?;
         if global.maker == MakerRights::Rootless {
             identity.keep_groups().map_err(refuse)?;
         }
@@ -94,44 +72,30 @@ impl Blueprint {
         let keyring = if given.is_on("no-new-keyring") { Keyring::Inherited } else { Keyring::New };
         let known = Known {
             id: id.as_str(),
-            bundle: &bundle,
+            bundle,
             sandbox: None,
             cgroup: groups::view(group.as_ref()),
             maker: global.maker,
             kernel: Kernel::probe(),
             change_root: if given.is_on("no-pivot") { ChangeRoot::Move } else { ChangeRoot::Pivot },
             keyring,
-            root: &rootfs,
+            root: rootfs,
             // One container is not worth a trimmed mount namespace: making that copies the host's mounts too.
             base: Base::Host,
         };
-        let plan = Plan::new(&spec, &known, &own_environment(), &program.environment).map_err(refuse)?;
-        Ok(Self {
-            id,
-            bytes,
-            bundle: bundle.clone(),
-            rootfs,
-            identity,
-            program,
-            plan: Rc::new(plan),
-            group,
-            membership,
-            unit,
-            preserved,
-            keyring,
-            handover,
-            tolerance: if global.rootless { Tolerance::Rootless } else { Tolerance::Strict },
-            spec,
-        })
+        let plan = Plan::new(spec, &known, &own_environment(), &program.environment).map_err(refuse)?;
+        let plan = Rc::new(plan);
+        Ok(Self { grounds, identity, program, plan, preserved, keyring, handover })
     }
 
     /// What would be done, for `--dry-run`.
     pub(crate) fn print(&self) -> String {
         let mut text = String::new();
-        for (controller, path) in &self.membership.paths {
+        let Grounds { spec, group, membership, tolerance, .. } = &self.grounds;
+        for (controller, path) in &membership.paths {
             text.push_str(&format!("cgroup {controller}: {}\n", path.display()));
         }
-        if let Some(limits) = groups::limits(&self.spec, self.group.as_ref(), self.tolerance).ok().flatten() {
+        if let Some(limits) = groups::limits(spec, group.as_ref(), *tolerance).ok().flatten() {
             text.push_str(&limits.to_string());
         }
         text.push_str(&self.plan.to_string());
@@ -140,16 +104,14 @@ impl Blueprint {
 
     /// Makes it. With a relay, its standard streams are the relay's.
     pub(crate) fn make(mut self, global: &Global<'_>, relay: Option<&mut Relay>) -> Result<Made, Error> {
-        let place = Place::new(&global.root, &self.id);
+        let place = Place::new(&global.root, &self.grounds.id);
         let held = place.claim(&global.root)?;
-        let mut record = self.record();
+        let mut record = self.grounds.record(self.keyring);
         let made = self.fill(&place, &held, (&mut record, relay));
         match made {
             Ok((pid, pidfd)) => Ok(Made { container: Container { place, record }, held, pid, pidfd }),
             Err(error) => {
-                // The first failure is what the caller hears of; what stays is found by `delete --force`.
-                harmless(record.resctrl.as_ref().map_or(Ok(()), resctrl::Group::remove));
-                harmless(self.membership.remove().and_then(|()| place.remove()));
+                self.grounds.clear(&place, &record);
                 Err(error)
             }
         }
@@ -161,22 +123,9 @@ impl Blueprint {
         held: &Held,
         (record, relay): (&mut Record, Option<&mut Relay>),
     ) -> Result<(i32, OwnedFd), Error> {
-        if let Some(Err(error)) = self.group.as_ref().map(Group::check_unused) {
-            // Not ours, and so not ours to remove.
-            self.membership = Membership::default();
-            return Err(error.into());
-        }
-        notify::prepare(place)?;
-        place.keep_config(&self.bytes, held)?;
-        record.resctrl = self.share(Path::new(resctrl::ROOT))?;
-        place.write(record, held)?;
-        // Until the init is in the group.
-        let _placeholder = match self.unit.as_ref().zip(self.group.as_ref()) {
-            Some((unit, group)) => units::start(unit, group, &self.spec)?,
-            None => None,
-        };
-        let entry = groups::make(&self.spec, self.group.as_ref(), self.tolerance)?;
-        let (created, master_goes) = self.init(place, &entry, relay).map_err(|error| self.explain(error))?;
+        let laid = self.grounds.lay(place, held, record)?;
+        let made = self.init(place, &laid.entry, relay).map_err(|error| self.explain(error));
+        let (created, master_goes) = made?;
         if let Some(problem) = lookup::problem(created.pid, &self.identity, &self.program) {
             return Err(Error::Container(self.program.explain(&self.identity, problem)));
         }
@@ -185,6 +134,7 @@ impl Blueprint {
         if let Some(group) = &record.resctrl {
             group.enter(created.pid).map_err(refuse)?;
         }
+        record.descriptors = standard_descriptors(created.pid);
         record.unfinished = false;
         self.hand_over(&created, master_goes)?;
         place.write(record, held)?;
@@ -195,21 +145,12 @@ impl Blueprint {
 
     /// The group was made for this init alone: whoever was killed in it for want of memory was that one.
     fn explain(&self, error: Error) -> Error {
-        match &self.group {
+        match &self.grounds.group {
             Some(group) if group.killed_for_memory() > 0 => {
                 Error::Container("container init was OOM-killed (memory limit too low?)".to_owned())
             }
             Some(_) | None => error,
         }
-    }
-
-    /// Its share of cache and memory bandwidth, where it asks for one.
-    fn share(&self, root: &Path) -> Result<Option<resctrl::Group>, Error> {
-        let asked = self.spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref());
-        let Some(asked) = asked else { return Ok(None) };
-        let id = self.id.as_str();
-        let group = resctrl::Wanted::new(asked, id).and_then(|wanted| wanted.make(root, id));
-        group.map(Some).map_err(refuse)
     }
 
     fn hand_over(&mut self, created: &Created, master: Option<&mut Relay>) -> Result<(), Error> {
@@ -232,9 +173,7 @@ impl Blueprint {
         entry: &Entry,
         mut relay: Option<&'r mut Relay>,
     ) -> Result<(Created, Option<&'r mut Relay>), Error> {
-        let process = self.spec.process().as_ref();
-        let has_terminal = process.is_some_and(|process| process.terminal().unwrap_or(false));
-        let stdio = match (has_terminal, &mut relay) {
+        let stdio = match (self.grounds.has_terminal(), &mut relay) {
             (true, _) => Stdio::Terminal,
             (false, Some(relay)) => Stdio::Files(relay.pipes().map_err(Error::kernel("make pipes"))?),
             (false, None) => Stdio::Files(own_streams()?),
@@ -267,34 +206,6 @@ impl Blueprint {
             }
         }
     }
-
-    fn record(&self) -> Record {
-        let namespaces =
-            self.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
-        let own_pid_namespace = namespaces
-            .iter()
-            .any(|one| one.typ() == LinuxNamespaceType::Pid && is_new(one.path().as_deref()));
-        Record {
-            oci_version: self.spec.version().clone(),
-            id: self.id.as_str().to_owned(),
-            bundle: self.bundle.clone(),
-            rootfs: self.rootfs.clone(),
-            annotations: self.spec.annotations().clone().unwrap_or_default().into_iter().collect(),
-            created: clock::timestamp(clock::wall()),
-            owner: nix::unistd::geteuid().as_raw(),
-            init: None,
-            unfinished: true,
-            own_pid_namespace,
-            keeps_keyring: self.keyring == Keyring::Inherited,
-            cgroup: self.membership.clone(),
-            resctrl: None,
-        }
-    }
-}
-
-/// A namespace whose path is absent, or empty, is new.
-fn is_new(path: Option<&Path>) -> bool {
-    path.is_none_or(|path| path.as_os_str().is_empty())
 }
 
 /// Its own standard streams, for a process that outlives us.
@@ -339,18 +250,13 @@ pub(crate) fn own_environment() -> Vector {
     Vector::new(std::env::vars_os().map(text).collect())
 }
 
-/// The root directory, which must be one, reached by no symbolic link.
-fn rootfs(spec: &Spec, bundle: &Path) -> Result<PathBuf, Error> {
-    let root =
-        spec.root().as_ref().ok_or_else(|| Error::Refused("root property must not be empty".to_owned()))?;
-    let path = bundle.join(root.path());
-    let real = path.canonicalize().map_err(Error::file("invalid rootfs:", &path))?;
-    let plain: PathBuf = path.components().collect();
-    if real != plain {
-        return Err(Error::Refused("invalid rootfs: not an absolute path, or a symlink".to_owned()));
-    }
-    if !real.is_dir() {
-        return Err(Error::File { operation: "invalid rootfs:", path, source: nix::Error::ENOTDIR.into() });
-    }
-    Ok(real)
+/// What the standard streams of a process are, as `/proc` names them: what a checkpoint finds open there later need not be
+/// from outside.
+pub(crate) fn standard_descriptors(pid: i32) -> Vec<String> {
+    let name = |number: i32| {
+        let link = std::fs::read_link(format!("/proc/{pid}/fd/{number}")).ok()?;
+        Some(link.to_string_lossy().into_owned())
+    };
+    // Where they cannot be seen they cannot be dumped either.
+    (0..3).map(name).collect::<Option<_>>().unwrap_or_default()
 }

@@ -9,11 +9,13 @@
 mod command;
 mod config;
 mod container;
+mod criu;
 mod error;
 mod features;
 #[cfg(fuzzing)]
 pub mod fuzz;
 mod global;
+mod grounds;
 mod groups;
 mod handover;
 mod hooks;

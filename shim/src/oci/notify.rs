@@ -17,10 +17,10 @@ use crate::harmless;
 use crate::sys::socket;
 
 const VARIABLE: &str = "NOTIFY_SOCKET";
-const DIRECTORY: &str = "notify";
+pub(crate) const DIRECTORY: &str = "notify";
 const SOCKET: &str = "notify.sock";
 /// Where the container finds it.
-const INSIDE: &str = "/run/notify";
+pub(crate) const INSIDE: &str = "/run/notify";
 /// How long the host may take to confirm what it was told, in milliseconds.
 const BARRIER: u16 = 30_000;
 /// Longest message that is read.
@@ -51,11 +51,16 @@ pub(crate) fn add(spec: &mut Spec, place: &Place) -> Result<(), Error> {
     Ok(())
 }
 
-/// Makes the directory that is mounted.
+/// Makes the directory that is mounted, if the caller has a socket.
 pub(crate) fn prepare(place: &Place) -> Result<(), Error> {
-    if host().is_none() {
+    if host().is_none() || place.directory().join(DIRECTORY).is_dir() {
         return Ok(());
     }
+    make_directory(place)
+}
+
+/// Makes it in any case.
+pub(crate) fn make_directory(place: &Place) -> Result<(), Error> {
     let directory = place.directory().join(DIRECTORY);
     DirBuilder::new().mode(0o755).create(&directory).map_err(Error::file("create", &directory))
 }

@@ -89,6 +89,9 @@ pub(crate) struct Record {
     /// Its processes have no session keyring of their own.
     #[serde(default)]
     pub(crate) keeps_keyring: bool,
+    /// What its standard streams were when it was made, for a checkpoint.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) descriptors: Vec<String>,
     /// Its groups.
     pub(crate) cgroup: Membership,
     /// Its share of cache and memory bandwidth.

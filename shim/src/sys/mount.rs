@@ -111,6 +111,12 @@ pub(crate) fn set_attributes(mount: BorrowedFd<'_>, reach: Reach, set: u64, clea
     mount_setattr(mount, reach, &attributes)
 }
 
+/// Sets attributes of the mount behind a descriptor by its number, for a forked child.
+pub(crate) fn set_attributes_of(mount: i32, reach: Reach, set: u64) -> nix::Result<()> {
+    let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    set_by_number(mount, reach, &attributes)
+}
+
 /// Sets how mounts travel.
 pub(crate) fn set_propagation(
     mount: BorrowedFd<'_>,
@@ -143,9 +149,12 @@ pub(crate) fn has_set_attributes() -> bool {
 }
 
 fn mount_setattr(mount: BorrowedFd<'_>, reach: Reach, attributes: &libc::mount_attr) -> nix::Result<()> {
+    set_by_number(mount.as_raw_fd(), reach, attributes)
+}
+
+fn set_by_number(mount: i32, reach: Reach, attributes: &libc::mount_attr) -> nix::Result<()> {
     let flags = reach_flag(reach) | libc::AT_EMPTY_PATH as u32;
     let size = size_of::<libc::mount_attr>();
-    let mount = mount.as_raw_fd();
     let attributes = std::ptr::from_ref(attributes);
     // SAFETY: reads an empty path and one mount_attr of the size given; both outlive the call.
     check(unsafe { libc::syscall(libc::SYS_mount_setattr, mount, c"".as_ptr(), flags, attributes, size) })

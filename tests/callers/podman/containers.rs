@@ -191,21 +191,6 @@ fn a_service_tells_that_it_is_ready() {
 }
 
 #[test]
-fn a_checkpoint_is_refused_with_a_reason_where_criu_does_not_work() {
-    let podman = caller!(Podman);
-    podman.sleeper("one", &[]);
-    let output = podman.podman(&["container", "checkpoint", "one"]);
-    if output.status.success() {
-        podman.podman(&["container", "restore", "one"]).ok();
-        assert_eq!(podman.field("one", ".State.Status"), "running");
-    } else {
-        assert!(output.stderr.to_lowercase().contains("criu"), "{output}");
-        assert_eq!(podman.field("one", ".State.Status"), "running");
-        eprintln!("no checkpoint here: {}", output.stderr.trim());
-    }
-}
-
-#[test]
 fn nothing_is_left_of_a_container_that_is_removed() {
     let podman = caller!(Podman);
     podman.sleeper("one", &[]);

@@ -1,6 +1,7 @@
 //! podman, which calls the runtime itself and through conmon.
 
 mod build;
+mod checkpoint;
 mod containers;
 mod isolation;
 mod pods;

@@ -1,5 +1,7 @@
 //! `delete`: what a container leaves is removed, in the order of oci-runtime.md section 5.
 
+use std::os::fd::OwnedFd;
+
 use super::kill;
 use crate::oci::command::parse::Parsed;
 use crate::oci::container::Container;
@@ -55,10 +57,12 @@ fn end(container: &Container) -> Result<(), Error> {
         Ok(()) | Err(Error::NotRunning) => {}
         Err(error) => return Err(error),
     }
-    if init.as_ref().is_some_and(|init| !procfs::wait_end(init, DEATH)) {
-        return Err(Error::StillRunning);
-    }
-    Ok(())
+    init.as_ref().map_or(Ok(()), await_death)
+}
+
+/// Waits for the init of a container, which has been killed.
+pub(super) fn await_death(init: &OwnedFd) -> Result<(), Error> {
+    if procfs::wait_end(init, DEATH) { Ok(()) } else { Err(Error::StillRunning) }
 }
 
 /// Removes what is left of a container whose init ended.

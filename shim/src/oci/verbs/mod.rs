@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod checkpoint;
 mod create;
 mod delete;
 mod events;
@@ -8,6 +9,7 @@ mod kill;
 mod list;
 mod pause;
 mod ps;
+mod restore;
 mod run;
 mod start;
 mod state;
@@ -25,6 +27,7 @@ use super::{features, spec};
 pub(super) fn obey(verb: Verb, global: &Global<'_>, given: &Parsed) -> Result<ExitCode, Error> {
     let id = given.arguments.first().map_or("", String::as_str);
     let done = match verb {
+        Verb::Checkpoint => checkpoint::checkpoint(global, id, given),
         Verb::Create => create::create(global, id, given),
         Verb::Delete => delete::delete(global, id, given),
         Verb::Events => events::events(global, id, given),
@@ -34,16 +37,13 @@ pub(super) fn obey(verb: Verb, global: &Global<'_>, given: &Parsed) -> Result<Ex
         Verb::List => list::list(global, given),
         Verb::Pause => pause::pause(global, id),
         Verb::Ps => ps::ps(global, id, given),
+        Verb::Restore => return restore::restore(global, id, given),
         Verb::Resume => pause::resume(global, id),
         Verb::Run => return run::run(global, id, given),
         Verb::Spec => spec::write(given),
         Verb::Start => start::start(global, id),
         Verb::State => state::state(global, id),
         Verb::Update => update::update(global, id, given),
-        Verb::Checkpoint | Verb::Restore => Err(Error::Refused(
-            "checkpoint and restore are not done by this build of hull-oci; see `hull-oci features`"
-                .to_owned(),
-        )),
     };
     done.map(|()| ExitCode::SUCCESS)
 }

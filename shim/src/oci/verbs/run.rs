@@ -55,6 +55,15 @@ fn attached(global: &Global<'_>, id: &str, given: &Parsed) -> Result<ExitCode, E
     Ok(ExitCode::from(relay::status(exit)))
 }
 
+/// Waits for the end of a container that was restored, and deletes it.
+pub(super) fn attend(global: &Global<'_>, relay: Relay, made: Made) -> Result<ExitCode, Error> {
+    let Made { container, held, pid, pidfd } = made;
+    drop(held);
+    let exit = relay.run(&pidfd, pid).map_err(Error::kernel("wait for the container"))?;
+    remove(global, &container);
+    Ok(ExitCode::from(relay::status(exit)))
+}
+
 /// The status of the program is what the caller asked for, whoever took the container away meanwhile.
 fn remove(global: &Global<'_>, container: &Container) {
     let removed = container.place.hold().and_then(|held| delete::destroy(global, container, held));

@@ -24,6 +24,7 @@ mod copy;
 mod covers;
 mod device;
 mod enter;
+mod entries;
 mod guard;
 mod id_map;
 mod instance;
@@ -44,7 +45,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 pub(crate) use covers::Covers;
+pub(crate) use entries::{Entry, Origin, devices, entries, restrictions};
 pub(crate) use options::names as option_names;
+pub(crate) use place::{Kind, Links, make_place};
 pub(crate) use plan::plan;
 pub(crate) use root::Root;
 

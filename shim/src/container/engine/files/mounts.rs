@@ -89,7 +89,7 @@ pub(super) fn steps(entry: &Mount, context: &Context<'_>) -> Result<(Vec<Step>, 
     Ok((steps, late))
 }
 
-fn source(entry: &Mount) -> &Path {
+pub(super) fn source(entry: &Mount) -> &Path {
     entry.source().as_deref().unwrap_or(Path::new(""))
 }
 

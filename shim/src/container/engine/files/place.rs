@@ -45,6 +45,11 @@ const MOST_LINKS: u32 = 40;
 const DIRECTORY_MODE: Mode = Mode::from_bits_truncate(0o755);
 const LONGEST: usize = libc::PATH_MAX as usize;
 
+/// Makes a place for a mount at `path` inside the directory `root`, unless it is there.
+pub(crate) fn make_place(root: &CStr, path: &CStr, kind: Kind, links: Links) -> Result<(), Failed> {
+    Root::at(root)?.place(path, kind, links).map(drop)
+}
+
 impl Root {
     /// Opens what there is at `path`, as a place and nothing more (`O_PATH`).
     pub(super) fn find(&self, path: &CStr, links: Links) -> nix::Result<OwnedFd> {

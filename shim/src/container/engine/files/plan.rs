@@ -26,7 +26,7 @@ enum Namespace {
 
 const DEVICE_DIRECTORY: &str = "/dev";
 /// Name, major and minor of the devices that every container has.
-const DEFAULT_DEVICES: [(&str, u64, u64); 6] =
+pub(super) const DEFAULT_DEVICES: [(&str, u64, u64); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 const DEFAULT_LINKS: [(&str, &str); 5] = [
     ("ptmx", "pts/ptmx"),

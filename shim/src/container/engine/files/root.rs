@@ -96,6 +96,14 @@ impl Root {
         self.covers.get().ok_or(Failed { doing: Doing::Source, errno: Errno::EBADF })
     }
 
+    /// The directory at `path`, for whoever only makes places in it.
+    pub(super) fn at(path: &CStr) -> Result<Self, Failed> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let root = nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty());
+        let tree = OnceCell::from(root.map_err(Doing::Place.failed())?);
+        Ok(Self { tree, covers: OnceCell::new(), shared_covers: Rc::default(), procfs: None })
+    }
+
     /// Takes the root directory that this process has.
     pub(super) fn adopt(&self) -> Result<(), Failed> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;

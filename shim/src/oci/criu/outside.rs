@@ -1,0 +1,252 @@
+//! What of a container comes from outside, and so is not part of its checkpoint: mounts that show the host's files, its
+//! groups or devices, and namespaces by path. When it is dumped criu is told where each is and how it is called, when it is
+//! restored what of the host has that name. A mount is called by the destination that the configuration gives.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::{Mode, SFlag, fstat};
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
+
+use super::request::Options;
+use super::worker::Start;
+use crate::cgroup::Group;
+use crate::container::engine::files::{Origin, devices, entries};
+use crate::oci::error::Error;
+use crate::oci::notify;
+
+/// What masks files, and how it is called.
+const NULL: &str = "/dev/null";
+
+/// One mount that shows something of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shown {
+    /// How it is called, which is where it was mounted.
+    name: PathBuf,
+    /// The host's path.
+    host: PathBuf,
+}
+
+/// All that a container with this configuration shows of the host.
+pub(crate) fn shown(spec: &Spec, bundle: &Path, place: &Path, group: Option<&Group>) -> Vec<Shown> {
+    let groups = group.and_then(Group::shown).unwrap_or_default();
+    let mut all = vec![Shown { name: notify::INSIDE.into(), host: place.join(notify::DIRECTORY) }];
+    for entry in entries(spec, bundle) {
+        match entry.origin {
+            Origin::Own => {}
+            Origin::Host(host) => all.push(Shown { name: entry.destination, host }),
+            Origin::Groups => all.extend(
+                groups
+                    .iter()
+                    .map(|(name, host)| Shown { name: entry.destination.join(name), host: host.clone() }),
+            ),
+        }
+    }
+    all.extend(devices(spec).into_iter().map(|path| Shown { name: path.clone(), host: path }));
+    all
+}
+
+/// Where the container's groups are shown; on v2 that is a file system of its own.
+pub(crate) fn groups(spec: &Spec, group: Option<&Group>) -> Vec<PathBuf> {
+    let is_v1 = group.is_some_and(|group| group.shown().is_some());
+    let all = entries(spec, Path::new("/")).into_iter();
+    all.filter(|entry| is_v1 && entry.origin == Origin::Groups).map(|entry| entry.destination).collect()
+}
+
+/// Tells a dump which mounts of the process `pid` are from outside.
+pub(crate) fn name_mounts(
+    options: &mut Options,
+    spec: &Spec,
+    (all, groups): (&[Shown], &[PathBuf]),
+    pid: i32,
+) -> Result<(), Error> {
+    let root = open_root(pid)?;
+    let points = mount_points(&format!("/proc/{pid}/mountinfo"))?;
+    let mut named = Vec::new();
+    let found = |path: &Path| find(&root, path).filter(|(_, point)| points.contains(point));
+    for destination in groups {
+        let Some((_, place)) = found(destination) else { continue };
+        named.extend(below(&points, &place).map(|(point, rest)| (point.clone(), destination.join(rest))));
+    }
+    for shown in all {
+        let Some((_, point)) = found(&shown.name) else { continue };
+        named.extend(below(&points, &point).map(|(point, rest)| (point.clone(), shown.name.join(rest))));
+        named.push((point, shown.name.clone()));
+    }
+    let masked = spec.linux().iter().flat_map(|linux| linux.masked_paths().iter().flatten());
+    for (place, point) in masked.filter_map(|path| found(Path::new(path))) {
+        let kind = fstat(&place).map(|about| SFlag::from_bits_truncate(about.st_mode & SFlag::S_IFMT.bits()));
+        if kind != Ok(SFlag::S_IFDIR) {
+            named.push((point, NULL.into()));
+        }
+    }
+    // Of several names the first that was mounted there counts: what was bound below another is known by its own.
+    named.sort_by(|(one, _), (other, _)| one.cmp(other));
+    named.dedup_by(|(one, _), (other, _)| one == other);
+    for (point, name) in named {
+        options.external_mount(point.as_os_str().as_bytes(), name.as_os_str().as_bytes());
+    }
+    Ok(())
+}
+
+/// Tells criu, when restoring, what of the host the names mean.
+pub(crate) fn give_mounts(options: &mut Options, all: &[Shown]) -> Result<(), Error> {
+    let points = mount_points("/proc/self/mountinfo")?;
+    let mut give = |name: &Path, host: &Path| {
+        options.external_mount(name.as_os_str().as_bytes(), host.as_os_str().as_bytes());
+    };
+    for Shown { name, host } in all {
+        let real = host.canonicalize().unwrap_or_else(|_| host.clone());
+        for (point, rest) in below(&points, &real) {
+            give(&name.join(rest), point);
+        }
+        give(name, host);
+    }
+    Ok(())
+}
+
+/// Mounts below another, and where.
+fn below<'a>(points: &'a [PathBuf], above: &Path) -> impl Iterator<Item = (&'a PathBuf, &'a Path)> {
+    let above = above.to_owned();
+    let rest = move |point: &'a PathBuf| Some((point, point.strip_prefix(&above).ok()?));
+    points.iter().filter_map(rest).filter(|(_, rest)| !rest.as_os_str().is_empty())
+}
+
+/// The root directory of a process.
+pub(super) fn open_root(pid: i32) -> Result<OwnedFd, Error> {
+    let path = PathBuf::from(format!("/proc/{pid}/root"));
+    Ok(std::fs::File::open(&path).map_err(Error::file("open", &path))?.into())
+}
+
+/// What there is at a path inside a container, and where that is without symbolic links.
+pub(super) fn find(root: &OwnedFd, path: &Path) -> Option<(OwnedFd, PathBuf)> {
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+        .mode(Mode::empty())
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let found = openat2(root, path, how).ok()?;
+    let point = std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd())).ok()?;
+    Some((found, point))
+}
+
+/// The mount points that a `mountinfo` lists; proc(5).
+pub(super) fn mount_points(path: &str) -> Result<Vec<PathBuf>, Error> {
+    let text = std::fs::read(path).map_err(Error::file("read", Path::new(path)))?;
+    let field = |line: &[u8]| Some(unescape(line.split(|byte| *byte == b' ').nth(4)?));
+    Ok(text.split(|byte| *byte == b'\n').filter_map(field).collect())
+}
+
+/// Blanks and their like stand as three octal digits behind a backslash.
+fn unescape(field: &[u8]) -> PathBuf {
+    let mut text = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((first, after)) = rest.split_first() {
+        let code = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        let byte = code.filter(|_| *first == b'\\').and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        text.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &after[3..] } else { after };
+    }
+    PathBuf::from(std::ffi::OsStr::from_bytes(&text))
+}
+
+/// A namespace that a configuration names by path: its kind as the kernel calls it, and the path.
+fn joined(namespace: &LinuxNamespace) -> Option<(&'static str, &Path)> {
+    let path = namespace.path().as_deref().filter(|path| !path.as_os_str().is_empty())?;
+    let kind = match namespace.typ() {
+        LinuxNamespaceType::Mount => "mnt",
+        LinuxNamespaceType::Cgroup => "cgroup",
+        LinuxNamespaceType::Uts => "uts",
+        LinuxNamespaceType::Ipc => "ipc",
+        LinuxNamespaceType::User => "user",
+        LinuxNamespaceType::Pid => "pid",
+        LinuxNamespaceType::Network => "net",
+        LinuxNamespaceType::Time => "time",
+    };
+    Some((kind, path))
+}
+
+fn namespaces(spec: &Spec) -> impl Iterator<Item = (&'static str, &Path)> {
+    let all = spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten());
+    all.filter_map(joined)
+}
+
+/// How criu knows a namespace again, as runc has it.
+fn key(kind: &str) -> &'static str {
+    if kind == "net" { "extRootNetNS" } else { "extRootPidNS" }
+}
+
+/// Tells a dump which namespaces of the process `pid` are from outside.
+pub(crate) fn name_namespaces(options: &mut Options, spec: &Spec, pid: i32) -> Result<(), Error> {
+    for (kind, _) in namespaces(spec).filter(|(kind, _)| matches!(*kind, "net" | "pid")) {
+        let path = format!("/proc/{pid}/ns/{kind}");
+        let inode = std::fs::metadata(&path).map_err(Error::file("look at", Path::new(&path)))?.ino();
+        options.external(&format!("{kind}[{inode}]:{}", key(kind)));
+    }
+    Ok(())
+}
+
+/// Tells criu, when restoring, which namespaces are to be joined.
+pub(crate) fn give_namespaces(
+    options: &mut Options,
+    spec: &Spec,
+    start: &mut Start<'_>,
+) -> Result<(), Error> {
+    for (kind, path) in namespaces(spec) {
+        match kind {
+            "net" | "pid" => {
+                let file = std::fs::File::open(path).map_err(Error::file("open", path))?;
+                options.inherit(key(kind), start.number());
+                start.inherited.push(file.into());
+            }
+            "cgroup" => {
+                let text = "linux.namespaces: criu cannot restore into a cgroup namespace by path";
+                return Err(Error::Refused(text.to_owned()));
+            }
+            kind => {
+                options.join(kind, path.as_os_str().as_bytes());
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_below_another_are_found_with_what_is_between() {
+        let points = ["/", "/data", "/data/a", "/data/a/b", "/database"].map(PathBuf::from);
+        let found: Vec<_> =
+            below(&points, Path::new("/data")).map(|(_, rest)| rest.display().to_string()).collect();
+        assert_eq!(found, ["a", "a/b"]);
+    }
+
+    #[test]
+    fn a_mount_point_is_read_with_its_blanks() {
+        assert_eq!(unescape(br"/a\040b\134c\x"), Path::new(r"/a b\c\x"));
+        assert!(mount_points("/proc/self/mountinfo").unwrap().contains(&PathBuf::from("/proc")));
+    }
+
+    #[test]
+    fn what_is_shown_has_the_name_of_its_destination() {
+        let spec: Spec = serde_json::from_str(
+            r#"{"ociVersion": "1.0.0", "root": {"path": "r"}, "mounts": [
+                {"destination": "/data", "source": "vol", "options": ["bind"]},
+                {"destination": "/tmp", "type": "tmpfs"}], "linux": {"namespaces": [
+                {"type": "network", "path": "/run/netns/x"}, {"type": "ipc", "path": "/proc/1/ns/ipc"}, {"type": "pid"}]}}"#,
+        )
+        .unwrap();
+        let shown = shown(&spec, Path::new("/bundle"), Path::new("/run/c"), None);
+        let host =
+            |name: &str| shown.iter().find(|one| one.name == Path::new(name)).map(|one| one.host.as_path());
+        assert_eq!(host("/data"), Some(Path::new("/bundle/vol")));
+        assert_eq!(host("/run/notify"), Some(Path::new("/run/c/notify")));
+        assert_eq!((host("/dev/null"), host("/tmp")), (Some(Path::new("/dev/null")), None));
+        let kinds: Vec<_> = namespaces(&spec).map(|(kind, _)| kind).collect();
+        assert_eq!(kinds, ["net", "ipc"]);
+    }
+}

@@ -1,0 +1,149 @@
+//! What a container stands on, whether its init is new or comes from a checkpoint: its bundle, its state directory, its
+//! groups. Read and checked first; then each thing made is undone if a later one fails.
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
+
+use super::command::parse::Parsed;
+use super::config;
+use super::error::Error;
+use super::global::Global;
+use super::groups::{self, Membership};
+use super::make::refuse;
+use super::notify;
+use super::store::{Held, Id, Place, Record};
+use super::units::{self, Placeholder};
+use crate::cgroup::systemd::Unit;
+use crate::cgroup::{Entry, Group, Tolerance};
+use crate::container::engine::plan::Keyring;
+use crate::harmless;
+use crate::resctrl;
+use crate::sys::clock;
+
+/// Everything that is known before anything is made.
+pub(crate) struct Grounds {
+    pub(crate) id: Id,
+    pub(crate) spec: Spec,
+    pub(crate) bundle: PathBuf,
+    pub(crate) rootfs: PathBuf,
+    pub(crate) group: Option<Group>,
+    pub(crate) membership: Membership,
+    pub(crate) tolerance: Tolerance,
+    bytes: Vec<u8>,
+    unit: Option<Unit>,
+}
+
+/// The groups that were made.
+pub(crate) struct Laid {
+    /// The way into them.
+    pub(crate) entry: Entry,
+    /// Holds the unit until a process of the container is in it.
+    pub(crate) _placeholder: Option<Placeholder>,
+}
+
+impl Grounds {
+    /// Reads the bundle.
+    pub(crate) fn read(global: &Global<'_>, id: &str, given: &Parsed) -> Result<Self, Error> {
+        let id = Id::new(id)?;
+        let given_bundle = Path::new(given.value("bundle").filter(|it| !it.is_empty()).unwrap_or("."));
+        let bundle = given_bundle.canonicalize().map_err(Error::file("chdir to", given_bundle))?;
+        let bytes = config::read(&bundle)?;
+        let (spec, unknown) = config::parse_knowing(&bytes)?;
+        if !unknown.is_empty() {
+            global.log.warn(&format!("ignoring unknown or unavailable capabilities: {}", unknown.join(" ")));
+        }
+        config::check_version(&spec)?;
+        config::check(spec.process().as_ref())?;
+        let rootfs = rootfs(&spec, &bundle)?;
+        let (group, membership, unit) = groups::place(&spec, &id, global)?;
+        let tolerance = if global.rootless { Tolerance::Rootless } else { Tolerance::Strict };
+        Ok(Self { id, spec, bundle, rootfs, group, membership, tolerance, bytes, unit })
+    }
+
+    /// Whether the process has a terminal.
+    pub(crate) fn has_terminal(&self) -> bool {
+        self.spec.process().as_ref().and_then(Process::terminal).unwrap_or(false)
+    }
+
+    /// What is known of the container so far.
+    pub(crate) fn record(&self, keyring: Keyring) -> Record {
+        let namespaces =
+            self.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
+        let own_pid_namespace = namespaces
+            .iter()
+            .any(|one| one.typ() == LinuxNamespaceType::Pid && is_new(one.path().as_deref()));
+        Record {
+            oci_version: self.spec.version().clone(),
+            id: self.id.as_str().to_owned(),
+            bundle: self.bundle.clone(),
+            rootfs: self.rootfs.clone(),
+            annotations: self.spec.annotations().clone().unwrap_or_default().into_iter().collect(),
+            created: clock::timestamp(clock::wall()),
+            owner: nix::unistd::geteuid().as_raw(),
+            init: None,
+            unfinished: true,
+            own_pid_namespace,
+            keeps_keyring: keyring == Keyring::Inherited,
+            cgroup: self.membership.clone(),
+            resctrl: None,
+            descriptors: Vec::new(),
+        }
+    }
+
+    /// Fills the state directory and makes the groups.
+    pub(crate) fn lay(&mut self, place: &Place, held: &Held, record: &mut Record) -> Result<Laid, Error> {
+        if let Some(Err(error)) = self.group.as_ref().map(Group::check_unused) {
+            // Not ours, and so not ours to remove.
+            self.membership = Membership::default();
+            return Err(error.into());
+        }
+        notify::prepare(place)?;
+        place.keep_config(&self.bytes, held)?;
+        record.resctrl = self.share(Path::new(resctrl::ROOT))?;
+        place.write(record, held)?;
+        let placeholder = match self.unit.as_ref().zip(self.group.as_ref()) {
+            Some((unit, group)) => units::start(unit, group, &self.spec)?,
+            None => None,
+        };
+        let entry = groups::make(&self.spec, self.group.as_ref(), self.tolerance)?;
+        Ok(Laid { entry, _placeholder: placeholder })
+    }
+
+    /// Takes away what was made. A failure came before, of which the caller hears; what stays is found by
+    /// `delete --force`.
+    pub(crate) fn clear(&self, place: &Place, record: &Record) {
+        harmless(record.resctrl.as_ref().map_or(Ok(()), resctrl::Group::remove));
+        harmless(self.membership.remove().and_then(|()| place.remove()));
+    }
+
+    /// Its share of cache and memory bandwidth, where it asks for one.
+    fn share(&self, root: &Path) -> Result<Option<resctrl::Group>, Error> {
+        let asked = self.spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref());
+        let Some(asked) = asked else { return Ok(None) };
+        let id = self.id.as_str();
+        let group = resctrl::Wanted::new(asked, id).and_then(|wanted| wanted.make(root, id));
+        group.map(Some).map_err(refuse)
+    }
+}
+
+/// A namespace whose path is absent, or empty, is new.
+pub(crate) fn is_new(path: Option<&Path>) -> bool {
+    path.is_none_or(|path| path.as_os_str().is_empty())
+}
+
+/// The root directory, which must be one, reached by no symbolic link.
+fn rootfs(spec: &Spec, bundle: &Path) -> Result<PathBuf, Error> {
+    let root =
+        spec.root().as_ref().ok_or_else(|| Error::Refused("root property must not be empty".to_owned()))?;
+    let path = bundle.join(root.path());
+    let real = path.canonicalize().map_err(Error::file("invalid rootfs:", &path))?;
+    let plain: PathBuf = path.components().collect();
+    if real != plain {
+        return Err(Error::Refused("invalid rootfs: not an absolute path, or a symlink".to_owned()));
+    }
+    if !real.is_dir() {
+        return Err(Error::File { operation: "invalid rootfs:", path, source: nix::Error::ENOTDIR.into() });
+    }
+    Ok(real)
+}

@@ -1,0 +1,103 @@
+//! Flags that change what is dumped.
+
+use std::fs;
+
+use hull_tests::criu;
+
+use super::{checkpoint, counting, counts_beyond, restore, up};
+use crate::bundle::is_peer;
+
+#[test]
+fn memory_is_dumped_ahead_and_the_rest_later() {
+    let bundle = counting!();
+    up(&bundle);
+    let at = counts_beyond(&bundle, 3);
+    let ahead = checkpoint(&bundle, &["--pre-dump", "--image-path", "parent"]);
+    assert_eq!(bundle.status(), "running");
+    if !criu::has("mem_dirty_track") {
+        let told = ahead.fails(1);
+        assert!(told.to_lowercase().contains("criu is missing features"), "{told}");
+        hull_tests::skip!("the kernel does not tell which memory changed: only the refusal was seen");
+    }
+    ahead.ok();
+    checkpoint(&bundle, &["--parent-path", "../parent", "--image-path", "rest"]).ok();
+    assert!(fs::symlink_metadata(bundle.path("rest/parent")).unwrap().is_symlink());
+    restore(&bundle, &["--image-path", "rest"]).ok();
+    counts_beyond(&bundle, at);
+}
+
+#[test]
+fn a_flag_that_makes_no_sense_is_told_by_name() {
+    let bundle = counting!();
+    up(&bundle);
+    let told = |flags: &[&str]| checkpoint(&bundle, flags).fails(1);
+    // runc 1.1 has no dashes in it.
+    let mode = told(&["--manage-cgroups-mode", "none"]).to_lowercase().replace('-', " ");
+    assert!(mode.contains("invalid manage cgroups mode"), "{mode}");
+    assert!(told(&["--empty-ns", "ipc"]).contains("is not supported"));
+    assert!(told(&["--parent-path", "/tmp"]).contains("--parent-path"));
+    assert!(told(&["--page-server", "nowhere"]).to_lowercase().contains("use --page-server address:port"));
+    if !is_peer() {
+        assert!(told(&["--status-fd", "77"]).contains("invalid --status-fd argument 77"));
+    }
+    assert_eq!(bundle.status(), "running");
+}
+
+#[test]
+fn groups_are_those_of_the_runtime_in_either_mode() {
+    // criu writes the files of every group anew in mode `full`, those of the host's root too, which hybrid hosts refuse.
+    // runc 1.1 does not know `ignore`.
+    for mode in if is_peer() { &["soft"][..] } else { &["soft", "ignore"] } {
+        let bundle = counting!();
+        up(&bundle);
+        let at = counts_beyond(&bundle, 3);
+        checkpoint(&bundle, &["--manage-cgroups-mode", mode]).ok();
+        restore(&bundle, &["--manage-cgroups-mode", mode]).ok();
+        counts_beyond(&bundle, at);
+        assert!(!bundle.groups().is_empty(), "{mode}");
+        let shown = bundle.exec(&["/bin/cat", "/proc/1/cgroup"]).ok();
+        assert!(shown.contains(&bundle.id), "{mode}: {shown}");
+    }
+}
+
+#[test]
+fn a_deleted_file_is_kept_open() {
+    let mut bundle = counting!();
+    let script = format!("exec 5>/work/gone; /bin/busybox rm /work/gone; {}", super::COUNTER);
+    bundle.script(&script);
+    up(&bundle);
+    let at = counts_beyond(&bundle, 3);
+    checkpoint(&bundle, &["--file-locks"]).ok();
+    restore(&bundle, &["--file-locks"]).ok();
+    counts_beyond(&bundle, at);
+    let opened = bundle.exec(&["/bin/readlink", "/proc/1/fd/5"]).ok();
+    assert!(opened.contains("(deleted)"), "{opened}");
+}
+
+#[test]
+fn who_fetches_memory_later_is_told_when_it_can_be_had() {
+    if !criu::has("uffd-noncoop") {
+        hull_tests::skip!("the kernel has no userfaultfd that criu can use");
+    }
+    let bundle = counting!();
+    up(&bundle);
+    counts_beyond(&bundle, 3);
+    let port = (20_000 + std::process::id() % 10_000).to_string();
+    let (server, lazy) = (format!("127.0.0.1:{port}"), bundle.path("lazy"));
+    fs::create_dir_all(&lazy).unwrap();
+    // The shell opens a pipe as descriptor 7, in which the runtime says that pages can be had.
+    let line = bundle.command(&["checkpoint", "--lazy-pages", "--page-server", &server, "--status-fd", "7"]);
+    let mut shell = std::process::Command::new("sh");
+    let words = line.get_args().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>();
+    shell.args(["-c", "\"$@\" 7>status", "sh"]).arg(line.get_program()).args(words);
+    shell.args(["--image-path", "lazy", "--work-path", "lazy", &bundle.id]).current_dir(&bundle.directory);
+    shell.envs(line.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut dump = hull_tests::Running::start(&mut shell);
+    hull_tests::wait_until(super::LIMIT, "the page server", || match fs::read(bundle.path("status")) {
+        Ok(bytes) if bytes == [0] => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    // Who wants nothing lets it end.
+    drop(std::net::TcpStream::connect(("127.0.0.1", port.parse::<u16>().unwrap())).unwrap());
+    dump.wait(super::LIMIT);
+}

@@ -1,0 +1,173 @@
+//! What is not part of a container: mounts of the host, devices, namespaces by path.
+
+use std::fs;
+
+use serde_json::json;
+
+use super::{LIMIT, assert_unknown, checkpoint, counting, counts_beyond, restore, up};
+use crate::bundle::is_peer;
+
+#[test]
+fn mounts_of_the_host_are_there_again() {
+    let mut bundle = counting!();
+    fs::create_dir_all(bundle.path("volume")).unwrap();
+    fs::write(bundle.path("file"), "a file\n").unwrap();
+    fs::create_dir_all(bundle.path("rootfs/var")).unwrap();
+    std::os::unix::fs::symlink("/run", bundle.path("rootfs/var/run")).unwrap();
+    let bind = |to: &str, from: &str, more: &str| json!({"destination": to, "type": "bind", "source": from, "options": ["bind", more]});
+    let (volume, file) =
+        (bundle.path("volume").display().to_string(), bundle.path("file").display().to_string());
+    bundle.configure(|config| {
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts.push(bind("/data", &volume, "rw"));
+        mounts.push(bind("/etc/one file", &file, "ro"));
+        mounts.push(bind("/data/inner", &file, "ro"));
+        mounts.push(json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}));
+        mounts.push(bind("/tmp/inside", &volume, "rw"));
+        mounts.push(bind("/var/run/linked", &volume, "rw"));
+        mounts.push(json!({"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue"}));
+        mounts.push(
+            json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]}),
+        );
+    });
+    up(&bundle);
+    let at = counts_beyond(&bundle, 3);
+    bundle.exec(&["/bin/sh", "-c", "echo kept > /tmp/kept; echo shm > /dev/shm/kept"]).ok();
+    let table = [
+        "/bin/sh",
+        "-c",
+        "while read -r _ _ _ root at options _; do echo $root $at $options; done < /proc/1/mountinfo",
+    ];
+    let lines = |text: String| text.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
+    let before = lines(bundle.exec(&table).ok());
+    checkpoint(&bundle, &[]).ok();
+    // A volume as whoever moves a container has it: empty.
+    fs::remove_file(bundle.path("volume/inner")).unwrap();
+    fs::write(bundle.path("volume/new"), "from outside\n").unwrap();
+    restore(&bundle, &[]).ok();
+    counts_beyond(&bundle, at);
+    if !is_peer() {
+        // runc 1.1 shows the host's groups afterwards, and /data/inner can be written.
+        assert_eq!(lines(bundle.exec(&table).ok()), before);
+    }
+    let files = [
+        "/bin/cat",
+        "/data/new",
+        "/tmp/inside/new",
+        "/run/linked/new",
+        "/etc/one file",
+        "/data/inner",
+        "/tmp/kept",
+        "/dev/shm/kept",
+    ];
+    let shown = bundle.exec(&files).ok();
+    assert_eq!(shown, "from outside\n".repeat(3) + "a file\na file\nkept\nshm\n");
+    bundle.exec(&["/bin/sh", "-c", "echo > '/etc/one file'"]).fails(1);
+    let group = bundle.exec(&["/bin/cat", "/sys/fs/cgroup/pids/cgroup.procs"]).ok();
+    assert!(group.lines().any(|pid| pid == "1"), "{group}");
+    bundle.delete();
+    assert_unknown(&bundle);
+}
+
+#[test]
+fn a_mount_below_a_mount_of_the_host_is_there_again() {
+    if is_peer() {
+        // runc names the mounts of config.json alone, and criu refuses what is mounted below them.
+        return;
+    }
+    let mut bundle = counting!();
+    let volume = bundle.path("volume").display().to_string();
+    fs::create_dir_all(bundle.path("volume/below")).unwrap();
+    let mount = |target: &str| {
+        let mounted = nix::mount::mount(
+            Some("tmpfs"),
+            target,
+            Some("tmpfs"),
+            nix::mount::MsFlags::empty(),
+            None::<&str>,
+        );
+        mounted.unwrap();
+    };
+    mount(&format!("{volume}/below"));
+    bundle.configure(|config| {
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts.push(json!({"destination": "/data", "type": "bind", "source": volume, "options": ["rbind"]}));
+    });
+    up(&bundle);
+    counts_beyond(&bundle, 3);
+    checkpoint(&bundle, &[]).ok();
+    fs::write(bundle.path("volume/below/new"), "from below\n").unwrap();
+    restore(&bundle, &[]).ok();
+    assert_eq!(bundle.exec(&["/bin/cat", "/data/below/new"]).ok(), "from below\n");
+    bundle.delete();
+    nix::mount::umount(format!("{volume}/below").as_str()).unwrap();
+}
+
+#[test]
+fn places_for_mounts_are_made_in_a_root_that_has_none() {
+    let mut bundle = counting!();
+    bundle.configure(|config| {
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts.push(json!({"destination": "/made/below", "type": "tmpfs", "source": "tmpfs"}));
+    });
+    up(&bundle);
+    let at = counts_beyond(&bundle, 3);
+    checkpoint(&bundle, &[]).ok();
+    fs::remove_dir(bundle.path("rootfs/made/below")).unwrap();
+    fs::remove_dir(bundle.path("rootfs/made")).unwrap();
+    restore(&bundle, &[]).ok();
+    counts_beyond(&bundle, at);
+}
+
+#[test]
+fn a_network_namespace_by_path_is_joined_again() {
+    let mut bundle = counting!();
+    let name = bundle.id.clone();
+    let path = format!("/run/netns/{name}");
+    let ip = |args: &[&str]| assert!(std::process::Command::new("ip").args(args).status().unwrap().success());
+    ip(&["netns", "add", &name]);
+    ip(&["-n", &name, "link", "add", "veth0", "type", "veth", "peer", "name", "veth1"]);
+    ip(&["-n", &name, "addr", "add", "10.9.8.7/24", "dev", "veth0"]);
+    bundle.configure(|config| config["linux"]["namespaces"][1] = json!({"type": "network", "path": path}));
+    up(&bundle);
+    let at = counts_beyond(&bundle, 3);
+    checkpoint(&bundle, &[]).ok();
+    restore(&bundle, &[]).ok();
+    counts_beyond(&bundle, at);
+    let shown = bundle.exec(&["/bin/busybox", "ip", "addr"]).ok();
+    assert!(shown.contains("10.9.8.7"), "{shown}");
+    bundle.delete();
+    ip(&["netns", "del", &name]);
+}
+
+#[test]
+fn a_connection_over_the_loopback_goes_on() {
+    let mut bundle = counting!();
+    bundle.script(
+        "/bin/busybox nc -l -p 7000 -e /bin/cat & sleep 0.3
+         (i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done) | /bin/busybox nc 127.0.0.1 7000 |
+             while read -r i; do echo $i > /work/count; done",
+    );
+    up(&bundle);
+    counts_beyond(&bundle, 3);
+    let told = checkpoint(&bundle, &[]).fails(1);
+    if !is_peer() {
+        assert!(told.contains("consider using --tcp-established"), "{told}");
+        assert!(told.contains("checkpoint/dump.log"), "{told}");
+    }
+    assert_eq!(bundle.status(), "running");
+    let at = counts_beyond(&bundle, super::count(&bundle).unwrap_or_default());
+    checkpoint(&bundle, &["--tcp-established"]).ok();
+    if is_peer() {
+        // It leaves the interface down, over which the connection goes.
+        return;
+    }
+    restore(&bundle, &["--tcp-established"]).ok();
+    let now = counts_beyond(&bundle, at);
+    assert!(now < at + 1000, "it began anew");
+    let limit = LIMIT;
+    hull_tests::wait_until(limit, "the connection", || {
+        let shown = bundle.exec(&["/bin/busybox", "netstat", "-tn"]).ok();
+        if shown.contains("ESTABLISHED") { Ok(()) } else { Err(shown) }
+    });
+}
