@@ -7,6 +7,7 @@ mod answer;
 mod children;
 pub(super) mod journal;
 mod loopback;
+pub(super) mod orphan;
 pub(super) mod outside;
 mod places;
 pub(super) mod request;

@@ -47,7 +47,7 @@ pub(super) fn checkpoint(global: &Global<'_>, id: &str, given: &Parsed) -> Resul
     if given.is_on("leave-running") || given.is_on("pre-dump") {
         return Ok(());
     }
-    delete::await_death(&init)?;
+    delete::await_death(&container, &init)?;
     delete::destroy(global, &container, held)
 }
 

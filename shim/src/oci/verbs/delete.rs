@@ -5,16 +5,19 @@ use std::os::fd::OwnedFd;
 use super::kill;
 use crate::oci::command::parse::Parsed;
 use crate::oci::container::Container;
+use crate::oci::criu;
 use crate::oci::error::Error;
 use crate::oci::global::Global;
 use crate::oci::hooks::{Due, Kind};
 use crate::oci::make::refuse;
 use crate::oci::status::Status;
 use crate::oci::store::{Held, Id, Place};
-use crate::procfs;
+use crate::{harmless, procfs};
 
 /// How long the init of a container may take to die of SIGKILL, and `--force` waits for another command.
 const DEATH: u16 = 10_000;
+/// How long it is waited for before it is seen to again.
+const LOOK: u16 = 100;
 
 pub(super) fn delete(global: &Global<'_>, id: &str, given: &Parsed) -> Result<(), Error> {
     let force = given.is_on("force");
@@ -57,12 +60,21 @@ fn end(container: &Container) -> Result<(), Error> {
         Ok(()) | Err(Error::NotRunning) => {}
         Err(error) => return Err(error),
     }
-    init.as_ref().map_or(Ok(()), await_death)
+    init.as_ref().map_or(Ok(()), |init| await_death(container, init))
 }
 
 /// Waits for the init of a container, which has been killed.
-pub(super) fn await_death(init: &OwnedFd) -> Result<(), Error> {
-    if procfs::wait_end(init, DEATH) { Ok(()) } else { Err(Error::StillRunning) }
+pub(super) fn await_death(container: &Container, init: &OwnedFd) -> Result<(), Error> {
+    for _ in 0..DEATH / LOOK {
+        if procfs::wait_end(init, LOOK) {
+            return Ok(());
+        }
+        // The criu of a `checkpoint` that was killed may have it in its hands, or have frozen it after we thawed it. It
+        // may not be frozen at all.
+        criu::orphan::end(container.record.init.map_or(0, |init| init.pid));
+        harmless(container.record.cgroup.thaw());
+    }
+    Err(Error::StillRunning)
 }
 
 /// Removes what is left of a container whose init ended.
