@@ -195,3 +195,26 @@ fn a_container_that_joins_a_pid_namespace_is_a_whole_one() {
     second.assert_gone();
     assert_eq!(first.status(), "running");
 }
+
+#[test]
+fn users_and_processes_of_another_container_are_joined_together() {
+    let mut first = target!();
+    first.configure(|config| {
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+        config["linux"]["uidMappings"] = map.clone();
+        config["linux"]["gidMappings"] = map;
+    });
+    first.up();
+    let mut second = neighbour(&first).unwrap();
+    let pid = first.state()["pid"].to_string();
+    second.configure(|config| {
+        let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.push(json!({"type": "user", "path": format!("/proc/{pid}/ns/user")}));
+    });
+    second.script(
+        "read -r inside outside rest </proc/self/uid_map; echo $inside $outside; cat /proc/1/cmdline",
+    );
+    assert_eq!(second.oci(&["run", &second.id]).ok(), "0 100000\n/bin/sleep\u{0}1000\u{0}");
+    second.assert_gone();
+}
