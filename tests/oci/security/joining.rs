@@ -218,3 +218,26 @@ fn users_and_processes_of_another_container_are_joined_together() {
     assert_eq!(second.oci(&["run", &second.id]).ok(), "0 100000\n/bin/sleep\u{0}1000\u{0}");
     second.assert_gone();
 }
+
+#[test]
+fn creations_that_are_killed_while_they_join_leave_nothing() {
+    let first = target!();
+    first.up();
+    let second = neighbour(&first).unwrap();
+    for round in 0..40_u64 {
+        let mut create = second.command(&["create", &second.id]);
+        let null = || fs::File::options().read(true).write(true).open("/dev/null").unwrap();
+        create.stdin(null()).stdout(null()).stderr(null());
+        let mut child = create.spawn().unwrap();
+        hull_tests::wait::pause(std::time::Duration::from_millis(round % 20 * 3));
+        // It may have come to its end.
+        child.kill().ok();
+        child.wait().unwrap();
+        second.delete();
+        second.assert_gone();
+    }
+    let listed = first.exec(&["ls", "/proc"]).ok();
+    let processes = listed.split_whitespace().filter(|name| name.parse::<u32>().is_ok()).count();
+    // Its own init, and the one that lists them.
+    assert_eq!(processes, 2, "{listed}");
+}
