@@ -80,7 +80,8 @@ impl Membership {
             // One whose processes have all ended is gone already.
             crate::harmless(units::stop(unit));
         }
-        let Some(group) = self.group().filter(Group::exists) else {
+        // On v1 a `create` that was killed may have made it in some hierarchies only.
+        let Some(group) = self.group() else {
             return Ok(());
         };
         if group.is_frozen() {

@@ -195,3 +195,49 @@ fn a_container_that_joins_a_pid_namespace_is_a_whole_one() {
     second.assert_gone();
     assert_eq!(first.status(), "running");
 }
+
+#[test]
+fn users_and_processes_of_another_container_are_joined_together() {
+    let mut first = target!();
+    first.configure(|config| {
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+        config["linux"]["uidMappings"] = map.clone();
+        config["linux"]["gidMappings"] = map;
+    });
+    first.up();
+    let mut second = neighbour(&first).unwrap();
+    let pid = first.state()["pid"].to_string();
+    second.configure(|config| {
+        let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.push(json!({"type": "user", "path": format!("/proc/{pid}/ns/user")}));
+    });
+    second.script(
+        "read -r inside outside rest </proc/self/uid_map; echo $inside $outside; cat /proc/1/cmdline",
+    );
+    assert_eq!(second.oci(&["run", &second.id]).ok(), "0 100000\n/bin/sleep\u{0}1000\u{0}");
+    second.assert_gone();
+}
+
+#[test]
+fn creations_that_are_killed_while_they_join_leave_nothing() {
+    let first = target!();
+    first.up();
+    let second = neighbour(&first).unwrap();
+    for round in 0..40_u64 {
+        let mut create = second.command(&["create", &second.id]);
+        let null = || fs::File::options().read(true).write(true).open("/dev/null").unwrap();
+        create.stdin(null()).stdout(null()).stderr(null());
+        let mut child = create.spawn().unwrap();
+        hull_tests::wait::pause(std::time::Duration::from_millis(round % 20 * 3));
+        // It may have come to its end.
+        child.kill().ok();
+        child.wait().unwrap();
+        second.delete();
+        second.assert_gone();
+    }
+    let listed = first.exec(&["ls", "/proc"]).ok();
+    let processes = listed.split_whitespace().filter(|name| name.parse::<u32>().is_ok()).count();
+    // Its own init, and the one that lists them.
+    assert_eq!(processes, 2, "{listed}");
+}
