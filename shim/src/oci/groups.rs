@@ -80,7 +80,8 @@ impl Membership {
             // One whose processes have all ended is gone already.
             crate::harmless(units::stop(unit));
         }
-        let Some(group) = self.group().filter(Group::exists) else {
+        // Who made it may have been killed at that: each hierarchy is looked at.
+        let Some(group) = self.group() else {
             return Ok(());
         };
         if group.is_frozen() {
