@@ -94,13 +94,16 @@ fn a_mount_below_a_mount_of_the_host_is_there_again() {
     bundle.configure(|config| {
         let mounts = config["mounts"].as_array_mut().unwrap();
         mounts.push(json!({"destination": "/data", "type": "bind", "source": volume, "options": ["rbind"]}));
+        mounts.push(json!({"destination": "/data/own", "type": "tmpfs", "source": "tmpfs"}));
     });
     up(&bundle);
     counts_beyond(&bundle, 3);
+    bundle.exec(&["/bin/sh", "-c", "echo kept > /data/own/kept"]).ok();
     checkpoint(&bundle, &[]).ok();
     fs::write(bundle.path("volume/below/new"), "from below\n").unwrap();
     restore(&bundle, &[]).ok();
-    assert_eq!(bundle.exec(&["/bin/cat", "/data/below/new"]).ok(), "from below\n");
+    let shown = bundle.exec(&["/bin/cat", "/data/below/new", "/data/own/kept"]).ok();
+    assert_eq!(shown, "from below\nkept\n");
     bundle.delete();
     nix::mount::umount(format!("{volume}/below").as_str()).unwrap();
 }
