@@ -48,3 +48,20 @@ fn a_directory_without_a_record_is_removed() {
     bundle.oci(&["delete", "--force", "left"]).ok();
     assert!(!bundle.root().join("left").exists());
 }
+
+#[test]
+fn groups_of_which_one_is_missing_are_removed_all_the_same() {
+    // As a runtime leaves them that is killed while it makes them.
+    let bundle = bundle!();
+    bundle.up();
+    let groups = bundle.groups();
+    bundle.oci(&["kill", &bundle.id, "KILL"]).ok();
+    bundle.becomes("stopped");
+    for group in groups.iter().filter(|group| group.to_string_lossy().contains("/freezer/")) {
+        hull_tests::wait_until(std::time::Duration::from_secs(15), "an empty group", || {
+            std::fs::remove_dir(group).map_err(|error| error.to_string())
+        });
+    }
+    bundle.oci(&["delete", &bundle.id]).ok();
+    bundle.assert_gone();
+}

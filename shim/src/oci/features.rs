@@ -128,5 +128,6 @@ mod tests {
         let options = features["mountOptions"].as_array().unwrap();
         assert!(options.contains(&json!("rro")) && options.contains(&json!("tmpcopyup")));
         assert_eq!(features["linux"]["mountExtensions"]["idmap"]["enabled"], json!(true));
+        assert_eq!(features["annotations"]["org.opencontainers.runc.checkpoint.enabled"], "true");
     }
 }

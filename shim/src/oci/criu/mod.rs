@@ -187,9 +187,10 @@ fn find(name: &str, path: &OsStr) -> Option<PathBuf> {
         .find(executable)
 }
 
-/// Opens a directory that is made if it is missing: several checkpoints may go to one.
+/// Opens a directory that is made if it is missing: several checkpoints may go to one. Root of a user namespace looks into
+/// it when it restores itself; the images are closed to it.
 pub(crate) fn open(operation: &'static str, path: &Path) -> Result<File, Failure> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    let made = DirBuilder::new().recursive(true).mode(0o711).create(path);
     made.and_then(|()| File::open(path)).map_err(Failure::file(operation, path))
 }
 

@@ -64,17 +64,26 @@ pub(crate) fn name_mounts(
     pid: i32,
 ) -> Result<(), Error> {
     let root = open_root(pid)?;
-    let points = mount_points(&format!("/proc/{pid}/mountinfo"))?;
+    let mounts = mounts(&format!("/proc/{pid}/mountinfo"))?;
+    let of_host = self::mounts("/proc/self/mountinfo")?;
+    let found =
+        |path: &Path| find(&root, path).filter(|(_, point)| mounts.iter().any(|mount| mount.point == *point));
     let mut named = Vec::new();
-    let found = |path: &Path| find(&root, path).filter(|(_, point)| points.contains(point));
+    for shown in all {
+        named.extend(found(&shown.name).map(|(_, point)| (point, shown.name.clone())));
+    }
     for destination in groups {
         let Some((_, place)) = found(destination) else { continue };
-        named.extend(below(&points, &place).map(|(point, rest)| (point.clone(), destination.join(rest))));
+        named.extend(
+            below(&mounts, &place).map(|(mount, rest)| (mount.point.clone(), destination.join(rest))),
+        );
     }
     for shown in all {
         let Some((_, point)) = found(&shown.name) else { continue };
-        named.extend(below(&points, &point).map(|(point, rest)| (point.clone(), shown.name.join(rest))));
-        named.push((point, shown.name.clone()));
+        // What a container has mounted there itself is its own.
+        let outside =
+            below(&mounts, &point).filter(|(mount, _)| of_host.iter().any(|one| one.shows_what(mount)));
+        named.extend(outside.map(|(mount, rest)| (mount.point.clone(), shown.name.join(rest))));
     }
     let masked = spec.linux().iter().flat_map(|linux| linux.masked_paths().iter().flatten());
     for (place, point) in masked.filter_map(|path| found(Path::new(path))) {
@@ -83,7 +92,7 @@ pub(crate) fn name_mounts(
             named.push((point, NULL.into()));
         }
     }
-    // Of several names the first that was mounted there counts: what was bound below another is known by its own.
+    // Of several names the first counts, which is its own if it has one.
     named.sort_by(|(one, _), (other, _)| one.cmp(other));
     named.dedup_by(|(one, _), (other, _)| one == other);
     for (point, name) in named {
@@ -94,25 +103,41 @@ pub(crate) fn name_mounts(
 
 /// Tells criu, when restoring, what of the host the names mean.
 pub(crate) fn give_mounts(options: &mut Options, all: &[Shown]) -> Result<(), Error> {
-    let points = mount_points("/proc/self/mountinfo")?;
+    let mounts = mounts("/proc/self/mountinfo")?;
     let mut give = |name: &Path, host: &Path| {
         options.external_mount(name.as_os_str().as_bytes(), host.as_os_str().as_bytes());
     };
     for Shown { name, host } in all {
         let real = host.canonicalize().unwrap_or_else(|_| host.clone());
-        for (point, rest) in below(&points, &real) {
-            give(&name.join(rest), point);
+        for (mount, rest) in below(&mounts, &real) {
+            give(&name.join(rest), &mount.point);
         }
         give(name, host);
     }
     Ok(())
 }
 
-/// Mounts below another, and where.
-fn below<'a>(points: &'a [PathBuf], above: &Path) -> impl Iterator<Item = (&'a PathBuf, &'a Path)> {
+/// One line of a `mountinfo`; proc(5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Mounted {
+    device: String,
+    /// The part of the file system that is shown.
+    root: PathBuf,
+    point: PathBuf,
+}
+
+impl Mounted {
+    /// Whether both show the same part of the same file system.
+    fn shows_what(&self, other: &Self) -> bool {
+        self.device == other.device && self.root == other.root
+    }
+}
+
+/// Mounts below a path, and where below.
+fn below<'a>(mounts: &'a [Mounted], above: &Path) -> impl Iterator<Item = (&'a Mounted, &'a Path)> {
     let above = above.to_owned();
-    let rest = move |point: &'a PathBuf| Some((point, point.strip_prefix(&above).ok()?));
-    points.iter().filter_map(rest).filter(|(_, rest)| !rest.as_os_str().is_empty())
+    let rest = move |mount: &'a Mounted| Some((mount, mount.point.strip_prefix(&above).ok()?));
+    mounts.iter().filter_map(rest).filter(|(_, rest)| !rest.as_os_str().is_empty())
 }
 
 /// The root directory of a process.
@@ -132,11 +157,20 @@ pub(super) fn find(root: &OwnedFd, path: &Path) -> Option<(OwnedFd, PathBuf)> {
     Some((found, point))
 }
 
-/// The mount points that a `mountinfo` lists; proc(5).
-pub(super) fn mount_points(path: &str) -> Result<Vec<PathBuf>, Error> {
+/// The mount points of a process's `mountinfo`.
+pub(super) fn mount_points(pid: i32) -> Result<Vec<PathBuf>, Error> {
+    Ok(mounts(&format!("/proc/{pid}/mountinfo"))?.into_iter().map(|mount| mount.point).collect())
+}
+
+fn mounts(path: &str) -> Result<Vec<Mounted>, Error> {
     let text = std::fs::read(path).map_err(Error::file("read", Path::new(path)))?;
-    let field = |line: &[u8]| Some(unescape(line.split(|byte| *byte == b' ').nth(4)?));
-    Ok(text.split(|byte| *byte == b'\n').filter_map(field).collect())
+    Ok(text.split(|byte| *byte == b'\n').filter_map(mounted).collect())
+}
+
+fn mounted(line: &[u8]) -> Option<Mounted> {
+    let mut fields = line.split(|byte| *byte == b' ').skip(2);
+    let device = String::from_utf8_lossy(fields.next()?).into_owned();
+    Some(Mounted { device, root: unescape(fields.next()?), point: unescape(fields.next()?) })
 }
 
 /// Blanks and their like stand as three octal digits behind a backslash.
@@ -217,18 +251,32 @@ pub(crate) fn give_namespaces(
 mod tests {
     use super::*;
 
+    fn at(device: &str, root: &str, point: &str) -> Mounted {
+        Mounted { device: device.to_owned(), root: root.into(), point: point.into() }
+    }
+
     #[test]
     fn mounts_below_another_are_found_with_what_is_between() {
-        let points = ["/", "/data", "/data/a", "/data/a/b", "/database"].map(PathBuf::from);
+        let mounts = ["/", "/data", "/data/a", "/data/a/b", "/database"].map(|point| at("0:1", "/", point));
         let found: Vec<_> =
-            below(&points, Path::new("/data")).map(|(_, rest)| rest.display().to_string()).collect();
+            below(&mounts, Path::new("/data")).map(|(_, rest)| rest.display().to_string()).collect();
         assert_eq!(found, ["a", "a/b"]);
     }
 
     #[test]
-    fn a_mount_point_is_read_with_its_blanks() {
-        assert_eq!(unescape(br"/a\040b\134c\x"), Path::new(r"/a b\c\x"));
-        assert!(mount_points("/proc/self/mountinfo").unwrap().contains(&PathBuf::from("/proc")));
+    fn a_mount_is_read_with_its_blanks() {
+        let line = br"36 35 98:0 /mnt\0401 /a\040b\134c rw,noatime master:1 - ext3 /dev/root rw";
+        assert_eq!(mounted(line), Some(at("98:0", "/mnt 1", r"/a b\c")));
+        assert_eq!(mounted(b""), None);
+        let own = mounts("/proc/self/mountinfo").unwrap();
+        assert!(own.iter().any(|mount| mount.point == Path::new("/proc")));
+    }
+
+    #[test]
+    fn a_mount_of_the_same_part_of_a_file_system_shows_the_same() {
+        let one = at("98:0", "/part", "/here");
+        assert!(one.shows_what(&at("98:0", "/part", "/there")));
+        assert!(!one.shows_what(&at("98:0", "/", "/here")) && !one.shows_what(&at("98:1", "/part", "/here")));
     }
 
     #[test]

@@ -28,7 +28,7 @@ const SHOWN: [(u64, FsFlags); 4] = [
 /// Sets again what is missing on the mounts of the process `pid`, which is stopped.
 pub(super) fn seal(spec: &Spec, bundle: &Path, pid: i32) -> Result<(), Error> {
     let root = open_root(pid)?;
-    let points = mount_points(&format!("/proc/{pid}/mountinfo"))?;
+    let points = mount_points(pid)?;
     let mut open = Vec::new();
     for (path, wanted) in restrictions(spec, bundle) {
         // A container that may has perhaps unmounted it.

@@ -9,8 +9,10 @@ use nix::sched::CloneFlags;
 use oci_spec::runtime::Spec;
 
 use super::request::{Field, Options};
+use crate::container::engine::plan::MakerRights;
 use crate::oci::command::parse::Parsed;
 use crate::oci::error::Error;
+use crate::oci::global::Global;
 use crate::oci::handover::is_inherited;
 use crate::sys::descriptor;
 
@@ -56,6 +58,13 @@ impl Directories {
     /// Where criu writes its log.
     pub(crate) fn logs(&self) -> &Path {
         self.work.as_deref().unwrap_or(&self.images)
+    }
+}
+
+/// Tells an ordinary user that criu most likely refuses.
+pub(crate) fn warn(global: &Global<'_>) {
+    if global.maker != MakerRights::Root {
+        global.log.warn("checkpoints of containers of an ordinary user are not tried: criu wants root");
     }
 }
 

@@ -28,6 +28,7 @@ pub(super) fn checkpoint(global: &Global<'_>, id: &str, given: &Parsed) -> Resul
         return Err(Error::Refused(format!("Container cannot be checkpointed in {before} state")));
     }
     let init = container.init().ok_or(Error::NotRunning)?;
+    settings::warn(global);
     let dump = Dump::new(&container, given)?;
     let criu = Criu::find(global.criu.as_deref())?;
     if given.is_on("pre-dump") || settings::parent(given, &dump.directories.images)?.is_some() {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use super::run;
 use crate::oci::command::parse::Parsed;
 use crate::oci::criu::restore::Restore;
+use crate::oci::criu::settings;
 use crate::oci::error::Error;
 use crate::oci::global::Global;
 use crate::oci::handover::Front;
@@ -12,6 +13,7 @@ use crate::oci::relay::Relay;
 use crate::sys::process;
 
 pub(super) fn restore(global: &Global<'_>, id: &str, given: &Parsed) -> Result<ExitCode, Error> {
+    settings::warn(global);
     if given.is_on("detach") {
         Restore::new(global, id, given, Front::Detached)?.perform(global, given, None)?;
         return Ok(ExitCode::SUCCESS);
