@@ -6,6 +6,7 @@
 #[macro_use]
 mod bundle;
 
+mod apparmor;
 mod command_line;
 mod console;
 mod delete;
