@@ -324,7 +324,7 @@ fn assemble(
     watch.add(&timers.descriptor(), Source::Timer).map_err(system("watch the timer"))?;
     Ok(Shim {
         pod: layout.pod(&config.uid),
-        group: Group::of_pod(&hierarchies, &config.uid),
+        group: Group::of_pod(&hierarchies, &config.uid, config.cgroup_manager),
         programs,
         layout,
         config,

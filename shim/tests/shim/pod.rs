@@ -84,6 +84,7 @@ impl Pod {
             host_ipc: false,
             share_pid: false,
             host_pid: false,
+            cgroup_manager: hull_shim::wire::CgroupManager::default(),
             sysctls: [("net.ipv4.ip_unprivileged_port_start".to_owned(), "7".to_owned())].into(),
             resources: Resources { pids_limit: Some(200), cpu_shares: Some(512), ..Resources::default() },
             network: Some(json!({"pod": name})),
