@@ -13,6 +13,7 @@ pub mod resident;
 pub mod sandbox;
 mod sys;
 pub mod tree;
+mod unwritable;
 pub mod wire;
 
 pub use sys::descriptor::inherited;

@@ -283,6 +283,17 @@ impl Pod {
         std::fs::read_to_string(self.log_path(name)).unwrap()
     }
 
+    /// What a container said, without stamps and with the parts of a line (`P`) put together: a terminal may hand a line
+    /// over in two, on machines with several processors.
+    pub(crate) fn said(&self, name: &str) -> String {
+        let part = |line: &str| match line.splitn(4, ' ').collect::<Vec<_>>()[..] {
+            [_, _, "P", part] => part.to_owned(),
+            [_, _, _, rest] => format!("{rest}\n"),
+            _ => String::new(),
+        };
+        self.log(name).lines().map(part).collect()
+    }
+
     /// Waits until the pod's directory is gone.
     pub(crate) fn await_gone(&mut self) {
         self.link = None;
