@@ -136,8 +136,10 @@ mod tests {
     #[test]
     fn descriptors_are_marked_without_close_range_too() {
         let file = std::fs::File::open("/dev/null").unwrap();
-        // SAFETY: F_DUPFD makes a descriptor that nobody else owns; without close-on-exec.
-        let far = unsafe { OwnedFd::from_raw_fd(libc::fcntl(file.as_raw_fd(), libc::F_DUPFD, 300)) };
+        // SAFETY: F_DUPFD takes an integer, and makes a descriptor without close-on-exec.
+        let number = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_DUPFD, 300) };
+        // SAFETY: made for us just now, nobody else owns it.
+        let far = unsafe { OwnedFd::from_raw_fd(number) };
         let is_marked = || {
             let flags = crate::sys::descriptor::flags(far.as_raw_fd()).unwrap();
             flags.contains(nix::fcntl::FdFlag::FD_CLOEXEC)
