@@ -11,7 +11,7 @@ BASH_TO = $(TO)/share/bash-completion/completions
 ZSH_TO = $(TO)/share/zsh/site-functions
 FISH_TO = $(TO)/share/fish/vendor_completions.d
 
-.PHONY: build debug images demo demo-long test test-oci test-callers test-root test-security soak fuzz test-vm test-vm-systemd vm-kernel vm-systemd check bench install clean setup
+.PHONY: build debug images demo demo-long test test-oci test-callers test-root test-security soak fuzz test-vm test-vm-systemd vm-kernel vm-qemu vm-systemd check bench install clean setup
 
 # Release binaries, side by side in $(OUT)/release.
 build: setup
@@ -86,7 +86,12 @@ test-vm-systemd: debug images
 vm-kernel:
 	tests/vm/kernel
 
-# Its root with systemd, kept there too.
+# Stock kernels for an emulated machine, kept there too: VERSIONS="6.12 6.1 5.10".
+VERSIONS ?= 6.12
+vm-qemu:
+	tests/vm/qemu-kernel $(VERSIONS)
+
+# The root with systemd, kept there too.
 vm-systemd:
 	tests/vm/systemd-root
 

@@ -14,6 +14,7 @@ pub mod resident;
 pub mod sandbox;
 mod sys;
 pub mod tree;
+mod unwritable;
 pub mod wire;
 
 pub use sys::descriptor::inherited;

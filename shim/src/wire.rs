@@ -197,9 +197,23 @@ pub struct SandboxConfig {
     pub sysctls: BTreeMap<String, String>,
     /// Limits of the pod's cgroup.
     pub resources: Resources,
+    /// Who makes what the pod's cgroup is in.
+    #[serde(default)]
+    pub cgroup_manager: CgroupManager,
     /// Input of the `network-up` and `network-down` tasks, which get the network namespace as
     /// descriptor 3; none with `hostNetwork`.
     pub network: Option<serde_json::Value>,
+}
+
+/// Who makes the group that a pod's cgroup is in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CgroupManager {
+    /// The shim: `/hull` in each hierarchy.
+    #[default]
+    Cgroupfs,
+    /// systemd: a delegated scope per pod in `hull.slice`.
+    Systemd,
 }
 
 /// Limits and weights of a cgroup, in the units of cgroup v1 (the OCI runtime-spec's).

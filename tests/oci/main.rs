@@ -6,6 +6,7 @@
 #[macro_use]
 mod bundle;
 
+mod apparmor;
 mod checkpoint;
 mod command_line;
 mod console;

@@ -4,7 +4,10 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hull_shim::wire::CgroupManager;
+
 use super::accept::{self, NetworkFlags, Object, Outcome};
+use super::cgroups::CgroupFlags;
 use super::context::Context;
 use super::resource::Kind;
 use super::{Error, Exit, Result, duration, launch, wait};
@@ -31,6 +34,8 @@ pub(super) struct Apply {
     validate: bool,
     #[command(flatten)]
     network: NetworkFlags,
+    #[command(flatten)]
+    cgroups: CgroupFlags,
 }
 
 impl Apply {
@@ -39,7 +44,7 @@ impl Apply {
         if self.validate {
             return validate(context, objects);
         }
-        let applied = apply(context, objects, &self.network).await?;
+        let applied = apply(context, objects, &self.network, self.cgroups).await?;
         if self.wait {
             return wait::until_up(context, &applied.pods, self.timeout)
                 .await
@@ -63,6 +68,7 @@ pub(super) async fn apply(
     context: &Context,
     objects: Vec<Object>,
     network: &NetworkFlags,
+    cgroups: CgroupFlags,
 ) -> Result<Applied> {
     let mut applied = Applied { pods: Vec::new(), exit: Exit::Success };
     let (pods, others): (Vec<_>, Vec<_>) = objects.into_iter().partition(|object| object.kind == Kind::Pod);
@@ -72,8 +78,9 @@ pub(super) async fn apply(
             applied.exit = context.report(&error);
         }
     }
+    let manager = cgroups.manager();
     for object in pods {
-        match pod(context, object, &network).await {
+        match pod(context, object, &network, manager).await {
             Ok(pod) => applied.pods.push(pod),
             Err(error) => applied.exit = context.report(&error),
         }
@@ -125,14 +132,15 @@ pub(super) async fn announce(context: &Context, kind: Kind, (namespace, name): (
     }
 }
 
-async fn pod(context: &Context, object: Object, network: &Config) -> Result<PodRef> {
+async fn pod(context: &Context, object: Object, network: &Config, manager: CgroupManager) -> Result<PodRef> {
     let namespace = namespace(context, &object)?;
     let name = object.name.clone();
     let failed = |source| Error::Launch { pod: name.clone(), source };
     let uid = launch::uid().map_err(failed)?;
-    let Some(accepted) = object.clone().accept(&namespace, (&uid, context.now()), Some(network))? else {
+    let Some(mut accepted) = object.clone().accept(&namespace, (&uid, context.now()), Some(network))? else {
         return Err(Error::Usage(format!("{name} is no Pod")));
     };
+    accepted.sandbox.cgroup_manager = manager;
     if let Some(known) = context.client.find(&namespace, &name)? {
         let running = context.client.pod(&known).await?;
         let outcome = object.reapply(&namespace, &running)?;

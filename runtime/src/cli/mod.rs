@@ -6,6 +6,7 @@ pub mod accept;
 mod apply;
 mod attach;
 mod boot;
+mod cgroups;
 mod choose;
 mod completion;
 mod context;

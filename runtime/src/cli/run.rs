@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::accept::NetworkFlags;
+use super::cgroups::CgroupFlags;
 use super::context::Context;
 use super::logs::Merged;
 use super::print::{field, pod};
@@ -26,13 +27,15 @@ pub(super) struct Run {
     keep: bool,
     #[command(flatten)]
     network: NetworkFlags,
+    #[command(flatten)]
+    cgroups: CgroupFlags,
 }
 
 impl Run {
     /// Ends with the exit code of the pod's only container, or 1 if any of several failed.
     pub(super) async fn act(self, context: &Context) -> Result {
         let objects = apply::load(context, &self.filename, self.recursive)?;
-        let applied = apply::apply(context, objects, &self.network).await?;
+        let applied = apply::apply(context, objects, &self.network, self.cgroups).await?;
         let mut followed = Followed::new(context, &applied.pods);
         let ended = tokio::select! {
             ended = followed.follow_to_end(context) => ended,

@@ -1,11 +1,11 @@
 //! How the shim makes a pod's sandbox.
 
-use hull_shim::wire::SandboxConfig;
+use hull_shim::wire::{CgroupManager, SandboxConfig};
 
 use super::{kernel_hostname, pod_resources};
 use crate::manifest::pod::Pod;
 
-/// The content of `sandbox.json`; `network` is the input of the network tasks.
+/// The content of `sandbox.json`; `network` is the input of the network tasks. Who makes its cgroup is for the caller to say.
 #[must_use]
 pub fn sandbox_config(pod: &Pod, network: Option<serde_json::Value>) -> SandboxConfig {
     let spec = &pod.spec;
@@ -20,6 +20,7 @@ pub fn sandbox_config(pod: &Pod, network: Option<serde_json::Value>) -> SandboxC
         host_pid: spec.host_pid,
         sysctls: spec.security.sysctls.clone(),
         resources: pod_resources(pod),
+        cgroup_manager: CgroupManager::default(),
         network: network.filter(|_| !spec.host_network),
     }
 }

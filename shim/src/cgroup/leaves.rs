@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::file::{pids, subdirectories, write};
+use super::file::{make_directory, pids, subdirectories, write};
 use super::{Error, Group, Hierarchies, v1};
 
 /// A leaf that still forks after so many rounds of moving is left as it is.
@@ -24,12 +24,20 @@ impl Group {
         named.map(|name| Self { hierarchies: Rc::clone(&hierarchies), path: self.path.join(name) }).collect()
     }
 
+    /// Makes the group alone, on v2: what is above it is there, and keeps the controllers that it has on.
+    pub(crate) fn create_alone(&self) -> Result<(), Error> {
+        self.hierarchies.roots().try_for_each(|root| make_directory(&root.join(&self.path)).map(drop))
+    }
+
     /// Moves what is left in a leaf into the group above, so that the leaf can be removed without killing it.
     pub(crate) fn move_up(&self) -> Result<(), Error> {
-        let (Some(above), Some(root)) = (self.path.parent(), self.hierarchies.roots().next()) else {
-            return Ok(());
-        };
-        let to = root.join(above).join("cgroup.procs");
+        self.parent().map_or(Ok(()), |above| self.move_to(&above))
+    }
+
+    /// Moves what is in this group, and not below it, into another.
+    pub(crate) fn move_to(&self, other: &Self) -> Result<(), Error> {
+        let Some(root) = self.hierarchies.roots().next() else { return Ok(()) };
+        let to = root.join(&other.path).join("cgroup.procs");
         // What forks meanwhile is found in the next round.
         for _ in 0..MOVE_ROUNDS {
             let found = pids(&root.join(&self.path));

@@ -1,4 +1,4 @@
-//! Control groups: a pod's is `hull/pod<uid>`, below it one group per instance, and one per exec'd process; an OCI
+//! Control groups: a pod's is `hull/pod<uid>`, or `pod<uid>` in a scope that systemd made for it ([`systemd::pod`]), below it one group per instance, and one per exec'd process; an OCI
 //! container's is where its `cgroupsPath` says.
 //!
 //! cgroups(7). On a host with v1 controllers (hybrid too, where v2 is mounted beside them) a group is a
@@ -44,7 +44,7 @@ pub use processes::Depth;
 use resources::{Devices, Live, Version};
 
 use self::file::{keyed, number, remove_if_empty, remove_tree};
-use crate::wire::{Resources, Statistics};
+use crate::wire::{CgroupManager, Resources, Statistics};
 
 /// Whether a group is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,8 +64,18 @@ pub struct Group {
 
 impl Group {
     /// The group of a pod.
-    pub fn of_pod(hierarchies: &Rc<Hierarchies>, uid: &str) -> Self {
-        Self { hierarchies: Rc::clone(hierarchies), path: Path::new("hull").join(format!("pod{uid}")) }
+    pub fn of_pod(hierarchies: &Rc<Hierarchies>, uid: &str, manager: CgroupManager) -> Self {
+        let above = match manager {
+            CgroupManager::Cgroupfs => PathBuf::from("hull"),
+            CgroupManager::Systemd => systemd::pod::scope(uid),
+        };
+        Self { hierarchies: Rc::clone(hierarchies), path: above.join(format!("pod{uid}")) }
+    }
+
+    /// The group that this one is in.
+    fn parent(&self) -> Option<Self> {
+        let path = self.path.parent()?.to_owned();
+        Some(Self { hierarchies: Rc::clone(&self.hierarchies), path })
     }
 
     /// A group below this one.
@@ -230,7 +240,7 @@ impl Group {
         }
     }
 
-    /// Removes the parent `hull` if this pod's was its last group.
+    /// Removes the parent, `hull` or the pod's scope, if this pod's was its last group.
     pub fn remove_empty_parent(&self) {
         let Some(parent) = self.path.parent() else { return };
         match &*self.hierarchies {

@@ -1,5 +1,6 @@
 //! AppArmor profile and SELinux label of a container's processes, which `execve` is to put in force.
 
+use std::borrow::Cow;
 use std::ffi::CString;
 use std::os::fd::BorrowedFd;
 
@@ -9,6 +10,9 @@ use oci_spec::runtime::Process;
 use super::engine::procfs;
 use super::identity::{Error, text};
 use super::transform::{Problem, Step};
+
+/// What comes before the name of a profile that `execve` is to put in force.
+const EXEC: &[u8] = b"exec ";
 
 /// What to write to `attr/exec`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,6 +31,12 @@ impl Label {
             apparmor: profile.map(|profile| text("apparmorProfile", &profile)).transpose()?,
             selinux: value(process.selinux_label()).map(|label| text("selinuxLabel", &label)).transpose()?,
         })
+    }
+
+    /// The AppArmor profile that is asked for.
+    pub(crate) fn profile(&self) -> Option<Cow<'_, str>> {
+        let written = self.apparmor.as_deref()?.to_bytes();
+        Some(String::from_utf8_lossy(written.strip_prefix(EXEC).unwrap_or(written)))
     }
 
     /// Whether there is anything to write.

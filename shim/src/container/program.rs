@@ -71,6 +71,12 @@ impl Program {
             Step::HookEnded(index, status) => {
                 format!("error running startContainer hook #{index}: exit status {status}")
             }
+            Step::Label if problem.errno == nix::Error::ENOENT && identity.label.profile().is_some() => {
+                let profile = identity.label.profile().unwrap_or_default();
+                format!(
+                    "unable to apply apparmor profile {profile:?}: it is not loaded; try: apparmor_parser --replace FILE"
+                )
+            }
             Step::Hook(index) => format!("error running startContainer hook #{index}: {reason}"),
             step => format!("{}: {reason}", operation(step)),
         };

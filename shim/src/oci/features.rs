@@ -1,4 +1,5 @@
-//! `features`: what this runtime understands; runtime-spec `features.md`. Nothing of it depends on the host.
+//! `features`: what this runtime understands; runtime-spec `features.md`. Only the annotation [`SLOWER`]
+//! depends on the host.
 
 use std::fmt::Write as _;
 
@@ -8,7 +9,11 @@ use super::SPEC_VERSION;
 use super::error::Error;
 use crate::container::capability;
 use crate::container::engine::files::option_names;
+use crate::container::engine::kernel::slower_ways;
 use crate::harmless;
+
+/// What the kernel lacks, so that hull goes slower ways; not there where it lacks nothing.
+const SLOWER: &str = "org.hull.kernel.lacks";
 
 /// Prints it.
 pub(super) fn print() -> Result<(), Error> {
@@ -23,7 +28,7 @@ fn features() -> Value {
     options.sort_unstable();
     options.dedup();
     let capabilities: Vec<String> = capability::NAMES.iter().map(|name| format!("CAP_{name}")).collect();
-    json!({
+    let mut features = json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": SPEC_VERSION,
         "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
@@ -51,7 +56,12 @@ fn features() -> Value {
             "org.opencontainers.runc.checkpoint.enabled": "true"
         },
         "potentiallyUnsafeConfigAnnotations": ["bundle", "org.systemd.property.", "org.criu.config"]
-    })
+    });
+    let slower = slower_ways();
+    if !slower.is_empty() {
+        features["annotations"][SLOWER] = json!(slower.join(", "));
+    }
+    features
 }
 
 fn seccomp() -> Value {

@@ -3,32 +3,18 @@
 //! systemd makes a scope around a process that exists. The init is born in its group, so the scope is first made around
 //! a process of no other use, which ends when the init is there.
 
-use std::os::fd::AsFd;
 use std::path::Path;
 
-use nix::sched::CloneFlags;
 use oci_spec::runtime::{LinuxResources, Spec};
 
 use super::error::Error;
 use super::make::refuse;
 use super::store::Id;
 use crate::cgroup::Group;
+pub(crate) use crate::cgroup::systemd::Placeholder;
 use crate::cgroup::systemd::Unit;
 use crate::cgroup::systemd::manager::{Manager, Owner};
 use crate::cgroup::systemd::properties::{self, Target};
-use crate::harmless;
-use crate::sys::{pidfd, process};
-
-/// Holds a unit until there is a container in it.
-#[derive(Debug)]
-pub(crate) struct Placeholder(process::Child);
-
-impl Drop for Placeholder {
-    fn drop(&mut self) {
-        harmless(pidfd::signal(self.0.pidfd.as_fd(), libc::SIGKILL));
-        process::reap_ended(self.0.pidfd.as_fd());
-    }
-}
 
 /// Whose systemd: the caller's own.
 fn owner() -> Owner {
@@ -64,13 +50,14 @@ pub(crate) fn find(path: Option<&Path>, id: &Id) -> Result<(Unit, Group), Error>
 pub(crate) fn start(unit: &Unit, group: &Group, spec: &Spec) -> Result<Option<Placeholder>, Error> {
     let mut manager = connect(&owner())?;
     // A slice holds other units, and no process.
-    let placeholder = if unit.is_slice() { None } else { Some(placeholder()?) };
+    let made = || Placeholder::start().map_err(Error::kernel("make a process to hold the unit"));
+    let placeholder = if unit.is_slice() { None } else { Some(made()?) };
     let resources = resources(spec);
     let annotations = spec.annotations().clone().unwrap_or_default();
     let devices = std::fs::read_to_string("/proc/devices").unwrap_or_default();
     let systemd = manager.version().map_err(refuse)?;
     let target = Target { version: group.version(), systemd, devices: &devices };
-    let pid = placeholder.as_ref().and_then(|placeholder| u32::try_from(placeholder.0.pid).ok());
+    let pid = placeholder.as_ref().and_then(Placeholder::pid);
     let wanted = properties::of_new_unit(unit, pid, &resources, &annotations, target).map_err(refuse)?;
     manager.start(&unit.name, &wanted).map_err(refuse)?;
     Ok(placeholder)
@@ -92,17 +79,4 @@ pub(crate) fn update(unit: &str, group: &Group, resources: &LinuxResources) -> R
 /// Ends a unit.
 pub(crate) fn stop(unit: &str) -> Result<(), Error> {
     connect(&owner())?.stop(unit).map_err(refuse)
-}
-
-fn placeholder() -> Result<Placeholder, Error> {
-    let child = process::spawn(CloneFlags::empty(), None, &(), hold);
-    child.map(Placeholder).map_err(Error::kernel("make a process to hold the unit"))
-}
-
-/// Waits to be killed; dies with its maker.
-fn hold((): &()) -> ! {
-    harmless(process::die_with_parent(libc::SIGKILL));
-    loop {
-        nix::unistd::pause();
-    }
 }

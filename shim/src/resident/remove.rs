@@ -22,7 +22,7 @@ use crate::layout::{Layout, PodLayout};
 use crate::sandbox::mounts;
 use crate::sys::pidfd;
 use crate::tree;
-use crate::wire::SandboxConfig;
+use crate::wire::{CgroupManager, SandboxConfig};
 
 /// How long killed processes may take to end, in rounds of so many milliseconds.
 const ROUNDS: u32 = 200;
@@ -43,13 +43,24 @@ pub(super) fn remove(options: &Options) -> Result<(), Error> {
     if let Ok(Some(Record { supervisor: Some(supervisor), .. })) = record::read(&pod.shim_record()) {
         end(supervisor);
     }
-    failures.extend(empty(&Group::of_pod(&hierarchies, &options.uid)).err());
     let config = record::read::<SandboxConfig>(&pod.sandbox_config()).ok().flatten();
+    for manager in managers(config.as_ref()) {
+        failures.extend(empty(&Group::of_pod(&hierarchies, &options.uid, *manager)).err());
+    }
     failures.extend(network_down(options, config.as_ref()).err());
     failures.extend(mounts::unmount_below(pod.dir()).err().map(|error| chain(&error)));
     failures.extend(remove_named(&layout, &options.uid).err());
     failures.extend(tree::remove(pod.dir()).err().map(|error| chain(&error)));
     if failures.is_empty() { Ok(()) } else { Err(Error::Record(failures.join("; "))) }
+}
+
+/// Who may have made the pod's group; without a readable `sandbox.json` anybody.
+fn managers(config: Option<&SandboxConfig>) -> &'static [CgroupManager] {
+    match config.map(|config| config.cgroup_manager) {
+        Some(CgroupManager::Cgroupfs) => &[CgroupManager::Cgroupfs],
+        Some(CgroupManager::Systemd) => &[CgroupManager::Systemd],
+        None => &[CgroupManager::Cgroupfs, CgroupManager::Systemd],
+    }
 }
 
 /// Ends the keeper and the shim that have the pod, again and again until its lock is ours: a keeper may have forked

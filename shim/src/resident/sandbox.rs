@@ -20,10 +20,11 @@ use super::supervisor::Reply;
 use super::tasks::{Outcome, Purpose, Task};
 use super::watch::{Source, Token};
 use super::{Shim, procfs};
+use crate::cgroup::systemd;
 use crate::container::transform::Problem;
 use crate::harmless;
 use crate::sandbox::{mounts, pause};
-use crate::wire::{Answer, Exit, Failure, Report};
+use crate::wire::{Answer, CgroupManager, Exit, Failure, Report};
 
 /// What is to happen once there is no sandbox.
 #[derive(Debug)]
@@ -111,6 +112,13 @@ impl Shim {
 
     fn start_pause(&mut self) -> Result<(), String> {
         let text = |error: &dyn std::error::Error| super::chain(error);
+        // Ends when pause is in the pod's group.
+        let _held = match self.config.cgroup_manager {
+            CgroupManager::Cgroupfs => None,
+            CgroupManager::Systemd => {
+                Some(systemd::pod::start(&self.group, &self.config).map_err(|error| text(&error))?)
+            }
+        };
         self.group.create().map_err(|error| text(&error))?;
         self.group.limit(&self.config.resources).map_err(|error| text(&error))?;
         let group = self.group.child("pause");

@@ -29,6 +29,7 @@ use crate::cgroup::{Group, Hierarchies};
 use crate::harmless;
 use crate::layout::{Layout, PodLayout};
 use crate::sys::{clock, descriptor, environment, process, protect};
+use crate::unwritable::unwritable;
 use crate::wire::SandboxConfig;
 
 /// The command line of `hull-shim pod`.
@@ -208,7 +209,7 @@ fn prepare_kept(detached: &Detached, mut inheritance: Inheritance) -> Result<(Sh
 /// The shim's status when it cannot go on and another may.
 pub(super) const LOST: i32 = 4;
 
-/// Executes this program again from a read-only mount (see `sys::protect`); returns only a failure.
+/// Executes this program again from where nobody can write to it (see [`crate::unwritable`]); returns only a failure.
 fn protect_self() -> Error {
     let fail = |what| move |errno| Error::System(what, errno);
     let path = match std::env::current_exe() {
@@ -217,9 +218,13 @@ fn protect_self() -> Error {
             return Error::File { operation: "read the link", path: "/proc/self/exe".into(), source };
         }
     };
-    let tree = match protect::read_only_self() {
+    let file = match File::open("/proc/self/exe") {
+        Ok(file) => file,
+        Err(source) => return Error::File { operation: "open", path: "/proc/self/exe".into(), source },
+    };
+    let tree = match unwritable(file) {
         Ok(tree) => tree,
-        Err(errno) => return fail("clone the mount of this program read-only")(errno),
+        Err(errno) => return fail("copy this program to where nobody can write to it")(errno),
     };
     let directory = path.parent().map(|directory| directory.as_os_str().to_owned()).unwrap_or_default();
     let added: [OsString; 2] = ["--protected".into(), directory];
@@ -233,7 +238,7 @@ fn protect_self() -> Error {
     };
     let errno =
         process::execute_descriptor(tree.as_fd(), &vector(arguments.collect()), &vector(variables.collect()));
-    fail("execute this program from its read-only mount")(errno)
+    fail("execute this program from its protected copy")(errno)
 }
 
 /// Serves without a keeper, for tests: what holds then holds after the death of both.
@@ -324,7 +329,7 @@ fn assemble(
     watch.add(&timers.descriptor(), Source::Timer).map_err(system("watch the timer"))?;
     Ok(Shim {
         pod: layout.pod(&config.uid),
-        group: Group::of_pod(&hierarchies, &config.uid),
+        group: Group::of_pod(&hierarchies, &config.uid, config.cgroup_manager),
         programs,
         layout,
         config,

@@ -200,6 +200,7 @@ mod tests {
             host_ipc: false,
             share_pid: false,
             host_pid: false,
+            cgroup_manager: crate::wire::CgroupManager::default(),
             sysctls: std::collections::BTreeMap::new(),
             resources: crate::wire::Resources::default(),
             network: None,

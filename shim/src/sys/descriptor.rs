@@ -2,7 +2,9 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use super::check;
+use nix::errno::Errno;
+
+use super::{check, open};
 use crate::guard::{self, Guard};
 
 /// Puts a copy of `from` at the number `to`, open across `execve`.
@@ -30,7 +32,24 @@ pub(crate) fn place_raw(from: RawFd, to: RawFd) -> nix::Result<()> {
 /// Marks every descriptor from `first` on close-on-exec.
 pub(crate) fn close_on_exec_from(first: u32) -> nix::Result<()> {
     let first = if guard::is_off(Guard::Closed) { first.max(10) } else { first };
-    range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
+    match range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) {
+        Err(Errno::EINVAL) => open::mark_from(first),
+        result => result,
+    }
+}
+
+/// Whether close_range(2) can mark descriptors, which it does from Linux 5.11 on.
+#[must_use]
+pub(crate) fn can_mark_range() -> bool {
+    // No process has this number.
+    range(u32::MAX, u32::MAX, libc::CLOSE_RANGE_CLOEXEC).is_ok()
+}
+
+/// To be called before a fork, for the child's [`close_on_exec_from`].
+pub(super) fn note_open() {
+    if !can_mark_range() {
+        open::note();
+    }
 }
 
 /// Closes every descriptor from 3 on that `keep` (in ascending order) does not name.

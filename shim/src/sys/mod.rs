@@ -16,6 +16,7 @@ pub(crate) mod keyring;
 pub(crate) mod memory;
 pub(crate) mod mount;
 pub(crate) mod namespace;
+mod open;
 pub(crate) mod pidfd;
 pub(crate) mod process;
 pub(crate) mod protect;

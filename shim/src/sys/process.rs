@@ -31,6 +31,7 @@ pub(crate) fn spawn<T>(
     with: &T,
     child: fn(&T) -> !,
 ) -> nix::Result<Child> {
+    super::descriptor::note_open();
     let mut pidfd: i32 = -1;
     // SAFETY: an all-zero clone_args is what clone3 calls "no option".
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };

@@ -84,6 +84,7 @@ impl Pod {
             host_ipc: false,
             share_pid: false,
             host_pid: false,
+            cgroup_manager: hull_shim::wire::CgroupManager::default(),
             sysctls: [("net.ipv4.ip_unprivileged_port_start".to_owned(), "7".to_owned())].into(),
             resources: Resources { pids_limit: Some(200), cpu_shares: Some(512), ..Resources::default() },
             network: Some(json!({"pod": name})),
@@ -280,6 +281,17 @@ impl Pod {
 
     pub(crate) fn log(&self, name: &str) -> String {
         std::fs::read_to_string(self.log_path(name)).unwrap()
+    }
+
+    /// What a container said, without stamps and with the parts of a line (`P`) put together: a terminal may hand a line
+    /// over in two, on machines with several processors.
+    pub(crate) fn said(&self, name: &str) -> String {
+        let part = |line: &str| match line.splitn(4, ' ').collect::<Vec<_>>()[..] {
+            [_, _, "P", part] => part.to_owned(),
+            [_, _, _, rest] => format!("{rest}\n"),
+            _ => String::new(),
+        };
+        self.log(name).lines().map(part).collect()
     }
 
     /// Waits until the pod's directory is gone.

@@ -9,9 +9,13 @@ pub mod annotation;
 pub mod bus;
 pub mod manager;
 pub mod message;
+mod placeholder;
+pub mod pod;
 pub mod properties;
 
 use std::path::PathBuf;
+
+pub(crate) use placeholder::Placeholder;
 
 use super::resources::Invalid;
 

@@ -41,6 +41,18 @@ impl Kernel {
     }
 }
 
+/// What this kernel lacks of the calls that hull uses where they are there: then it goes a slower way, or cannot do
+/// what the text says. Chosen by asking the kernel, once per process; shown by `hull-oci features`.
+pub(crate) fn slower_ways() -> Vec<&'static str> {
+    let all = [
+        (crate::sys::descriptor::can_mark_range(), "close_range(2) with CLOSE_RANGE_CLOEXEC (5.11)"),
+        (crate::sys::mount::has_set_attributes(), "mount_setattr(2) (5.12)"),
+        // Only groups have it, and not the root: it came with this version.
+        (version() >= (5, 14), "cgroup.kill (5.14)"),
+    ];
+    all.into_iter().filter(|(is_there, _)| !is_there).map(|(_, what)| what).collect()
+}
+
 pub(super) fn version() -> (u32, u32) {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map(str::parse);

@@ -1,0 +1,47 @@
+//! A copy of this program that nobody can write to, to be executed from it (CVE-2019-5736): a read-only clone of the
+//! mount that holds its file, which costs nothing, or where that cannot be a sealed file in memory; memfd_create(2).
+
+use std::io::Write;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::Mode;
+
+use crate::guard::{self, Guard};
+use crate::sys::protect::read_only_self;
+
+/// This program, of which `file` is the file, in a form that nobody can write to.
+pub(crate) fn unwritable(file: std::fs::File) -> nix::Result<OwnedFd> {
+    match read_only_self() {
+        Ok(tree) if !guard::is_off(Guard::ReadOnlySelf) => Ok(tree),
+        // No right to clone mounts, as an ordinary user; or a kernel before 5.12, which cannot make the clone read-only.
+        Ok(_) | Err(_) => sealed_copy(file),
+    }
+}
+
+/// Opens the file behind a descriptor for reading.
+pub(crate) fn reopen(file: &OwnedFd) -> nix::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    open(path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+fn seals() -> SealFlag {
+    SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE
+}
+
+/// Whether a file is such a copy.
+pub(crate) fn is_sealed(file: &std::fs::File) -> bool {
+    let there = fcntl(file, FcntlArg::F_GET_SEALS).map(SealFlag::from_bits_truncate);
+    there.is_ok_and(|there| there.contains(seals()))
+}
+
+fn sealed_copy(mut file: std::fs::File) -> nix::Result<OwnedFd> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let mut copy = std::fs::File::from(memfd_create(c"hull-oci", flags)?);
+    let failed = |error: std::io::Error| nix::Error::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
+    std::io::copy(&mut file, &mut copy).and_then(|_| copy.flush()).map_err(failed)?;
+    fcntl(&copy, FcntlArg::F_ADD_SEALS(seals()))?;
+    // For reading only: nothing that can be executed may be open for writing.
+    reopen(&copy.into())
+}
