@@ -152,6 +152,10 @@ fn a_runtime_that_is_killed_while_it_dumps_leaves_a_container_that_can_be_delete
 
 #[test]
 fn a_runtime_that_is_killed_while_it_restores_leaves_a_container_that_can_be_deleted() {
+    if is_peer() {
+        // runc mounts the root on the host, and leaves that and the groups.
+        return;
+    }
     let bundle = counting!();
     up(&bundle);
     counts_beyond(&bundle, 3);
@@ -163,13 +167,10 @@ fn a_runtime_that_is_killed_while_it_restores_leaves_a_container_that_can_be_del
         restore.kill().unwrap();
         restore.wait().unwrap();
         wait_until(LIMIT, "the deletion", || {
-            // runc has no record of it before the end.
             let output = bundle.oci(&["delete", "--force", &bundle.id]);
             if output.status.success() { Ok(()) } else { Err(output.to_string()) }
         });
-        if !is_peer() {
-            assert_unknown(&bundle);
-            assert!(bundle.path("rootfs/bin/busybox").exists(), "the root file system was deleted too");
-        }
+        assert_unknown(&bundle);
+        assert!(bundle.path("rootfs/bin/busybox").exists(), "the root file system was deleted too");
     }
 }
