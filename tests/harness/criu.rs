@@ -21,6 +21,12 @@ pub fn program() -> Result<PathBuf, String> {
     FOUND.get_or_init(find).clone()
 }
 
+/// Whether this is User-mode Linux, whose processes have other registers and mappings than criu knows.
+#[must_use]
+pub fn is_foreign_machine() -> bool {
+    std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains("User Mode Linux"))
+}
+
 /// Whether criu and the kernel have a feature, by criu's name for it.
 #[must_use]
 pub fn has(feature: &str) -> bool {
