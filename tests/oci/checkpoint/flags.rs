@@ -77,10 +77,10 @@ fn a_deleted_file_is_kept_open() {
 
 #[test]
 fn who_fetches_memory_later_is_told_when_it_can_be_had() {
+    let bundle = counting!();
     if !criu::has("uffd-noncoop") {
         hull_tests::skip!("the kernel has no userfaultfd that criu can use");
     }
-    let bundle = counting!();
     up(&bundle);
     counts_beyond(&bundle, 3);
     let port = (20_000 + std::process::id() % 10_000).to_string();
