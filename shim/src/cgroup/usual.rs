@@ -1,6 +1,6 @@
 //! The cgroup hierarchies of a host that has each where init systems put them, below `/sys/fs/cgroup`.
 //!
-//! Looking there costs the same on a host with thousands of mounts, whose mountinfo takes the kernel a microsecond a line.
+//! Looking there costs the same on a host with thousands of mounts, whose mountinfo the kernel writes line by line.
 //! What is not there, or is only a part of a hierarchy, is left to mountinfo.
 
 use std::path::Path;

@@ -2,7 +2,7 @@
 //!
 //! The same program lies on another mount too, one that nobody can write through. Everything that is mapped of the old
 //! file is mapped from the new one, in the same place, with a copy of the pages that were written to; then the kernel is told,
-//! which refuses while anything of the old file is still mapped. A second start of the program would cost ten times as much.
+//! which refuses while anything of the old file is still mapped. That spares a second start of the program.
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, BorrowedFd};

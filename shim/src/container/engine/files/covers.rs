@@ -17,8 +17,8 @@ use crate::sys::mount::{self, Reach};
 pub(crate) enum Covers {
     /// Those of its containers are copied from these, made when they are first asked for.
     Shared { null: OnceCell<OwnedFd>, empty: OnceCell<OwnedFd> },
-    /// It makes one container, which gets them: taking a tree of mounts apart that nobody needs takes the kernel a tenth of a
-    /// millisecond.
+    /// It makes one container, which gets them: to take a tree of mounts apart that nobody needs, the kernel waits for an RCU
+    /// grace period.
     OfOne,
 }
 
