@@ -1,5 +1,8 @@
-//! The leaves of exec'd processes, as somebody finds them who did not make them.
+//! Groups below others, as somebody finds them who did not make them: the leaves of exec'd processes, and what a killed
+//! shim left.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::rc::Rc;
 
 use super::file::{make_directory, pids, subdirectories, write};
@@ -22,6 +25,19 @@ impl Group {
         let names = names.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()));
         let named = names.filter(|name| name.starts_with(prefix));
         named.map(|name| Self { hierarchies: Rc::clone(&hierarchies), path: self.path.join(name) }).collect()
+    }
+
+    /// The groups right below this one, whoever made them and in whichever hierarchies.
+    pub(crate) fn children(&self) -> Vec<Self> {
+        let found = self.hierarchies.roots().flat_map(|root| subdirectories(&root.join(&self.path)));
+        let names: BTreeSet<String> =
+            found.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect();
+        names.iter().map(|name| self.child(name)).collect()
+    }
+
+    /// Its last component.
+    pub(crate) fn name(&self) -> &str {
+        self.path.file_name().and_then(OsStr::to_str).unwrap_or_default()
     }
 
     /// Makes the group alone, on v2: what is above it is there, and keeps the controllers that it has on.

@@ -83,6 +83,13 @@ pub(crate) fn complete(mut spec: Spec, bundle: &Path, joined: Joined, cgroup: &P
     Ok(spec)
 }
 
+/// Whether the container's init is the first process of a PID namespace: then the kernel kills all the others with it.
+pub(crate) fn has_own_pid_namespace(spec: &Spec, share_pid: bool) -> bool {
+    let linux = spec.linux().as_ref();
+    let mut namespaces = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default().iter();
+    !share_pid && namespaces.any(|one| one.typ() == LinuxNamespaceType::Pid && one.path().is_none())
+}
+
 /// The absolute path of the root file system.
 pub(crate) fn rootfs(spec: &Spec, bundle: &Path) -> Option<PathBuf> {
     spec.root().as_ref().map(|root| bundle.join(root.path()))

@@ -38,8 +38,8 @@ use crate::sys::process::Vector;
 /// Everything that is known before anything is made.
 pub(crate) struct Blueprint {
     grounds: Grounds,
-    identity: Identity,
-    program: Program,
+    identity: Rc<Identity>,
+    program: Rc<Program>,
     plan: Rc<Plan>,
     preserved: Preserved,
     keyring: Keyring,
@@ -85,6 +85,7 @@ impl Blueprint {
         };
         let plan = Plan::new(spec, &known, &own_environment(), &program.environment).map_err(refuse)?;
         let plan = Rc::new(plan);
+        let (identity, program) = (Rc::new(identity), Rc::new(program));
         Ok(Self { grounds, identity, program, plan, preserved, keyring, handover })
     }
 
@@ -183,8 +184,8 @@ impl Blueprint {
         let gate = Gate::make(directory).map_err(|errno| Error::Kernel(what(), errno))?;
         let request = Request {
             plan: Rc::clone(&self.plan),
-            identity: &self.identity,
-            program: &self.program,
+            identity: Rc::clone(&self.identity),
+            program: Rc::clone(&self.program),
             stdio,
             cgroup: entry,
             sandbox: None,

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 use nix::fcntl::OFlag;
 use oci_spec::runtime::Spec;
@@ -73,8 +74,9 @@ impl Shim {
             started_at: None,
             group,
             entry: made.entry,
-            identity,
-            program,
+            ends_with_init: spec::has_own_pid_namespace(&spec, self.config.share_pid),
+            identity: Rc::new(identity),
+            program: Rc::new(program),
             unreadable: None,
             start: Some(made.start),
             starting: None,
@@ -83,8 +85,8 @@ impl Shim {
             stdin: made.streams.stdin,
             terminal: None,
         };
+        // No record yet: should this shim be killed, the init dies with it, and a successor takes its group away.
         self.instances.insert(instance.clone(), held);
-        self.record();
         for (kind, stream) in made.streams.ours {
             self.follow(&instance, kind, stream);
         }

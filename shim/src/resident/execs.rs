@@ -108,7 +108,7 @@ impl Shim {
         if held.unreadable.is_none() {
             return Ok(());
         }
-        held.read_again(&self.filters).map_err(|message| failed(instance, &message))
+        held.read_again(self.config.share_pid, &self.filters).map_err(|message| failed(instance, &message))
     }
 
     /// Starts the process, in a cgroup of its own below the instance's.

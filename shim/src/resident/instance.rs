@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use super::output::Output;
 use super::record::ProcessRecord;
@@ -82,9 +83,11 @@ pub(super) struct Held {
     pub(super) started_at: Option<i64>,
     pub(super) group: Group,
     pub(super) entry: Entry,
-    pub(super) identity: Identity,
+    pub(super) identity: Rc<Identity>,
+    /// All its processes are in a PID namespace whose first process is its init.
+    pub(super) ends_with_init: bool,
     /// What its init executes, to explain a failure.
-    pub(super) program: Program,
+    pub(super) program: Rc<Program>,
     /// Why identity and program are not known: its `config.json` could not be read when it was taken up.
     pub(super) unreadable: Option<String>,
     /// Where the init tells why it could not execute.

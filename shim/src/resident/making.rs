@@ -98,8 +98,8 @@ impl Shim {
         let gate = Gate::make(&held.create.bundle);
         let request = Request {
             plan,
-            identity: &held.identity,
-            program: &held.program,
+            identity: Rc::clone(&held.identity),
+            program: Rc::clone(&held.program),
             stdio,
             cgroup: &held.entry,
             sandbox: self.sandbox.pause.as_ref().map(|pause| pause.pidfd.as_fd()),

@@ -94,6 +94,8 @@ struct Shim {
     supervisor: supervisor::Supervisor,
     finish: finish::Finish,
     next_key: u64,
+    /// What is read of an output, never cleared: after a fork each page that is written to costs a copy.
+    chunk: Vec<u8>,
 }
 
 impl Shim {

@@ -17,7 +17,7 @@ use crate::sys::{clock, socket};
 use crate::wire::{Failure, InstanceId};
 
 /// As much as a pipe holds.
-const CHUNK: usize = 64 * 1024;
+pub(super) const CHUNK: usize = 64 * 1024;
 /// Reads of one stream before others get their turn.
 const TURN: usize = 4;
 /// Reads at the end of an instance: what its pipes hold, and more that leftovers write while they die.
@@ -130,13 +130,13 @@ impl Output {
 
     /// Reads one stream for some rounds; true when it has ended. What was read is written before more is, and whole:
     /// a shim that is killed has nothing of it in its memory.
-    fn read(&mut self, kind: Kind, rounds: usize) -> bool {
-        let (mut buffer, mut text) = ([0; CHUNK], Vec::new());
+    fn read(&mut self, kind: Kind, rounds: usize, buffer: &mut [u8]) -> bool {
+        let mut text = Vec::new();
         for _ in 0..rounds {
             let Some(stream) = self.streams.iter().find(|stream| stream.kind == kind) else {
                 return false;
             };
-            match nix::unistd::read(&stream.source, &mut buffer) {
+            match nix::unistd::read(&stream.source, buffer) {
                 Err(Errno::EAGAIN) => return false,
                 Err(Errno::EINTR) => {}
                 // EIO: nobody has the terminal open any more.
@@ -197,7 +197,7 @@ impl Shim {
         let Some(held) = self.instances.get_mut(instance) else {
             return;
         };
-        if !held.output.read(kind, rounds) {
+        if !held.output.read(kind, rounds, &mut self.chunk) {
             return;
         }
         if let Some(at) = held.output.streams.iter().position(|stream| stream.kind == kind) {

@@ -1,6 +1,7 @@
 //! The shim's record, `shim.json`: everything that a successor needs. Written whole (temporary file, fsync,
 //! rename) before what it says is announced.
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::path::Path;
 
@@ -21,9 +22,9 @@ pub(super) struct ProcessRecord {
 /// The whole record.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct Record {
-    pub(super) sandbox: SandboxRecord,
-    pub(super) instances: Vec<InstanceRecord>,
+pub(super) struct Record<'a> {
+    pub(super) sandbox: Cow<'a, SandboxRecord>,
+    pub(super) instances: Vec<InstanceRecord<'a>>,
     pub(super) supervisor: Option<ProcessRecord>,
     pub(super) finishing: bool,
 }
@@ -59,8 +60,8 @@ pub(super) enum Phase {
 /// One instance.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct InstanceRecord {
-    pub(super) create: CreateConfig,
+pub(super) struct InstanceRecord<'a> {
+    pub(super) create: Cow<'a, CreateConfig>,
     pub(super) init: Option<ProcessRecord>,
     pub(super) started_at: Option<i64>,
     pub(super) ended: Option<Ended>,
@@ -94,7 +95,7 @@ pub(super) fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option
     serde_json::from_slice(&bytes).map(Some).map_err(|source| Error::Parse(path.to_owned(), source))
 }
 
-fn write(path: &Path, record: &Record) -> Result<(), Error> {
+fn write(path: &Path, record: &Record<'_>) -> Result<(), Error> {
     let bytes = serde_json::to_vec(record).map_err(|source| Error::Parse(path.to_owned(), source))?;
     let temporary = path.with_extension("json.new");
     let written = std::fs::File::create(&temporary).and_then(|mut file| {
@@ -123,9 +124,9 @@ impl Shim {
         }
     }
 
-    fn as_record(&self) -> Record {
+    fn as_record(&self) -> Record<'_> {
         let instances = self.instances.values().map(|held| InstanceRecord {
-            create: held.create.clone(),
+            create: Cow::Borrowed(&held.create),
             init: held.init.as_ref().map(|init| init.record).or(held.lost),
             started_at: held.started_at,
             ended: match &held.state {
@@ -135,7 +136,7 @@ impl Shim {
             stdin_closed: held.stdin.is_none(),
         });
         Record {
-            sandbox: self.sandbox.record.clone(),
+            sandbox: Cow::Borrowed(&self.sandbox.record),
             instances: instances.collect(),
             supervisor: self.supervisor.record(),
             finishing: self.finish.is_asked(),

@@ -71,7 +71,10 @@ impl Shim {
 
     fn kill(&mut self, instance: &InstanceId) -> Result<(), Failure> {
         let held = self.instances.get(instance).ok_or_else(|| unknown(instance))?;
-        held.group.kill().map_err(|error| Failure::Other { message: super::chain(&error) })?;
+        let takes_all = held.ends_with_init && held.init.is_some();
+        if !takes_all {
+            held.group.kill().map_err(|error| Failure::Other { message: super::chain(&error) })?;
+        }
         if let (State::Created | State::Running, Some(init)) = (&held.state, &held.init) {
             pidfd::signal(init.pidfd.as_fd(), libc::SIGKILL)
                 .map_err(|errno| other(format!("kill instance {instance}"), errno))?;

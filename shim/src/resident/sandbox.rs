@@ -26,6 +26,9 @@ use crate::harmless;
 use crate::sandbox::{mounts, pause};
 use crate::wire::{Answer, CgroupManager, Exit, Failure, Report};
 
+/// Name of the group of pause, beside those of instances, which have a point in theirs.
+pub(super) const PAUSE: &str = "pause";
+
 /// What is to happen once there is no sandbox.
 #[derive(Debug)]
 pub(super) enum Goal {
@@ -121,7 +124,7 @@ impl Shim {
         };
         self.group.create().map_err(|error| text(&error))?;
         self.group.limit(&self.config.resources).map_err(|error| text(&error))?;
-        let group = self.group.child("pause");
+        let group = self.group.child(PAUSE);
         group.create().map_err(|error| text(&error))?;
         let entry = group.entry().map_err(|error| text(&error))?;
         mounts::mount_shm(&self.pod.shm()).map_err(|error| text(&error))?;

@@ -195,7 +195,10 @@ pub(super) fn serve_kept(detached: &Detached, mut inheritance: Inheritance) -> i
     }
 }
 
-fn prepare_kept(detached: &Detached, mut inheritance: Inheritance) -> Result<(Shim, Option<Record>), Error> {
+fn prepare_kept(
+    detached: &Detached,
+    mut inheritance: Inheritance,
+) -> Result<(Shim, Option<Record<'static>>), Error> {
     std::mem::replace(&mut inheritance.written, Ok(())).map_err(|source| Error::File {
         operation: "write",
         path: detached.pod().shim_lock(),
@@ -251,7 +254,7 @@ fn serve(detached: &Detached) -> Result<(), Error> {
 }
 
 /// A shim whose keeper, or itself, has the pod's lock.
-fn prepare(detached: &Detached, lock: Option<Flock<File>>) -> Result<(Shim, Option<Record>), Error> {
+fn prepare(detached: &Detached, lock: Option<Flock<File>>) -> Result<(Shim, Option<Record<'static>>), Error> {
     let options = &detached.options;
     let layout = Layout::new(options.root.clone());
     let pod = layout.pod(&options.uid);
@@ -261,7 +264,8 @@ fn prepare(detached: &Detached, lock: Option<Flock<File>>) -> Result<(Shim, Opti
         return Err(Error::NoPod(options.uid.clone()));
     };
     redirect(&pod.diagnostics())?;
-    let record = record::read::<Record>(&pod.shim_record()).map_err(unreadable)?;
+    let record = record::read::<Record<'static>>(&pod.shim_record()).map_err(unreadable)?;
+    process::note_ignored_signals();
     process::become_subreaper().map_err(|errno| Error::System("become a subreaper", errno))?;
     // libcontainer would take it for a request to hand descriptors on.
     environment::forget("LISTEN_FDS");
@@ -353,6 +357,7 @@ fn assemble(
         finish: Finish::default(),
         // Names of cgroups are made from keys: those of a predecessor are not used again.
         next_key: clock::monotonic().unsigned_abs(),
+        chunk: vec![0; super::output::CHUNK],
     })
 }
 

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 
 use nix::fcntl::OFlag;
 use oci_spec::runtime::Spec;
@@ -14,15 +15,16 @@ use super::instance::{Files, Held, Init, State};
 use super::keeper::End;
 use super::output::{Kind, Output};
 use super::record::{InstanceRecord, Phase, ProcessRecord, Record};
-use super::sandbox::Goal;
+use super::sandbox::{Goal, PAUSE};
 use super::streams::{open_fifo, remove_files};
 use super::{Shim, procfs};
-use crate::cgroup::Entry;
+use crate::cgroup::{Entry, Group};
 use crate::container::engine::Gate;
 use crate::container::engine::gate::Outcome;
 use crate::container::identity::Identity;
 use crate::container::program::Program;
 use crate::container::seccomp::Cache;
+use crate::container::spec;
 use crate::sys::{clock, pidfd};
 use crate::wire::{CreateConfig, Exit, InstanceId};
 
@@ -31,7 +33,7 @@ const SUPERVISOR_DEATH: u16 = 5000;
 
 impl Shim {
     /// Begins with nothing, or from where the record says that a predecessor was.
-    pub(super) fn begin(&mut self, record: Option<Record>) {
+    pub(super) fn begin(&mut self, record: Option<Record<'_>>) {
         let Some(record) = record else {
             self.sandbox.record.attempt = 0;
             self.supervisor.want();
@@ -41,7 +43,7 @@ impl Shim {
         self.end_old_supervisor(record.supervisor);
         let phase = record.sandbox.phase;
         let attempt = record.sandbox.attempt;
-        self.sandbox.record = record.sandbox;
+        self.sandbox.record = record.sandbox.into_owned();
         // Each record that is written from here on says all that this one says.
         if record.finishing {
             self.finish = Finish::Asked;
@@ -52,6 +54,7 @@ impl Shim {
         for (instance, end) in ended {
             self.instance_ended(&instance, end, None);
         }
+        self.give_up_unknown();
         self.record();
         self.kept.close_rest();
         if record.finishing {
@@ -98,7 +101,7 @@ impl Shim {
 
     /// Holds an instance again. One that ended meanwhile is told back: its end is recorded once all are held, for a
     /// record names every instance or loses it.
-    fn take_up(&mut self, record: InstanceRecord) -> Option<(InstanceId, End)> {
+    fn take_up(&mut self, record: InstanceRecord<'_>) -> Option<(InstanceId, End)> {
         let instance = record.create.instance.clone();
         let init = match (record.init, record.ended) {
             (Some(init), None) => init,
@@ -143,8 +146,8 @@ impl Shim {
     }
 
     /// Whatever of it cannot be read, what is recorded stays known and what runs goes on.
-    fn rebuild(&self, record: &InstanceRecord) -> Held {
-        let create = record.create.clone();
+    fn rebuild(&self, record: &InstanceRecord<'_>) -> Held {
+        let create = record.create.as_ref().clone();
         let state = match (record.ended, record.started_at) {
             (Some(ended), _) => State::Exited(ended),
             (None, Some(_)) => State::Running,
@@ -161,8 +164,9 @@ impl Shim {
             started_at: record.started_at,
             entry: Entry::default(),
             group,
-            identity: Identity::unknown(),
-            program: Program::unknown(),
+            ends_with_init: false,
+            identity: Rc::new(Identity::unknown()),
+            program: Rc::new(Program::unknown()),
             unreadable: None,
             start: open_fifo(&files.start(), OFlag::O_RDONLY).ok(),
             starting: None,
@@ -172,7 +176,7 @@ impl Shim {
             terminal: None,
             create,
         };
-        if !is_over && let Err(message) = held.read_again(&self.filters) {
+        if !is_over && let Err(message) = held.read_again(self.config.share_pid, &self.filters) {
             let instance = &held.create.instance;
             self.complain(format_args!("take up {instance}: {message}; it runs on, and nothing can be exec'd in it until this is mended"));
             held.unreadable = Some(message);
@@ -196,14 +200,28 @@ impl Shim {
         }
     }
 
+    /// Groups of instances that no record names: their creation was under way, or their removal.
+    fn give_up_unknown(&mut self) {
+        let known = |name: &str| self.instances.keys().any(|instance| instance.to_string() == name);
+        let mut found = self.group.children();
+        found.retain(|group| group.name() != PAUSE && !known(group.name()));
+        for group in found {
+            self.give_up_group(&group);
+        }
+    }
+
     /// An instance whose creation was under way: no supervisor was told of it.
     fn give_up(&mut self, create: &CreateConfig) {
         let group = self.group.child(&create.instance.to_string());
+        self.give_up_group(&group);
+        remove_files(create);
+    }
+
+    fn give_up_group(&mut self, group: &Group) {
         if let Err(error) = group.kill() {
             self.complain(format_args!("{}", super::chain(&error)));
         }
-        self.remove_group(&group, 0);
-        remove_files(create);
+        self.remove_group(group, 0);
     }
 }
 
@@ -229,13 +247,14 @@ fn find_started(held: &mut Held) {
 
 impl Held {
     /// Reads what an exec needs and the record does not hold.
-    pub(super) fn read_again(&mut self, filters: &RefCell<Cache>) -> Result<(), String> {
+    pub(super) fn read_again(&mut self, share_pid: bool, filters: &RefCell<Cache>) -> Result<(), String> {
         let path = self.create.bundle.join("config.json");
         let spec = Spec::load(&path);
         let spec = spec.map_err(|error| format!("read {}: {}", path.display(), super::chain(&error)))?;
         let (identity, program) = identify(&spec, &self.create, filters)?;
+        self.ends_with_init = spec::has_own_pid_namespace(&spec, share_pid);
         self.entry = self.group.entry().map_err(|error| super::chain(&error))?;
-        (self.identity, self.program, self.unreadable) = (identity, program, None);
+        (self.identity, self.program, self.unreadable) = (Rc::new(identity), Rc::new(program), None);
         Ok(())
     }
 }

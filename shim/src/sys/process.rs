@@ -3,6 +3,7 @@
 
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
@@ -170,10 +171,23 @@ pub(crate) fn execute_descriptor(file: BorrowedFd<'_>, arguments: &Vector, envir
     Errno::last()
 }
 
-/// Sets every signal to its default and unblocks all: Rust ignores SIGPIPE, and the shim blocks what it
-/// reads from a descriptor, but an executed program expects neither.
+/// The signals that this process may ignore: bit 0 is signal 1. All of them as long as nobody looked.
+static IGNORED: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// Looks which signals this process ignores, so that its children need not reset all; it must not ignore others later.
+pub(crate) fn note_ignored_signals() {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    if let Some(ignored) = line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()) {
+        IGNORED.store(ignored, Ordering::Relaxed);
+    }
+}
+
+/// Sets every signal to its default that is ignored, and unblocks all: Rust ignores SIGPIPE, and the shim blocks what it
+/// reads from a descriptor, but an executed program expects neither. Handlers end with `execve`.
 pub(crate) fn default_signals() {
-    for signal in 1..=64 {
+    let ignored = IGNORED.load(Ordering::Relaxed);
+    for signal in (1..=64).filter(|signal| ignored & 1 << (signal - 1) != 0) {
         // SAFETY: SIG_DFL installs no handler of ours; numbers that cannot be set come back as EINVAL,
         // which leaves them at the default that they always have.
         unsafe { libc::signal(signal, libc::SIG_DFL) };

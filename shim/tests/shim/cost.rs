@@ -16,34 +16,48 @@ use crate::pod::Pod;
 const MEMBERS: u32 = 20;
 const ROUNDS: u32 = 5;
 /// Execs per round.
-const EXECS: u32 = 100;
+const EXECS: u32 = 500;
 
-/// Measures and prints.
-pub(crate) fn print() {
+/// Measures and prints what is chosen of `members`, `execs`, `crowd` and `floor`.
+pub(crate) fn print(chosen: &dyn Fn(&str) -> bool) {
     println!("from the shim, milliseconds each; least and median of {ROUNDS} rounds");
     let (mut pod, _) = Pod::start("cost", |_| ());
     for (name, change) in [("", plain as fn(&mut Value)), (", with seccomp and a user", confined)] {
         let config = pod.bundle("c", &["sleep", "1000"], change);
-        let rounds: Vec<_> = (0..ROUNDS).map(|round| members(&mut pod, &config, round)).collect();
-        row(&format!("create and start of a member{name}: CPU of the shim"), &rounds, |one| one.shim);
-        row(&format!("create and start of a member{name}: CPU of its init"), &rounds, |one| one.init);
-        row(&format!("create and start of a member{name}: CPU"), &rounds, |one| one.shim + one.init);
-        row(&format!("create and start of a member{name}: wall"), &rounds, |one| one.wall);
-        let instance = pod.launch_config(numbered(&config, 9000));
-        let rounds: Vec<_> = (0..ROUNDS).map(|_| execs(&mut pod, &instance)).collect();
-        row(&format!("exec of true{name}: CPU"), &rounds, |one| one.shim + one.init);
-        row(&format!("exec of true{name}: wall"), &rounds, |one| one.wall);
-        end(&mut pod, vec![instance]);
+        if chosen("members") {
+            let rounds: Vec<_> = (0..ROUNDS).map(|round| members(&mut pod, &config, round)).collect();
+            row(&format!("create and start of a member{name}: CPU of the shim"), &rounds, |one| one.shim);
+            row(&format!("create and start of a member{name}: CPU of its init"), &rounds, |one| one.init);
+            row(&format!("create and start of a member{name}: CPU"), &rounds, |one| one.shim + one.init);
+            row(&format!("create and start of a member{name}: wall"), &rounds, |one| one.wall);
+        }
+        if chosen("execs") {
+            let instance = pod.launch_config(numbered(&config, 9000));
+            let rounds: Vec<_> = (0..ROUNDS).map(|_| execs(&mut pod, &instance)).collect();
+            row(&format!("exec of true{name}: CPU of the shim"), &rounds, |one| one.shim);
+            row(&format!("exec of true{name}: CPU"), &rounds, |one| one.shim + one.init);
+            row(&format!("exec of true{name}: wall"), &rounds, |one| one.wall);
+            end(&mut pod, vec![instance]);
+        }
     }
     drop(pod);
+    if chosen("crowd") {
+        in_a_crowd();
+    }
+    if chosen("floor") {
+        let rounds: Vec<_> = (0..ROUNDS).map(|_| floor()).collect();
+        row("fork, execve and wait alone: CPU", &rounds, |one| one.init);
+        row("fork, execve and wait alone: wall", &rounds, |one| one.wall);
+    }
+}
+
+/// The same on a host with more mounts.
+fn in_a_crowd() {
     crowd();
     let (mut pod, _) = Pod::start("crowd", |_| ());
     let config = pod.bundle("c", &["sleep", "1000"], plain);
     let rounds: Vec<_> = (0..ROUNDS).map(|round| members(&mut pod, &config, round)).collect();
     row("create and start of a member, 1,000 mounts: CPU", &rounds, |one| one.shim + one.init);
-    let rounds: Vec<_> = (0..ROUNDS).map(|_| floor()).collect();
-    row("fork, execve and wait alone: CPU", &rounds, |one| one.init);
-    row("fork, execve and wait alone: wall", &rounds, |one| one.wall);
 }
 
 /// A thousand more mounts in this namespace, which ends with us.

@@ -18,6 +18,7 @@ use crate::stand_in::{CONFINED, HUNT};
 
 /// Every case with its name.
 pub(crate) const ALL: &[Case] = &[
+    ("what_was_being_made_goes_with_its_shim", what_was_being_made_goes_with_its_shim),
     ("a_successor_ends_the_execs_of_its_predecessor", a_successor_ends_the_execs_of_its_predecessor),
     ("what_an_exec_left_running_outlives_the_shim", what_an_exec_left_running_outlives_the_shim),
     (
@@ -445,6 +446,35 @@ fn whoever_asks_for_a_pod_does_not_wait_for_its_keeper() {
     // Its pauses alone would be half a minute.
     assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
     end_pod(&mut pod);
+}
+
+/// No record names an instance before its init is there.
+fn what_was_being_made_goes_with_its_shim() {
+    let (mut pod, _) = Pod::start("unmade", |_| ());
+    let groups = pod.cgroups_below().len();
+    let config = pod.bundle("c", &["sleep", "1000"], |config| {
+        config["hooks"] = json!({"createContainer": [{"path": "/bin/sleep", "args": ["sleep", "1000"]}]});
+    });
+    pod.tell(Command::Create(Box::new(config)), &[]);
+    let members = |group: &Path| fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    let inits = || -> Vec<i32> {
+        let found = pod.cgroups_below().into_iter().filter(|group| group.ends_with("c.0"));
+        found
+            .flat_map(|group| members(&group).lines().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+            .collect()
+    };
+    await_some("its hook", || (inits().len() >= 2 * groups).then_some(()));
+    let begun = inits();
+    pod.drop_supervisor();
+    pod.kill_shim();
+    pod.start_shim();
+    pod.greet();
+    pod.await_cgroups_below(groups);
+    await_some("the end of its init", || (!begun.iter().any(|pid| is_alive(*pid))).then_some(()));
+    let config = pod.bundle("c", &["sleep", "1000"], |_| ());
+    pod.launch_config(config);
+    assert_eq!(pod.ask(Command::Finish), Ok(Answer::Ok));
+    assert!(pod.shim_ends());
 }
 
 fn a_killed_keeper_takes_nothing_along() {

@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     }
     pod::isolate();
     if arguments.iter().any(|one| one == "--cost") {
-        cost::print();
+        cost::print(&chosen);
         return ExitCode::SUCCESS;
     }
     let mut failed = 0;

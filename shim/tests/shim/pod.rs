@@ -202,20 +202,25 @@ impl Pod {
         command: Command,
         descriptors: &[RawFd],
     ) -> (Result<Answer, Failure>, Vec<OwnedFd>) {
-        self.next += 1;
-        let wanted = self.next;
-        let bytes = serde_json::to_vec(&Request { id: wanted, command }).unwrap();
-        let parts = [std::io::IoSlice::new(&bytes)];
-        let rights = [ControlMessage::ScmRights(descriptors)];
-        let control = if descriptors.is_empty() { &rights[..0] } else { &rights[..] };
-        let socket = self.link.as_ref().unwrap().socket.as_raw_fd();
-        sendmsg::<UnixAddr>(socket, &parts, control, MsgFlags::empty(), None).unwrap();
+        let wanted = self.tell(command, descriptors);
         loop {
             match self.report() {
                 (Report::Done { id, result }, descriptors) if id == wanted => return (result, descriptors),
                 (other, _) => self.seen.push_back(other),
             }
         }
+    }
+
+    /// Sends a request; its number.
+    pub(crate) fn tell(&mut self, command: Command, descriptors: &[RawFd]) -> u64 {
+        self.next += 1;
+        let bytes = serde_json::to_vec(&Request { id: self.next, command }).unwrap();
+        let parts = [std::io::IoSlice::new(&bytes)];
+        let rights = [ControlMessage::ScmRights(descriptors)];
+        let control = if descriptors.is_empty() { &rights[..0] } else { &rights[..] };
+        let socket = self.link.as_ref().unwrap().socket.as_raw_fd();
+        sendmsg::<UnixAddr>(socket, &parts, control, MsgFlags::empty(), None).unwrap();
+        self.next
     }
 
     fn report(&mut self) -> (Report, Vec<OwnedFd>) {

@@ -3,7 +3,6 @@
 //! It never waits for the child: what takes time in a container's file systems takes the child's time. Hooks of the
 //! maker's namespaces run in a process of their own.
 
-use std::borrow::Cow;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
@@ -39,8 +38,8 @@ const RELEASE: u16 = 10_000;
 /// Everything that one container needs.
 pub(crate) struct Request<'a> {
     pub(crate) plan: Rc<Plan>,
-    pub(crate) identity: &'a Identity,
-    pub(crate) program: &'a Program,
+    pub(crate) identity: Rc<Identity>,
+    pub(crate) program: Rc<Program>,
     pub(crate) stdio: Stdio,
     /// The container's group, made and limited.
     pub(crate) cgroup: &'a Entry,
@@ -99,8 +98,8 @@ pub(crate) struct Making {
     child: process::Child,
     output: Option<Output>,
     /// Who and what it becomes.
-    identity: Box<Identity>,
-    program: Box<Program>,
+    identity: Rc<Identity>,
+    program: Rc<Program>,
     /// The master of its terminal, once that is made.
     terminal: Option<OwnedFd>,
     /// Interfaces that are still to be moved, and those that were.
@@ -152,13 +151,13 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
         .map_err(|(step, failed)| Failure::of_step(plan, step, failed))?;
     let devices = devices::find(&plan.devices)?;
     let observer = plan.listener.as_ref().map(Listener::connect).transpose()?;
-    let identity = member(plan, request.identity);
+    let identity = member(plan, &request.identity);
     let mut work = Work {
         plan,
         mounts: request.mounts.map(|mounts| mounts.as_raw_fd()),
         observer: observer.as_ref().map(AsRawFd::as_raw_fd),
         identity: &identity,
-        program: request.program,
+        program: &request.program,
         stdio: &request.stdio,
         cgroup: request.cgroup,
         joins,
@@ -185,8 +184,8 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
         socket: ours,
         child,
         output,
-        identity: Box::new(identity.clone().into_owned()),
-        program: Box::new(request.program.clone()),
+        identity: Rc::clone(&identity),
+        program: Rc::clone(&request.program),
         terminal: None,
         devices,
         away: None,
@@ -200,12 +199,12 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
 }
 
 /// Who the process is to be, as far as its maker may say so. The plan refuses groups that could not be had.
-fn member<'a>(plan: &Plan, identity: &'a Identity) -> Cow<'a, Identity> {
+fn member(plan: &Plan, identity: &Rc<Identity>) -> Rc<Identity> {
     match &plan.maps {
         Some(maps) if user::denies_groups(maps, plan.maker) => {
-            Cow::Owned(Identity { groups: Groups::Kept, ..identity.clone() })
+            Rc::new(Identity { groups: Groups::Kept, ..identity.as_ref().clone() })
         }
-        Some(_) | None => Cow::Borrowed(identity),
+        Some(_) | None => Rc::clone(identity),
     }
 }
 

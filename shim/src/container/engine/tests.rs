@@ -87,16 +87,16 @@ impl Bundle {
         Plan::new(spec, &known, &own, container)
     }
 
-    fn begin(&self, stdio: Stdio) -> Result<(Making, Identity, Program), Failure> {
+    fn begin(&self, stdio: Stdio) -> Result<(Making, Rc<Identity>, Rc<Program>), Failure> {
         let spec = self.spec();
-        let identity = Identity::new(&spec, &self.directory.join("rootfs"), None).unwrap();
+        let identity = Rc::new(Identity::new(&spec, &self.directory.join("rootfs"), None).unwrap());
         let args = spec.process().as_ref().unwrap().args().clone().unwrap();
-        let program = Program::new(&identity, &args, &[]).unwrap();
+        let program = Rc::new(Program::new(&identity, &args, &[]).unwrap());
         let plan = Rc::new(self.plan(&spec, &program.environment).unwrap());
         let request = Request {
             plan,
-            identity: &identity,
-            program: &program,
+            identity: Rc::clone(&identity),
+            program: Rc::clone(&program),
             stdio,
             cgroup: &Entry::default(),
             sandbox: None,
