@@ -3,7 +3,8 @@
 use hull_shim::wire::{Answer, Command, Exit, Failure, InstanceId, InstanceState, Report};
 use serde_json::json;
 
-use crate::pod::{Pod, exec_config, find};
+use crate::looks::find;
+use crate::pod::{Pod, exec_config};
 
 /// A case and its name.
 pub(crate) type Case = (&'static str, fn());

@@ -132,7 +132,7 @@ fn execs(pod: &mut Pod, instance: &InstanceId) -> Cost {
 
 /// The least that any process costs.
 fn floor() -> Cost {
-    let ticks = || crate::pod::ticks_of_children(std::process::id());
+    let ticks = || crate::looks::ticks_of_children(std::process::id());
     let (before, clock) = (ticks(), now());
     for _ in 0..EXECS {
         let status = Process::new("/bin/busybox").arg("true").stdin(Stdio::null()).status();

@@ -13,7 +13,8 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::cases::Case;
-use crate::pod::{Pod, await_some, exec_config, find, signal};
+use crate::looks::{await_some, find};
+use crate::pod::{Pod, exec_config, signal};
 use crate::stand_in::{CONFINED, HUNT};
 
 /// Every case with its name.

@@ -4,11 +4,13 @@
 //! socket to the test and waits, as `hull task` it answers canned JSON.
 #![expect(clippy::unwrap_used, reason = "a test, which clippy does not see since it has its own main")]
 
+mod bundle;
 mod cases;
 mod cost;
 mod engines;
 mod faults;
 mod growth;
+mod looks;
 mod pod;
 mod stand_in;
 

@@ -9,16 +9,18 @@ use std::process::{Child, Command as Process};
 
 use hull_shim::layout::{Layout, PodLayout};
 use hull_shim::wire::{
-    Answer, Command, CreateConfig, ExecConfig, Exit, Failure, Instance, InstanceId, Inventory, MAX_PACKET,
-    Report, Request, Resources, SandboxConfig,
+    Answer, Command, CreateConfig, ExecConfig, Exit, Failure, InstanceId, Inventory, MAX_PACKET, Report,
+    Request, Resources, SandboxConfig,
 };
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::bundle::install;
+use crate::looks::cgroup_roots;
 use crate::stand_in::{ATTEMPTS, SOCKET};
 
 /// Longer than anything here takes.
@@ -44,16 +46,16 @@ pub(crate) struct Pod {
     pub(crate) root: PathBuf,
     pub(crate) uid: String,
     pub(crate) layout: PodLayout,
-    shim: Option<Child>,
+    pub(crate) shim: Option<Child>,
     listener: UnixListener,
-    link: Option<Link>,
+    pub(crate) link: Option<Link>,
     seen: VecDeque<Report>,
     next: u64,
     /// For its shims.
     variables: Vec<(String, String)>,
 }
 
-struct Link {
+pub(crate) struct Link {
     socket: OwnedFd,
     _supervisor: UnixStream,
 }
@@ -260,77 +262,6 @@ impl Pod {
         })
     }
 
-    /// Writes the bundle of a container that runs `args`.
-    pub(crate) fn bundle(&self, name: &str, args: &[&str], change: impl FnOnce(&mut Value)) -> CreateConfig {
-        let bundle = self.layout.instance(name, 0);
-        make_rootfs(&bundle.join("rootfs"));
-        let mut config = specification(args);
-        change(&mut config);
-        let tty = config["process"]["terminal"] == json!(true);
-        std::fs::write(bundle.join("config.json"), serde_json::to_vec(&config).unwrap()).unwrap();
-        CreateConfig {
-            instance: InstanceId { container: name.into(), attempt: 0 },
-            id: format!("{name}0"),
-            log: self.log_path(name),
-            bundle,
-            stdin: false,
-            stdin_once: false,
-            tty,
-            oom_score_adj: 500,
-        }
-    }
-
-    pub(crate) fn log_path(&self, name: &str) -> PathBuf {
-        self.root.join("log").join(format!("{name}.log"))
-    }
-
-    pub(crate) fn log(&self, name: &str) -> String {
-        std::fs::read_to_string(self.log_path(name)).unwrap()
-    }
-
-    /// What a container said, without stamps and with the parts of a line (`P`) put together: a terminal may hand a line
-    /// over in two, on machines with several processors.
-    pub(crate) fn said(&self, name: &str) -> String {
-        let part = |line: &str| match line.splitn(4, ' ').collect::<Vec<_>>()[..] {
-            [_, _, "P", part] => part.to_owned(),
-            [_, _, _, rest] => format!("{rest}\n"),
-            _ => String::new(),
-        };
-        self.log(name).lines().map(part).collect()
-    }
-
-    /// Waits until the pod's directory is gone.
-    pub(crate) fn await_gone(&mut self) {
-        self.link = None;
-        for _ in 0..2000 {
-            if !self.layout.dir().exists() {
-                return;
-            }
-            poll(&mut [], PollTimeout::from(10_u16)).unwrap();
-        }
-        panic!("the pod stays: {}", self.diagnostics());
-    }
-
-    /// Waits until the log of a container has a text.
-    pub(crate) fn await_log(&self, name: &str, text: &str) {
-        let mut tries = 0;
-        while !self.log(name).contains(text) {
-            tries += 1;
-            assert!(tries < 2000, "{text:?} does not come: {}", self.log(name));
-            // Waits ten milliseconds without a clock of its own.
-            poll(&mut [], PollTimeout::from(10_u16)).unwrap();
-        }
-    }
-
-    /// The init's pid, as the record has it.
-    pub(crate) fn init_of(&self, instance: &InstanceId) -> i32 {
-        let record: Value =
-            serde_json::from_slice(&std::fs::read(self.layout.shim_record()).unwrap()).unwrap();
-        let instances = record["instances"].as_array().unwrap();
-        let found = instances.iter().find(|one| one["create"]["instance"] == json!(instance)).unwrap();
-        i32::try_from(found["init"]["pid"].as_i64().unwrap()).unwrap()
-    }
-
     /// Creates and starts a container that runs `args`.
     pub(crate) fn launch(&mut self, name: &str, args: &[&str]) -> InstanceId {
         let config = self.bundle(name, args, |_| ());
@@ -367,77 +298,6 @@ impl Pod {
         let (exit, timed_out) = self.exec_exit(exec);
         (exit, timed_out, output)
     }
-
-    pub(crate) fn diagnostics(&self) -> String {
-        std::fs::read_to_string(self.layout.diagnostics()).unwrap_or_default()
-    }
-
-    /// Groups of instances and exec'd processes in any cgroup hierarchy.
-    pub(crate) fn cgroups_below(&self) -> Vec<PathBuf> {
-        let below = |group: &PathBuf| std::fs::read_dir(group).unwrap().flatten().map(|entry| entry.path());
-        self.cgroups().iter().flat_map(below).filter(|path| path.is_dir()).collect()
-    }
-
-    /// Waits until there are so many of them.
-    pub(crate) fn await_cgroups_below(&self, count: usize) {
-        for _ in 0..2000 {
-            if self.cgroups_below().len() == count {
-                return;
-            }
-            poll(&mut [], PollTimeout::from(10_u16)).unwrap();
-        }
-        panic!("groups stay: {:?}", self.cgroups_below());
-    }
-
-    /// The pid of the shim.
-    pub(crate) fn shim_pid(&self) -> u32 {
-        self.shim.as_ref().unwrap().id()
-    }
-
-    /// CPU time of the shim and of the children that it has reaped, in hundredths of a second.
-    pub(crate) fn cpu_ticks(&self) -> u64 {
-        ticks(self.shim_pid(), 12..16)
-    }
-
-    /// The same of those alone that it has reaped.
-    pub(crate) fn child_ticks(&self) -> u64 {
-        ticks_of_children(self.shim_pid())
-    }
-
-    /// Directories of this pod in any cgroup hierarchy.
-    pub(crate) fn cgroups(&self) -> Vec<PathBuf> {
-        let group = format!("hull/pod{}", self.uid);
-        cgroup_roots().iter().map(|root| root.join(&group)).filter(|path| path.exists()).collect()
-    }
-}
-
-/// CPU time of the children that a process has reaped, in hundredths of a second.
-pub(crate) fn ticks_of_children(pid: u32) -> u64 {
-    ticks(pid, 14..16)
-}
-
-/// The sum of some fields of `/proc/<pid>/stat`, counted from the end of the name on.
-fn ticks(pid: u32, which: std::ops::Range<usize>) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = text[text.rfind(')').unwrap()..].split(' ').collect();
-    fields[which].iter().map(|field| field.parse::<u64>().unwrap()).sum()
-}
-
-/// Waits until `found` has something.
-pub(crate) fn await_some<T>(what: &str, found: impl Fn() -> Option<T>) -> T {
-    for _ in 0..2000 {
-        if let Some(found) = found() {
-            return found;
-        }
-        poll(&mut [], PollTimeout::from(10_u16)).unwrap();
-    }
-    panic!("{what} does not come");
-}
-
-fn cgroup_roots() -> Vec<PathBuf> {
-    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-    let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-    fields.filter(|fields| fields[2].starts_with("cgroup")).map(|fields| fields[1].into()).collect()
 }
 
 pub(crate) fn exec_config(
@@ -454,14 +314,6 @@ pub(crate) fn exec_config(
         tty: None,
         timeout_ms,
     }
-}
-
-pub(crate) fn find<'a>(inventory: &'a Inventory, instance: &InstanceId) -> &'a Instance {
-    inventory
-        .instances
-        .iter()
-        .find(|one| one.instance == *instance)
-        .expect("the instance is in the inventory")
 }
 
 impl Drop for Pod {
@@ -537,76 +389,4 @@ fn receive(socket: impl AsFd, buffer: &mut [u8]) -> (usize, Vec<OwnedFd>) {
         }
     }
     (message.bytes, descriptors)
-}
-
-/// The programs that a shim looks for beside itself.
-fn install(directory: &Path) {
-    std::fs::create_dir_all(directory).unwrap();
-    let shim = Path::new(env!("CARGO_BIN_EXE_hull-shim"));
-    std::fs::copy(shim, directory.join("hull-shim")).unwrap();
-    std::fs::copy(std::env::current_exe().unwrap(), directory.join("hull")).unwrap();
-    let pause = directory.join("hull-pause");
-    // `make build` puts it there; a plain `cargo test` does without.
-    if std::fs::copy(shim.with_file_name("hull-pause"), &pause).is_err() {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::write(&pause, "#!/bin/busybox sh\nexec /bin/busybox sleep 1000000\n").unwrap();
-        std::fs::set_permissions(&pause, std::fs::Permissions::from_mode(0o755)).unwrap();
-    }
-}
-
-fn make_rootfs(rootfs: &Path) {
-    for directory in ["bin", "dev", "proc", "sys", "etc", "tmp", "closed"] {
-        std::fs::create_dir_all(rootfs.join(directory)).unwrap();
-    }
-    std::fs::copy("/bin/busybox", rootfs.join("bin/busybox")).unwrap();
-    for name in [
-        "sh", "sleep", "cat", "echo", "grep", "id", "true", "hostname", "stty", "ls", "tty", "kill", "yes",
-        "head",
-    ] {
-        drop(std::os::unix::fs::symlink("busybox", rootfs.join("bin").join(name)));
-    }
-    std::fs::write(rootfs.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nweb:x:7:7::/home/web:/bin/sh\n")
-        .unwrap();
-    std::fs::write(rootfs.join("bin/not-executable"), "x").unwrap();
-}
-
-fn specification(args: &[&str]) -> Value {
-    let capabilities = json!(["CAP_CHOWN", "CAP_KILL", "CAP_SETUID", "CAP_SETGID", "CAP_NET_BIND_SERVICE"]);
-    json!({
-        "ociVersion": "1.2.0",
-        "process": {
-            "terminal": false,
-            "user": {"uid": 0, "gid": 0},
-            "args": args,
-            "env": ["PATH=/bin", "COLOUR=blue"],
-            "cwd": "/made/by/hull",
-            "capabilities": {
-                "bounding": capabilities, "effective": capabilities, "permitted": capabilities,
-            },
-            "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 512, "soft": 256}],
-            "noNewPrivileges": true,
-        },
-        "root": {"path": "rootfs"},
-        "mounts": [
-            {"destination": "/proc", "type": "proc", "source": "proc"},
-            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=65536k"]},
-            {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
-             "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]},
-        ],
-        "linux": {
-            "namespaces": [
-                {"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"},
-                {"type": "cgroup"},
-            ],
-            "resources": {
-                "devices": [{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "access": "rwm"}],
-                "memory": {"limit": 67_108_864}, "pids": {"limit": 50},
-            },
-            "seccomp": {
-                "defaultAction": "SCMP_ACT_ALLOW",
-                "architectures": ["SCMP_ARCH_X86_64"],
-                "syscalls": [{"names": ["sethostname"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}],
-            },
-        },
-    })
 }
