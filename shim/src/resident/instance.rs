@@ -153,6 +153,18 @@ impl Held {
         })
     }
 
+    /// SIGKILL to all of its processes: to its init where that takes the others along, else to its group, and to its init
+    /// besides, since a container may empty its group itself.
+    pub(super) fn kill(&self) -> Result<(), String> {
+        if !self.ends_with_init || self.init.is_none() {
+            self.group.kill().map_err(|error| super::chain(&error))?;
+        }
+        let Some(init) = &self.init else { return Ok(()) };
+        pidfd::signal(init.pidfd.as_fd(), libc::SIGKILL).map_err(|errno| {
+            format!("kill instance {}: {}", self.create.instance, super::launch::reason(errno))
+        })
+    }
+
     /// Whether a process of it may still be there.
     pub(super) fn is_alive(&self) -> bool {
         !matches!(self.state, State::Exited(_))

@@ -71,15 +71,7 @@ impl Shim {
 
     fn kill(&mut self, instance: &InstanceId) -> Result<(), Failure> {
         let held = self.instances.get(instance).ok_or_else(|| unknown(instance))?;
-        let takes_all = held.ends_with_init && held.init.is_some();
-        if !takes_all {
-            held.group.kill().map_err(|error| Failure::Other { message: super::chain(&error) })?;
-        }
-        if let (State::Created | State::Running, Some(init)) = (&held.state, &held.init) {
-            pidfd::signal(init.pidfd.as_fd(), libc::SIGKILL)
-                .map_err(|errno| other(format!("kill instance {instance}"), errno))?;
-        }
-        Ok(())
+        held.kill().map_err(|message| Failure::Other { message })
     }
 
     fn resize(&mut self, instance: &InstanceId, exec: Option<u64>, size: (u16, u16)) -> Result<(), Failure> {

@@ -65,12 +65,8 @@ impl Shim {
 
     pub(super) fn kill_instances(&mut self) {
         for held in self.instances.values().filter(|held| held.is_alive()) {
-            if let Err(error) = held.group.kill() {
-                self.complain(format_args!("{}", super::chain(&error)));
-            }
-            if let Some(init) = &held.init {
-                // Its group may have been emptied by the container itself. Nothing else can fail here.
-                harmless(pidfd::signal(init.pidfd.as_fd(), libc::SIGKILL));
+            if let Err(message) = held.kill() {
+                self.complain(format_args!("{message}"));
             }
         }
     }
