@@ -11,7 +11,7 @@ use std::rc::Rc;
 use nix::errno::Errno;
 use oci_spec::runtime::LinuxDeviceCgroup;
 
-use super::devices::{self, Rule, program};
+use super::devices::{self, Rule, loaded, program};
 use super::file::{keyed, kill_members, make_directory, number, open_directory, short, write};
 use super::{Entry, Error};
 use crate::harmless;
@@ -87,7 +87,7 @@ pub(super) fn filter(root: &Path, path: &Path, rules: &[Rule]) -> Result<(), Err
         let path = path.clone();
         move |source| Error::Devices { operation, path, source }
     };
-    let program = bpf::load_device_program(&program::compile(rules)).map_err(fail("load"))?;
+    let program = loaded::load(program::compile(rules)).map_err(fail("load"))?;
     bpf::attach_device_program(&program, group.as_fd()).map_err(fail("attach"))
 }
 

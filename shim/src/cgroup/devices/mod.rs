@@ -2,8 +2,10 @@
 //!
 //! Pure. v1 takes a list of writes ([`list`]), v2 a program ([`program`]); both say the same: rules apply in
 //! order, the last one that speaks of an access decides, and where none does the answer is no.
+//! What was loaded is kept ([`loaded`]).
 
 pub mod list;
+pub(crate) mod loaded;
 pub mod program;
 
 use std::fmt;
