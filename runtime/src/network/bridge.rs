@@ -1,4 +1,5 @@
-//! The bridge of one hull: made by the first pod, removed with the last.
+//! The bridge of one hull: made by the first pod, removed with the last. There are several where pods were given names of
+//! their own for it.
 //!
 //! Its owner is written on it (the alias: `hull <directory of the lease record>`), since two hulls with roots
 //! of their own would give the same addresses twice on one bridge. A bridge without a port whose owner is
@@ -6,10 +7,11 @@
 //!
 //! **Invariant:** changed only with the lease record locked; removed only while no lease is left in it.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use super::config::Config;
+use super::config::{Config, Mode};
 use super::rtnetlink::{Link, LinkAddress, Mac, Rtnetlink};
 use super::{Cidr, Error};
 
@@ -35,14 +37,29 @@ pub(super) fn ensure(host: &mut Rtnetlink, config: &Config, owner: &Path) -> Res
     make(host, config, &ours)
 }
 
-/// Whether there is a link of the bridge's name.
-pub(super) fn exists(host: &mut Rtnetlink, config: &Config) -> Result<bool, Error> {
-    Ok(find(host, config.bridge().as_str())?.is_some())
+/// The bridges of this hull that there are, and the one of `config` unless it is another's: it may be half made, or gone
+/// already and its rules not.
+pub(super) fn names(host: &mut Rtnetlink, config: &Config, owner: &Path) -> Result<BTreeSet<String>, Error> {
+    let ours = alias_of(owner);
+    let links = host.links().map_err(Error::kernel("list the host's links", "CONFIG_NET"))?;
+    let is_ours = |link: &Link| link.is_bridge && link.alias.as_deref() == Some(&ours);
+    let mut names: BTreeSet<String> = links.into_iter().filter(is_ours).map(|link| link.name).collect();
+    let own = config.bridge().as_str();
+    let is_free = match find(host, own)? {
+        Some(link) => {
+            let addresses = addresses_of(host, &link)?;
+            link.is_bridge && is_abandoned(host, &link, &addresses, &ours)?
+        }
+        None => true,
+    };
+    if config.mode() == Mode::Bridge && is_free {
+        names.insert(own.to_owned());
+    }
+    Ok(names)
 }
 
-/// Removes the bridge if it is ours; missing is fine.
-pub(super) fn remove(host: &mut Rtnetlink, config: &Config, owner: &Path) -> Result<(), Error> {
-    let name = config.bridge().as_str();
+/// Removes the bridge `name` if it is ours; missing is fine.
+pub(super) fn remove(host: &mut Rtnetlink, name: &str, owner: &Path) -> Result<(), Error> {
     let Some(link) = find(host, name)? else {
         return Ok(());
     };

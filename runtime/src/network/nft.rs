@@ -55,10 +55,10 @@ const HEADER: usize = 20;
 pub(super) fn ensure(config: &Config) -> Result<(), Error> {
     let bridge = config.bridge();
     let look = Error::kernel("look at the rules of nftables", "CONFIG_NF_TABLES");
-    if has_rule(&chain_of(config), &comment(config.pod_cidr())).map_err(look)? {
+    if has_rule(&chain_of(config.bridge().as_str()), &comment(config.pod_cidr())).map_err(look)? {
         return Ok(());
     }
-    let chain = chain_of(config);
+    let chain = chain_of(config.bridge().as_str());
     let mut batch = Batch::new();
     batch.push(NEW_TABLE, F_CREATE, &Attributes::new().text(1, TABLE));
     batch.push(NEW_CHAIN, F_CREATE, &chain_attributes(&chain));
@@ -71,11 +71,11 @@ pub(super) fn ensure(config: &Config) -> Result<(), Error> {
     batch.send().map_err(write)
 }
 
-/// Removes the chain, and the table if it was the last one; missing is fine.
-pub(super) fn remove(config: &Config) -> Result<(), Error> {
+/// Removes the chain of a bridge, and the table if it was the last one; missing is fine.
+pub(super) fn remove(bridge: &str) -> Result<(), Error> {
     let named = Attributes::new().text(1, TABLE);
     let mut chain = Batch::new();
-    chain.push(DEL_CHAIN, 0, &Attributes::new().text(1, TABLE).text(3, &chain_of(config)));
+    chain.push(DEL_CHAIN, 0, &Attributes::new().text(1, TABLE).text(3, &chain_of(bridge)));
     let mut table = Batch::new();
     table.push(DEL_TABLE, F_EMPTY_ONLY, &named);
     for batch in [chain, table] {
@@ -102,12 +102,12 @@ fn is_one_of(error: &io::Error, those: &[Errno]) -> bool {
     Errno::from_io_error(error).is_some_and(|errno| those.contains(&errno))
 }
 
-fn chain_of(config: &Config) -> String {
-    format!("postrouting-{}", config.bridge())
+pub(super) fn chain_of(bridge: &str) -> String {
+    format!("postrouting-{bridge}")
 }
 
 /// Marks our rule; `nft list ruleset` shows it.
-fn comment(range: Cidr) -> String {
+pub(super) fn comment(range: Cidr) -> String {
     format!("hull {range}")
 }
 
@@ -267,7 +267,7 @@ fn message(header: Header, attributes: &Attributes) -> Vec<u8> {
 }
 
 /// Whether the chain has a rule with this comment. No table or chain is no rule.
-fn has_rule(chain: &str, comment: &str) -> io::Result<bool> {
+pub(super) fn has_rule(chain: &str, comment: &str) -> io::Result<bool> {
     let socket = rtnetlink::open(NETLINK_NETFILTER)?;
     let wanted = Attributes::new().text(1, TABLE).text(2, chain);
     let header =

@@ -106,7 +106,7 @@ fn anywhere() -> u32 {
 }
 
 /// Takes a pod's network away and gives its address back; missing things are fine. With the last pod the
-/// bridge and the rules go too.
+/// bridges and the rules go too.
 ///
 /// # Errors
 /// When the record cannot be changed, or the kernel refuses.
@@ -122,10 +122,13 @@ pub fn down(layout: &Layout, input: &Input) -> Result<(), Error> {
     for uid in &sweep.gone {
         remove_veth(&mut host, uid)?;
     }
-    let has_network = config.mode() == Mode::Bridge || bridge::exists(&mut host, config)?;
-    if has_network && !sweep.in_use {
-        nft::remove(config)?;
-        bridge::remove(&mut host, config, &layout.network())?;
+    if sweep.in_use {
+        return Ok(());
+    }
+    // Pods may have had bridges of other names than this one, the last of all, has.
+    for name in bridge::names(&mut host, config, &layout.network())? {
+        nft::remove(&name)?;
+        bridge::remove(&mut host, &name, &layout.network())?;
     }
     Ok(())
 }

@@ -304,6 +304,20 @@ fn a_pod_whose_directory_is_gone_loses_link_and_address_with_the_last_one() {
 }
 
 #[test]
+fn bridges_of_every_name_go_with_the_last_pod() {
+    as_host(|host| {
+        let before = view();
+        let (a, b) = (new_netns(), new_netns());
+        let other = config(r#"{"bridge":"hull1","podCidr":"10.86.0.0/24"}"#);
+        host.up_with("alone", &a, config(r#"{"mode":"loopback"}"#)).unwrap();
+        host.up_with("b", &b, other.clone()).unwrap();
+        down(&host.layout, &input("b", other)).unwrap();
+        down(&host.layout, &input("alone", config(r#"{"mode":"loopback"}"#))).unwrap();
+        assert_eq!((view(), host.leases()), (before, 0));
+    });
+}
+
+#[test]
 fn a_second_hull_on_the_same_bridge_is_told_to_choose_another() {
     as_host(|first| {
         let (a, b) = (new_netns(), new_netns());
@@ -316,6 +330,8 @@ fn a_second_hull_on_the_same_bridge_is_told_to_choose_another() {
             "{error}"
         );
         second.down("b");
+        let (chain, rule) = (nft::chain_of("hull0"), nft::comment(Config::default().pod_cidr()));
+        assert!(nft::has_rule(&chain, &rule).unwrap(), "the rules of another hull stay");
         let error = second.up_with("b", &b, config(r#"{"bridge":"hull1"}"#)).unwrap_err();
         assert!(matches!(&error, Error::RangeTaken { link, .. } if link == "hull0"), "{error}");
         second.up_with("b", &b, config(r#"{"bridge":"hull1","podCidr":"10.86.0.0/24"}"#)).unwrap();
