@@ -1,10 +1,12 @@
 //! HTTP connections that become WebSockets; RFC 6455 section 4.2.
 
+use std::time::Duration;
+
 use futures_util::StreamExt;
 use futures_util::stream::{SplitSink, SplitStream};
 use hyper::header::{
     CONNECTION, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
-    UPGRADE,
+    UPGRADE, USER_AGENT,
 };
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper::{Request, Response, StatusCode};
@@ -21,12 +23,19 @@ use super::status::Status;
 /// Largest message, in bytes: clients send a few ten kB at once, and what waits is memory of the pod's supervisor.
 const LONGEST: usize = 8 << 20;
 
+/// How long nothing is sent to kubectl. Its client library reads messages while it is still making the streams that they
+/// belong to, and drops those that come too early ("Unknown stream id 1, discarding message"; kubernetes/kubernetes#131189).
+/// Behind a cluster's servers nothing comes that fast.
+const SETTLING: Duration = Duration::from_millis(20);
+const KUBECTL: &str = "kubectl/";
+
 /// The server's end.
 pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 /// A connection that becomes a WebSocket once the response is sent.
 pub(super) struct Upgrade {
     connection: OnUpgrade,
+    settling: Duration,
     /// The subprotocol that was agreed on.
     pub(super) protocol: &'static str,
 }
@@ -53,8 +62,10 @@ impl Upgrade {
                 format!("unable to upgrade: none of the subprotocols {offered:?} is among {known:?}");
             return Err(Status::bad_request(message));
         };
+        let is_kubectl = header(USER_AGENT).any(|agent| agent.starts_with(KUBECTL));
+        let settling = if is_kubectl { SETTLING } else { Duration::ZERO };
         let response = switching(key, protocol);
-        Ok((Self { connection: hyper::upgrade::on(request), protocol }, response))
+        Ok((Self { connection: hyper::upgrade::on(request), settling, protocol }, response))
     }
 
     /// Both directions; none if the client has left already.
@@ -65,6 +76,7 @@ impl Upgrade {
                     WebSocketConfig::default().max_message_size(Some(LONGEST)).max_frame_size(Some(LONGEST));
                 let io = TokioIo::new(upgraded);
                 let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(limits)).await;
+                tokio::time::sleep(self.settling).await;
                 let (sender, receiver) = socket.split();
                 (Some(sender), Some(receiver))
             }
@@ -91,4 +103,24 @@ fn switching(key: &str, protocol: &'static str) -> Response<Body> {
 /// The last message, with a code: kubectl takes a close without one for an error.
 pub(super) fn good_bye() -> Message {
     Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kubectl_has_time_to_make_its_streams() {
+        let settling = |agent: &str| {
+            let request = Request::builder()
+                .header(UPGRADE, "websocket")
+                .header(SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ==")
+                .header(SEC_WEBSOCKET_PROTOCOL, "v5.channel.k8s.io")
+                .header(USER_AGENT, agent);
+            let mut request = request.body(()).unwrap();
+            Upgrade::accept(&mut request, &["v5.channel.k8s.io"]).ok().unwrap().0.settling
+        };
+        assert_eq!(settling("kubectl/v1.32.4 (linux/amd64) kubernetes/59526cd"), SETTLING);
+        assert_eq!(settling("hull"), Duration::ZERO);
+    }
 }
