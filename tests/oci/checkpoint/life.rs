@@ -35,7 +35,9 @@ fn a_container_goes_on_where_it_was() {
     let program = bundle.exec(&["/bin/cat", &format!("/proc/{}/cmdline", child.trim())]).ok();
     assert_eq!(program, "sleep\x001000\0");
     assert!(bundle.groups().iter().any(|group| {
-        let limit = std::fs::read_to_string(group.join("memory.limit_in_bytes")).unwrap_or_default();
+        let limits =
+            ["memory.limit_in_bytes", "memory.max"].map(|file| std::fs::read_to_string(group.join(file)));
+        let limit = limits.into_iter().find_map(Result::ok).unwrap_or_default();
         limit.trim().parse::<u64>().is_ok_and(|limit| limit <= 90_000_000 && limit > 80_000_000)
     }));
     // As any other container.

@@ -64,7 +64,9 @@ fn mounts_of_the_host_are_there_again() {
     assert_eq!(shown, "from outside\n".repeat(3) + "a file\na file\nkept\nshm\n");
     bundle.exec(&["/bin/sh", "-c", "echo > '/etc/one file'"]).fails(1);
     if !is_peer() {
-        let group = bundle.exec(&["/bin/cat", "/sys/fs/cgroup/pids/cgroup.procs"]).ok();
+        let v2 = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+        let own = if v2 { "/sys/fs/cgroup/cgroup.procs" } else { "/sys/fs/cgroup/pids/cgroup.procs" };
+        let group = bundle.exec(&["/bin/cat", own]).ok();
         assert!(group.lines().any(|pid| pid == "1"), "{group}");
     }
     bundle.delete();

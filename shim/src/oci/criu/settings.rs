@@ -99,9 +99,14 @@ pub(crate) fn configuration_file(options: &mut Options, spec: &Spec) {
     }
 }
 
-/// The earlier dump that this one adds to, below the images.
+/// What is given for the earlier dump.
+pub(crate) fn named_parent(given: &Parsed) -> Option<&str> {
+    given.value("parent-path").filter(|path| !path.is_empty())
+}
+
+/// The earlier dump that this one adds to, as seen from the directory of the images, which is there.
 pub(crate) fn parent<'a>(given: &'a Parsed, images: &Path) -> Result<Option<&'a str>, Error> {
-    let Some(parent) = given.value("parent-path").filter(|path| !path.is_empty()) else {
+    let Some(parent) = named_parent(given) else {
         return Ok(None);
     };
     if Path::new(parent).is_absolute() {

@@ -31,7 +31,7 @@ pub(super) fn checkpoint(global: &Global<'_>, id: &str, given: &Parsed) -> Resul
     settings::warn(global);
     let dump = Dump::new(&container, given)?;
     let criu = Criu::find(global.criu.as_deref())?;
-    if given.is_on("pre-dump") || settings::parent(given, &dump.directories.images)?.is_some() {
+    if given.is_on("pre-dump") || settings::named_parent(given).is_some() {
         criu.need_memory_track()?;
     }
     if given.is_on("lazy-pages") {
