@@ -3,6 +3,7 @@
 //! The call is one unary request over HTTP/2 (gRPC over HTTP2, "PROTOCOL-HTTP2.md"); its two messages have
 //! one field each and are written and read here, which saves a code generator and a gRPC stack.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
@@ -30,11 +31,11 @@ enum Called {
     Refused { code: u32, message: String },
 }
 
-/// Asks `host:port` for the health of `service` within `limit`.
-pub async fn probe(host: &str, port: u16, service: &str, limit: Duration) -> Outcome {
-    let target = tcp::join_host_port(host, port);
+/// Asks `address:port` for the health of `service` within `limit`.
+pub async fn probe(address: IpAddr, port: u16, service: &str, limit: Duration) -> Outcome {
+    let target = SocketAddr::new(address, port).to_string();
     let seconds = limit.as_secs();
-    let connecting = timeout(limit, tcp::connect(host, port, limit)).await;
+    let connecting = timeout(limit, tcp::dial(SocketAddr::new(address, port))).await;
     let stream = match connecting {
         Ok(Ok(stream)) => stream,
         // gRPC's client goes on trying until its time is over, so a refusal shows as a time-out too.
@@ -189,6 +190,8 @@ mod tests {
     use super::*;
     use hyper::service::service_fn;
 
+    const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     /// A health server that answers with these bytes and trailers, once.
     async fn server(answer: &'static [u8], grpc_status: &'static str) -> u16 {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -214,7 +217,7 @@ mod tests {
 
     async fn ask(answer: &'static [u8], grpc_status: &'static str) -> Outcome {
         let port = server(answer, grpc_status).await;
-        probe("127.0.0.1", port, "app", Duration::from_secs(2)).await
+        probe(LOOPBACK, port, "app", Duration::from_secs(2)).await
     }
 
     #[tokio::test]
@@ -241,7 +244,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        let Outcome::Failure(text) = probe("127.0.0.1", port, "", Duration::from_secs(1)).await else {
+        let Outcome::Failure(text) = probe(LOOPBACK, port, "", Duration::from_secs(1)).await else {
             panic!("no failure")
         };
         assert!(text.starts_with("timeout: failed to connect service"), "{text}");

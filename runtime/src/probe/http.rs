@@ -25,6 +25,8 @@ pub struct Get {
     pub https: bool,
     /// Host name or address.
     pub host: String,
+    /// What it stands for.
+    pub addresses: tcp::Addresses,
     /// Port.
     pub port: u16,
     /// With its query, starting with `/`.
@@ -128,7 +130,7 @@ async fn once(request: &Get, target: &Target) -> Result<Response<Incoming>, Got>
     let text = |why: &str| format!("Get {:?}: {why}", target.url(&request.host));
     let failed = |why: String| Got::Failed(text(&why));
     let message = build(request, target).map_err(Got::Error)?;
-    let stream = tcp::connect(&request.host, target.port, request.limit).await.map_err(failed)?;
+    let stream = tcp::connect(&request.addresses, target.port, request.limit).await.map_err(failed)?;
     if target.https {
         let stream = tls::client(stream, &request.host).await.map_err(|refused| match refused {
             Refused::PlainText => Got::PlainHttp(text("http: server gave HTTP response to HTTPS client")),
@@ -290,6 +292,7 @@ mod tests {
         Get {
             https: false,
             host: "127.0.0.1".into(),
+            addresses: Ok(vec!["127.0.0.1".parse().unwrap()]),
             port,
             path: "/index1.html?a=b".into(),
             headers: vec![

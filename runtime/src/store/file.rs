@@ -91,6 +91,18 @@ pub fn read_if_there(path: &Path) -> Result<Option<String>, FileError> {
     }
 }
 
+/// The same of a file that is not hull's: what is no UTF-8 in it is replaced.
+///
+/// # Errors
+/// As [`read_if_there`].
+pub fn read_lossy_if_there(path: &Path) -> Result<Option<String>, FileError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(FileError::new("read", path, error)),
+    }
+}
+
 /// The last `limit` bytes of a file, as text with broken characters replaced; empty if it is not there
 /// or cannot be read, for messages that are best effort by nature.
 #[must_use]
