@@ -243,6 +243,35 @@ fn a_port_name_that_no_port_has_is_an_error_and_no_failure() {
 }
 
 #[test]
+fn a_liveness_probe_of_a_page_without_an_end_never_kills() {
+    let host = host!();
+    host.apply(&sleeper(
+        "    livenessProbe: {httpGet: {port: 8098, path: /events}, periodSeconds: 1, failureThreshold: 1}\n    \
+         readinessProbe: {tcpSocket: {port: 8098}, periodSeconds: 1}\n    \
+         startupProbe: {tcpSocket: {port: 8098}, periodSeconds: 1, failureThreshold: 100}\n",
+    ));
+    let held = Mutex::new(Vec::new());
+    let server = host.serve_in_pod("app", 8098, move |mut stream| {
+        if !read_request(&mut stream).is_empty() {
+            let begun =
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: 1\n\n");
+            held.lock().unwrap().push((stream, begun));
+        }
+    });
+    host.wait_event(
+        "app",
+        SOON,
+        "Unhealthy",
+        "Liveness probe errored and resulted in unknown state: context deadline exceeded \
+         (Client.Timeout or context cancellation while reading body)",
+    );
+    host.wait_row("app", SOON, "1/1", "Running");
+    assert_eq!(container(&host.pod("app").unwrap(), "app")["restartCount"], 0);
+    drop(server);
+    host.end(&["app"]);
+}
+
+#[test]
 fn a_tcp_probe_sees_a_port_open_and_close() {
     let host = host!();
     host.apply(&sleeper("    readinessProbe: {tcpSocket: {port: 8083}, periodSeconds: 1}\n"));

@@ -114,7 +114,7 @@ async fn hook_request(hands: &Hands, request: Get) -> Got {
     }
     let address = tcp::join_host_port(&request.host, request.port);
     let second = http::get(&hook::fall_back(request)).await;
-    if matches!(second, Got::Response { .. }) {
+    if hook::judge_http(second.clone()).is_ok() {
         hands.tell(Input::HookFellBack { address });
         return second;
     }
