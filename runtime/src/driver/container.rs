@@ -300,8 +300,8 @@ fn write_files(hands: &Hands, bundle: &Path, plan: &spec::Plan) -> Result<(), St
 /// files mounted.
 fn write_etc(hands: &Hands, etc: &Path) -> Result<(), file::FileError> {
     let (pod, ips) = (hands.pod(), hands.ips());
-    let host_hosts = file::read_if_there(Path::new("/etc/hosts"))?.unwrap_or_default();
-    let host_resolv = file::read_if_there(Path::new("/etc/resolv.conf"))?.unwrap_or_default();
+    let host_hosts = if pod.spec.host_network { of_host("/etc/hosts")? } else { String::new() };
+    let host_resolv = of_host("/etc/resolv.conf")?;
     let contents = [
         ("hosts", spec::hosts(pod, &ips, &host_hosts)),
         ("resolv.conf", spec::resolv_conf(pod, hands.resolver(), &host_resolv).text),
@@ -314,6 +314,11 @@ fn write_etc(hands: &Hands, etc: &Path) -> Result<(), file::FileError> {
         }
     }
     Ok(())
+}
+
+/// A file of the host, whoever wrote it in whatever encoding; empty if it is not there.
+fn of_host(path: &str) -> Result<String, file::FileError> {
+    file::read_lossy_if_there(Path::new(path)).map(Option::unwrap_or_default)
 }
 
 fn create_error(failure: &Failure) -> String {
