@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hull_tests::{Host, binaries, command, host};
+use hull_tests::{Host, PodFiles, binaries, command, host};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -41,11 +41,21 @@ const RESOLV: &[u8] =
     b"# caf\xe9\nnameserver 192.0.2.1\nnameserver 192.0.2.2\nnameserver 192.0.2.3\nnameserver 192.0.2.4\n";
 
 #[test]
-fn files_in_another_encoding_stop_no_pod() {
+fn files_in_another_encoding_stop_no_pod_and_what_is_left_out_of_them_is_told_once() {
     let host = host!();
     apply(&host, HOSTS, RESOLV, POD);
     let kept = "nameserver 192.0.2.1\nnameserver 192.0.2.2\nnameserver 192.0.2.3\n";
     assert_eq!(host.exec("app", &["cat", "/etc/resolv.conf"]).ok(), kept);
+    let text = "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: \
+                192.0.2.1 192.0.2.2 192.0.2.3";
+    host.wait_event("app", SOON, "DNSConfigForming", text);
+    PodFiles::wait(&host, "app", SOON).replace_supervisor();
+    host.hull(&["wait", "pod/app", "--for=condition=Ready", "--timeout=20s"]).ok();
+    let event = host.wait_event("app", SOON, "DNSConfigForming", text);
+    assert_eq!(
+        (&event["count"], &event["type"], &event["involvedObject"]["fieldPath"]),
+        (&1.into(), &"Warning".into(), &serde_json::Value::Null)
+    );
     host.end(&["app"]);
 }
 

@@ -301,10 +301,9 @@ fn write_files(hands: &Hands, bundle: &Path, plan: &spec::Plan) -> Result<(), St
 fn write_etc(hands: &Hands, etc: &Path) -> Result<(), file::FileError> {
     let (pod, ips) = (hands.pod(), hands.ips());
     let host_hosts = if pod.spec.host_network { of_host("/etc/hosts")? } else { String::new() };
-    let host_resolv = of_host("/etc/resolv.conf")?;
     let contents = [
         ("hosts", spec::hosts(pod, &ips, &host_hosts)),
-        ("resolv.conf", spec::resolv_conf(pod, hands.resolver(), &host_resolv).text),
+        ("resolv.conf", resolv_conf(hands)?.text),
         ("hostname", format!("{}\n", spec::kernel_hostname(pod).unwrap_or_else(|| hands.node().to_owned()))),
     ];
     for (name, content) in contents {
@@ -314,6 +313,17 @@ fn write_etc(hands: &Hands, etc: &Path) -> Result<(), file::FileError> {
         }
     }
     Ok(())
+}
+
+/// The pod's `/etc/resolv.conf`, made from the host's.
+fn resolv_conf(hands: &Hands) -> Result<spec::ResolvConf, file::FileError> {
+    Ok(spec::resolv_conf(hands.pod(), hands.resolver(), &of_host("/etc/resolv.conf")?))
+}
+
+/// What is to be said of it; one that cannot be read keeps a container from being created, and is told then.
+pub fn resolv_conf_warnings(hands: &Hands, attempt: u32) -> Option<Input> {
+    let warnings = resolv_conf(hands).ok()?.warnings;
+    (!warnings.is_empty()).then_some(Input::ResolvConfWarnings { attempt, warnings })
 }
 
 /// A file of the host, whoever wrote it in whatever encoding; empty if it is not there.

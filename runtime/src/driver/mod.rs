@@ -197,7 +197,10 @@ impl Driver {
             inputs.push(Input::Recovered { sandbox, instances: inventory.instances });
         }
         match (sandbox, inventory.sandbox_failure) {
-            (Some(attempt), _) => inputs.push(self.hands.sandbox_up(attempt)),
+            (Some(attempt), _) => {
+                inputs.push(self.hands.sandbox_up(attempt));
+                inputs.extend(container::resolv_conf_warnings(&self.hands, attempt));
+            }
             (None, Some(message)) => inputs.push(Input::SandboxFailed { message }),
             (None, None) => {}
         }
