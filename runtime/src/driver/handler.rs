@@ -7,7 +7,7 @@ use crate::core::action::{HookKind, ProbeKind};
 use crate::core::input::{Input, InstanceId, Outcome};
 use crate::manifest::pod::{Container, Handler, HttpGet, Port, Probe};
 use crate::probe::http::{self, Get, Got};
-use crate::probe::{grpc, judge_exec, resolve_port, tcp};
+use crate::probe::{grpc, judge_exec, resolve_port, tcp, url};
 use crate::{hook, spec};
 
 use super::hands::Hands;
@@ -158,7 +158,7 @@ async fn request(
     limit: Duration,
 ) -> Result<Get, String> {
     let target = target(hands, container, (get.host.as_deref(), &get.port), limit).await?;
-    let path = if get.path.starts_with('/') { get.path.clone() } else { format!("/{}", get.path) };
+    let path = url::request_target(&get.path);
     let Target { host, addresses, port, left } = target;
     let headers = get.headers.clone();
     Ok(Get { https: get.https, host, addresses, port, path, headers, agent, limit: left })

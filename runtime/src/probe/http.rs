@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 
 use super::tls::{self, Refused};
-use super::{OUTPUT_LIMIT, tcp};
+use super::{OUTPUT_LIMIT, tcp, url};
 use crate::core::input::Outcome;
 
 const MOST_REDIRECTS: usize = 10;
@@ -30,7 +30,7 @@ pub struct Get {
     pub addresses: tcp::Addresses,
     /// Port.
     pub port: u16,
-    /// With its query, starting with `/`.
+    /// With its query, starting with `/`, in the letters of a URL ([`url::request_target`]).
     pub path: String,
     /// As the manifest has them.
     pub headers: Vec<(String, String)>,
@@ -233,7 +233,7 @@ fn redirect(host: &str, from: &Target, response: &Response<Incoming>) -> Option<
 /// A `Location` seen from where it was given (RFC 3986 section 5.2, without its dot segments in a relative path,
 /// which a server understands as well).
 fn resolve(host: &str, from: &Target, location: &str) -> Option<Target> {
-    let location = location.split('#').next().unwrap_or_default();
+    let location = &url::legal(location.split('#').next().unwrap_or_default());
     let has_scheme = location.split(['/', '?']).next().is_some_and(|first| first.contains(':'));
     if !has_scheme && !location.starts_with("//") {
         let (directory, own) = directory_of(&from.path);
@@ -363,6 +363,7 @@ mod tests {
         assert_eq!(path("/x"), Some("/x".into()));
         assert_eq!(path("x?y#z"), Some("/a/x?y".into()));
         assert_eq!(path("?y=1"), Some("/a/b?y=1".into()));
+        assert_eq!(path("/x y"), Some("/x%20y".into()));
         assert_eq!(path("//10.0.0.7:81/x"), Some("/x".into()));
         assert_eq!(path("//other/x"), None);
         assert_eq!(path("mailto:someone"), None);
