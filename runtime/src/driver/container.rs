@@ -24,6 +24,9 @@ const MESSAGE_LIMIT: u64 = 4096;
 /// Of a log that stands in for one: lines and bytes.
 const LOG_LINES: usize = 80;
 const LOG_LIMIT: usize = 2048;
+/// So much of a log has them, whatever its lines are: the shim writes at most 16 KiB in one, and each has a time and a
+/// stream before its content.
+const LOG_READ: u64 = (LOG_LIMIT + 16 * 1024 + LOG_LINES * 64) as u64;
 
 /// Why an instance was not created.
 struct CreateError {
@@ -421,8 +424,7 @@ pub fn termination_message(hands: &Hands, instance: &InstanceId, ended: Ended) -
     if !message.is_empty() || !falls_back || ended.exit.code() == 0 {
         return message;
     }
-    let log = file::tail(&log(hands, instance), (LOG_LIMIT + LOG_LINES * 64) as u64);
-    log_tail(&log)
+    log_tail(&file::last_lines(&log(hands, instance), LOG_READ))
 }
 
 /// The contents of the last lines of a CRI log.
@@ -472,5 +474,16 @@ mod tests {
         );
         let tail = log_tail(&wide);
         assert!(tail.len() <= 2048 && tail.ends_with("éend\n"));
+    }
+
+    #[test]
+    fn a_long_line_of_a_log_counts_also_where_it_is_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.log");
+        let long = "a b ".repeat(4 * 1024);
+        let line = |content: &str| format!("2024-01-02T03:04:05.123456789Z stderr F {content}\n");
+        fs::write(&path, [line(&long), line(&long), line("end")].concat()).unwrap();
+        let tail = log_tail(&file::last_lines(&path, LOG_READ));
+        assert_eq!((tail.len(), &tail[tail.len() - 10..]), (2048, " b a b \nend\n".split_at(2).1));
     }
 }
