@@ -140,6 +140,30 @@ fn changes_are_watched_and_waited_for() {
 }
 
 #[test]
+fn the_end_of_a_pod_is_noticed_also_without_inotify() {
+    let host = host!();
+    host.apply_ready(POD);
+    // A user namespace has limits of its own.
+    let without = |words: &[&str]| {
+        let script = "echo 0 >/proc/sys/user/max_inotify_instances && exec \"$@\"";
+        let mut command = host.command("unshare");
+        command.args(["--user", "--map-root-user", "--", "sh", "-c", script, "sh"]);
+        command
+            .arg(hull_tests::binaries::program("hull").unwrap())
+            .arg("--root")
+            .arg(host.root())
+            .args(words);
+        command
+    };
+    let mut gone =
+        hull_tests::Running::start(&mut without(&["wait", "pod/web", "--for=delete", "--timeout=20s"]));
+    let deleted = hull_tests::command::run(&mut without(&["delete", "pod", "web"]), "", 2 * SOON).ok();
+    assert_eq!(deleted, "pod \"web\" deleted from default namespace\n");
+    assert!(gone.wait(SOON).success());
+    host.assert_clean();
+}
+
+#[test]
 fn run_prints_what_a_pod_says_and_leaves_nothing() {
     let host = host!();
     let pod = POD

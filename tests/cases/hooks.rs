@@ -148,6 +148,27 @@ fn an_http_hook_is_content_with_any_answer() {
 }
 
 #[test]
+fn a_hook_s_host_may_be_a_name() {
+    let host = host!();
+    host.apply(&hooked(&host, "Always", "{preStop: {httpGet: {host: localhost, port: 8097, path: /stop}}}"));
+    let asked = Arc::new(Mutex::new(String::new()));
+    let heard = Arc::clone(&asked);
+    host.wait_row("app", SOON, "2/2", "Running");
+    let server = host.serve_in_pod("app", 8097, move |mut stream| {
+        *heard.lock().unwrap() = read_request(&mut stream).to_lowercase();
+        respond(&mut stream, "200 OK", "", "");
+    });
+    let watch = host.start(&["events", "--for", "pod/app", "-w"]);
+    host.begin_end("app", &[]);
+    moment(&host, "term");
+    let request = asked.lock().unwrap().clone();
+    assert!(request.contains("\r\nhost: localhost:8097\r\n"), "{request}");
+    assert!(!watch.lines().iter().any(|line| line.contains("FailedPreStopHook")), "{:?}", watch.lines());
+    drop((server, watch));
+    host.wait_gone("app", SOON);
+}
+
+#[test]
 fn an_https_hook_falls_back_to_http() {
     let host = host!();
     host.apply(&hooked(

@@ -10,6 +10,7 @@ mod events;
 mod full_root;
 mod harness;
 mod hooks;
+mod host_files;
 mod images;
 mod init;
 mod leftovers;

@@ -134,16 +134,18 @@ fn many_connections_are_carried_side_by_side() {
 }
 
 #[test]
-fn a_port_that_nobody_listens_at_ends_its_connection_only() {
+fn a_port_that_nobody_listens_at_ends_the_command() {
     let host = host!();
     host.apply_ready(POD);
-    let forward = host.start(&["port-forward", "web", "18081:81", "18080:8000"]);
+    let mut forward = host.start(&["port-forward", "web", "18081:81", "18080:8000"]);
     local_port(&forward, 8000);
+    assert!(ask(&host, 18080, GET).ends_with("page\n"));
     assert_eq!(ask(&host, 18081, b""), "");
     let said = forward
         .wait_line(SOON, "the error", |line| line.starts_with("an error occurred forwarding 18081 -> 81: "));
     assert!(said.contains("dial tcp4 127.0.0.1:81: connect: connection refused"), "{said}");
-    assert!(ask(&host, 18080, GET).ends_with("page\n"));
+    forward.wait_line(SOON, "the end", |line| line == "error: lost connection to pod");
+    assert_eq!(forward.wait(SOON).code(), Some(1));
     drop(forward);
     host.leave_nothing();
 }
@@ -215,7 +217,7 @@ fn an_unmodified_kubectl_forwards_ports() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert_eq!(answer.trim(), "100000");
-    // kubectl itself gives up after this.
+    // kubectl gives up after this, as hull does.
     drop(connect(&host, 18081));
     forward.wait_line(SOON, "the error", |line| {
         line.contains("an error occurred forwarding 18081 -> 81: ") && line.contains("connection refused")

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hull_tests::pod::{condition, container, read_request, respond, text};
-use hull_tests::{Host, host, skip, wait_until};
+use hull_tests::{Host, PodFiles, host, skip, wait_until};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -84,6 +84,43 @@ fn a_page_that_is_missing_keeps_a_pod_unready_until_it_is_there() {
     assert_eq!(container(&host.pod("app").unwrap(), "app")["restartCount"], 0);
     drop(server);
     host.wait_event("app", SOON, "Unhealthy", &format!("Readiness probe failed: Get \"http://{ip}:8080/ready\": dial tcp {ip}:8080: connect: connection refused"));
+    host.end(&["app"]);
+}
+
+#[test]
+fn a_host_may_be_a_name_also_for_the_next_supervisor() {
+    let host = host!();
+    host.apply(&sleeper(
+        "    readinessProbe: {tcpSocket: {host: localhost, port: 8096}, periodSeconds: 1}\n    \
+         livenessProbe: {httpGet: {host: localhost, port: 8096, path: /live}, periodSeconds: 1, failureThreshold: 100}\n",
+    ));
+    host.wait_event(
+        "app",
+        SOON,
+        "Unhealthy",
+        "Readiness probe failed: dial tcp 127.0.0.1:8096: connect: connection refused",
+    );
+    let asked = Arc::new(Mutex::new(String::new()));
+    let heard = Arc::clone(&asked);
+    let server = host.serve_in_pod("app", 8096, move |mut stream| {
+        let request = read_request(&mut stream).to_lowercase();
+        if !request.is_empty() {
+            *heard.lock().unwrap() = request;
+            respond(&mut stream, "200 OK", "", "ok");
+        }
+    });
+    host.wait_row("app", SOON, "1/1", "Running");
+    let is_asked = || {
+        let request = asked.lock().unwrap().clone();
+        if request.contains("\r\nhost: localhost:8096\r\n") { Ok(()) } else { Err(request) }
+    };
+    wait_until(SOON, "a request to the name", is_asked);
+    let pod = PodFiles::wait(&host, "app", SOON);
+    pod.replace_supervisor();
+    asked.lock().unwrap().clear();
+    wait_until(SOON, "a request of the next supervisor", is_asked);
+    assert!(!pod.diagnostics().contains("several threads"), "{}", pod.diagnostics());
+    drop(server);
     host.end(&["app"]);
 }
 
@@ -202,6 +239,35 @@ fn a_port_name_that_no_port_has_is_an_error_and_no_failure() {
         if event["count"].as_u64() >= Some(2) { Ok(()) } else { Err(event.to_string()) }
     });
     assert_eq!(container(&host.pod("app").unwrap(), "app")["restartCount"], 0);
+    host.end(&["app"]);
+}
+
+#[test]
+fn a_liveness_probe_of_a_page_without_an_end_never_kills() {
+    let host = host!();
+    host.apply(&sleeper(
+        "    livenessProbe: {httpGet: {port: 8098, path: /events}, periodSeconds: 1, failureThreshold: 1}\n    \
+         readinessProbe: {tcpSocket: {port: 8098}, periodSeconds: 1}\n    \
+         startupProbe: {tcpSocket: {port: 8098}, periodSeconds: 1, failureThreshold: 100}\n",
+    ));
+    let held = Mutex::new(Vec::new());
+    let server = host.serve_in_pod("app", 8098, move |mut stream| {
+        if !read_request(&mut stream).is_empty() {
+            let begun =
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: 1\n\n");
+            held.lock().unwrap().push((stream, begun));
+        }
+    });
+    host.wait_event(
+        "app",
+        SOON,
+        "Unhealthy",
+        "Liveness probe errored and resulted in unknown state: context deadline exceeded \
+         (Client.Timeout or context cancellation while reading body)",
+    );
+    host.wait_row("app", SOON, "1/1", "Running");
+    assert_eq!(container(&host.pod("app").unwrap(), "app")["restartCount"], 0);
+    drop(server);
     host.end(&["app"]);
 }
 

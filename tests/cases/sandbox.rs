@@ -69,6 +69,29 @@ fn containers_share_network_ipc_and_host_name_but_neither_processes_nor_files() 
 }
 
 #[test]
+fn nobody_has_to_be_root_for_a_low_port_or_a_ping() {
+    let host = host!();
+    host.apply_ready(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {name: low}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: busybox
+    imagePullPolicy: IfNotPresent
+    securityContext: {runAsUser: 1000, capabilities: {drop: [ALL]}}
+    command: [httpd, -f, -p, '80']
+    readinessProbe: {tcpSocket: {port: 80}, periodSeconds: 1}
+",
+    );
+    assert_eq!(sh(&host, "low", "main", "cat /proc/sys/net/ipv4/ping_group_range"), "0\t2147483647");
+    host.leave_nothing();
+}
+
+#[test]
 fn a_shared_process_namespace_has_pause_as_its_init() {
     let host = host!();
     host.apply_ready(&PAIR.replace("  hostname: left", "  shareProcessNamespace: true\n  hostname: left"));

@@ -16,7 +16,7 @@ use super::status::Status;
 use super::{Server, order};
 use crate::core::status::{ContainerStatus, PodStatus};
 use crate::driver::handle::{Change, Handle};
-use crate::store::follow::{Watch, WatchFlags};
+use crate::store::follow::{Watch, WatchFlags, changed};
 use line::Writer;
 use read::Reader;
 
@@ -155,17 +155,10 @@ impl Instance {
 
 async fn copy(path: &Path, options: &Options, follow: Option<Instance>, sink: &Sink) -> std::io::Result<()> {
     // Watched before it is first read, so that nothing written in between is missed.
-    let watch = match (&follow, path.parent()) {
-        (Some(_), Some(directory)) => {
-            let watch = Watch::new()?;
-            watch.add(directory, WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO)?;
-            Some(watch)
-        }
-        _ => None,
-    };
+    let watch = follow.is_some().then(|| watch(path)).flatten();
     let mut reader = Reader::open(path, options.tail)?;
     let mut writer = Writer::new(options.since, options.timestamps, options.limit);
-    let (Some(watch), Some(instance)) = (watch, follow.map(Arc::new)) else {
+    let Some(instance) = follow.map(Arc::new) else {
         forward(&mut reader, &mut writer, sink).await?;
         return Ok(());
     };
@@ -179,11 +172,18 @@ async fn copy(path: &Path, options: &Options, follow: Option<Instance>, sink: &S
             continue;
         }
         tokio::select! {
-            changed = watch.changed() => { changed?; }
+            () = changed(watch.as_ref()) => {}
             // What was written before the end is read once more.
             () = &mut stopped => running = false,
         }
     }
+}
+
+/// Watches the directory of a log; none where the user has no watch left, and it is looked at every second then.
+fn watch(path: &Path) -> Option<Watch> {
+    let watch = Watch::new().ok()?;
+    let flags = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO;
+    watch.add(path.parent()?, flags).ok().map(|()| watch)
 }
 
 /// Sends all complete lines that there are now; false when no more are wanted.

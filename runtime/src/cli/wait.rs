@@ -12,7 +12,7 @@ use super::resource::{self, Kind, Target};
 use super::{Error, Exit, Result, describe, duration};
 use crate::api::client::{Follower, PodRef};
 use crate::api::selector::Selector;
-use crate::store::follow::{Watch, WatchFlags};
+use crate::store::follow::{Watch, WatchFlags, changed};
 
 /// Arguments of `wait`.
 #[derive(Debug, clap::Args)]
@@ -201,31 +201,24 @@ async fn created(context: &Context, name: &str) -> Result<PodRef> {
 /// Waits until nothing is left of a pod: neither its directory nor its name. One whose shim dies meanwhile is
 /// taken up again, so that it ends at all.
 async fn gone(context: &Context, pod: &PodRef) -> Result<()> {
-    let failed = |path: &std::path::Path| {
-        let path = path.to_owned();
-        move |source| Error::File { operation: "watch", path, source }
-    };
     let pods = context.layout().pods();
-    let watch = Watch::new().map_err(failed(&pods))?;
-    loop {
-        if !context.layout().pod(&pod.uid).dir().exists() {
-            return Ok(());
-        }
-        match watch.add(&pods, WatchFlags::DELETE | WatchFlags::MOVED_FROM) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            other => other.map_err(failed(&pods))?,
-        }
-        if !context.layout().pod(&pod.uid).dir().exists() {
-            return Ok(());
+    let watch = Watch::new().ok();
+    let exists = || context.layout().pod(&pod.uid).dir().exists();
+    while exists() {
+        let flags = WatchFlags::DELETE | WatchFlags::MOVED_FROM;
+        let watch = watch.as_ref().filter(|watch| watch.add(&pods, flags).is_ok());
+        if !exists() {
+            break;
         }
         let mut follower = Follower::of_pod(&context.client, pod);
         let followed = async { while let Some(Ok(_)) = follower.next().await {} };
         tokio::select! {
-            changed = watch.changed() => drop(changed.map_err(failed(&pods))?),
+            () = changed(watch) => {}
             // Over, or it does not answer: its shim has a moment to remove it.
-            () = followed => drop(tokio::time::timeout(Duration::from_secs(1), watch.changed()).await),
+            () = followed => drop(tokio::time::timeout(Duration::from_secs(1), changed(watch)).await),
         }
     }
+    Ok(())
 }
 
 /// Waits until nothing is left of a pod; false when that takes longer.

@@ -24,6 +24,13 @@ pub enum Input {
         /// The host's addresses as seen from the pod, for `status.hostIPs`.
         host_ips: Vec<std::net::IpAddr>,
     },
+    /// The pod's `resolv.conf` is not as it was asked for. Said of a sandbox once, however often it comes.
+    ResolvConfWarnings {
+        /// Of which sandbox.
+        attempt: u32,
+        /// For people, one after the other.
+        warnings: Vec<(DnsWarning, String)>,
+    },
     /// The sandbox could not be made.
     SandboxFailed {
         /// Why.
@@ -142,6 +149,26 @@ pub enum Input {
     },
     /// ConfigMaps, Secrets or Services changed: waiting for one of them may be over.
     ObjectsChanged,
+}
+
+/// What of a pod's `resolv.conf` is not as it was asked for (reference 11.8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DnsWarning {
+    /// There is no resolver for `ClusterFirst`.
+    MissingClusterDns,
+    /// Something had to be left out.
+    DnsConfigForming,
+}
+
+impl DnsWarning {
+    /// The reason of its event.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::MissingClusterDns => "MissingClusterDNS",
+            Self::DnsConfigForming => "DNSConfigForming",
+        }
+    }
 }
 
 /// How an image is missing.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::action::Action;
+use super::input::DnsWarning;
 use super::pass::Waiting;
 use super::record::{Life, Record};
 use super::state::{Stage, Standing};
@@ -31,6 +32,18 @@ impl Turn<'_> {
             self.state.again |= self.state.retry_at.is_none();
         }
         self.show_sandbox();
+    }
+
+    /// Not all of `resolv.conf` is as it was asked for.
+    pub(super) fn resolv_conf_warnings(&mut self, attempt: u32, warnings: Vec<(DnsWarning, String)>) {
+        let sandbox = &mut self.state.sandbox;
+        if sandbox.attempt != attempt || sandbox.standing != Standing::Up || sandbox.warned == Some(attempt) {
+            return;
+        }
+        sandbox.warned = Some(attempt);
+        for (warning, message) in warnings {
+            self.pod_event(EventType::Warning, warning.reason(), message);
+        }
     }
 
     /// Addresses and `PodReadyToStartContainers` do not wait for the end of a pass.

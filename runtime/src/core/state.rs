@@ -86,6 +86,9 @@ pub(super) struct Sandbox {
     pub(super) made: bool,
     pub(super) ips: Vec<IpAddr>,
     pub(super) host_ips: Vec<IpAddr>,
+    /// The sandbox whose `resolv.conf` was warned about last.
+    #[serde(default)]
+    pub(super) warned: Option<u32>,
 }
 
 /// How the newest sandbox stands.
@@ -125,6 +128,7 @@ impl State {
                 made: false,
                 ips: Vec::new(),
                 host_ips: Vec::new(),
+                warned: None,
             },
             volumes_ready: false,
             records,

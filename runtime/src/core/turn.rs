@@ -49,6 +49,7 @@ impl<'a> Turn<'a> {
         match input {
             Input::Tick => {}
             Input::SandboxUp { attempt, ips, host_ips } => self.sandbox_up(attempt, ips, host_ips),
+            Input::ResolvConfWarnings { attempt, warnings } => self.resolv_conf_warnings(attempt, warnings),
             Input::SandboxFailed { message } => self.sandbox_failed(&message),
             Input::SandboxDied => self.sandbox_died(),
             Input::SandboxStopped => self.sandbox_stopped(),

@@ -7,6 +7,8 @@
 //!                                --> Follow (an ExternalName)   -> upstream -> finish -> client
 //! ```
 //!
+//! The supervisor asks the host's resolvers for itself too (`lookup`): hosts of probes and hooks may be names.
+//!
 //! Names and their meaning: reference `pod-lifecycle.md` 11.9, RFC 1034, 1035, 2308 (negative answers), 2782
 //! (SRV), 6891 (EDNS). What goes upstream leaves by a socket of the host's network namespace, so that a
 //! resolver on the host's loopback answers too.
@@ -17,6 +19,8 @@
 
 mod answer;
 mod forward;
+mod hosts;
+mod lookup;
 mod message;
 mod read;
 mod resolv_conf;
@@ -28,6 +32,8 @@ mod zone;
 
 pub use answer::{Answer, Follow, Transport, answer};
 pub use forward::Upstream;
+pub use hosts::known_addresses;
+pub use lookup::{NotFound, look_up};
 pub use message::Name;
 pub use resolv_conf::ResolvConf;
 pub use serve::{Error, Listeners, serve};

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use simple_dns::rdata::RData;
 use simple_dns::{CLASS, Packet, PacketFlag, QTYPE, Question, RCODE, TYPE};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::UdpSocket;
 use tokio::sync::watch;
 
 use super::*;
@@ -345,7 +345,7 @@ fn foreign_names_go_upstream_and_only_the_right_reply_comes_back() {
 #[test]
 fn a_client_by_tcp_gets_long_replies_and_many() {
     with_resolver(|at, upstream| async move {
-        let mut client = TcpStream::connect(at).await.unwrap();
+        let mut client = crate::probe::tcp::dial(at).await.unwrap();
         for (name, count) in
             [("many.default.svc.cluster.local", 100), ("outside.default.svc.cluster.local", 1)]
         {

@@ -24,6 +24,9 @@ const MESSAGE_LIMIT: u64 = 4096;
 /// Of a log that stands in for one: lines and bytes.
 const LOG_LINES: usize = 80;
 const LOG_LIMIT: usize = 2048;
+/// So much of a log has them, whatever its lines are: the shim writes at most 16 KiB in one, and each has a time and a
+/// stream before its content.
+const LOG_READ: u64 = (LOG_LIMIT + 16 * 1024 + LOG_LINES * 64) as u64;
 
 /// Why an instance was not created.
 struct CreateError {
@@ -300,11 +303,10 @@ fn write_files(hands: &Hands, bundle: &Path, plan: &spec::Plan) -> Result<(), St
 /// files mounted.
 fn write_etc(hands: &Hands, etc: &Path) -> Result<(), file::FileError> {
     let (pod, ips) = (hands.pod(), hands.ips());
-    let host_hosts = file::read_if_there(Path::new("/etc/hosts"))?.unwrap_or_default();
-    let host_resolv = file::read_if_there(Path::new("/etc/resolv.conf"))?.unwrap_or_default();
+    let host_hosts = if pod.spec.host_network { of_host("/etc/hosts")? } else { String::new() };
     let contents = [
         ("hosts", spec::hosts(pod, &ips, &host_hosts)),
-        ("resolv.conf", spec::resolv_conf(pod, hands.resolver(), &host_resolv).text),
+        ("resolv.conf", resolv_conf(hands)?.text),
         ("hostname", format!("{}\n", spec::kernel_hostname(pod).unwrap_or_else(|| hands.node().to_owned()))),
     ];
     for (name, content) in contents {
@@ -314,6 +316,22 @@ fn write_etc(hands: &Hands, etc: &Path) -> Result<(), file::FileError> {
         }
     }
     Ok(())
+}
+
+/// The pod's `/etc/resolv.conf`, made from the host's.
+fn resolv_conf(hands: &Hands) -> Result<spec::ResolvConf, file::FileError> {
+    Ok(spec::resolv_conf(hands.pod(), hands.resolver(), &of_host("/etc/resolv.conf")?))
+}
+
+/// What is to be said of it; one that cannot be read keeps a container from being created, and is told then.
+pub fn resolv_conf_warnings(hands: &Hands, attempt: u32) -> Option<Input> {
+    let warnings = resolv_conf(hands).ok()?.warnings;
+    (!warnings.is_empty()).then_some(Input::ResolvConfWarnings { attempt, warnings })
+}
+
+/// A file of the host, whoever wrote it in whatever encoding; empty if it is not there.
+fn of_host(path: &str) -> Result<String, file::FileError> {
+    file::read_lossy_if_there(Path::new(path)).map(Option::unwrap_or_default)
 }
 
 fn create_error(failure: &Failure) -> String {
@@ -406,8 +424,7 @@ pub fn termination_message(hands: &Hands, instance: &InstanceId, ended: Ended) -
     if !message.is_empty() || !falls_back || ended.exit.code() == 0 {
         return message;
     }
-    let log = file::tail(&log(hands, instance), (LOG_LIMIT + LOG_LINES * 64) as u64);
-    log_tail(&log)
+    log_tail(&file::last_lines(&log(hands, instance), LOG_READ))
 }
 
 /// The contents of the last lines of a CRI log.
@@ -457,5 +474,16 @@ mod tests {
         );
         let tail = log_tail(&wide);
         assert!(tail.len() <= 2048 && tail.ends_with("éend\n"));
+    }
+
+    #[test]
+    fn a_long_line_of_a_log_counts_also_where_it_is_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.log");
+        let long = "a b ".repeat(4 * 1024);
+        let line = |content: &str| format!("2024-01-02T03:04:05.123456789Z stderr F {content}\n");
+        fs::write(&path, [line(&long), line(&long), line("end")].concat()).unwrap();
+        let tail = log_tail(&file::last_lines(&path, LOG_READ));
+        assert_eq!((tail.len(), &tail[tail.len() - 10..]), (2048, " b a b \nend\n".split_at(2).1));
     }
 }

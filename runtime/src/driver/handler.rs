@@ -7,10 +7,11 @@ use crate::core::action::{HookKind, ProbeKind};
 use crate::core::input::{Input, InstanceId, Outcome};
 use crate::manifest::pod::{Container, Handler, HttpGet, Port, Probe};
 use crate::probe::http::{self, Get, Got};
-use crate::probe::{grpc, judge_exec, resolve_port, tcp};
+use crate::probe::{grpc, judge_exec, resolve_port, tcp, url};
 use crate::{hook, spec};
 
 use super::hands::Hands;
+use super::{clock, resolve};
 
 /// An attempt that ends in an error (not a failure) is repeated so often (reference 5.4).
 const TRIES: usize = 3;
@@ -58,15 +59,17 @@ async fn attempt(hands: &Hands, instance: &InstanceId, container: &Container, pr
                 Err(failure) => Outcome::Error(exec_error(&failure.to_string())),
             }
         }
-        Handler::HttpGet(get) => match request(hands, container, get, PROBE_AGENT, limit) {
+        Handler::HttpGet(get) => match request(hands, container, get, PROBE_AGENT, limit).await {
             Ok(request) => http::judge(http::get(&request).await),
             Err(error) => Outcome::Error(error),
         },
-        Handler::TcpSocket { host, port } => match target(hands, container, host.as_deref(), port) {
-            Ok((host, port)) => tcp::probe(&host, port, limit).await,
-            Err(error) => Outcome::Error(error),
-        },
-        Handler::Grpc { port, service } => grpc::probe(&hands.pod_ip(), *port, service, limit).await,
+        Handler::TcpSocket { host, port } => {
+            match target(hands, container, (host.as_deref(), port), limit).await {
+                Ok(Target { addresses, port, left, .. }) => tcp::probe(&addresses, port, left).await,
+                Err(error) => Outcome::Error(error),
+            }
+        }
+        Handler::Grpc { port, service } => grpc::probe(hands.pod_ip(), *port, service, limit).await,
         // Validation does not let it through.
         Handler::Sleep { .. } => Outcome::Error("a probe cannot sleep".into()),
     }
@@ -90,7 +93,7 @@ pub async fn hook(hands: &Hands, instance: &InstanceId, kind: HookKind) -> Resul
             Ok(ran) => hook::judge_exec(command, &ran),
             Err(failure) => Err(format!("{}, message: \"\"", exec_error(&failure.to_string()))),
         },
-        Handler::HttpGet(get) => match request(hands, container, get, hook::AGENT, HOOK_LIMIT) {
+        Handler::HttpGet(get) => match request(hands, container, get, hook::AGENT, HOOK_LIMIT).await {
             Ok(request) => hook::judge_http(hook_request(hands, request).await),
             Err(error) => hook::judge_http(Got::Error(error)),
         },
@@ -111,7 +114,7 @@ async fn hook_request(hands: &Hands, request: Get) -> Got {
     }
     let address = tcp::join_host_port(&request.host, request.port);
     let second = http::get(&hook::fall_back(request)).await;
-    if matches!(second, Got::Response { .. }) {
+    if hook::judge_http(second.clone()).is_ok() {
         hands.tell(Input::HookFellBack { address });
         return second;
     }
@@ -125,25 +128,38 @@ fn exec_error(message: &str) -> String {
     )
 }
 
-fn target(
-    hands: &Hands,
-    container: &Container,
-    host: Option<&str>,
-    port: &Port,
-) -> Result<(String, u16), String> {
-    let port = resolve_port(port, container)?;
-    let host = host.filter(|host| !host.is_empty()).map_or_else(|| hands.pod_ip(), str::to_owned);
-    Ok((host, port))
+/// Where a handler connects to.
+struct Target {
+    host: String,
+    addresses: tcp::Addresses,
+    port: u16,
+    /// Of its time limit, once the host was found.
+    left: Duration,
 }
 
-fn request(
+async fn target(
+    hands: &Hands,
+    container: &Container,
+    (host, port): (Option<&str>, &Port),
+    limit: Duration,
+) -> Result<Target, String> {
+    let port = resolve_port(port, container)?;
+    let host = host.filter(|host| !host.is_empty()).map_or_else(|| hands.pod_ip().to_string(), str::to_owned);
+    let begun = clock::boot_time();
+    let addresses = resolve::addresses(hands, &host, limit).await;
+    Ok(Target { host, addresses, port, left: limit.saturating_sub(clock::boot_time().since(begun)) })
+}
+
+async fn request(
     hands: &Hands,
     container: &Container,
     get: &HttpGet,
     agent: &'static str,
     limit: Duration,
 ) -> Result<Get, String> {
-    let (host, port) = target(hands, container, get.host.as_deref(), &get.port)?;
-    let path = if get.path.starts_with('/') { get.path.clone() } else { format!("/{}", get.path) };
-    Ok(Get { https: get.https, host, port, path, headers: get.headers.clone(), agent, limit })
+    let target = target(hands, container, (get.host.as_deref(), &get.port), limit).await?;
+    let path = url::request_target(&get.path);
+    let Target { host, addresses, port, left } = target;
+    let headers = get.headers.clone();
+    Ok(Get { https: get.https, host, addresses, port, path, headers, agent, limit: left })
 }

@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -53,6 +53,7 @@ pub struct Hands {
     mounted: RefCell<HashMap<PathBuf, String>>,
     host: OnceCell<crate::spec::Host>,
     names: OnceCell<watch::Sender<Arc<Zone>>>,
+    confined: watch::Sender<bool>,
     leaving: Cell<Leaving>,
 }
 
@@ -81,6 +82,7 @@ impl Hands {
             mounted: RefCell::default(),
             host: OnceCell::new(),
             names: OnceCell::new(),
+            confined: watch::Sender::new(false),
             leaving: Cell::new(Leaving::No),
         }
     }
@@ -168,8 +170,8 @@ impl Hands {
 
     /// Where probes and hooks dial unless told otherwise.
     #[must_use]
-    pub fn pod_ip(&self) -> String {
-        self.ips().first().map_or_else(|| "127.0.0.1".to_owned(), IpAddr::to_string)
+    pub fn pod_ip(&self) -> IpAddr {
+        self.ips().first().copied().unwrap_or(Ipv4Addr::LOCALHOST.into())
     }
 
     /// Where the pod's resolver listens, if it has one.
@@ -213,6 +215,17 @@ impl Hands {
         self.leaving.get()
     }
 
+    /// The supervisor may do no more than it needs from now on.
+    pub fn set_confined(&self) {
+        self.confined.send_replace(true);
+    }
+
+    /// Waits for that: whoever answers a probe or a hook is not to be trusted.
+    async fn confined(&self) {
+        // The sender is here, so there is an end of the wait.
+        unheard(self.confined.subscribe().wait_for(|confined| *confined).await);
+    }
+
     /// A view was published.
     pub fn seen(&self, view: &View) {
         tracing::debug!(generation = view.generation, phase = ?view.status.phase, "published");
@@ -238,10 +251,12 @@ impl Hands {
             Action::CreateContainer { instance } => self.tell(container::create(&self, instance).await),
             Action::StartContainer { instance } => self.tell(self.start(instance).await),
             Action::RunProbe { instance, probe } => {
+                self.confined().await;
                 let outcome = handler::probe(&self, &instance, probe).await;
                 self.tell(Input::ProbeDone { instance, probe, outcome });
             }
             Action::RunHook { instance, hook } => {
+                self.confined().await;
                 let result = handler::hook(&self, &instance, hook).await;
                 self.tell(Input::HookDone { instance, hook, result });
             }
@@ -386,5 +401,5 @@ fn host_address() -> IpAddr {
         socket.connect(("192.0.2.1", 9))?;
         Ok(socket.local_addr()?.ip())
     };
-    probe().unwrap_or(std::net::Ipv4Addr::LOCALHOST.into())
+    probe().unwrap_or(Ipv4Addr::LOCALHOST.into())
 }

@@ -22,6 +22,7 @@ pub mod orders;
 pub mod privileges;
 pub mod readiness;
 pub mod record;
+pub mod resolve;
 pub mod shim;
 
 use std::os::fd::OwnedFd;
@@ -133,6 +134,7 @@ async fn live(
     objects::serve_names(&hands).await;
     privileges::drop_all_but_files().map_err(|error| Error::System("give up capabilities", error))?;
     hull_shim::confine::supervisor()?;
+    hands.set_confined();
     tokio::task::spawn_local(objects::watch(hands));
     driver.turn(inputs, reports, orders).await;
     Ok(())
@@ -195,7 +197,10 @@ impl Driver {
             inputs.push(Input::Recovered { sandbox, instances: inventory.instances });
         }
         match (sandbox, inventory.sandbox_failure) {
-            (Some(attempt), _) => inputs.push(self.hands.sandbox_up(attempt)),
+            (Some(attempt), _) => {
+                inputs.push(self.hands.sandbox_up(attempt));
+                inputs.extend(container::resolv_conf_warnings(&self.hands, attempt));
+            }
             (None, Some(message)) => inputs.push(Input::SandboxFailed { message }),
             (None, None) => {}
         }

@@ -5,25 +5,22 @@
 //! process be killed in between; a host with more pods than inotify instances does without.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use hull_shim::wire::{Answer, Command};
 use tokio::sync::watch;
 
 use super::hands::Hands;
+use super::resolve::{self, DNS_PORT};
 use crate::dns::{self, Zone};
 use crate::spec::CLUSTER_DOMAIN;
-use crate::store::file;
 use crate::store::follow::{Watch, WatchFlags};
 use crate::store::objects::{Kind, Objects};
 
 /// The kinds of objects that are watched.
 const KINDS: [Kind; 3] = [Kind::Service, Kind::ConfigMap, Kind::Secret];
-/// Where the resolver listens.
-const DNS_PORT: u16 = 53;
 
 /// Looks again whenever an object of the pod's namespace was applied or removed.
 pub async fn watch(hands: Rc<Hands>) {
@@ -55,8 +52,8 @@ fn directory(hands: &Hands, kind: Kind) -> io::Result<PathBuf> {
 /// Runs the pod's resolver on the address that its `resolv.conf` names, if it has one.
 pub async fn serve_names(hands: &Hands) {
     let Some(address) = hands.resolver() else { return };
-    let upstream = match upstream(hands).await {
-        Ok(upstream) => upstream,
+    let upstream = match resolve::upstream(hands).await {
+        Ok((_, upstream)) => upstream,
         Err(message) => return tracing::error!(message, "the pod has no resolver"),
     };
     let (renew, names) = watch::channel(Arc::new(zone(hands)));
@@ -82,22 +79,5 @@ pub(super) fn zone(hands: &Hands) -> Zone {
             tracing::error!(error = &error as &dyn std::error::Error, "services cannot be read");
             Zone::from_services(CLUSTER_DOMAIN, Vec::new())
         }
-    }
-}
-
-/// The host's resolvers, through a socket of the host's network namespace.
-async fn upstream(hands: &Hands) -> Result<dns::Upstream, String> {
-    let text =
-        file::read_if_there(std::path::Path::new("/etc/resolv.conf")).map_err(|error| error.to_string())?;
-    let servers = dns::ResolvConf::parse(&text.unwrap_or_default()).nameservers;
-    let answer = hands.shim().ask(Command::HostSocket { v6: false }, &[]).await;
-    match answer.map_err(|failure| failure.to_string())? {
-        (Answer::Socket, mut descriptors) => {
-            let socket = descriptors.pop().ok_or("the shim sent no socket")?;
-            let servers = servers.into_iter().filter(IpAddr::is_ipv4);
-            let servers = servers.map(|server| SocketAddr::new(server, DNS_PORT)).collect();
-            Ok(dns::Upstream { servers, v4: Some(socket.into()), v6: None })
-        }
-        (other, _) => Err(format!("the shim answered with {other:?}")),
     }
 }

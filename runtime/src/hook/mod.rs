@@ -20,13 +20,13 @@ pub fn judge_exec(command: &[String], ran: &Ran) -> Result<(), String> {
     Err(format!("command '{command}' exited with {}: {stderr}, message: {:?}", ran.code, ran.output()))
 }
 
-/// Any response is a success, whatever its status code.
+/// Any response is a success, whatever its status code and whatever becomes of its body.
 ///
 /// # Errors
 /// There was no response.
 pub fn judge_http(got: Got) -> Result<(), String> {
     match got {
-        Got::Response { .. } => Ok(()),
+        Got::Response { .. } | Got::Unread(_) => Ok(()),
         Got::Failed(error) | Got::PlainHttp(error) | Got::Error(error) => Err(error),
     }
 }
@@ -56,5 +56,10 @@ mod tests {
     #[test]
     fn an_http_hook_answered_500_is_a_success() {
         assert_eq!(judge_http(Got::Response { status: 500, body: String::new() }), Ok(()));
+    }
+
+    #[test]
+    fn an_http_hook_whose_answer_breaks_off_is_a_success() {
+        assert_eq!(judge_http(Got::Unread("unexpected EOF".into())), Ok(()));
     }
 }

@@ -5,6 +5,7 @@
 //! that is `null` counts as absent, as it does for the Kubernetes API.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::value::StrDeserializer;
@@ -33,6 +34,43 @@ pub(super) fn decode<T: DeserializeOwned>(node: &Node) -> Result<T, Vec<Problem>
             problems.push(problem);
             Err(problems)
         }
+    }
+}
+
+/// What no object can hold, whatever its kind is: a field that is set twice, a number that is none.
+pub(super) fn faults(node: &Node) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    note_faults(node, Path::Root, &mut problems);
+    problems
+}
+
+fn note_faults(node: &Node, path: Path<'_>, problems: &mut Vec<Problem>) {
+    match &node.value {
+        Value::Float(number) if !number.is_finite() => {
+            let text = format!("{path}: is no number that can be used; write it in quotes if it is text");
+            problems.push(Problem { line: Some(node.line), text });
+        }
+        Value::List(items) => {
+            for (index, item) in items.iter().enumerate() {
+                note_faults(item, Path::Item { parent: &path, index }, problems);
+            }
+        }
+        Value::Map(entries) => {
+            let mut first = BTreeMap::new();
+            for entry in entries {
+                let path = Path::Field { parent: &path, name: &entry.key };
+                match first.insert(&entry.key, entry.line) {
+                    Some(0) => problems.push(Problem { line: None, text: format!("{path}: is set twice") }),
+                    Some(line) => problems.push(Problem {
+                        line: Some(entry.line),
+                        text: format!("{path}: is set twice, before in line {line}"),
+                    }),
+                    None => {}
+                }
+                note_faults(&entry.node, path, problems);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Integer(_) | Value::Float(_) | Value::Text(_) => {}
     }
 }
 

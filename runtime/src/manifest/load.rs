@@ -76,8 +76,9 @@ pub enum Error {
 
 fn place(origin: &str, line: Option<u64>) -> String {
     match line {
+        // JSON has no lines.
+        None | Some(0) => format!("{origin}: "),
         Some(line) => format!("{origin}:{line}: "),
-        None => format!("{origin}: "),
     }
 }
 
@@ -93,6 +94,10 @@ pub fn load(text: &str, origin: &str) -> Result<Vec<Loaded>, Error> {
         line: error.line,
         text: error.text,
     })?;
+    let problems: Vec<Problem> = nodes.iter().flat_map(decode::faults).collect();
+    if !problems.is_empty() {
+        return Err(Error::Fields { origin: origin.to_owned(), problems });
+    }
     let mut loaded = Vec::new();
     for node in nodes.iter().filter(|node| node.value != Value::Null) {
         object(node, origin, &mut loaded)?;

@@ -256,13 +256,28 @@ fn what_is_no_object_is_refused_with_its_line() {
              ConfigMap, Secret and List, all in version \"v1\"",
         ),
         ("apiVersion: v1\nkind: List", "web.yaml:1: a List has its objects in items"),
-        ("apiVersion: v1\nkind: Pod\nkind: Pod", "web.yaml:3: "),
-        ("{\"apiVersion\": \"v1\", \"kind\": \"Pod\", \"kind\": \"Pod\"}", "web.yaml:1: "),
+        ("apiVersion: v1\nkind: Pod\nkind: Pod", "web.yaml:3: kind: is set twice, before in line 2"),
+        ("{\"apiVersion\": \"v1\", \"kind\": \"Pod\", \"kind\": \"Pod\"}", "web.yaml: kind: is set twice"),
+        ("apiVersion: v1\nkind: Pod\n: x", "web.yaml:3: a key is missing before the colon"),
     ] {
         let found = load_error(text);
         assert!(found.starts_with(error), "{text:?}: {found}");
         assert_eq!(found.lines().count(), 1, "{found}");
     }
+}
+
+#[test]
+fn what_no_object_can_hold_is_told_with_its_field() {
+    let wrong = with_container(
+        "image: nginx:2\nresources: {limits: {memory: 1e400}}\nenv: [{name: A, name: B, value: .nan}]",
+    );
+    assert_eq!(
+        load_error(&wrong),
+        "web.yaml:9: spec.containers[0].image: is set twice, before in line 8\n\
+         web.yaml:10: spec.containers[0].resources.limits.memory: is no number that can be used; write it in quotes if it is text\n\
+         web.yaml:11: spec.containers[0].env[0].name: is set twice, before in line 11\n\
+         web.yaml:11: spec.containers[0].env[0].value: is no number that can be used; write it in quotes if it is text"
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{self, Deserialize, DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 
 /// Longest manifest that is read, in bytes; a Kubernetes object is at most 1.5 MiB.
@@ -37,7 +37,7 @@ pub(super) enum Value {
     Text(String),
     /// A sequence.
     List(Vec<Node>),
-    /// A mapping, in order.
+    /// A mapping, in order; a key may be there twice.
     Map(Vec<Entry>),
 }
 
@@ -115,15 +115,28 @@ fn parse_yaml(text: &str) -> Result<Vec<Node>, Malformed> {
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 50_000 },
         legacy_octal_numbers: true,
         strict_booleans: true,
+        // Both are told with their field's path, by `decode::faults`.
+        duplicate_keys: serde_saphyr::DuplicateKeyPolicy::PassThrough,
+        non_finite_float_policy: serde_saphyr::NonFiniteFloatPolicy::PassThrough,
         with_snippet: false,
     };
     let documents = serde_saphyr::from_multiple_with_options::<Spanned<Placed<Lines>>>(text, options);
     let documents = documents.map(|documents| documents.into_iter().map(Placed::<Lines>::node).collect());
     documents.map_err(|error| {
         let line = error.location().map(|location| location.line()).filter(|line| *line > 0);
-        let rendered = error.without_snippet().to_string();
-        Malformed { line, text: first_line(&rendered) }
+        Malformed { line, text: text_of(error.without_snippet()) }
     })
+}
+
+/// What the reader's texts say to programmers is said to people here.
+fn text_of(error: &serde_saphyr::Error) -> String {
+    match error {
+        serde_saphyr::Error::NullIntoString { .. } => "a key is missing before the colon".to_owned(),
+        serde_saphyr::Error::BinaryNotUtf8 { .. } => {
+            "what !!binary stands for is no text in UTF-8".to_owned()
+        }
+        other => first_line(&other.to_string()),
+    }
 }
 
 fn first_line(text: &str) -> String {
@@ -229,13 +242,9 @@ impl<'de, P: Place> Visitor<'de> for ValueVisitor<P> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        let mut seen = std::collections::BTreeSet::new();
         let mut list = Vec::new();
         while let Some(key) = entries.next_key()? {
             let (line, key) = P::split::<String>(key);
-            if !seen.insert(key.clone()) {
-                return Err(de::Error::custom(format_args!("key {key:?} is set twice")));
-            }
             list.push(Entry { line, key, node: Placed::<P>::node(entries.next_value()?) });
         }
         Ok(Value::Map(list))

@@ -3,6 +3,11 @@
 //! The call is one unary request over HTTP/2 (gRPC over HTTP2, "PROTOCOL-HTTP2.md"); its two messages have
 //! one field each and are written and read here, which saves a code generator and a gRPC stack.
 
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
@@ -10,6 +15,8 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http2;
 use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::tcp;
@@ -30,41 +37,110 @@ enum Called {
     Refused { code: u32, message: String },
 }
 
-/// Asks `host:port` for the health of `service` within `limit`.
-pub async fn probe(host: &str, port: u16, service: &str, limit: Duration) -> Outcome {
-    let target = tcp::join_host_port(host, port);
+/// Asks `address:port` for the health of `service` within `limit`, in which there has to be a connection too.
+pub async fn probe(address: IpAddr, port: u16, service: &str, limit: Duration) -> Outcome {
+    let target = SocketAddr::new(address, port);
     let seconds = limit.as_secs();
-    let connecting = timeout(limit, tcp::connect(host, port, limit)).await;
-    let stream = match connecting {
-        Ok(Ok(stream)) => stream,
-        // gRPC's client goes on trying until its time is over, so a refusal shows as a time-out too.
-        Ok(Err(_)) | Err(_) => {
+    let greeting = Greeting::default();
+    let called = timeout(limit, async {
+        let stream = tcp::dial(target).await.map_err(|error| error.to_string())?;
+        call(Greeted { stream, greeting: greeting.clone() }, target, service).await
+    });
+    let called = match called.await {
+        // gRPC's client goes on trying until its time is over, so a refusal shows as a time-out too, as does a server
+        // that speaks something else.
+        Err(_) | Ok(Err(_)) if !greeting.is_there() => {
             return Outcome::Failure(format!(
-                "timeout: failed to connect service {target:?} within {seconds}s: context deadline exceeded"
+                "timeout: failed to connect service \"{target}\" within {seconds}s: context deadline exceeded"
             ));
         }
+        Err(_elapsed) => Ok(Called::Refused { code: DEADLINE_EXCEEDED, message: String::new() }),
+        Ok(called) => called,
     };
-    let called = timeout(limit, call(stream, &target, service)).await;
-    let too_slow = || Outcome::Failure(format!("timeout: health rpc did not complete within {seconds}s"));
     match called {
-        Err(_elapsed) => too_slow(),
-        Ok(Ok(Called::Status(1))) => Outcome::Success,
-        Ok(Ok(Called::Status(status))) => {
-            Outcome::Failure(format!("service unhealthy (responded with {:?})", status_name(status)))
-        }
-        Ok(Ok(Called::Refused { code: DEADLINE_EXCEEDED, .. })) => too_slow(),
-        Ok(Ok(Called::Refused { code: UNIMPLEMENTED, message })) => Outcome::Failure(format!(
-            "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): {message}"
-        )),
-        Ok(Ok(Called::Refused { code, message })) => Outcome::Failure(format!(
-            "error: health rpc probe failed: rpc error: code = {} desc = {message}",
-            code_name(code)
-        )),
-        Ok(Err(error)) => Outcome::Failure(format!("error: health rpc probe failed: {error}")),
+        Ok(called) => judge(called, seconds),
+        Err(error) => Outcome::Failure(format!("error: health rpc probe failed: {error}")),
     }
 }
 
-async fn call(stream: tokio::net::TcpStream, target: &str, service: &str) -> Result<Called, String> {
+fn judge(called: Called, seconds: u64) -> Outcome {
+    Outcome::Failure(match called {
+        Called::Status(1) => return Outcome::Success,
+        Called::Status(status) => format!("service unhealthy (responded with {:?})", status_name(status)),
+        Called::Refused { code: DEADLINE_EXCEEDED, .. } => {
+            format!("timeout: health rpc did not complete within {seconds}s")
+        }
+        Called::Refused { code: UNIMPLEMENTED, message } => format!(
+            "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): {message}"
+        ),
+        Called::Refused { code, message } => {
+            let code = code_name(code);
+            format!("error: health rpc probe failed: rpc error: code = {code} desc = {message}")
+        }
+    })
+}
+
+/// How far a server has come with the SETTINGS frame that its side of HTTP/2 begins with (RFC 9113, section 3.4). Only
+/// with it there is a connection to gRPC's client.
+#[derive(Debug, Clone, Default)]
+struct Greeting(Arc<Mutex<Vec<u8>>>);
+
+impl Greeting {
+    /// Bytes of a frame's header, of which the fourth is its type.
+    const HEADER: usize = 9;
+    const TYPE: usize = 3;
+    const SETTINGS: u8 = 4;
+
+    fn heard(&self, bytes: &[u8]) {
+        let mut header = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let missing = Self::HEADER - header.len();
+        header.extend(bytes.iter().take(missing));
+    }
+
+    fn is_there(&self) -> bool {
+        let header = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        header.len() == Self::HEADER && header[Self::TYPE] == Self::SETTINGS
+    }
+}
+
+/// A connection on which the greeting is listened for.
+struct Greeted {
+    stream: TcpStream,
+    greeting: Greeting,
+}
+
+impl AsyncRead for Greeted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.greeting.heard(&buffer.filled()[before..]);
+        read
+    }
+}
+
+impl AsyncWrite for Greeted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+async fn call(stream: Greeted, target: SocketAddr, service: &str) -> Result<Called, String> {
     let text = |error: hyper::Error| error.to_string();
     let (mut sender, connection) =
         http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(text)?;
@@ -189,6 +265,8 @@ mod tests {
     use super::*;
     use hyper::service::service_fn;
 
+    const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     /// A health server that answers with these bytes and trailers, once.
     async fn server(answer: &'static [u8], grpc_status: &'static str) -> u16 {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -214,7 +292,7 @@ mod tests {
 
     async fn ask(answer: &'static [u8], grpc_status: &'static str) -> Outcome {
         let port = server(answer, grpc_status).await;
-        probe("127.0.0.1", port, "app", Duration::from_secs(2)).await
+        probe(LOOPBACK, port, "app", Duration::from_secs(2)).await
     }
 
     #[tokio::test]
@@ -241,9 +319,39 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        let Outcome::Failure(text) = probe("127.0.0.1", port, "", Duration::from_secs(1)).await else {
+        let Outcome::Failure(text) = probe(LOOPBACK, port, "", Duration::from_secs(1)).await else {
             panic!("no failure")
         };
         assert!(text.starts_with("timeout: failed to connect service"), "{text}");
+    }
+
+    /// Takes one connection, sends this, and holds it.
+    async fn server_that_says(bytes: &'static [u8]) -> u16 {
+        use tokio::io::AsyncWriteExt;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(bytes).await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn there_is_one_deadline_and_no_connection_without_http_2() {
+        for (says, text) in [
+            (&b""[..], "timeout: failed to connect service"),
+            (b"220 mail.example ESMTP\r\n", "timeout: failed to connect service"),
+            (b"\0\0\0\x04\0\0\0\0\0", "timeout: health rpc did not complete within 1s"),
+        ] {
+            let port = server_that_says(says).await;
+            let begun = tokio::time::Instant::now();
+            let Outcome::Failure(said) = probe(LOOPBACK, port, "", Duration::from_secs(1)).await else {
+                panic!("no failure")
+            };
+            assert!(said.starts_with(text), "{said}");
+            assert!(begun.elapsed() < Duration::from_millis(1500), "{:?}", begun.elapsed());
+        }
     }
 }

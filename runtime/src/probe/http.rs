@@ -10,13 +10,14 @@ use hyper::header::{ACCEPT, HOST, HeaderName, HeaderValue, LOCATION, USER_AGENT}
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::tls::{self, Refused};
-use super::{OUTPUT_LIMIT, tcp};
+use super::{OUTPUT_LIMIT, tcp, url};
 use crate::core::input::Outcome;
 
 const MOST_REDIRECTS: usize = 10;
+const DEADLINE: &str = "context deadline exceeded";
 
 /// One request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,9 +26,11 @@ pub struct Get {
     pub https: bool,
     /// Host name or address.
     pub host: String,
+    /// What it stands for.
+    pub addresses: tcp::Addresses,
     /// Port.
     pub port: u16,
-    /// With its query, starting with `/`.
+    /// With its query, starting with `/`, in the letters of a URL ([`url::request_target`]).
     pub path: String,
     /// As the manifest has them.
     pub headers: Vec<(String, String)>,
@@ -51,7 +54,9 @@ pub enum Got {
     Failed(String),
     /// The same, because a server of plain HTTP was asked by HTTPS.
     PlainHttp(String),
-    /// The request could not be made or the body not be read; does not count.
+    /// A response whose body did not come to its end, in time or at all; for a probe that does not count.
+    Unread(String),
+    /// The request could not be made; does not count.
     Error(String),
 }
 
@@ -67,18 +72,28 @@ pub fn judge(got: Got) -> Outcome {
             Outcome::Failure(format!("HTTP probe failed with statuscode: {status}"))
         }
         Got::Failed(text) | Got::PlainHttp(text) => Outcome::Failure(text),
-        Got::Error(text) => Outcome::Error(text),
+        Got::Unread(text) | Got::Error(text) => Outcome::Error(text),
     }
 }
 
 /// Does it.
 pub async fn get(request: &Get) -> Got {
-    let first = Target::of(request).url(&request.host);
-    match timeout(request.limit, follow(request)).await {
+    let deadline = Instant::now() + request.limit;
+    let response = match timeout_at(deadline, follow(request)).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(got)) => return got,
+        Err(_elapsed) => {
+            return Got::Failed(format!(
+                "Get {:?}: {DEADLINE} (Client.Timeout exceeded while awaiting headers)",
+                Target::of(request).url(&request.host)
+            ));
+        }
+    };
+    match timeout_at(deadline, read(response)).await {
         Ok(got) => got,
-        Err(_elapsed) => Got::Failed(format!(
-            "Get {first:?}: context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
-        )),
+        Err(_elapsed) => {
+            Got::Unread(format!("{DEADLINE} (Client.Timeout or context cancellation while reading body)"))
+        }
     }
 }
 
@@ -108,27 +123,25 @@ impl Target {
     }
 }
 
-async fn follow(request: &Get) -> Got {
+/// The response that no redirect leads away from.
+async fn follow(request: &Get) -> Result<Response<Incoming>, Got> {
     let mut target = Target::of(request);
     // The first request counts, as in Go.
     for _ in 0..MOST_REDIRECTS {
-        let response = match once(request, &target).await {
-            Ok(response) => response,
-            Err(got) => return got,
-        };
+        let response = once(request, &target).await?;
         match redirect(&request.host, &target, &response) {
             Some(next) => target = next,
-            None => return read(&target.url(&request.host), response).await,
+            None => return Ok(response),
         }
     }
-    Got::Failed(format!("Get {:?}: stopped after {MOST_REDIRECTS} redirects", target.url(&request.host)))
+    Err(Got::Failed(format!("Get {:?}: stopped after {MOST_REDIRECTS} redirects", target.url(&request.host))))
 }
 
 async fn once(request: &Get, target: &Target) -> Result<Response<Incoming>, Got> {
     let text = |why: &str| format!("Get {:?}: {why}", target.url(&request.host));
     let failed = |why: String| Got::Failed(text(&why));
     let message = build(request, target).map_err(Got::Error)?;
-    let stream = tcp::connect(&request.host, target.port, request.limit).await.map_err(failed)?;
+    let stream = tcp::connect(&request.addresses, target.port, request.limit).await.map_err(failed)?;
     if target.https {
         let stream = tls::client(stream, &request.host).await.map_err(|refused| match refused {
             Refused::PlainText => Got::PlainHttp(text("http: server gave HTTP response to HTTPS client")),
@@ -163,6 +176,15 @@ fn transport_error(error: &hyper::Error) -> String {
     match source.and_then(std::io::Error::raw_os_error) {
         Some(code) => format!("read: {}", tcp::errno_text(code)),
         None => error.to_string(),
+    }
+}
+
+fn body_error(error: &hyper::Error) -> String {
+    let cause = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    match cause.map(std::io::Error::kind) {
+        Some(std::io::ErrorKind::UnexpectedEof) => "unexpected EOF".into(),
+        Some(_) | None if error.is_incomplete_message() => "unexpected EOF".into(),
+        Some(_) | None => transport_error(error),
     }
 }
 
@@ -211,7 +233,7 @@ fn redirect(host: &str, from: &Target, response: &Response<Incoming>) -> Option<
 /// A `Location` seen from where it was given (RFC 3986 section 5.2, without its dot segments in a relative path,
 /// which a server understands as well).
 fn resolve(host: &str, from: &Target, location: &str) -> Option<Target> {
-    let location = location.split('#').next().unwrap_or_default();
+    let location = &url::legal(location.split('#').next().unwrap_or_default());
     let has_scheme = location.split(['/', '?']).next().is_some_and(|first| first.contains(':'));
     if !has_scheme && !location.starts_with("//") {
         let (directory, own) = directory_of(&from.path);
@@ -247,14 +269,14 @@ fn is_same_host(in_url: &str, host: &str) -> bool {
     in_url.trim_start_matches('[').trim_end_matches(']') == host
 }
 
-async fn read(at: &str, response: Response<Incoming>) -> Got {
+async fn read(response: Response<Incoming>) -> Got {
     let status = response.status().as_u16();
     let mut body = response.into_body();
     let mut kept = Vec::new();
     while kept.len() < OUTPUT_LIMIT {
         match body.frame().await {
             Some(Ok(frame)) => kept.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data)),
-            Some(Err(error)) => return Got::Error(format!("Get {at:?}: {}", transport_error(&error))),
+            Some(Err(error)) => return Got::Unread(body_error(&error)),
             None => break,
         }
     }
@@ -290,6 +312,7 @@ mod tests {
         Get {
             https: false,
             host: "127.0.0.1".into(),
+            addresses: Ok(vec!["127.0.0.1".parse().unwrap()]),
             port,
             path: "/index1.html?a=b".into(),
             headers: vec![
@@ -340,12 +363,49 @@ mod tests {
         assert_eq!(path("/x"), Some("/x".into()));
         assert_eq!(path("x?y#z"), Some("/a/x?y".into()));
         assert_eq!(path("?y=1"), Some("/a/b?y=1".into()));
+        assert_eq!(path("/x y"), Some("/x%20y".into()));
         assert_eq!(path("//10.0.0.7:81/x"), Some("/x".into()));
         assert_eq!(path("//other/x"), None);
         assert_eq!(path("mailto:someone"), None);
         let tls = resolve("10.0.0.7", &from, "https://10.0.0.7");
         assert_eq!(tls, Some(Target { https: true, port: 443, path: "/".into() }));
         assert!(resolve("fd00::7", &from, "http://[fd00::7]:1/").is_some());
+    }
+
+    /// Sends this and nothing more, with the connection open (or not).
+    async fn server_of_a_part(answer: &'static str, stays: bool) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            if stays {
+                std::future::pending::<()>().await;
+            }
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn a_body_without_an_end_is_an_error_and_no_failure() {
+        let stream = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: 1\n\n";
+        let port = server_of_a_part(stream, true).await;
+        let quick = Get { limit: Duration::from_millis(200), ..request(port) };
+        assert_eq!(
+            judge(get(&quick).await),
+            Outcome::Error(
+                "context deadline exceeded (Client.Timeout or context cancellation while reading body)"
+                    .into()
+            )
+        );
+        for cut in [
+            "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\na\r\nhalf",
+        ] {
+            let port = server_of_a_part(cut, false).await;
+            assert_eq!(judge(get(&request(port)).await), Outcome::Error("unexpected EOF".into()));
+        }
     }
 
     #[tokio::test]

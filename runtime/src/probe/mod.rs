@@ -8,6 +8,7 @@ pub mod grpc;
 pub mod http;
 pub mod tcp;
 mod tls;
+pub mod url;
 
 use crate::core::input::Outcome;
 use crate::manifest::pod::{Container, Port};

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::{CLUSTER_DOMAIN, env};
+use crate::core::input::DnsWarning;
 use crate::manifest::pod::{DnsPolicy, Pod};
 
 const MAX_NAMESERVERS: usize = 3;
@@ -57,8 +58,8 @@ pub fn hosts(pod: &Pod, ips: &[IpAddr], host_file: &str) -> String {
 pub struct ResolvConf {
     /// The file.
     pub text: String,
-    /// Reason and message of each warning event.
-    pub warnings: Vec<(&'static str, String)>,
+    /// Each becomes an event.
+    pub warnings: Vec<(DnsWarning, String)>,
 }
 
 /// What a resolver is told.
@@ -82,7 +83,7 @@ pub fn resolv_conf(pod: &Pod, cluster_dns: Option<IpAddr>, host_file: &str) -> R
     let mut resolver = match (cluster, cluster_dns) {
         (true, Some(dns)) => cluster_first(pod, dns, host),
         (true, None) => {
-            warnings.push(("MissingClusterDNS", missing_cluster_dns(pod)));
+            warnings.push((DnsWarning::MissingClusterDns, missing_cluster_dns(pod)));
             host
         }
         (false, _) if pod.spec.dns_policy == DnsPolicy::None => Resolver::default(),
@@ -166,7 +167,7 @@ fn unique(list: Vec<String>) -> Vec<String> {
 }
 
 /// Cuts what resolvers do not take.
-fn limit(resolver: &mut Resolver, warnings: &mut Vec<(&'static str, String)>) {
+fn limit(resolver: &mut Resolver, warnings: &mut Vec<(DnsWarning, String)>) {
     let before = resolver.searches.len();
     resolver.searches.truncate(MAX_SEARCHES);
     resolver.searches.retain(|name| name.len() <= MAX_SEARCH_LENGTH);
@@ -175,7 +176,7 @@ fn limit(resolver: &mut Resolver, warnings: &mut Vec<(&'static str, String)>) {
     }
     if resolver.searches.len() < before {
         warnings.push((
-            "DNSConfigForming",
+            DnsWarning::DnsConfigForming,
             format!(
                 "Search Line limits were exceeded, some search paths have been omitted, the applied search line is: {}",
                 resolver.searches.join(" ")
@@ -185,7 +186,7 @@ fn limit(resolver: &mut Resolver, warnings: &mut Vec<(&'static str, String)>) {
     if resolver.nameservers.len() > MAX_NAMESERVERS {
         resolver.nameservers.truncate(MAX_NAMESERVERS);
         warnings.push((
-            "DNSConfigForming",
+            DnsWarning::DnsConfigForming,
             format!(
                 "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: {}",
                 resolver.nameservers.join(" ")

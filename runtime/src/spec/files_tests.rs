@@ -75,7 +75,7 @@ fn without_a_resolver_of_the_pod_the_hosts_is_used_and_said() {
     assert!(made.text.contains("192.0.2.1"));
     let message = "pod: \"web_default(9d1e)\". kubelet does not have ClusterDNS IP configured and cannot create Pod \
                    using \"ClusterFirst\" policy. Falling back to \"Default\" policy.";
-    assert_eq!(made.warnings, [("MissingClusterDNS", message.to_owned())]);
+    assert_eq!(made.warnings, [(DnsWarning::MissingClusterDns, message.to_owned())]);
 }
 
 #[test]

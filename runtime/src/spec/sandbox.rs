@@ -1,5 +1,7 @@
 //! How the shim makes a pod's sandbox.
 
+use std::collections::BTreeMap;
+
 use hull_shim::wire::{CgroupManager, SandboxConfig};
 
 use super::{kernel_hostname, pod_resources};
@@ -18,11 +20,25 @@ pub fn sandbox_config(pod: &Pod, network: Option<serde_json::Value>) -> SandboxC
         host_ipc: spec.host_ipc,
         share_pid: spec.share_process_namespace && !spec.host_pid,
         host_pid: spec.host_pid,
-        sysctls: spec.security.sysctls.clone(),
+        sysctls: sysctls(pod),
         resources: pod_resources(pod),
         cgroup_manager: CgroupManager::default(),
         network: network.filter(|_| !spec.host_network),
     }
+}
+
+/// Those of the manifest, and what containerd gives every pod with a network of its own: in there nobody has to be root
+/// for a low port or a ping.
+fn sysctls(pod: &Pod) -> BTreeMap<String, String> {
+    let mut sysctls = pod.spec.security.sysctls.clone();
+    if !pod.spec.host_network {
+        for (name, value) in
+            [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")]
+        {
+            sysctls.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+        }
+    }
+    sysctls
 }
 
 #[cfg(test)]
@@ -39,5 +55,21 @@ mod tests {
         pod.spec.host_network = true;
         let host = sandbox_config(&pod, Some(serde_json::json!({})));
         assert_eq!((host.hostname, host.network), (None, None));
+    }
+
+    #[test]
+    fn low_ports_and_pings_are_for_everybody_in_a_network_of_its_own() {
+        const PORTS: &str = "net.ipv4.ip_unprivileged_port_start";
+        let mut pod = fixture::pod(vec![fixture::container("app")]);
+        let sysctls = sandbox_config(&pod, None).sysctls;
+        assert_eq!(
+            (sysctls[PORTS].as_str(), sysctls["net.ipv4.ping_group_range"].as_str()),
+            ("0", "0 2147483647")
+        );
+        pod.spec.security.sysctls.insert(PORTS.to_owned(), "1024".to_owned());
+        assert_eq!(sandbox_config(&pod, None).sysctls[PORTS], "1024");
+        pod.spec.security.sysctls.clear();
+        pod.spec.host_network = true;
+        assert!(sandbox_config(&pod, None).sysctls.is_empty());
     }
 }

@@ -91,18 +91,57 @@ pub fn read_if_there(path: &Path) -> Result<Option<String>, FileError> {
     }
 }
 
+/// The same of a file that is not hull's: what is no UTF-8 in it is replaced.
+///
+/// # Errors
+/// As [`read_if_there`].
+pub fn read_lossy_if_there(path: &Path) -> Result<Option<String>, FileError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(FileError::new("read", path, error)),
+    }
+}
+
 /// The last `limit` bytes of a file, as text with broken characters replaced; empty if it is not there
 /// or cannot be read, for messages that are best effort by nature.
 #[must_use]
 pub fn tail(path: &Path, limit: u64) -> String {
+    tail_of(path, limit).map(|(_, text)| text).unwrap_or_default()
+}
+
+/// The same without a line that is not there from its beginning.
+#[must_use]
+pub fn last_lines(path: &Path, limit: u64) -> String {
+    match tail_of(path, limit) {
+        Ok((true, text)) => text.split_once('\n').map(|(_cut, rest)| rest.to_owned()).unwrap_or_default(),
+        Ok((false, text)) => text,
+        Err(_) => String::new(),
+    }
+}
+
+/// Whether there is more before it, and the text.
+fn tail_of(path: &Path, limit: u64) -> io::Result<(bool, String)> {
     use std::io::{Read, Seek, SeekFrom};
-    let read = || -> io::Result<Vec<u8>> {
-        let mut file = File::open(path)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(limit)))?;
-        let mut bytes = Vec::new();
-        file.take(limit).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    read().map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(limit)))?;
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes)?;
+    Ok((length > limit, String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_foreign_file_is_read_whatever_its_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hosts");
+        assert_eq!(read_lossy_if_there(&path).unwrap(), None);
+        fs::write(&path, b"127.0.0.1 localhost # caf\xe9\n").unwrap();
+        assert!(read_if_there(&path).is_err());
+        assert_eq!(read_lossy_if_there(&path).unwrap().unwrap(), "127.0.0.1 localhost # caf\u{fffd}\n");
+    }
 }

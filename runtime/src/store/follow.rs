@@ -6,10 +6,23 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::inotify;
 pub use rustix::fs::inotify::WatchFlags;
 use tokio::io::unix::AsyncFd;
+
+/// How often is looked where the kernel does not tell.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Waits for what a watch tells; without one, as when the user has no more of them, until it is time to look again.
+/// Cancel-safe.
+pub async fn changed(watch: Option<&Watch>) {
+    match watch {
+        Some(watch) if watch.changed().await.is_ok() => {}
+        _ => tokio::time::sleep(PERIOD).await,
+    }
+}
 
 /// Watches files and directories.
 #[derive(Debug)]
@@ -68,5 +81,16 @@ impl Watch {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn without_a_watch_it_is_time_to_look_again_soon() {
+        let waited = tokio::time::timeout(2 * PERIOD, changed(None)).await;
+        assert!(waited.is_ok());
     }
 }

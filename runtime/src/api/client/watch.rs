@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::{Client, Error, PodRef, Reply, Result, query};
-use crate::store::follow::{Watch, WatchFlags};
+use crate::store::follow::{Watch, WatchFlags, changed};
 
 /// JSON documents of a watch, one a line.
 #[derive(Debug)]
@@ -177,14 +176,6 @@ fn down_to(directory: &Path) -> Vec<&Path> {
     }
     parents.reverse();
     parents
-}
-
-/// Waits for news of directories; looks every second where the kernel does not tell.
-async fn changed(watch: Option<&Watch>) {
-    match watch {
-        Some(watch) if watch.changed().await.is_ok() => {}
-        _ => tokio::time::sleep(Duration::from_secs(1)).await,
-    }
 }
 
 /// Sends what happens to one pod until it is gone. A watch that breaks off while the pod is still recorded is

@@ -27,6 +27,7 @@ use super::query::Query;
 use super::status::Status;
 use super::upgrade::Upgrade;
 use super::{Server, order};
+use crate::probe::tcp;
 use frame::Frames;
 
 /// The subprotocols, best first. The first is the second with messages that close a channel, in both directions, so that
@@ -88,7 +89,7 @@ struct Target {
 impl Target {
     /// Connects, IPv4 first; the reason in the words of the kubelet.
     async fn dial(&self, port: u16) -> Result<TcpStream, String> {
-        let to = |ip: IpAddr| TcpStream::connect(SocketAddr::new(ip, port));
+        let to = |ip: IpAddr| tcp::dial(SocketAddr::new(ip, port));
         let four = match to(Ipv4Addr::LOCALHOST.into()).await {
             Ok(stream) => return Ok(stream),
             Err(error) => plain(&error),

@@ -18,6 +18,22 @@ const ERROR: u8 = 1;
 /// Bytes that are read at once.
 const PIECE: usize = 32 * 1024;
 
+/// Why a connection ended before its time, to be told to the user.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The pod's side says so, as when nobody listens there.
+    Refused(String),
+    /// There is no session, or it broke off: the supervisor was replaced, perhaps.
+    Session(String),
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::Refused(text) | Self::Session(text)) = self;
+        out.write_str(text)
+    }
+}
+
 /// Where a connection leads.
 pub(super) struct Connection {
     pub(super) client: Client,
@@ -29,11 +45,12 @@ impl Connection {
     /// Carries bytes both ways until both have ended.
     ///
     /// # Errors
-    /// What is to be told to the user.
-    pub(super) async fn run(self, stream: TcpStream) -> Result<(), String> {
+    /// It ended before its time.
+    pub(super) async fn run(self, stream: TcpStream) -> Result<(), Failure> {
         let mut url = self.pod.path("/portforward");
         query::push(&mut url, "ports", &self.pair.remote.to_string());
-        let (sender, receiver) = self.session(&url).await.map_err(|error| error.to_string())?.split();
+        let (sender, receiver) =
+            self.session(&url).await.map_err(|error| Failure::Session(error.to_string()))?.split();
         let (reader, writer) = stream.into_split();
         let sending = async {
             send(reader, sender).await;
@@ -74,14 +91,15 @@ async fn send(mut reader: OwnedReadHalf, mut sender: SplitSink<WebSocket, Messag
 }
 
 /// What comes from the pod, until the session ends.
-async fn receive(mut receiver: SplitStream<WebSocket>, mut writer: OwnedWriteHalf) -> Result<(), String> {
+async fn receive(mut receiver: SplitStream<WebSocket>, mut writer: OwnedWriteHalf) -> Result<(), Failure> {
     let mut ports_due = [true, true];
     while let Some(message) = receiver.next().await {
-        let data = match message.map_err(|error| format!("the session broke off: {error}"))? {
-            Message::Binary(data) => data,
-            Message::Close(_) => return Ok(()),
-            Message::Text(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
-        };
+        let data =
+            match message.map_err(|error| Failure::Session(format!("the session broke off: {error}")))? {
+                Message::Binary(data) => data,
+                Message::Close(_) => return Ok(()),
+                Message::Text(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
+            };
         match data.split_first() {
             // The first message of a channel repeats the port.
             Some((&(DATA | ERROR), _)) if std::mem::take(&mut ports_due[usize::from(data[0])]) => {}
@@ -91,7 +109,7 @@ async fn receive(mut receiver: SplitStream<WebSocket>, mut writer: OwnedWriteHal
                     return Ok(());
                 }
             }
-            Some((&ERROR, text)) => return Err(String::from_utf8_lossy(text).into_owned()),
+            Some((&ERROR, text)) => return Err(Failure::Refused(String::from_utf8_lossy(text).into_owned())),
             Some((&channel::CLOSE, [DATA])) => {
                 if let Err(error) = writer.shutdown().await {
                     tracing::debug!(%error, "the connection was closed here already");
@@ -100,5 +118,5 @@ async fn receive(mut receiver: SplitStream<WebSocket>, mut writer: OwnedWriteHal
             Some(_) | None => {}
         }
     }
-    Err("lost connection to pod".to_owned())
+    Err(Failure::Session(super::LOST.to_owned()))
 }

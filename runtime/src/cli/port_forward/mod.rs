@@ -1,7 +1,8 @@
 //! `hull port-forward`: ports of this host that lead into a pod.
 //!
 //! Each connection is a session of its own with the pod's supervisor, so none waits for another; a supervisor that is
-//! replaced ends those that it carried, and the next one is carried by its successor.
+//! replaced ends those that it carried, and the next one is carried by its successor. As with kubectl, a port of the pod
+//! that cannot be connected to ends the command.
 
 mod connection;
 mod ports;
@@ -18,8 +19,11 @@ use super::error::note;
 use super::print::field;
 use super::{Error, Exit, Result, describe, resource};
 use crate::api::client::{Client, Follower, PodRef};
-use connection::Connection;
+use connection::{Connection, Failure};
 use ports::Pair;
+
+/// What kubectl says at its end.
+const LOST: &str = "lost connection to pod";
 
 /// Arguments of `port-forward`.
 #[derive(Debug, clap::Args)]
@@ -129,7 +133,7 @@ async fn listen(mut pair: Pair, addresses: &[IpAddr]) -> (Vec<Door>, Vec<String>
     (doors, refused)
 }
 
-/// Takes connections until the command ends.
+/// Takes connections until the command ends. One that the pod's side refuses ends it too, as it does kubectl.
 async fn forward(context: &Context, pod: &PodRef, doors: Vec<Door>) -> Result {
     let (arrived, mut arrivals) = mpsc::channel(16);
     let mut tasks = JoinSet::new();
@@ -152,17 +156,28 @@ async fn forward(context: &Context, pod: &PodRef, doors: Vec<Door>) -> Result {
         });
     }
     let mut connections = JoinSet::new();
-    while let Some((stream, pair)) = arrivals.recv().await {
-        while connections.try_join_next().is_some() {}
+    loop {
+        // Both branches are cancel-safe.
+        let (stream, pair) = tokio::select! {
+            arrival = arrivals.recv() => match arrival {
+                Some(arrival) => arrival,
+                None => return Ok(Exit::Success),
+            },
+            Some(ended) = connections.join_next() => match ended {
+                Ok(Err(Failure::Refused(_))) => return Err(Error::Usage(LOST.to_owned())),
+                Ok(Ok(()) | Err(Failure::Session(_))) | Err(_) => continue,
+            },
+        };
         context.print(&format!("Handling connection for {}\n", pair.local))?;
         let connection = Connection { client: context.client.clone(), pod: pod.clone(), pair };
         connections.spawn(async move {
-            if let Err(error) = connection.run(stream).await {
+            let ended = connection.run(stream).await;
+            if let Err(error) = &ended {
                 note(&format!("an error occurred forwarding {} -> {}: {error}", pair.local, pair.remote));
             }
+            ended
         });
     }
-    Ok(Exit::Success)
 }
 
 /// Waits until nothing in the pod can be connected to any more.
@@ -174,5 +189,5 @@ async fn until_over(client: &Client, pod: &PodRef) -> Result {
             break;
         }
     }
-    Err(Error::Usage("lost connection to pod".to_owned()))
+    Err(Error::Usage(LOST.to_owned()))
 }

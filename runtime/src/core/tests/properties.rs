@@ -7,7 +7,7 @@ use super::build::{container, hook, pod, probe, rule, sidecar, with_init};
 use super::world::secs;
 use crate::core::State;
 use crate::core::action::{Action, HookKind, ProbeKind};
-use crate::core::input::{ImageFailure, Input, Outcome};
+use crate::core::input::{DnsWarning, ImageFailure, Input, Outcome};
 use crate::core::simulate::clock;
 use crate::core::status::PodStatus;
 use crate::manifest::pod::{Container, Pod, RestartAction, RestartPolicy};
@@ -81,6 +81,10 @@ fn any_input() -> impl Strategy<Value = Input> {
     prop_oneof![
         4 => Just(Input::Tick),
         1 => (0..4_u32).prop_map(|attempt| Input::SandboxUp { attempt, ips: vec![], host_ips: vec![] }),
+        1 => (0..4_u32).prop_map(|attempt| Input::ResolvConfWarnings {
+            attempt,
+            warnings: vec![(DnsWarning::MissingClusterDns, "message".to_owned())],
+        }),
         1 => Just(Input::SandboxFailed { message: message() }),
         1 => Just(Input::SandboxDied),
         1 => Just(Input::SandboxStopped),

@@ -6,7 +6,7 @@ use super::build::{container, pod, with_init};
 use super::world::{exits, secs, simulate, stops};
 use crate::core::State;
 use crate::core::action::Action;
-use crate::core::input::Input;
+use crate::core::input::{DnsWarning, Input};
 use crate::core::simulate::clock;
 use crate::core::status::{EventType, Phase};
 use crate::manifest::pod::RestartPolicy::*;
@@ -109,4 +109,27 @@ fn the_sandbox_shows_before_the_containers_do() {
     let status = state.status(&web);
     assert_eq!(status.pod_ip.as_deref(), Some("10.0.0.7"));
     assert_eq!(status.conditions[0].status, "True");
+}
+
+#[test]
+fn what_is_wrong_with_resolv_conf_is_told_once_per_sandbox() {
+    let web = pod(Always, vec![container("app")]);
+    let mut life = simulate(web, [("app", stops(1, 0))]);
+    let warning = |attempt| Input::ResolvConfWarnings {
+        attempt,
+        warnings: vec![(DnsWarning::DnsConfigForming, format!("too much {attempt}"))],
+    };
+    life.run_until(secs(1));
+    life.plan(Duration::ZERO, warning(0));
+    life.run_until(secs(2));
+    assert_eq!(life.told("DNSConfigForming"), ["too much 0"]);
+    life.restart_supervisor();
+    life.plan(Duration::ZERO, warning(0));
+    life.run_until(secs(3));
+    assert_eq!(life.told("DNSConfigForming"), ["too much 0"]);
+    life.plan(Duration::ZERO, Input::SandboxDied);
+    life.run_until(secs(20));
+    life.plan(Duration::ZERO, warning(1));
+    life.run_until(secs(21));
+    assert_eq!(life.told("DNSConfigForming"), ["too much 0", "too much 1"]);
 }

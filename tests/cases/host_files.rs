@@ -1,0 +1,79 @@
+//! What a pod and its supervisor take from files of the host: `/etc/hosts` and `/etc/resolv.conf`.
+
+use std::time::Duration;
+
+use hull_tests::{Host, PodFiles, binaries, command, host};
+
+const SOON: Duration = Duration::from_secs(20);
+
+const POD: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: app}
+spec:
+  dnsPolicy: Default
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: busybox
+    imagePullPolicy: IfNotPresent
+    command: [sleep, '1000']
+";
+
+/// Applies a pod whose host has these files.
+fn apply(host: &Host, hosts: &[u8], resolv: &[u8], manifest: &str) {
+    let (hosts_file, resolv_file) = (host.shared_dir().join("hosts"), host.shared_dir().join("resolv.conf"));
+    std::fs::write(&hosts_file, hosts).unwrap();
+    std::fs::write(&resolv_file, resolv).unwrap();
+    let script = "mount --bind \"$1\" \"$(readlink -f /etc/hosts)\" && mount --bind \"$2\" \"$(readlink -f /etc/resolv.conf)\" && \
+                  shift 2 && exec \"$@\"";
+    let mut apply = host.command("unshare");
+    apply.args(["--mount", "--", "sh", "-c", script, "sh"]).args([&hosts_file, &resolv_file]);
+    apply.arg(binaries::program("hull").unwrap()).arg("--root").arg(host.root());
+    apply.args(["apply", "-f", "-", "--wait", "--timeout=30s"]);
+    command::run(&mut apply, manifest, Duration::from_secs(30)).ok();
+    // It notes the pod, so that the host knows what is its own.
+    host.hull(&["get", "pods"]).ok();
+}
+
+const HOSTS: &[u8] = b"127.0.0.1 localhost\n127.0.0.1 caf\xe9 checked.example\n";
+const RESOLV: &[u8] =
+    b"# caf\xe9\nnameserver 192.0.2.1\nnameserver 192.0.2.2\nnameserver 192.0.2.3\nnameserver 192.0.2.4\n";
+
+#[test]
+fn files_in_another_encoding_stop_no_pod_and_what_is_left_out_of_them_is_told_once() {
+    let host = host!();
+    apply(&host, HOSTS, RESOLV, POD);
+    let kept = "nameserver 192.0.2.1\nnameserver 192.0.2.2\nnameserver 192.0.2.3\n";
+    assert_eq!(host.exec("app", &["cat", "/etc/resolv.conf"]).ok(), kept);
+    let text = "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: \
+                192.0.2.1 192.0.2.2 192.0.2.3";
+    host.wait_event("app", SOON, "DNSConfigForming", text);
+    PodFiles::wait(&host, "app", SOON).replace_supervisor();
+    host.hull(&["wait", "pod/app", "--for=condition=Ready", "--timeout=20s"]).ok();
+    let event = host.wait_event("app", SOON, "DNSConfigForming", text);
+    assert_eq!(
+        (&event["count"], &event["type"], &event["involvedObject"]["fieldPath"]),
+        (&1.into(), &"Warning".into(), &serde_json::Value::Null)
+    );
+    host.end(&["app"]);
+}
+
+#[test]
+fn a_pod_on_the_host_s_network_has_the_host_s_names() {
+    let host = host!();
+    apply(&host, HOSTS, RESOLV, &POD.replace("  dnsPolicy: Default", "  hostNetwork: true"));
+    let hosts = host.exec("app", &["cat", "/etc/hosts"]).ok();
+    assert!(hosts.contains("127.0.0.1 caf\u{fffd} checked.example\n"), "{hosts}");
+    host.end(&["app"]);
+}
+
+#[test]
+fn a_probe_s_host_is_looked_up_in_the_hosts_file() {
+    let host = host!();
+    let probe = "    readinessProbe: {tcpSocket: {host: checked.example, port: 80}, periodSeconds: 1}\n";
+    let pod = format!("{POD}{probe}").replace("[sleep, '1000']", "[httpd, -f, -p, '127.0.0.1:80']");
+    apply(&host, HOSTS, RESOLV, &pod);
+    host.wait_row("app", SOON, "1/1", "Running");
+    host.end(&["app"]);
+}
