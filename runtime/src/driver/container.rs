@@ -160,7 +160,8 @@ async fn mount_rootfs(
     if hands.take_mounted(&instance_dir).is_some_and(|mounted| mounted == image_id) {
         return Ok(());
     }
-    let first = RootfsInput { image_id: image_id.to_owned(), instance_dir };
+    let writable_dir = hands.files().writable(&instance.container, instance.attempt);
+    let first = RootfsInput { image_id: image_id.to_owned(), instance_dir, writable_dir };
     let also = upcoming(hands, container, image_id);
     let input = RootfsUpInput { first, also: also.clone() };
     let mounted: Mounted = hands.task("rootfs-up", &input).await?;
@@ -182,7 +183,8 @@ fn upcoming(hands: &Hands, container: &Container, image_id: &str) -> Vec<RootfsI
             && !instance_dir.exists()
             && fs::create_dir_all(&instance_dir).is_ok()
         {
-            found.push(RootfsInput { image_id, instance_dir });
+            let writable_dir = hands.files().writable(next.name.as_str(), 0);
+            found.push(RootfsInput { image_id, instance_dir, writable_dir });
         }
     }
     found
@@ -356,14 +358,15 @@ pub async fn release(hands: &Rc<Hands>, instance: InstanceId) {
 }
 
 async fn release_files(hands: &Hands, instance: &InstanceId) {
-    let dir = hands.files().instance(&instance.container, instance.attempt);
+    let instance_dir = hands.files().instance(&instance.container, instance.attempt);
+    let writable_dir = hands.files().writable(&instance.container, instance.attempt);
     let sub_paths = volume::of_instance(hands.files(), instance);
     if sub_paths.directories.iter().any(|directory| directory.exists())
         && let Err(error) = hands.task::<serde_json::Value>("volumes-down", &sub_paths).await
     {
         tracing::warn!(%instance, error, "parts of volumes were not removed; the pod's end will");
     }
-    let down = RootfsInput { image_id: String::new(), instance_dir: dir };
+    let down = RootfsInput { image_id: String::new(), instance_dir, writable_dir };
     if let Err(error) = hands.task::<serde_json::Value>("rootfs-down", &down).await {
         tracing::warn!(%instance, error, "the rootfs was not removed; the pod's end will");
     }

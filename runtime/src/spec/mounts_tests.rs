@@ -51,7 +51,7 @@ fn a_mount_never_hides_one_that_came_before() {
 #[test]
 fn a_volume_replaces_the_default_at_its_place() {
     let list = mounts(&case(vec![at("data", "/dev/shm/"), at("data", "/etc/hosts")]));
-    let source = "/h/run/pods/9d1e/volumes/data rbind,rprivate,rw";
+    let source = "/h/lib/pods/9d1e/volumes/data rbind,rprivate,rw";
     assert_eq!(show(find(&list, "/dev/shm").unwrap()), source);
     assert_eq!(show(find(&list, "/etc/hosts").unwrap()), source);
     assert_eq!(list.mounts.iter().filter(|mount| mount.destination() == Path::new("/dev/shm")).count(), 1);
@@ -112,7 +112,7 @@ fn a_part_of_a_volume_is_bound_first() {
     assert!(show(find(&list, "/d").unwrap()).starts_with("/h/run/pods/9d1e/subpaths/app.0/0 "));
     let steps: Vec<String> = list.sub_paths.iter().map(ToString::to_string).collect();
     let expected =
-        "data: bind logs/web of /h/run/pods/9d1e/volumes/data to /h/run/pods/9d1e/subpaths/app.0/0";
+        "data: bind logs/web of /h/lib/pods/9d1e/volumes/data to /h/run/pods/9d1e/subpaths/app.0/0";
     assert_eq!(steps, [expected]);
 }
 
@@ -156,8 +156,8 @@ fn a_directory_is_made_where_it_will_be_seen() {
     ]));
     let place = |path| place_of(&list, path).map(|(root, path)| format!("{} {path}", root.display()));
     assert_eq!(place("/srv/www").as_deref(), Some("rootfs /srv/www"));
-    assert_eq!(place("/data/a/b").as_deref(), Some("/h/run/pods/9d1e/volumes/data a/b"));
-    assert_eq!(place("/data").as_deref(), Some("/h/run/pods/9d1e/volumes/data "));
+    assert_eq!(place("/data/a/b").as_deref(), Some("/h/lib/pods/9d1e/volumes/data a/b"));
+    assert_eq!(place("/data").as_deref(), Some("/h/lib/pods/9d1e/volumes/data "));
     assert_eq!(place("/data/fixed/x"), None);
     assert_eq!(place("/proc/x"), None);
     assert_eq!(place("/").as_deref(), Some("rootfs /"));

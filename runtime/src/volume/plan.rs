@@ -218,7 +218,7 @@ mod tests {
         ObjectSource { name: name.to_owned(), items, default_mode: 0o644, optional }
     }
 
-    const AT: &str = "/h/run/pods/9d1e/volumes/v";
+    const AT: &str = "/h/lib/pods/9d1e/volumes/v";
 
     #[test]
     fn an_empty_directory_is_on_disk_or_in_memory() {

@@ -71,6 +71,8 @@ struct Shim {
     programs: launch::Programs,
     /// Held for as long as this process lives; by its keeper, where it has one.
     _lock: Option<Flock<File>>,
+    /// Says the same to who looks at the pod's directory on disk alone.
+    _disk: Flock<File>,
     kept: kept::Kept,
     /// Tells the caller of `hull-shim pod` that the pod has its supervisor.
     ready: Option<OwnedFd>,
