@@ -1,10 +1,10 @@
-//! What a pod writes, and where: on a host without `--root`, whose `/run` is in memory and cannot be executed from.
+//! What a pod writes, and where. Most cases are on a host without `--root`, whose `/run` is in memory and cannot be executed from.
 
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use hull_tests::{Host, PodFiles, skip, wait_until};
+use hull_tests::{Host, PodFiles, host, skip, wait_until};
 use nix::fcntl::{Flock, FlockArg};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -105,6 +105,45 @@ fn what_a_reboot_left_of_pods_goes_with_the_next_one() {
     assert!(!names(&places.logs).iter().any(|name| name.ends_with(&before[0])));
     assert!(foreign.exists());
     fs::remove_dir_all(foreign).unwrap();
+    host.leave_nothing();
+}
+
+/// Prints more than a log may have, then waits, and prints a last line.
+const LOUD: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: loud}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: busybox
+    imagePullPolicy: IfNotPresent
+    command: [sh, -c, 'yes 0123456789abcdef0123456789abcdef | head -n 170000; while [ ! -e /go ]; do sleep 0.1; done; echo last; exec sleep 1000']
+";
+
+#[test]
+fn a_large_log_is_rotated_and_followed() {
+    let host = host!();
+    host.apply_ready(LOUD);
+    let follow = host.start(&["logs", "-f", "loud", "--tail=1"]);
+    follow.wait_line(SOON, "output", |line| line.starts_with("0123456789abcdef"));
+    let logs = names(&host.places().logs);
+    let directory = host.places().logs.join(&logs[0]).join("main");
+    let aside = wait_until(2 * SOON, "a rotated log", || {
+        let mut names = names(&directory);
+        names.sort_unstable();
+        match &names[..] {
+            [_, aside] => Ok(aside.clone()),
+            names => Err(format!("{names:?}")),
+        }
+    });
+    assert!(aside.starts_with("0.log.2") && aside.len() == "0.log.20240102-030405".len(), "{aside}");
+    assert_eq!(host.hull(&["logs", "loud"]).ok(), "");
+    host.exec("loud", &["touch", "/go"]).ok();
+    follow.wait_line(SOON, "the last line", |line| line == "last");
+    assert_eq!(host.hull(&["logs", "loud"]).ok(), "last\n");
+    assert!(fs::metadata(directory.join(aside)).unwrap().len() > 10 << 20);
     host.leave_nothing();
 }
 

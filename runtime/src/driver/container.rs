@@ -15,8 +15,8 @@ use crate::core::input::{ImageFailure, Input};
 use crate::image::rootfs::{Mounted, RootfsInput, RootfsUpInput};
 use crate::image::{Image, Store};
 use crate::manifest::pod::{Container, PullPolicy};
-use crate::store::file;
 use crate::store::objects::Objects;
+use crate::store::{file, rotate};
 use crate::{image, spec, volume};
 
 /// Longest termination message in bytes (reference 8.6).
@@ -372,14 +372,10 @@ async fn release_files(hands: &Hands, instance: &InstanceId) {
     }
 }
 
-/// Removes the log of an instance that is not the newest dead one any more.
+/// Removes the log, with all that was rotated of it, of an instance that is not the newest dead one any more.
 pub fn remove_logs(hands: &Hands, instance: &InstanceId) {
-    let path = log(hands, instance);
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            tracing::warn!(path = %path.display(), %error, "a log was not removed");
-        }
-        _ => {}
+    if let Err(error) = rotate::remove_all(&log(hands, instance)) {
+        tracing::warn!(error = &error as &dyn std::error::Error, "a log was not removed");
     }
 }
 

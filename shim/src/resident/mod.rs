@@ -30,6 +30,7 @@ mod output;
 mod record;
 mod remove;
 mod requests;
+mod rotation;
 mod sandbox;
 mod start;
 mod starting;
@@ -143,6 +144,7 @@ impl Shim {
                 Timer::Supervisor => self.start_supervisor(),
                 Timer::SupervisorOverdue(generation) => self.supervisor_overdue(generation),
                 Timer::Exec(key) => self.exec_overdue(key),
+                Timer::Rotation(instance) => self.rotate_log(&instance),
                 Timer::Creator(instance) => self.creation_overdue(&instance),
                 Timer::Remove(group, attempt) => self.remove_group(&group, attempt),
                 Timer::PodGroup(attempt) => self.remove_pod_group(attempt),
