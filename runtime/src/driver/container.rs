@@ -11,11 +11,11 @@ use std::rc::Rc;
 use hull_shim::wire::{Command, CreateConfig, Ended, Failure, InstanceId};
 
 use super::hands::Hands;
+use super::volumes::{carry_out_steps, sources};
 use crate::core::input::{ImageFailure, Input};
 use crate::image::rootfs::{Mounted, RootfsInput, RootfsUpInput};
 use crate::image::{Image, Store};
 use crate::manifest::pod::{Container, PullPolicy};
-use crate::store::objects::Objects;
 use crate::store::{file, rotate};
 use crate::{image, spec, volume};
 
@@ -34,37 +34,6 @@ struct CreateError {
 impl CreateError {
     fn runtime(error: impl std::fmt::Display) -> Self {
         Self { config: false, message: error.to_string() }
-    }
-}
-
-/// Makes the pod's volumes.
-pub async fn volumes(hands: &Hands) -> Input {
-    match try_volumes(hands).await {
-        Ok(()) => Input::VolumesReady,
-        Err(volume::Error { volume, message }) => Input::VolumesFailed { volume, message },
-    }
-}
-
-async fn try_volumes(hands: &Hands) -> Result<(), volume::Error> {
-    let unnamed = |message: String| volume::Error { volume: String::new(), message };
-    let sources = sources(hands).map_err(unnamed)?;
-    let host = hands.host().map_err(unnamed)?;
-    let steps = volume::plan(hands.pod(), hands.files(), &sources, host)?;
-    carry_out_steps(hands, "volumes", steps).await
-}
-
-/// Has the host task carry steps out; `name` keeps concurrent callers apart.
-async fn carry_out_steps(hands: &Hands, name: &str, steps: Vec<volume::Step>) -> Result<(), volume::Error> {
-    if steps.is_empty() {
-        return Ok(());
-    }
-    let unnamed = |message: String| volume::Error { volume: String::new(), message };
-    let input = volume::UpInput { now: super::clock::wall(), steps };
-    let input = volume::task_input(hands.files(), name, input).map_err(|error| unnamed(error.to_string()))?;
-    match hands.task::<Option<volume::Error>>("volumes-up", &input).await {
-        Ok(None) => Ok(()),
-        Ok(Some(error)) => Err(error),
-        Err(message) => Err(unnamed(message)),
     }
 }
 
@@ -274,12 +243,6 @@ fn not_found(name: &str) -> String {
         "failed to pull and unpack image {full:?}: failed to resolve reference {full:?}: {full}: not found in the \
          local image store (hull does not pull from registries yet; try: hull image import FILE)"
     )
-}
-
-/// The namespace's objects, read anew: a container started now sees what is there now.
-pub fn sources(hands: &Hands) -> Result<spec::Sources, String> {
-    let objects = Objects::open(hands.layout());
-    objects.sources(&hands.pod().meta.namespace).map_err(|error| text_of(&error))
 }
 
 fn write_files(hands: &Hands, bundle: &Path, plan: &spec::Plan) -> Result<(), String> {

@@ -23,6 +23,7 @@ pub mod privileges;
 pub mod readiness;
 pub mod record;
 pub mod shim;
+pub mod volumes;
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
