@@ -180,6 +180,36 @@ fn files_follow_their_objects_but_those_of_a_sub_path() {
 }
 
 #[test]
+fn a_volume_of_the_image_can_be_written_to_although_the_root_cannot() {
+    let host = host!();
+    host.apply_ready(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {name: image}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: redis
+    imagePullPolicy: IfNotPresent
+    command: [sh, -c, 'trap \"exit 0\" USR1; while :; do sleep 0.1; done']
+    securityContext: {readOnlyRootFilesystem: true}
+",
+    );
+    sh(&host, "image", "echo here >/data/file && test $(cat /data/file) = here");
+    assert!(sh(&host, "image", "(: >/file) 2>&1; true").contains("Read-only file system"));
+    // It is of the instance, and goes with it.
+    sh(&host, "image", "kill -USR1 1");
+    host.wait_pod("image", SOON, "a restart", |pod| {
+        let status = &pod["status"]["containerStatuses"][0];
+        status["restartCount"] == 1 && status["state"]["running"].is_object()
+    });
+    sh(&host, "image", "test ! -e /data/file && echo there >/data/file");
+    host.leave_nothing();
+}
+
+#[test]
 fn a_pod_waits_for_an_object_that_its_volume_needs() {
     let host = host!();
     let volumes = "  - {name: config, configMap: {name: settings}}";

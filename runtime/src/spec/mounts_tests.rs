@@ -60,6 +60,22 @@ fn a_volume_replaces_the_default_at_its_place() {
 }
 
 #[test]
+fn an_image_has_its_volumes_where_its_root_is_read_only_and_nothing_else_is() {
+    let mut case = case(vec![at("data", "/taken")]);
+    case.image.volumes = ["/data/", "/taken", "/proc/x", "/dev", "/"].map(str::to_owned).to_vec();
+    assert!(find(&mounts(&case), "/data").is_none());
+    case.pod.spec.containers[0].security.read_only_root = true;
+    let list = mounts(&case);
+    let target = "/h/run/pods/9d1e/subpaths/app.0/1";
+    assert_eq!(show(find(&list, "/data").unwrap()), format!("{target} rbind,rprivate,rw"));
+    let steps: Vec<_> = list.sub_paths.iter().map(ToString::to_string).collect();
+    assert_eq!(steps, [format!("/data: bind data of /h/run/pods/9d1e/containers/app.0/rootfs to {target}")]);
+    assert!(show(find(&list, "/taken").unwrap()).starts_with("/h/lib/"));
+    assert!(find(&list, "/proc/x").is_none() && find(&list, "/").is_none());
+    assert_eq!(find(&list, "/dev").unwrap().typ().as_deref(), Some("tmpfs"));
+}
+
+#[test]
 fn hosts_is_left_to_the_image_while_no_address_is_known() {
     let mut case = case(Vec::new());
     assert!(find(&mounts(&case), "/etc/hosts").is_some());
