@@ -304,6 +304,9 @@ impl Driver {
             tokio::time::sleep(WRITE_AGAIN).await;
         }
         if !events.is_empty() {
+            if let Err(error) = self.journal.tidy(clock::wall()) {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the journal stays long");
+            }
             self.refresh();
         }
         for event in events {
