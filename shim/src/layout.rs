@@ -53,7 +53,13 @@ impl Layout {
     /// The files of one pod.
     #[must_use]
     pub fn pod(&self, uid: &str) -> PodLayout {
-        PodLayout { dir: self.pods().join(uid) }
+        PodLayout { dir: self.pods().join(uid), disk: self.disks().join(uid) }
+    }
+
+    /// The directory with what each pod has on disk, by uid.
+    #[must_use]
+    pub fn disks(&self) -> PathBuf {
+        self.lib.join("pods")
     }
 
     /// A symlink per living pod, `<namespace>/<name>` -> `../../pods/<uid>`; making it claims the name.
@@ -99,10 +105,12 @@ impl Layout {
     }
 }
 
-/// The files of one pod, below `/run/hull/pods/<uid>/`.
+/// The files of one pod: hull's own below `/run/hull/pods/<uid>/`, which is in memory and often cannot be executed from;
+/// and what its containers write, however much it is, below `/var/lib/hull/pods/<uid>/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodLayout {
     dir: PathBuf,
+    disk: PathBuf,
 }
 
 impl PodLayout {
@@ -110,6 +118,13 @@ impl PodLayout {
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// What the pod has on disk. It is there before anything of the pod is in it or in its logs, and goes before
+    /// [`PodLayout::dir`] does: without that one it is left over.
+    #[must_use]
+    pub fn disk(&self) -> &Path {
+        &self.disk
     }
 
     /// The accepted manifest: the Pod object as JSON, defaulted, with uid and creation time.
@@ -163,7 +178,7 @@ impl PodLayout {
     /// The pod's volumes, one directory per volume name.
     #[must_use]
     pub fn volumes(&self) -> PathBuf {
-        self.dir.join("volumes")
+        self.disk.join("volumes")
     }
 
     /// The parts of volumes that `subPath` names, bound here, `<container>.<attempt>/<index of the mount>`.
@@ -184,10 +199,15 @@ impl PodLayout {
         self.dir.join("shm")
     }
 
-    /// Everything of one instance: `config.json`, `rootfs`, the overlay's `upper` and `work`,
-    /// stdio FIFOs, the termination message.
+    /// What hull has of one instance: `config.json`, the mounted `rootfs`, stdio FIFOs, the termination message.
     #[must_use]
     pub fn instance(&self, container: &str, attempt: u32) -> PathBuf {
         self.dir.join("containers").join(format!("{container}.{attempt}"))
+    }
+
+    /// What one instance writes: the `upper` and `work` of its root.
+    #[must_use]
+    pub fn writable(&self, container: &str, attempt: u32) -> PathBuf {
+        self.disk.join("containers").join(format!("{container}.{attempt}"))
     }
 }

@@ -55,6 +55,16 @@ pub fn remove(path: &Path) -> Result<(), Error> {
     remove_entry(parent.as_fd(), &name).map_err(fail)
 }
 
+/// A path as the mount table has it: the directory that it is in may be reached through links, as a disk's is that
+/// somebody linked to `/var/lib/hull`. The last name stands for itself, whatever it is.
+#[must_use]
+pub fn real(path: &Path) -> PathBuf {
+    match (path.parent().and_then(|parent| parent.canonicalize().ok()), path.file_name()) {
+        (Some(parent), Some(name)) => parent.join(name),
+        _ => path.to_owned(),
+    }
+}
+
 /// As [`remove`], for the entry `name` of the directory `parent`.
 ///
 /// # Errors
@@ -196,6 +206,19 @@ mod tests {
         remove(&tree).unwrap();
         assert!(!tree.exists() && kept.join("file").exists());
         remove(&kept).unwrap();
+    }
+
+    #[test]
+    fn a_path_through_a_link_is_as_the_mount_table_has_it() {
+        let tree = scratch("real");
+        std::fs::create_dir_all(tree.join("disk/a")).unwrap();
+        std::os::unix::fs::symlink("disk", tree.join("link")).unwrap();
+        std::os::unix::fs::symlink("disk", tree.join("disk/b")).unwrap();
+        let disk = tree.canonicalize().unwrap().join("disk");
+        assert_eq!(real(&tree.join("link/a")), disk.join("a"));
+        assert_eq!(real(&tree.join("link/b")), disk.join("b"));
+        assert_eq!(real(&tree.join("none/a")), tree.join("none/a"));
+        remove(&tree).unwrap();
     }
 
     #[test]

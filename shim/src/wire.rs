@@ -152,11 +152,6 @@ pub enum Command {
         /// Which.
         instance: InstanceId,
     },
-    /// Close and reopen an instance's log file (after rotation).
-    ReopenLog {
-        /// Which.
-        instance: InstanceId,
-    },
     /// CPU, memory and pids of an instance, or of the whole pod.
     Statistics {
         /// Which; none for the pod's own group.

@@ -6,6 +6,7 @@ mod api;
 mod cli;
 mod containers;
 mod crash;
+mod disk;
 mod events;
 mod full_root;
 mod harness;

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
-use hull_tests::{Host, host, wait_until};
+use hull_tests::{Host, PodFiles, host, wait_until};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -140,6 +140,72 @@ fn files_are_made_of_objects_with_their_modes() {
     let said = sh(&host, "files", "(echo x >/config/y) 2>&1; rm /secret/token 2>&1; true");
     assert!(said.matches("Read-only file system").count() == 2, "{said}");
     host.hull(&["delete", "cm/settings", "secret/keys"]).ok();
+    host.leave_nothing();
+}
+
+#[test]
+fn files_follow_their_objects_but_those_of_a_sub_path() {
+    let host = host!();
+    let mounts = "[{name: config, mountPath: /config}, {name: secret, mountPath: /secret}, \
+        {name: all, mountPath: /all}, {name: config, mountPath: /one, subPath: color}]";
+    let volumes = "
+  - {name: config, configMap: {name: settings}}
+  - {name: secret, secret: {secretName: keys}}
+  - name: all
+    projected: {sources: [{configMap: {name: settings, items: [{key: size, path: size}]}}, {secret: {name: keys}}]}
+";
+    host.apply_ready(&format!("{OBJECTS}{}", pod("follows", mounts, volumes)));
+    let changed = OBJECTS.replace("{color: red, size: '7'}", "{color: blue, size: '8', shape: round}");
+    let changed = changed.replace("s3cret", "n3w").trim_end().trim_end_matches("---").to_owned();
+    host.apply(&changed);
+    let show = "cat /config/color /config/shape /secret/token /all/size /all/token /one 2>&1; true";
+    let shows = |wanted: &str| {
+        wait_until(SOON, wanted, || {
+            let shown = sh(&host, "follows", show);
+            if shown == wanted { Ok(()) } else { Err(shown) }
+        });
+    };
+    shows("blueroundn3w8n3wred");
+    // What is gone stays as it was, and does not keep others from changing.
+    host.hull(&["delete", "secret/keys"]).ok();
+    host.apply(&changed.replace("blue", "green"));
+    shows("greenroundn3w8n3wred");
+    // A supervisor that was not there when it changed finds out.
+    let files = PodFiles::find(&host, "follows").unwrap();
+    files.kill_supervisor();
+    host.apply(&changed.replace("round", "square"));
+    shows("bluesquaren3w8n3wred");
+    host.hull(&["delete", "cm/settings", "secret/keys"]).ok();
+    host.leave_nothing();
+}
+
+#[test]
+fn a_volume_of_the_image_can_be_written_to_although_the_root_cannot() {
+    let host = host!();
+    host.apply_ready(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {name: image}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: redis
+    imagePullPolicy: IfNotPresent
+    command: [sh, -c, 'trap \"exit 0\" USR1; while :; do sleep 0.1; done']
+    securityContext: {readOnlyRootFilesystem: true}
+",
+    );
+    sh(&host, "image", "echo here >/data/file && test $(cat /data/file) = here");
+    assert!(sh(&host, "image", "(: >/file) 2>&1; true").contains("Read-only file system"));
+    // It is of the instance, and goes with it.
+    sh(&host, "image", "kill -USR1 1");
+    host.wait_pod("image", SOON, "a restart", |pod| {
+        let status = &pod["status"]["containerStatuses"][0];
+        status["restartCount"] == 1 && status["state"]["running"].is_object()
+    });
+    sh(&host, "image", "test ! -e /data/file && echo there >/data/file");
     host.leave_nothing();
 }
 

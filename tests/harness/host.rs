@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::binaries;
 use crate::command::{self, Output, Running};
+use crate::leftovers::{Places, Search};
 use crate::wait::wait_until;
 use crate::watch::Watch;
-use crate::{binaries, leftovers};
 
 /// No single command takes longer; those that wait for a pod have limits of their own.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
@@ -24,7 +25,9 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 pub struct Host {
     root: PathBuf,
     hull: PathBuf,
-    /// Holds the network namespace; ends when its standard input is closed, so also when we die.
+    /// It has mounts of its own, and hull is in its usual places.
+    is_usual: bool,
+    /// Holds the namespaces; ends when its standard input is closed, so also when we die.
     holder: Child,
     /// Every pod that was ever seen here, to recognise what belongs to them.
     uids: Mutex<BTreeSet<String>>,
@@ -39,6 +42,31 @@ impl Host {
         fs::create_dir_all(&library).map_err(|error| format!("{}: {error}", library.display()))?;
         symlink(store, library.join("images")).map_err(|error| format!("{}: {error}", library.display()))?;
         Ok(host)
+    }
+
+    /// A machine where hull gets no `--root`: with mounts of its own, a `/run` in memory that nothing can be executed
+    /// from, as Debian has it, and a `/var` on the disk of the tests.
+    pub fn usual() -> Result<Self, String> {
+        let mut host = Self::without_images()?;
+        let images = shared_images(&host)?.to_owned();
+        let script = USUAL.replace("IMAGES", &images.to_string_lossy());
+        let script = script.replace("ROOT", &host.root.to_string_lossy()).replace("RUN", RUN);
+        let holder = hold(&["--net", "--mount", "--propagation", "private"], &script)?;
+        end(&mut std::mem::replace(&mut host.holder, holder));
+        host.is_usual = true;
+        Ok(host)
+    }
+
+    /// What a reboot does to a host in its usual places: nothing of its pods lives, and `/run` is empty.
+    ///
+    /// # Panics
+    /// When it does not work.
+    pub fn reboot(&self) {
+        let uids = self.note_pods();
+        self.search(&uids).end_processes();
+        let script = format!("umount --recursive --lazy /run && {RUN}");
+        let status = self.command("sh").args(["-c", &script]).status();
+        assert!(status.is_ok_and(|status| status.success()), "a new /run");
     }
 
     /// A machine with an empty image store.
@@ -57,8 +85,20 @@ impl Host {
         // in another PID namespace may have too.
         let root = nix::unistd::mkdtemp(&std::env::temp_dir().join("hull-XXXXXX"))
             .map_err(|error| format!("a directory in {}: {error}", std::env::temp_dir().display()))?;
-        let holder = hold_network()?;
-        Ok(Self { root, hull, holder, uids: Mutex::default() })
+        let holder = hold(&["--net"], "")?;
+        Ok(Self { root, hull, is_usual: false, holder, uids: Mutex::default() })
+    }
+
+    /// hull's directories.
+    #[must_use]
+    pub fn places(&self) -> Places {
+        if self.is_usual {
+            let root = PathBuf::from(format!("/proc/{}/root", self.holder.id()));
+            let [run, lib, logs] = ["run/hull", "var/lib/hull", "var/log/pods"].map(|place| root.join(place));
+            return Places { run, lib, logs };
+        }
+        let [run, lib, logs] = ["run", "lib", "log/pods"].map(|place| self.root.join(place));
+        Places { run, lib, logs }
     }
 
     /// The directory given as `--root`.
@@ -76,7 +116,11 @@ impl Host {
     /// A command that runs `program` on this host.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/proc/{}/ns/net", self.holder.id())).arg("--").arg(program);
+        command.arg(format!("--net=/proc/{}/ns/net", self.holder.id()));
+        if self.is_usual {
+            command.arg(format!("--mount=/proc/{}/ns/mnt", self.holder.id()));
+        }
+        command.arg("--").arg(program);
         command.env("NO_COLOR", "1").env("COLUMNS", "200");
         command
     }
@@ -85,7 +129,10 @@ impl Host {
     #[must_use]
     pub fn hull_command(&self, arguments: &[&str]) -> Command {
         let mut command = self.command(&self.hull);
-        command.arg("--root").arg(&self.root).args(arguments);
+        if !self.is_usual {
+            command.arg("--root").arg(&self.root);
+        }
+        command.args(arguments);
         command
     }
 
@@ -217,22 +264,25 @@ impl Host {
     #[must_use]
     pub fn leftovers(&self) -> Vec<String> {
         let uids = self.note_pods();
-        leftovers::Search { root: &self.root, uids: &uids, network_pid: self.holder.id() }.describe()
+        self.search(&uids).describe()
+    }
+
+    fn search<'a>(&'a self, uids: &'a BTreeSet<String>) -> Search<'a> {
+        Search { root: &self.root, places: self.places(), uids, network_pid: self.holder.id() }
     }
 
     /// Cgroups that name a pod of this host.
     #[must_use]
     pub fn cgroups(&self) -> Vec<String> {
         let uids = self.note_pods();
-        let search = leftovers::Search { root: &self.root, uids: &uids, network_pid: self.holder.id() };
-        search.cgroups().iter().map(|path| path.display().to_string()).collect()
+        self.search(&uids).cgroups().iter().map(|path| path.display().to_string()).collect()
     }
 
     /// Whether a cgroup path names a pod that this host ever had.
     #[must_use]
     pub fn speaks_of_pod(&self, text: &str) -> bool {
         let uids = self.note_pods();
-        leftovers::Search { root: &self.root, uids: &uids, network_pid: self.holder.id() }.is_ours(text)
+        self.search(&uids).is_ours(text)
     }
 
     /// Waits until nothing is left; removal may go on a little after `delete` has answered.
@@ -252,7 +302,7 @@ impl Host {
         let Ok(mut uids) = self.uids.lock() else {
             return BTreeSet::new();
         };
-        let entries = fs::read_dir(self.root.join("run/pods")).into_iter().flatten().flatten();
+        let entries = fs::read_dir(self.places().run.join("pods")).into_iter().flatten().flatten();
         uids.extend(entries.filter_map(|entry| entry.file_name().into_string().ok()));
         uids.clone()
     }
@@ -264,12 +314,8 @@ impl Drop for Host {
             self.report();
         }
         let uids = self.note_pods();
-        leftovers::Search { root: &self.root, uids: &uids, network_pid: self.holder.id() }.remove();
-        // Closing its input ends the holder.
-        drop(self.holder.stdin.take());
-        if let Err(error) = self.holder.wait() {
-            eprintln!("network namespace: {error}");
-        }
+        self.search(&uids).remove();
+        end(&mut self.holder);
         if let Err(error) = fs::remove_dir_all(&self.root) {
             eprintln!("{}: {error}", self.root.display());
         }
@@ -280,7 +326,7 @@ impl Host {
     /// After a failure: what hull's own processes said about themselves.
     fn report(&self) {
         for uid in self.note_pods() {
-            let path = self.root.join("run/pods").join(&uid).join("hull.log");
+            let path = self.places().run.join("pods").join(&uid).join("hull.log");
             if let Ok(text) = fs::read_to_string(&path) {
                 eprintln!("--- {}\n{text}", path.display());
             }
@@ -288,11 +334,19 @@ impl Host {
     }
 }
 
-/// A process in a new network namespace whose loopback is up.
-fn hold_network() -> Result<Child, String> {
+const RUN: &str = "mount -t tmpfs -o nosuid,nodev,noexec,mode=755 tmpfs /run";
+
+const USUAL: &str = "mkdir -p ROOT/lib/hull/images ROOT/log && \
+    mount --bind IMAGES ROOT/lib/hull/images && \
+    mount --rbind ROOT/lib /var/lib && mount --bind ROOT/log /var/log && \
+    RUN && ";
+
+/// A process in new namespaces whose loopback is up, after what `script` does there.
+fn hold(namespaces: &[&str], script: &str) -> Result<Child, String> {
     let say = |error: &dyn std::fmt::Display| format!("a network namespace: {error}");
     let mut holder = Command::new("unshare")
-        .args(["--net", "--", "sh", "-c", "busybox ip link set lo up && echo up && exec cat"])
+        .args(namespaces)
+        .args(["--", "sh", "-c", &format!("{script}busybox ip link set lo up && echo up && exec cat")])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -300,7 +354,15 @@ fn hold_network() -> Result<Child, String> {
     let mut line = String::new();
     let pipe = holder.stdout.take().ok_or_else(|| say(&"no pipe"))?;
     BufReader::new(pipe).read_line(&mut line).map_err(|error| say(&error))?;
-    if line.trim() == "up" { Ok(holder) } else { Err(say(&"busybox ip link set lo up failed")) }
+    if line.trim() == "up" { Ok(holder) } else { Err(say(&"its first commands failed")) }
+}
+
+/// Closing its input ends a holder.
+fn end(holder: &mut Child) {
+    drop(holder.stdin.take());
+    if let Err(error) = holder.wait() {
+        eprintln!("network namespace: {error}");
+    }
 }
 
 /// The store with all test images, filled once per test run: `/run` is the run's own (tests/run).

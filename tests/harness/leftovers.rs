@@ -12,11 +12,24 @@ use nix::unistd::Pid;
 use crate::process;
 use crate::wait::{now, pause};
 
+/// hull's directories on a host, by the paths under which a case reaches them.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// `/run/hull`, or its like below `--root`.
+    pub run: PathBuf,
+    /// `/var/lib/hull`
+    pub lib: PathBuf,
+    /// `/var/log/pods`
+    pub logs: PathBuf,
+}
+
 /// What to look for.
 #[derive(Debug)]
 pub struct Search<'a> {
-    /// The host's `--root`.
+    /// The host's `--root`, or the directory that has its disk.
     pub root: &'a Path,
+    /// Where hull keeps its things.
+    pub places: Places,
     /// Every pod it ever had.
     pub uids: &'a BTreeSet<String>,
     /// A process in the host's network namespace.
@@ -38,8 +51,8 @@ impl Search<'_> {
         lines
     }
 
-    /// Removes it all: kills by pid, unmounts, removes groups. Says what does not go.
-    pub fn remove(&self) {
+    /// Kills by pid whatever process there is. Says what does not go.
+    pub fn end_processes(&self) {
         let start = now();
         loop {
             let processes = self.processes();
@@ -59,8 +72,14 @@ impl Search<'_> {
             }
             pause(Duration::from_millis(20));
         }
-        for path in self.mounts() {
-            if let Err(error) = umount2(&path, MntFlags::MNT_DETACH) {
+    }
+
+    /// Removes it all: kills by pid, unmounts, removes groups. Says what does not go.
+    pub fn remove(&self) {
+        self.end_processes();
+        // Mounts of its own go with the last of its processes.
+        for path in self.mounts().iter().filter(|_| !self.has_own_mounts()) {
+            if let Err(error) = umount2(path, MntFlags::MNT_DETACH) {
                 eprintln!("umount {}: {error}", path.display());
             }
         }
@@ -71,7 +90,7 @@ impl Search<'_> {
         }
     }
 
-    /// Processes that name our root, or are in a group of one of our pods.
+    /// Processes that name our root or one of our pods, or are in a group of one.
     fn processes(&self) -> Vec<i32> {
         let root = self.root.to_string_lossy();
         let own = std::process::id().cast_signed();
@@ -79,18 +98,29 @@ impl Search<'_> {
             *pid != own
                 && process::is_alive(*pid)
                 && (process::command_line(*pid).contains(root.as_ref())
+                    || self.is_ours(&process::command_line(*pid))
                     || self.is_ours(&process::file(*pid, "cgroup")))
         };
         process::all().into_iter().filter(ours).collect()
     }
 
-    /// Mount points below our root, the innermost first.
+    /// Mount points below our root, or in the pods of a host with mounts of its own, the innermost first.
     fn mounts(&self) -> Vec<PathBuf> {
-        let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let table = fs::read_to_string(format!("/proc/{}/mountinfo", self.network_pid)).unwrap_or_default();
         let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
-        let mut points: Vec<_> = points.filter(|point| point.starts_with(self.root)).collect();
+        let usual = ["/run/hull/", "/var/lib/hull/pods/"];
+        let ours = |point: &PathBuf| {
+            point.starts_with(self.root) && self.places.run.starts_with(self.root)
+                || self.has_own_mounts() && usual.iter().any(|place| point.starts_with(place))
+        };
+        let mut points: Vec<_> = points.filter(ours).collect();
         points.reverse();
         points
+    }
+
+    /// Whether hull is in its usual places on this host.
+    fn has_own_mounts(&self) -> bool {
+        !self.places.run.starts_with(self.root)
     }
 
     /// Groups named after one of our pods and those below them, the innermost first.
@@ -127,14 +157,15 @@ impl Search<'_> {
         names.filter(|name| *name != "lo").map(str::to_owned).collect()
     }
 
-    /// Directories of pods, their names and their logs.
+    /// Directories of pods, in memory and on disk, their names and their logs.
     fn files(&self) -> Vec<PathBuf> {
         let below = |path: &Path| -> Vec<PathBuf> {
             fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
         };
-        let mut files = below(&self.root.join("run/pods"));
-        files.extend(below(&self.root.join("run/names")).iter().flat_map(|namespace| below(namespace)));
-        files.extend(below(&self.root.join("log/pods")));
+        let Places { run, lib, logs } = &self.places;
+        let mut files = below(&run.join("pods"));
+        files.extend(below(&run.join("names")).iter().flat_map(|namespace| below(namespace)));
+        files.extend([lib.join("pods"), logs.clone()].iter().flat_map(|place| below(place)));
         files
     }
 }

@@ -50,8 +50,9 @@ impl PodFiles {
     /// Of the pod with this name in the namespace `default`; none if there is no such pod.
     #[must_use]
     pub fn find(host: &Host, name: &str) -> Option<Self> {
-        let target = fs::read_link(host.root().join("run/names/default").join(name)).ok()?;
-        Some(Self { directory: host.root().join("run/pods").join(target.file_name()?) })
+        let run = host.places().run;
+        let target = fs::read_link(run.join("names/default").join(name)).ok()?;
+        Some(Self { directory: run.join("pods").join(target.file_name()?) })
     }
 
     /// The same, once there is one.

@@ -184,6 +184,19 @@ async fn events_are_counted_up() {
 }
 
 #[tokio::test]
+async fn events_of_more_than_an_hour_ago_are_not_told() {
+    let played = Played::new();
+    let last_timestamp = clock() - jiff::SignedDuration::from_secs(3601);
+    let old = Event { name: "web.0".into(), last_timestamp, ..(*event(1)).clone() };
+    let view = Arc::clone(&played.snapshot.borrow().view);
+    played.snapshot.send_replace(Arc::new(Snapshot { view, events: vec![Arc::new(old), event(2)] }));
+    let list: Value = serde_json::from_str(&played.body("/api/v1/events").await).unwrap();
+    assert_eq!((list["items"].as_array().unwrap().len(), &list["items"][0]["count"]), (1, &json!(2)));
+    let mut lines = played.client.watch(&played.pod, "/api/v1/events".into()).await.unwrap();
+    assert_eq!(lines.next().await.unwrap().unwrap()["object"]["count"], json!(2));
+}
+
+#[tokio::test]
 async fn deletion_is_ordered_with_its_grace_period() {
     let mut played = Played::new();
     let (client, pod) = (played.client.clone(), played.pod.clone());

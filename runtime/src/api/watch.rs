@@ -17,6 +17,7 @@ use super::status::Status;
 use super::{Facts, Server, object};
 use crate::core::status::Event;
 use crate::driver::handle::{Change, Handle, View};
+use crate::store::journal::is_kept;
 
 /// `GET …/pods`
 pub(super) fn pods(
@@ -107,9 +108,11 @@ pub(super) fn events(
         }));
     }
     let snapshot = handle.snapshot();
-    let events = snapshot.events.iter().map(|event| object::event(&pod.object, event));
+    let now = (pod.clock)();
+    let kept = snapshot.events.iter().filter(|event| is_kept(event, now));
+    let events = kept.map(|event| object::event(&pod.object, event));
     let items = events.filter(|event| here && selector.matches(event)).collect();
-    Ok(body::json(&form.list(Kind::Event, items, snapshot.view.generation, (pod.clock)())))
+    Ok(body::json(&form.list(Kind::Event, items, snapshot.view.generation, now)))
 }
 
 async fn watch_events(handle: &Handle, whose: (&Facts, &Selector), listed: bool, to: (Form, &Sink)) {
@@ -117,7 +120,8 @@ async fn watch_events(handle: &Handle, whose: (&Facts, &Selector), listed: bool,
     let mut shown = Shown::default();
     for event in &snapshot.events {
         let kind = shown.note(event);
-        if !listed && !send_event(to, kind, whose, event).await {
+        let is_news = !listed && is_kept(event, (whose.0.clock)());
+        if is_news && !send_event(to, kind, whose, event).await {
             return;
         }
     }

@@ -136,19 +136,39 @@ fn directory(path: &Path) -> Result<(), Error> {
 }
 
 /// Removes what killed processes left: pods that were never recorded, and those that had given up their name, the
-/// last step but one of an end. Called under the lock, so nobody is at work on it.
+/// last step but one of an end; and what pods of an earlier boot had on disk. Called under the lock, so nobody is at
+/// work on it.
 fn sweep(layout: &Layout) {
+    for uid in left_on_disk(layout) {
+        remove_left(layout, &uid);
+    }
     for entry in fs::read_dir(layout.pods()).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.starts_with(".new-") {
             remove_harmlessly(fs::remove_dir_all(entry.path()), &entry.path());
-        } else if !shim::lives(layout, &name)
-            && !is_named(layout, &name)
-            && let Err(error) = shim::remove(layout, &name)
-        {
-            tracing::warn!(%error, uid = name, "cannot remove what a pod left");
+        } else if !shim::lives(layout, &name) && !is_named(layout, &name) {
+            remove_left(layout, &name);
         }
     }
+}
+
+fn remove_left(layout: &Layout, uid: &str) {
+    if let Err(error) = shim::remove(layout, uid) {
+        tracing::warn!(%error, uid, "cannot remove what a pod left");
+    }
+}
+
+/// Pods that have a directory on disk and none among those of this boot. One whose directory is held lives, and has
+/// another `/run`.
+fn left_on_disk(layout: &Layout) -> Vec<String> {
+    let entries = fs::read_dir(layout.disks()).into_iter().flatten().flatten();
+    let uids = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    uids.filter(|uid| !layout.pod(uid).dir().exists() && !is_held(layout.pod(uid).disk())).collect()
+}
+
+fn is_held(directory: &Path) -> bool {
+    let locked = |file: File| flock(&file, FlockOperation::NonBlockingLockExclusive);
+    File::open(directory).is_ok_and(|file| locked(file) == Err(rustix::io::Errno::WOULDBLOCK))
 }
 
 /// Whether a name leads to the pod. One whose `sandbox.json` cannot be read counts as named.
@@ -207,7 +227,9 @@ impl Drop for Claim<'_> {
         }
         let sandbox = &self.accepted.sandbox;
         let pod = self.layout.pod(&sandbox.uid);
-        remove_harmlessly(fs::remove_dir_all(pod.dir()), pod.dir());
+        for place in [pod.disk(), pod.dir()] {
+            remove_harmlessly(fs::remove_dir_all(place), place);
+        }
         let link = self.layout.name_link(&sandbox.namespace, &sandbox.name);
         remove_harmlessly(fs::remove_file(&link), &link);
     }
@@ -280,6 +302,20 @@ mod tests {
         drop(claim);
         assert_eq!(fs::read_dir(layout.pods()).unwrap().count(), 0);
         Claim::new(&layout, &second).unwrap();
+    }
+
+    #[test]
+    fn what_is_on_disk_is_left_over_without_a_pod_unless_somebody_holds_it() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::new(Some(root.path().to_owned()));
+        assert!(left_on_disk(&layout).is_empty());
+        for uid in ["alive", "held", "gone"] {
+            fs::create_dir_all(layout.pod(uid).disk()).unwrap();
+        }
+        fs::create_dir_all(layout.pod("alive").dir()).unwrap();
+        let held = File::open(layout.pod("held").disk()).unwrap();
+        flock(&held, FlockOperation::LockShared).unwrap();
+        assert_eq!(left_on_disk(&layout), ["gone"]);
     }
 
     #[test]

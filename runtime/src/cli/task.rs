@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{Error, Exit, Result};
+use crate::store::rotate;
 use crate::{image, network, volume};
 
 /// Arguments of `task`.
@@ -30,6 +31,7 @@ type Failed = Box<dyn std::error::Error + Send + Sync>;
 const JOBS: &[(&str, Job)] = &[
     ("network-up", |layout, input| result(network::up(layout, &parse(input)?, network::task_netns()?))),
     ("network-down", |layout, input| result(network::down(layout, &parse(input)?))),
+    ("log-rotate", |_, input| result(rotate::rotate(&parse(input)?))),
     ("rootfs-up", |layout, input| result(image::rootfs_up_all(layout, &parse(input)?))),
     ("rootfs-down", |layout, input| result(image::rootfs_down(layout, &parse(input)?))),
     // A volume's failure is a result with a name in it: an event shows both.

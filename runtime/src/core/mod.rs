@@ -31,7 +31,7 @@
 //!   sandbox: both begin by clearing away. A new sandbox restarts the supervisor: `Recovered`, then `SandboxUp`.
 //! - **Recovery.** A new driver reads the state and sends `Recovered` first, then `SandboxUp` if there is one
 //!   (before it: `SandboxFailed` if the shim has a failure), then the exits that the shim reports. What had no answer
-//!   is asked again, so `PrepareVolumes`, `CreateContainer`, `StartContainer`, `RunHook`, `Kill`, `Release`, `Record` and
+//!   is asked again, so `PrepareVolumes`, `RefreshVolumes`, `CreateContainer`, `StartContainer`, `RunHook`, `Kill`, `Release`, `Record` and
 //!   `RemoveLogs` must bear repetition: for what exists already they answer from it.
 //! - **End.** `Finish` comes at the earliest one step after the final status was published. [`State::wake`]
 //!   asks for that step.

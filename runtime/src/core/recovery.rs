@@ -27,6 +27,8 @@ impl Turn<'_> {
         if self.state.stage == Stage::Finished {
             return self.act_once(Action::Finish);
         }
+        // Objects may have changed while nobody looked.
+        self.refresh_volumes();
         self.find_vanished(known);
         self.clear_unknown(known);
         if self.state.sandbox.standing == Standing::Up && sandbox != Some(self.state.sandbox.attempt) {
@@ -140,7 +142,7 @@ impl Turn<'_> {
     }
 
     /// Asks for something that may have been asked for in this step already.
-    fn act_once(&mut self, action: Action) {
+    pub(super) fn act_once(&mut self, action: Action) {
         if !self.has_asked(&action) {
             self.act(action);
         }

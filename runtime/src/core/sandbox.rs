@@ -160,8 +160,9 @@ impl Turn<'_> {
         }
     }
 
-    /// Objects changed: whoever waits for one need not wait any longer.
+    /// Objects changed: whoever waits for one need not wait any longer, and volumes show others.
     pub(super) fn objects_changed(&mut self) {
+        self.refresh_volumes();
         let lacks = |record: &Record| {
             let reason = record.error.as_ref().map(|error| error.reason.as_str());
             reason == Some("CreateContainerConfigError") && record.running().is_none()
@@ -169,6 +170,16 @@ impl Turn<'_> {
         let waits = !self.state.volumes_ready || self.state.records.values().any(lacks);
         let was_tried = self.state.retry_at.is_some() || self.state.pass.is_some();
         self.state.again |= waits && was_tried;
+    }
+
+    /// Has volumes that are there show what their objects hold now.
+    pub(super) fn refresh_volumes(&mut self) {
+        let mut volumes = self.pod.spec.volumes.iter();
+        let state = &self.state;
+        let serves = state.volumes_ready && state.stage == Stage::Syncing && state.deletion.is_none();
+        if serves && volumes.any(|volume| volume.source.shows_objects()) {
+            self.act_once(Action::RefreshVolumes);
+        }
     }
 
     /// The moment of an event that was reported with a wall clock time, at most since the last step.

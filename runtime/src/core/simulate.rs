@@ -296,6 +296,7 @@ impl Simulation {
             }
             Action::Kill { instance } => self.plan_exit(&instance, now, Exit::Signaled(9)),
             Action::AbandonHook { .. }
+            | Action::RefreshVolumes
             | Action::Release { .. }
             | Action::RemoveLogs { .. }
             | Action::Finish => {}

@@ -177,6 +177,7 @@ fn is_unanswered(action: &Action) -> bool {
         | Action::Kill { .. }
         | Action::Release { .. }
         | Action::RemoveLogs { .. }
+        | Action::RefreshVolumes
         | Action::Finish => true,
         Action::PrepareVolumes
         | Action::CreateSandbox { .. }

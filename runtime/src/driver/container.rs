@@ -11,12 +11,12 @@ use std::rc::Rc;
 use hull_shim::wire::{Command, CreateConfig, Ended, Failure, InstanceId};
 
 use super::hands::Hands;
+use super::volumes::{carry_out_steps, sources};
 use crate::core::input::{ImageFailure, Input};
 use crate::image::rootfs::{Mounted, RootfsInput, RootfsUpInput};
 use crate::image::{Image, Store};
 use crate::manifest::pod::{Container, PullPolicy};
-use crate::store::file;
-use crate::store::objects::Objects;
+use crate::store::{file, rotate};
 use crate::{image, spec, volume};
 
 /// Longest termination message in bytes (reference 8.6).
@@ -37,37 +37,6 @@ struct CreateError {
 impl CreateError {
     fn runtime(error: impl std::fmt::Display) -> Self {
         Self { config: false, message: error.to_string() }
-    }
-}
-
-/// Makes the pod's volumes.
-pub async fn volumes(hands: &Hands) -> Input {
-    match try_volumes(hands).await {
-        Ok(()) => Input::VolumesReady,
-        Err(volume::Error { volume, message }) => Input::VolumesFailed { volume, message },
-    }
-}
-
-async fn try_volumes(hands: &Hands) -> Result<(), volume::Error> {
-    let unnamed = |message: String| volume::Error { volume: String::new(), message };
-    let sources = sources(hands).map_err(unnamed)?;
-    let host = hands.host().map_err(unnamed)?;
-    let steps = volume::plan(hands.pod(), hands.files(), &sources, host)?;
-    carry_out_steps(hands, "volumes", steps).await
-}
-
-/// Has the host task carry steps out; `name` keeps concurrent callers apart.
-async fn carry_out_steps(hands: &Hands, name: &str, steps: Vec<volume::Step>) -> Result<(), volume::Error> {
-    if steps.is_empty() {
-        return Ok(());
-    }
-    let unnamed = |message: String| volume::Error { volume: String::new(), message };
-    let input = volume::UpInput { now: super::clock::wall(), steps };
-    let input = volume::task_input(hands.files(), name, input).map_err(|error| unnamed(error.to_string()))?;
-    match hands.task::<Option<volume::Error>>("volumes-up", &input).await {
-        Ok(None) => Ok(()),
-        Ok(Some(error)) => Err(error),
-        Err(message) => Err(unnamed(message)),
     }
 }
 
@@ -163,7 +132,8 @@ async fn mount_rootfs(
     if hands.take_mounted(&instance_dir).is_some_and(|mounted| mounted == image_id) {
         return Ok(());
     }
-    let first = RootfsInput { image_id: image_id.to_owned(), instance_dir };
+    let writable_dir = hands.files().writable(&instance.container, instance.attempt);
+    let first = RootfsInput { image_id: image_id.to_owned(), instance_dir, writable_dir };
     let also = upcoming(hands, container, image_id);
     let input = RootfsUpInput { first, also: also.clone() };
     let mounted: Mounted = hands.task("rootfs-up", &input).await?;
@@ -185,7 +155,8 @@ fn upcoming(hands: &Hands, container: &Container, image_id: &str) -> Vec<RootfsI
             && !instance_dir.exists()
             && fs::create_dir_all(&instance_dir).is_ok()
         {
-            found.push(RootfsInput { image_id, instance_dir });
+            let writable_dir = hands.files().writable(next.name.as_str(), 0);
+            found.push(RootfsInput { image_id, instance_dir, writable_dir });
         }
     }
     found
@@ -275,12 +246,6 @@ fn not_found(name: &str) -> String {
         "failed to pull and unpack image {full:?}: failed to resolve reference {full:?}: {full}: not found in the \
          local image store (hull does not pull from registries yet; try: hull image import FILE)"
     )
-}
-
-/// The namespace's objects, read anew: a container started now sees what is there now.
-pub fn sources(hands: &Hands) -> Result<spec::Sources, String> {
-    let objects = Objects::open(hands.layout());
-    objects.sources(&hands.pod().meta.namespace).map_err(|error| text_of(&error))
 }
 
 fn write_files(hands: &Hands, bundle: &Path, plan: &spec::Plan) -> Result<(), String> {
@@ -374,27 +339,24 @@ pub async fn release(hands: &Rc<Hands>, instance: InstanceId) {
 }
 
 async fn release_files(hands: &Hands, instance: &InstanceId) {
-    let dir = hands.files().instance(&instance.container, instance.attempt);
+    let instance_dir = hands.files().instance(&instance.container, instance.attempt);
+    let writable_dir = hands.files().writable(&instance.container, instance.attempt);
     let sub_paths = volume::of_instance(hands.files(), instance);
     if sub_paths.directories.iter().any(|directory| directory.exists())
         && let Err(error) = hands.task::<serde_json::Value>("volumes-down", &sub_paths).await
     {
         tracing::warn!(%instance, error, "parts of volumes were not removed; the pod's end will");
     }
-    let down = RootfsInput { image_id: String::new(), instance_dir: dir };
+    let down = RootfsInput { image_id: String::new(), instance_dir, writable_dir };
     if let Err(error) = hands.task::<serde_json::Value>("rootfs-down", &down).await {
         tracing::warn!(%instance, error, "the rootfs was not removed; the pod's end will");
     }
 }
 
-/// Removes the log of an instance that is not the newest dead one any more.
+/// Removes the log, with all that was rotated of it, of an instance that is not the newest dead one any more.
 pub fn remove_logs(hands: &Hands, instance: &InstanceId) {
-    let path = log(hands, instance);
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            tracing::warn!(path = %path.display(), %error, "a log was not removed");
-        }
-        _ => {}
+    if let Err(error) = rotate::remove_all(&log(hands, instance)) {
+        tracing::warn!(error = &error as &dyn std::error::Error, "a log was not removed");
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use super::exec::Execs;
 use super::handle::View;
 use super::shim::Shim;
-use super::{clock, container, handler, objects, unheard};
+use super::{clock, container, handler, objects, unheard, volumes};
 use crate::core::action::Action;
 use crate::core::input::Input;
 use crate::dns::Zone;
@@ -37,6 +37,16 @@ pub enum Leaving {
     Finished,
 }
 
+/// Whether volumes are being brought up to date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refresh {
+    Idle,
+    /// It is under way.
+    Running,
+    /// It is to be done again after that: something changed since it began.
+    Again,
+}
+
 /// Everything that a task needs of the pod, shared among all tasks of the one thread.
 pub struct Hands {
     layout: Layout,
@@ -52,6 +62,9 @@ pub struct Hands {
     /// Instances' directories whose roots were mounted before their turn, with the images' ids.
     mounted: RefCell<HashMap<PathBuf, String>>,
     host: OnceCell<crate::spec::Host>,
+    refresh: Cell<Refresh>,
+    /// Of what volumes show of objects, since that was last written.
+    shown: Cell<Option<u64>>,
     names: OnceCell<watch::Sender<Arc<Zone>>>,
     confined: watch::Sender<bool>,
     leaving: Cell<Leaving>,
@@ -81,6 +94,8 @@ impl Hands {
             known: inventory.instances.iter().map(|known| (known.instance.clone(), known.clone())).collect(),
             mounted: RefCell::default(),
             host: OnceCell::new(),
+            refresh: Cell::new(Refresh::Idle),
+            shown: Cell::new(None),
             names: OnceCell::new(),
             confined: watch::Sender::new(false),
             leaving: Cell::new(Leaving::No),
@@ -239,7 +254,8 @@ impl Hands {
 
     async fn perform(self: Rc<Self>, action: Action) {
         match action {
-            Action::PrepareVolumes => self.tell(container::volumes(&self).await),
+            Action::RefreshVolumes => self.refresh_volumes().await,
+            Action::PrepareVolumes => self.tell(volumes::make(&self).await),
             Action::CreateSandbox { attempt } => self.create_sandbox(attempt).await,
             Action::StopSandbox => {
                 self.urge(Command::StopSandbox).await;
@@ -269,6 +285,18 @@ impl Hands {
             Action::AbandonHook { .. } => {}
             Action::Record(_) => tracing::error!("an event reached the hands"),
         }
+    }
+
+    /// Brings volumes up to date, one time after the other.
+    async fn refresh_volumes(&self) {
+        if self.refresh.replace(Refresh::Again) != Refresh::Idle {
+            return;
+        }
+        while self.refresh.get() == Refresh::Again {
+            self.refresh.set(Refresh::Running);
+            volumes::refresh(self, &self.shown).await;
+        }
+        self.refresh.set(Refresh::Idle);
     }
 
     async fn create_sandbox(&self, attempt: u32) {

@@ -24,6 +24,7 @@ pub mod readiness;
 pub mod record;
 pub mod resolve;
 pub mod shim;
+pub mod volumes;
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -308,6 +309,9 @@ impl Driver {
             tokio::time::sleep(WRITE_AGAIN).await;
         }
         if !events.is_empty() {
+            if let Err(error) = self.journal.tidy(clock::wall()) {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the journal stays long");
+            }
             self.refresh();
         }
         for event in events {

@@ -51,6 +51,8 @@ pub struct RootfsInput {
     pub image_id: String,
     /// The instance's directory.
     pub instance_dir: PathBuf,
+    /// Where it has on disk what it writes.
+    pub writable_dir: PathBuf,
 }
 
 /// One root.
@@ -126,8 +128,8 @@ pub fn rootfs_up_all(layout: &Layout, input: &RootfsUpInput) -> Result<Mounted, 
     Ok(Mounted { rootfs, also: mounted.map(|next| next.instance_dir.clone()).collect() })
 }
 
-/// Mounts an instance's root at `<instance_dir>/rootfs`, with `upper` and `work` beside it. Fine if it is
-/// mounted already.
+/// Mounts an instance's root at `<instance_dir>/rootfs`, with `upper` and `work` in its directory on disk. Fine if it
+/// is mounted already.
 ///
 /// # Errors
 /// When there is no such image, or the kernel refuses; the text tells why where that is known.
@@ -143,9 +145,10 @@ pub fn rootfs_up(layout: &Layout, input: &RootfsInput) -> Result<Rootfs, Error> 
         unmount(&target)?;
     }
     let image = take_lease(&store, input, &lease)?;
-    let (upper, work) = (instance.join("upper"), instance.join("work"));
+    let (upper, work) = (input.writable_dir.join("upper"), input.writable_dir.join("work"));
     // An earlier mount that ended without its task leaves marks in `work` that forbid the next one.
     tree::remove(&work)?;
+    tree::create_private(&input.writable_dir)?;
     for directory in [&target, &upper, &work] {
         make_directory(directory)?;
     }
@@ -159,7 +162,7 @@ pub fn rootfs_up(layout: &Layout, input: &RootfsInput) -> Result<Rootfs, Error> 
     Ok(Rootfs { rootfs: target })
 }
 
-/// Unmounts an instance's root and removes `upper`, `work`, `rootfs` and the lease. Fine if all is gone.
+/// Unmounts an instance's root and removes it, what was written to it, and the lease. Fine if all is gone.
 ///
 /// # Errors
 /// When something stays: a directory cannot be removed, or holds another mount.
@@ -167,7 +170,8 @@ pub fn rootfs_down(_layout: &Layout, input: &RootfsInput) -> Result<(), Error> {
     let instance = &input.instance_dir;
     let target = instance.join("rootfs");
     unmount(&target)?;
-    for name in ["upper", "work", "empty", "rootfs", LEASE_UNFINISHED, LEASE] {
+    tree::remove(&input.writable_dir)?;
+    for name in ["empty", "rootfs", LEASE_UNFINISHED, LEASE] {
         tree::remove(&instance.join(name))?;
     }
     Ok(())

@@ -84,19 +84,21 @@ fn rootfs_in_a_namespace() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(Some(dir.path().join(name)));
         let image_id = store_with_image(&layout, layers);
-        let instance_dir = layout.pod("uid").instance("c", 0);
+        let pod = layout.pod("uid");
+        let (instance_dir, writable_dir) = (pod.instance("c", 0), pod.writable("c", 0));
         std::fs::create_dir_all(&instance_dir).unwrap();
-        let input = RootfsInput { image_id, instance_dir };
+        let input = RootfsInput { image_id, instance_dir, writable_dir };
         round(&layout, &input, layers);
         round(&layout, &input, layers);
         let left: Vec<_> = std::fs::read_dir(&input.instance_dir).unwrap().collect();
-        assert!(left.is_empty(), "{left:?}");
+        assert!(left.is_empty() && !input.writable_dir.exists(), "{left:?}");
     }
 }
 
 fn round(layout: &Layout, input: &RootfsInput, layers: usize) {
     let root = rootfs_up(layout, input).unwrap().rootfs;
     std::fs::write(root.join("written"), "x").unwrap();
+    assert!(input.writable_dir.join("upper/written").exists());
     assert_eq!(rootfs_up(layout, input).unwrap().rootfs, root);
     assert!(root.join("written").exists(), "the second call must not mount again");
     assert_eq!(std::fs::metadata(&root).unwrap().permissions().mode() & 0o7777, 0o755);
@@ -137,7 +139,8 @@ fn overlay_on_overlay() {
     }
     let names = [&lower, &upper, &work].map(|path| path.to_str().unwrap().to_owned());
     mount_overlay(&merged, &options(&names)).unwrap();
-    let error = rootfs_up(&layout, &RootfsInput { image_id, instance_dir: merged.clone() }).unwrap_err();
+    let input = RootfsInput { image_id, instance_dir: merged.clone(), writable_dir: merged.join("disk") };
+    let error = rootfs_up(&layout, &input).unwrap_err();
     assert!(error.to_string().contains("itself on an overlay"), "{error}");
     unmount(&merged).unwrap();
 }
@@ -146,7 +149,8 @@ fn overlay_on_overlay() {
 fn an_image_that_is_not_there_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let layout = Layout::new(Some(dir.path().join("root")));
-    let input = RootfsInput { image_id: "sha256:00".into(), instance_dir: dir.path().into() };
+    let (instance_dir, writable_dir) = (dir.path().into(), dir.path().join("disk"));
+    let input = RootfsInput { image_id: "sha256:00".into(), instance_dir, writable_dir };
     assert_eq!(rootfs_up(&layout, &input).unwrap_err().to_string(), "no such image: sha256:00");
     rootfs_down(&layout, &input).unwrap();
 }

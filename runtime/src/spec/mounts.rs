@@ -21,7 +21,7 @@ pub(crate) struct Mounts {
     pub(crate) mounts: Vec<Mount>,
     /// `linux.rootfsPropagation`.
     pub(crate) root_propagation: Option<&'static str>,
-    /// Parts of volumes that are to be put into place first.
+    /// Parts of volumes and of the root that are to be put into place first.
     pub(crate) sub_paths: Vec<Step>,
 }
 
@@ -38,6 +38,10 @@ pub(crate) fn plan(input: &Input<'_>, variables: &Variables) -> Result<Mounts, E
         let (mount, step) = volume_mount(input, variables, index, wanted)?;
         own.push(mount);
         sub_paths.extend(step);
+    }
+    for (mount, step) in image_volumes(input, &own) {
+        own.push(mount);
+        sub_paths.push(step);
     }
     let path = &input.container.termination_message_path;
     if !path.is_empty() && !own.iter().any(|mount| mount.destination() == &clean(path)) {
@@ -172,6 +176,34 @@ fn volume_mount(
     let read_only = wanted.read_only || is_read_only(&found.source);
     let destination = &wanted.mount_path;
     Ok((bind(&source, destination, &options(wanted, read_only)?), step))
+}
+
+/// The places that the image wants volumes at. Each is what the root has there, which is of this instance alone, bound as a
+/// part of the root: it has what the image has, can be written to although the root cannot, and goes with the root.
+/// Where the root can be written to that is so without a mount. One of the manifest at the same place, and what every
+/// container has, goes before.
+fn image_volumes(input: &Input<'_>, own: &[Mount]) -> Vec<(Mount, Step)> {
+    if !input.container.security.read_only_root {
+        return Vec::new();
+    }
+    let InstanceId { container, attempt } = input.instance;
+    let root = input.layout.instance(container, *attempt).join("rootfs");
+    let systems = defaults(input);
+    let is_free = |path: &PathBuf| {
+        path != Path::new("/")
+            && !own.iter().any(|mount| mount.destination() == path)
+            && !systems.iter().any(|system| path.starts_with(system.destination()))
+    };
+    let paths = input.image.volumes.iter().map(|path| clean(path)).filter(is_free);
+    let volume = |(index, path): (usize, PathBuf)| {
+        let target =
+            volume::sub_path_target(input.layout, input.instance, input.container.mounts.len() + index);
+        let path = path.to_string_lossy();
+        let part = path.trim_start_matches('/').to_owned();
+        let step = Step::sub_path(&path, root.clone(), part, target.clone());
+        (bind(&target, &path, &["rbind", "rprivate", "rw"]), step)
+    };
+    paths.enumerate().map(volume).collect()
 }
 
 /// Volumes that hull writes are never written by containers.

@@ -51,12 +51,28 @@ fn a_mount_never_hides_one_that_came_before() {
 #[test]
 fn a_volume_replaces_the_default_at_its_place() {
     let list = mounts(&case(vec![at("data", "/dev/shm/"), at("data", "/etc/hosts")]));
-    let source = "/h/run/pods/9d1e/volumes/data rbind,rprivate,rw";
+    let source = "/h/lib/pods/9d1e/volumes/data rbind,rprivate,rw";
     assert_eq!(show(find(&list, "/dev/shm").unwrap()), source);
     assert_eq!(show(find(&list, "/etc/hosts").unwrap()), source);
     assert_eq!(list.mounts.iter().filter(|mount| mount.destination() == Path::new("/dev/shm")).count(), 1);
     let list = mounts(&case(vec![at("data", "/dev")]));
     assert!(find(&list, "/dev/pts").is_none() && find(&list, "/dev/termination-log").is_some());
+}
+
+#[test]
+fn an_image_has_its_volumes_where_its_root_is_read_only_and_nothing_else_is() {
+    let mut case = case(vec![at("data", "/taken")]);
+    case.image.volumes = ["/data/", "/taken", "/proc/x", "/dev", "/"].map(str::to_owned).to_vec();
+    assert!(find(&mounts(&case), "/data").is_none());
+    case.pod.spec.containers[0].security.read_only_root = true;
+    let list = mounts(&case);
+    let target = "/h/run/pods/9d1e/subpaths/app.0/1";
+    assert_eq!(show(find(&list, "/data").unwrap()), format!("{target} rbind,rprivate,rw"));
+    let steps: Vec<_> = list.sub_paths.iter().map(ToString::to_string).collect();
+    assert_eq!(steps, [format!("/data: bind data of /h/run/pods/9d1e/containers/app.0/rootfs to {target}")]);
+    assert!(show(find(&list, "/taken").unwrap()).starts_with("/h/lib/"));
+    assert!(find(&list, "/proc/x").is_none() && find(&list, "/").is_none());
+    assert_eq!(find(&list, "/dev").unwrap().typ().as_deref(), Some("tmpfs"));
 }
 
 #[test]
@@ -112,7 +128,7 @@ fn a_part_of_a_volume_is_bound_first() {
     assert!(show(find(&list, "/d").unwrap()).starts_with("/h/run/pods/9d1e/subpaths/app.0/0 "));
     let steps: Vec<String> = list.sub_paths.iter().map(ToString::to_string).collect();
     let expected =
-        "data: bind logs/web of /h/run/pods/9d1e/volumes/data to /h/run/pods/9d1e/subpaths/app.0/0";
+        "data: bind logs/web of /h/lib/pods/9d1e/volumes/data to /h/run/pods/9d1e/subpaths/app.0/0";
     assert_eq!(steps, [expected]);
 }
 
@@ -156,8 +172,8 @@ fn a_directory_is_made_where_it_will_be_seen() {
     ]));
     let place = |path| place_of(&list, path).map(|(root, path)| format!("{} {path}", root.display()));
     assert_eq!(place("/srv/www").as_deref(), Some("rootfs /srv/www"));
-    assert_eq!(place("/data/a/b").as_deref(), Some("/h/run/pods/9d1e/volumes/data a/b"));
-    assert_eq!(place("/data").as_deref(), Some("/h/run/pods/9d1e/volumes/data "));
+    assert_eq!(place("/data/a/b").as_deref(), Some("/h/lib/pods/9d1e/volumes/data a/b"));
+    assert_eq!(place("/data").as_deref(), Some("/h/lib/pods/9d1e/volumes/data "));
     assert_eq!(place("/data/fixed/x"), None);
     assert_eq!(place("/proc/x"), None);
     assert_eq!(place("/").as_deref(), Some("rootfs /"));

@@ -2,6 +2,9 @@
 //!
 //! A counted event is written again under its name; the newest line of a name is the row. A torn last
 //! line (the machine went down in the middle) is cut off.
+//!
+//! Rows are kept for an hour after their last occurrence, as the API does (reference 9.1), and a journal with many more lines
+//! than rows is written anew: whole, beside the old one, and moved over it.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -9,8 +12,22 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::{SignedDuration, Timestamp};
+
 use super::file::{self, FileError};
 use crate::core::status::Event;
+
+/// How long after its last occurrence an event is kept.
+const LIFE: SignedDuration = SignedDuration::from_hours(1);
+/// Lines for each row, and beside them, from which on a journal is written anew.
+const LINES_PER_ROW: usize = 4;
+const SPARE_LINES: usize = 64;
+
+/// Whether an event is still told of.
+#[must_use]
+pub fn is_kept(event: &Event, now: Timestamp) -> bool {
+    now.duration_since(event.last_timestamp) <= LIFE
+}
 
 /// Appends, and keeps the newest row of each event.
 #[derive(Debug)]
@@ -19,6 +36,8 @@ pub struct Journal {
     file: File,
     /// Bytes of whole lines.
     length: u64,
+    /// How many lines that are.
+    lines: usize,
     rows: Vec<Arc<Event>>,
     index: HashMap<String, usize>,
 }
@@ -37,9 +56,9 @@ impl Journal {
             .open(path)
             .and_then(|file| file.set_len(whole as u64).map(|()| file))
             .map_err(|error| FileError::new("open", path, error))?;
-        let length = whole as u64;
+        let (length, lines) = (whole as u64, text[..whole].lines().count());
         let mut journal =
-            Self { path: path.to_owned(), file, length, rows: Vec::new(), index: HashMap::new() };
+            Self { path: path.to_owned(), file, length, lines, rows: Vec::new(), index: HashMap::new() };
         for event in text[..whole].lines().filter_map(|line| serde_json::from_str(line).ok()) {
             journal.keep(Arc::new(event));
         }
@@ -54,11 +73,7 @@ impl Journal {
         if events.is_empty() {
             return Ok(());
         }
-        let mut lines = Vec::new();
-        for event in events {
-            serde_json::to_writer(&mut lines, event.as_ref()).expect("an event has only string keys");
-            lines.push(b'\n');
-        }
+        let lines = written(events);
         let written = self.file.write_all(&lines).and_then(|()| self.file.sync_data());
         if let Err(error) = written {
             // What a full disk took of it would stand before the next line.
@@ -68,10 +83,48 @@ impl Journal {
             });
         }
         self.length += lines.len() as u64;
+        self.lines += events.len();
         for event in events {
             self.keep(event.clone());
         }
         Ok(())
+    }
+
+    /// Forgets events that are too old, and writes the journal anew when it has become much longer than what it tells.
+    ///
+    /// # Errors
+    /// Names the file; the journal is as it was then.
+    pub fn tidy(&mut self, now: Timestamp) -> Result<(), FileError> {
+        if self.rows.iter().any(|event| !is_kept(event, now)) {
+            self.rows.retain(|event| is_kept(event, now));
+            self.index = self.rows.iter().enumerate().map(|(row, event)| (event.name.clone(), row)).collect();
+        }
+        if self.lines <= self.rows.len() * LINES_PER_ROW + SPARE_LINES {
+            return Ok(());
+        }
+        let lines = written(&self.rows);
+        self.file = self.replace(&lines)?;
+        (self.length, self.lines) = (lines.len() as u64, self.rows.len());
+        Ok(())
+    }
+
+    /// Puts a file with these lines in the journal's place; the file, to append to. It is the one that was written, so that
+    /// nothing is ever appended to a file that has no name any more.
+    fn replace(&self, lines: &[u8]) -> Result<File, FileError> {
+        let draft = file::temporary(&self.path);
+        let write = || {
+            // A crash may have left one.
+            if draft.exists() {
+                std::fs::remove_file(&draft)?;
+            }
+            let mut file = OpenOptions::new().append(true).create_new(true).open(&draft)?;
+            file.write_all(lines)?;
+            file.sync_all()?;
+            Ok(file)
+        };
+        let file = write().map_err(|error| FileError::new("write", &draft, error))?;
+        std::fs::rename(&draft, &self.path).map_err(|error| FileError::new("replace", &self.path, error))?;
+        Ok(file)
     }
 
     /// The newest row of each event, oldest first by first occurrence.
@@ -91,6 +144,16 @@ impl Journal {
     }
 }
 
+/// Events as lines.
+fn written(events: &[Arc<Event>]) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for event in events {
+        serde_json::to_writer(&mut lines, event.as_ref()).expect("an event has only string keys");
+        lines.push(b'\n');
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +171,41 @@ mod tests {
             first_timestamp: jiff::Timestamp::UNIX_EPOCH,
             last_timestamp: jiff::Timestamp::UNIX_EPOCH,
         })
+    }
+
+    fn at(name: &str, count: u32, second: i64) -> Arc<Event> {
+        let last_timestamp = Timestamp::from_second(second).unwrap();
+        Arc::new(Event { last_timestamp, ..(*event(name, count)).clone() })
+    }
+
+    #[test]
+    fn an_event_is_forgotten_an_hour_after_it_was_seen_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(&dir.path().join("journal")).unwrap();
+        let seen = |journal: &Journal| -> Vec<_> { journal.rows().iter().map(|row| row.count).collect() };
+        journal.append(&[at("a", 1, 0), at("b", 2, 0), at("a", 3, 1000)]).unwrap();
+        journal.tidy(Timestamp::from_second(3600).unwrap()).unwrap();
+        assert_eq!(seen(&journal), [3, 2]);
+        journal.tidy(Timestamp::from_second(3601).unwrap()).unwrap();
+        assert_eq!(seen(&journal), [3]);
+        journal.append(&[at("b", 4, 3601), at("a", 5, 3601)]).unwrap();
+        assert_eq!(seen(&journal), [5, 4]);
+    }
+
+    #[test]
+    fn a_long_journal_is_written_anew_and_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        std::fs::write(file::temporary(&path), "half a jour").unwrap();
+        let mut journal = Journal::open(&path).unwrap();
+        for count in 0..1000 {
+            journal.append(&[event("a", count), event("b", count)]).unwrap();
+            journal.tidy(Timestamp::UNIX_EPOCH).unwrap();
+        }
+        let lines = std::fs::read_to_string(&path).unwrap().lines().count();
+        assert!(lines <= 2 * LINES_PER_ROW + SPARE_LINES, "{lines}");
+        assert_eq!(Journal::open(&path).unwrap().rows(), [event("a", 999), event("b", 999)]);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -17,7 +17,7 @@ const MAX_ROUNDS: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DownInput {
-    /// Directories to be removed with all that is mounted below them; absolute, without links.
+    /// Directories to be removed with all that is mounted below them; absolute.
     pub directories: Vec<PathBuf>,
 }
 
@@ -47,10 +47,11 @@ pub fn down(input: &DownInput) -> Result<(), Error> {
 
 /// Detaches every mount at or below a directory, newest first.
 fn unmount(directory: &Path) -> Result<(), Failed> {
+    let directory = hull_shim::tree::real(directory);
     let table = Path::new("/proc/self/mountinfo");
     for _ in 0..MAX_ROUNDS {
         let text = std::fs::read(table).map_err(failed("read", table))?;
-        let mounts = below(&text, directory);
+        let mounts = below(&text, &directory);
         if mounts.is_empty() {
             return Ok(());
         }

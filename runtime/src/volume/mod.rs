@@ -20,7 +20,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 pub use down::{DownInput, all, down, of_instance};
-pub use plan::plan;
+pub use plan::{plan, refresh};
 pub use step::{Step, directory, sub_path_target};
 pub use up::{TaskInput, UpInput, task_input, up};
 

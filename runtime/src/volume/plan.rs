@@ -32,6 +32,22 @@ pub fn plan(pod: &Pod, layout: &PodLayout, sources: &Sources, host: &Host) -> Re
     Ok(steps)
 }
 
+/// Plans the volumes that show objects, to bring them up to date. One whose object or key is gone is left out, with the
+/// reason: it stays as it is.
+#[must_use]
+pub fn refresh(pod: &Pod, layout: &PodLayout, sources: &Sources, host: &Host) -> (Vec<Step>, Vec<Error>) {
+    let planner = Planner { pod, layout, sources, host };
+    let (mut steps, mut errors) = (Vec::new(), Vec::new());
+    for volume in pod.spec.volumes.iter().filter(|volume| volume.source.shows_objects()) {
+        let name = || volume.name.clone();
+        match planner.volume(volume) {
+            Ok(actions) => steps.extend(actions.into_iter().map(|action| Step { volume: name(), action })),
+            Err(message) => errors.push(Error { volume: name(), message }),
+        }
+    }
+    (steps, errors)
+}
+
 #[derive(Clone, Copy)]
 struct Planner<'a> {
     pod: &'a Pod,
@@ -218,7 +234,7 @@ mod tests {
         ObjectSource { name: name.to_owned(), items, default_mode: 0o644, optional }
     }
 
-    const AT: &str = "/h/run/pods/9d1e/volumes/v";
+    const AT: &str = "/h/lib/pods/9d1e/volumes/v";
 
     #[test]
     fn an_empty_directory_is_on_disk_or_in_memory() {

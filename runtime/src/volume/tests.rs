@@ -212,6 +212,7 @@ fn removal_does_not_follow_links_and_knows_no_depth() {
 fn large_inputs_go_by_file() {
     let root = tempfile::tempdir().unwrap();
     let layout = layout(&root);
+    std::fs::create_dir_all(layout.dir()).unwrap();
     std::fs::create_dir_all(layout.volumes().join("v")).unwrap();
     let steps = |text: &str| {
         let action = Action::Files {

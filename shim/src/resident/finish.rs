@@ -70,9 +70,12 @@ impl Shim {
 
     fn remove_pod(&self) -> Result<(), String> {
         let directory = self.pod.dir();
-        mounts::unmount_below(directory).map_err(|error| super::chain(&error))?;
+        for place in [directory, self.pod.disk()] {
+            mounts::unmount_below(place).map_err(|error| super::chain(&error))?;
+        }
         // The name first: a directory without a name is found again by its uid, not so the other way.
         self.remove_name()?;
+        tree::remove(self.pod.disk()).map_err(|error| super::chain(&error))?;
         let entries = match std::fs::read_dir(directory) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             entries => entries.map_err(|error| format!("read {}: {error}", directory.display()))?,

@@ -30,6 +30,7 @@ mod output;
 mod record;
 mod remove;
 mod requests;
+mod rotation;
 mod sandbox;
 mod start;
 mod starting;
@@ -71,6 +72,8 @@ struct Shim {
     programs: launch::Programs,
     /// Held for as long as this process lives; by its keeper, where it has one.
     _lock: Option<Flock<File>>,
+    /// Says the same to who looks at the pod's directory on disk alone.
+    _disk: Flock<File>,
     kept: kept::Kept,
     /// Tells the caller of `hull-shim pod` that the pod has its supervisor.
     ready: Option<OwnedFd>,
@@ -143,6 +146,7 @@ impl Shim {
                 Timer::Supervisor => self.start_supervisor(),
                 Timer::SupervisorOverdue(generation) => self.supervisor_overdue(generation),
                 Timer::Exec(key) => self.exec_overdue(key),
+                Timer::Rotation(instance) => self.rotate_log(&instance),
                 Timer::Creator(instance) => self.creation_overdue(&instance),
                 Timer::Remove(group, attempt) => self.remove_group(&group, attempt),
                 Timer::PodGroup(attempt) => self.remove_pod_group(attempt),

@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use super::Shim;
-use super::instance::{Held, unknown};
+use super::instance::Held;
 use super::log::Prefix;
 use super::watch::{Source, Token};
 use crate::sys::{clock, socket};
-use crate::wire::{Failure, InstanceId};
+use crate::wire::InstanceId;
 
 /// As much as a pipe holds.
 pub(super) const CHUNK: usize = 64 * 1024;
@@ -63,6 +63,10 @@ pub(super) struct Output {
     path: PathBuf,
     /// None where it could not be opened: that is tried again with the next output.
     log: Option<File>,
+    /// How many bytes the log has.
+    pub(super) size: u64,
+    /// A timer or a task is at its rotation.
+    pub(super) is_rotated: bool,
     /// That the log cannot be written was said.
     complained: bool,
     streams: Vec<Stream>,
@@ -72,7 +76,16 @@ pub(super) struct Output {
 impl Output {
     /// Opens the log; directories that are missing are made.
     pub(super) fn new(log: &Path) -> std::io::Result<Self> {
-        Ok(Self { log: Some(open_log(log)?), ..Self::unopened(log) })
+        let mut output = Self::unopened(log);
+        output.reopen()?;
+        Ok(output)
+    }
+
+    /// Opens the log that is at its path now.
+    pub(super) fn reopen(&mut self) -> std::io::Result<&mut File> {
+        let log = open_log(&self.path)?;
+        self.size = log.metadata()?.len();
+        Ok(self.log.insert(log))
     }
 
     /// For an instance that runs already, and goes on running when its log cannot be opened.
@@ -87,7 +100,15 @@ impl Output {
     /// For an instance that writes nothing any more.
     pub(super) fn unopened(log: &Path) -> Self {
         let (streams, clients) = (Vec::new(), Vec::new());
-        Self { path: log.to_owned(), log: None, complained: false, streams, clients }
+        Self {
+            path: log.to_owned(),
+            log: None,
+            size: 0,
+            is_rotated: false,
+            complained: false,
+            streams,
+            clients,
+        }
     }
 
     /// As containerd does: a container whose log cannot be written goes on, and what it says is lost.
@@ -97,8 +118,11 @@ impl Output {
         }
         let (operation, written) = match &mut self.log {
             Some(log) => ("write", log.write_all(text)),
-            None => ("open", open_log(&self.path).and_then(|log| self.log.insert(log).write_all(text))),
+            None => ("open", self.reopen().and_then(|log| log.write_all(text))),
         };
+        if written.is_ok() {
+            self.size += text.len() as u64;
+        }
         match written {
             Ok(()) if std::mem::take(&mut self.complained) => {
                 super::complain(format_args!("the log {} is written again", self.path.display()));
@@ -197,9 +221,17 @@ impl Shim {
         let Some(held) = self.instances.get_mut(instance) else {
             return;
         };
-        if !held.output.read(kind, rounds, &mut self.chunk) {
-            return;
+        let has_ended = held.output.read(kind, rounds, &mut self.chunk);
+        self.log_has_grown(instance);
+        if has_ended {
+            self.end_output(instance, kind);
         }
+    }
+
+    fn end_output(&mut self, instance: &InstanceId, kind: Kind) {
+        let Some(held) = self.instances.get_mut(instance) else {
+            return;
+        };
         if let Some(at) = held.output.streams.iter().position(|stream| stream.kind == kind) {
             let stream = held.output.streams.remove(at);
             self.watch.remove(&stream.source, stream.token);
@@ -229,14 +261,5 @@ impl Shim {
         if let (Some(start), Some(starting)) = (&held.start, &held.starting) {
             self.watch.remove(start, starting.token);
         }
-    }
-
-    pub(super) fn reopen_log(&mut self, instance: &InstanceId) -> Result<(), Failure> {
-        let held = self.instances.get_mut(instance).ok_or_else(|| unknown(instance))?;
-        let path = &held.create.log;
-        let opened = open_log(path)
-            .map_err(|error| Failure::Other { message: format!("open {}: {error}", path.display()) })?;
-        held.output.log = Some(opened);
-        Ok(())
     }
 }

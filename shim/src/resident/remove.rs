@@ -1,6 +1,6 @@
 //! `hull-shim remove`: takes away everything of a pod by force, whatever its records say and whoever lives.
 //!
-//! Needs nothing but the pod's uid: its processes are found by its cgroup, its mounts and files by its directory,
+//! Needs nothing but the pod's uid: its processes are found by its cgroup, its mounts and files by its directories,
 //! its network by the uid that it was leased to. What the records tell beyond that is used where they can be read.
 
 use std::fs::{self, File};
@@ -48,9 +48,13 @@ pub(super) fn remove(options: &Options) -> Result<(), Error> {
         failures.extend(empty(&Group::of_pod(&hierarchies, &options.uid, *manager)).err());
     }
     failures.extend(network_down(options, config.as_ref()).err());
-    failures.extend(mounts::unmount_below(pod.dir()).err().map(|error| chain(&error)));
+    for place in [pod.dir(), pod.disk()] {
+        failures.extend(mounts::unmount_below(place).err().map(|error| chain(&error)));
+    }
     failures.extend(remove_named(&layout, &options.uid).err());
-    failures.extend(tree::remove(pod.dir()).err().map(|error| chain(&error)));
+    for place in [pod.disk(), pod.dir()] {
+        failures.extend(tree::remove(place).err().map(|error| chain(&error)));
+    }
     if failures.is_empty() { Ok(()) } else { Err(Error::Record(failures.join("; "))) }
 }
 

@@ -49,10 +49,6 @@ impl Shim {
                 let result = self.close_stdin(&instance);
                 self.answer(waits, result.map(|()| Answer::Ok));
             }
-            Command::ReopenLog { instance } => {
-                let result = self.reopen_log(&instance);
-                self.answer(waits, result.map(|()| Answer::Ok));
-            }
             Command::Statistics { instance } => {
                 let result = self.statistics(instance.as_ref());
                 self.answer(waits, result.map(Answer::Statistics));

@@ -3,11 +3,11 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CString, OsString};
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -323,6 +323,8 @@ fn assemble(
     lock: Option<Flock<File>>,
 ) -> Result<Shim, Error> {
     let system = |what| move |errno| Error::System(what, errno);
+    let pod = layout.pod(&config.uid);
+    let disk = hold_disk(pod.disk())?;
     let hierarchies = Rc::new(Hierarchies::find().map_err(|error| Error::Cgroup(super::chain(&error)))?);
     let path = PathBuf::from("/proc/self/ns/pid");
     let namespace = File::open(&path).map_err(|source| Error::File { operation: "open", path, source })?;
@@ -332,12 +334,13 @@ fn assemble(
     watch.add(&signals, Source::Signals).map_err(system("watch signals"))?;
     watch.add(&timers.descriptor(), Source::Timer).map_err(system("watch the timer"))?;
     Ok(Shim {
-        pod: layout.pod(&config.uid),
+        pod,
         group: Group::of_pod(&hierarchies, &config.uid, config.cgroup_manager),
         programs,
         layout,
         config,
         _lock: lock,
+        _disk: disk,
         kept: Kept::default(),
         ready: None,
         watch,
@@ -359,6 +362,16 @@ fn assemble(
         next_key: clock::monotonic().unsigned_abs(),
         chunk: vec![0; super::output::CHUNK],
     })
+}
+
+/// Makes the pod's directory on disk where it is not yet, and holds it: who has another `/run` and does not find the pod
+/// there sees by this that it lives.
+fn hold_disk(path: &Path) -> Result<Flock<File>, Error> {
+    let fail = |operation| move |source| Error::File { operation, path: path.to_owned(), source };
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(fail("create"))?;
+    let directory = File::open(path).map_err(fail("open"))?;
+    // Whoever looks does so for a moment.
+    Flock::lock(directory, FlockArg::LockShared).map_err(|(_, errno)| fail("lock")(errno.into()))
 }
 
 /// Standard input is `/dev/null`, the other two are the pod's diagnostics; the directory is `/`.

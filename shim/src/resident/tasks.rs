@@ -13,7 +13,7 @@ use super::watch::{Source, Token};
 use super::{Shim, launch};
 use crate::harmless;
 use crate::sys::pidfd;
-use crate::wire::{Answer, Exit, Failure};
+use crate::wire::{Answer, Exit, Failure, InstanceId};
 
 /// Most bytes kept of each stream of a task.
 const LIMIT: usize = 1 << 20;
@@ -23,6 +23,8 @@ const LIMIT: usize = 1 << 20;
 pub(super) enum Purpose {
     /// A request of the supervisor.
     Request(Reply),
+    /// A log that has grown too large.
+    LogRotate(InstanceId),
     /// The sandbox being made.
     NetworkUp,
     /// The sandbox being removed.
@@ -159,6 +161,7 @@ impl Shim {
                 };
                 self.answer(Some(reply), answer);
             }
+            Purpose::LogRotate(instance) => self.log_is_rotated(&instance, &outcome),
             Purpose::NetworkUp => self.network_is_up(&outcome),
             Purpose::NetworkDown => self.network_is_down(&outcome),
         }

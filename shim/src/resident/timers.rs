@@ -24,6 +24,8 @@ pub(super) enum Timer {
     Exec(u64),
     /// A creator hangs.
     Creator(InstanceId),
+    /// A log is to be rotated.
+    Rotation(InstanceId),
     /// Remove a cgroup that was busy, after so many attempts.
     Remove(Group, u32),
     /// The same for the pod's own group.

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
+use crate::tree;
+
 /// Kubernetes' and docker's size of `/dev/shm`.
 const SHM_OPTIONS: &str = "mode=1777,size=65536k";
 
@@ -30,7 +32,8 @@ pub(crate) enum Error {
 
 /// Mounts the pod's `/dev/shm`; one that is mounted already stays.
 pub(crate) fn mount_shm(at: &Path) -> Result<(), Error> {
-    if below(at)?.iter().any(|mounted| mounted == at) {
+    let point = tree::real(at);
+    if below(at)?.contains(&point) {
         return Ok(());
     }
     std::fs::create_dir_all(at).map_err(|source| Error::Point(at.to_owned(), source))?;
@@ -54,7 +57,7 @@ pub(crate) fn unmount_below(directory: &Path) -> Result<(), Error> {
 /// The mount points at or below `directory`, in the order in which they were mounted.
 pub(crate) fn below(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let table = std::fs::read("/proc/self/mountinfo").map_err(Error::Table)?;
-    Ok(select(&table, directory))
+    Ok(select(&table, &tree::real(directory)))
 }
 
 fn select(table: &[u8], directory: &Path) -> Vec<PathBuf> {

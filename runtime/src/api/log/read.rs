@@ -14,6 +14,8 @@ const CHUNK: usize = 32 * 1024;
 #[derive(Debug)]
 pub(super) struct Reader {
     file: Option<File>,
+    /// What took the file's place, and is read when that is.
+    next: Option<File>,
     /// The beginning of a line whose end is not written yet.
     rest: Vec<u8>,
 }
@@ -23,7 +25,7 @@ impl Reader {
     pub(super) fn open(path: &Path, tail: Option<usize>) -> io::Result<Self> {
         let mut file = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Self { file: None, rest: Vec::new() });
+                return Ok(Self { file: None, next: None, rest: Vec::new() });
             }
             other => other?,
         };
@@ -31,22 +33,26 @@ impl Reader {
             let start = start_of_last(&mut file, lines)?;
             file.seek(SeekFrom::Start(start))?;
         }
-        Ok(Self { file: Some(file), rest: Vec::new() })
+        Ok(Self { file: Some(file), next: None, rest: Vec::new() })
     }
 
     /// The next complete lines; none at the end of what is written.
     pub(super) fn lines(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let Some(file) = &mut self.file else {
-            return Ok(None);
-        };
         loop {
+            let Some(file) = &mut self.file else {
+                return Ok(None);
+            };
             let known = self.rest.len();
             self.rest.resize(known + CHUNK, 0);
             let read = file.read(&mut self.rest[known..]);
             let count = *read.as_ref().unwrap_or(&0);
             self.rest.truncate(known + count);
             if read? == 0 {
-                return Ok(None);
+                let Some(next) = self.next.take() else {
+                    return Ok(None);
+                };
+                self.file = Some(next);
+                continue;
             }
             let end = self.rest[known..].iter().rposition(|byte| *byte == b'\n');
             if let Some(end) = end {
@@ -56,7 +62,8 @@ impl Reader {
         }
     }
 
-    /// At the end of the file: goes on with the file that took its place, if there is one.
+    /// At the end of the file: tells whether another took its place. From then on nothing is written to this one; what
+    /// was until then is read first.
     pub(super) fn rotated(&mut self, path: &Path) -> io::Result<bool> {
         let next = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -68,7 +75,10 @@ impl Reader {
         {
             return Ok(false);
         }
-        self.file = Some(next);
+        match self.file {
+            Some(_) => self.next = Some(next),
+            None => self.file = Some(next),
+        }
         Ok(true)
     }
 }
@@ -200,8 +210,11 @@ mod tests {
         assert_eq!(all(&mut reader), "old\n");
         std::fs::rename(&path, directory.path().join("0.log.1")).unwrap();
         assert!(!reader.rotated(&path).unwrap());
+        // Written after the last look, and before the writer turned to the new file.
+        std::fs::write(directory.path().join("0.log.1"), "old\nlast\n").unwrap();
         std::fs::write(&path, "new\n").unwrap();
         assert!(reader.rotated(&path).unwrap());
-        assert_eq!(all(&mut reader), "new\n");
+        assert_eq!(all(&mut reader), "last\nnew\n");
+        assert!(!reader.rotated(&path).unwrap());
     }
 }

@@ -10,6 +10,7 @@ use crate::core::input::{DnsWarning, Input};
 use crate::core::simulate::clock;
 use crate::core::status::{EventType, Phase};
 use crate::manifest::pod::RestartPolicy::*;
+use crate::manifest::pod::{ObjectSource, Pod, Volume, VolumeSource};
 
 #[test]
 fn v34_a_dead_sandbox_is_made_again_and_the_pod_starts_over() {
@@ -98,6 +99,31 @@ fn a_volume_that_cannot_be_made_is_told_and_tried_again() {
     assert!(actions.is_empty());
     let (_, actions) = state.step(&web, Input::Tick, clock(secs(10)));
     assert_eq!(actions, [Action::PrepareVolumes]);
+}
+
+#[test]
+fn volumes_follow_their_objects_from_when_they_are_there_until_the_pod_ends() {
+    let mut web = pod(Always, vec![container("app")]);
+    let objects =
+        ObjectSource { name: "cm".to_owned(), items: Vec::new(), default_mode: 0o644, optional: false };
+    web.spec.volumes = vec![Volume { name: "v".to_owned(), source: VolumeSource::ConfigMap(objects) }];
+    let refreshes = |state: &State, web: &Pod, seconds| {
+        let (_, actions) = state.clone().step(web, Input::ObjectsChanged, clock(secs(seconds)));
+        actions.contains(&Action::RefreshVolumes)
+    };
+    let (state, _) = State::new(&web, "node1", clock(secs(0)));
+    let up = Input::SandboxUp { attempt: 0, ips: Vec::new(), host_ips: Vec::new() };
+    let (state, _) = state.step(&web, up, clock(secs(0)));
+    assert!(!refreshes(&state, &web, 0));
+    let (state, _) = state.step(&web, Input::VolumesReady, clock(secs(0)));
+    assert!(refreshes(&state, &web, 1));
+    assert!(!refreshes(&state, &pod(Always, vec![container("app")]), 1));
+    // One that took over does not know what changed meanwhile.
+    let recovered = Input::Recovered { sandbox: Some(0), instances: Vec::new() };
+    let (_, actions) = state.clone().step(&web, recovered, clock(secs(1)));
+    assert!(actions.contains(&Action::RefreshVolumes));
+    let (state, _) = state.step(&web, Input::Delete { grace_seconds: Some(0) }, clock(secs(2)));
+    assert!(!refreshes(&state, &web, 2));
 }
 
 #[test]

@@ -87,6 +87,20 @@ pub enum VolumeSource {
     },
 }
 
+impl VolumeSource {
+    /// Whether it shows ConfigMaps or Secrets, which may change while the pod lives.
+    #[must_use]
+    pub fn shows_objects(&self) -> bool {
+        match self {
+            Self::ConfigMap(_) | Self::Secret(_) => true,
+            Self::Projected { sources, .. } => {
+                sources.iter().any(|source| !matches!(source, ProjectedSource::DownwardApi(_)))
+            }
+            Self::EmptyDir { .. } | Self::HostPath { .. } | Self::DownwardApi { .. } => false,
+        }
+    }
+}
+
 /// A ConfigMap or Secret as files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectSource {

@@ -1,0 +1,53 @@
+//! Rotation of logs (pod-lifecycle 10.4). One that has grown beyond its size is put aside by the host task `log-rotate`, which
+//! also packs those from before and removes the oldest; then it is opened anew.
+//!
+//! The kubelet looks every ten seconds, at running containers alone. Here nobody looks: what is written is counted, and a
+//! log that is large enough is rotated ten seconds later, if its container still runs: what one prints at once before it
+//! ends stays together. What is written until it is opened anew goes to the old file.
+
+use super::Shim;
+use super::tasks::{Outcome, Purpose};
+use super::timers::Timer;
+use crate::sys::clock;
+use crate::wire::InstanceId;
+
+/// Bytes from which on a log is rotated: the kubelet's `containerLogMaxSize`.
+const SIZE: u64 = 10 << 20;
+/// Milliseconds until then: the kubelet's `containerLogMonitorInterval`.
+const PAUSE: u64 = 10_000;
+const TASK: &str = "log-rotate";
+
+impl Shim {
+    /// Something was written to the log of an instance.
+    pub(super) fn log_has_grown(&mut self, instance: &InstanceId) {
+        let Some(held) = self.instances.get_mut(instance) else { return };
+        let output = &mut held.output;
+        if output.size >= SIZE && !std::mem::replace(&mut output.is_rotated, true) {
+            self.timers.after(PAUSE, Timer::Rotation(instance.clone()));
+        }
+    }
+
+    pub(super) fn rotate_log(&mut self, instance: &InstanceId) {
+        let Some(held) = self.instances.get(instance).filter(|held| held.is_alive()) else { return };
+        let now = clock::timestamp(clock::wall());
+        let input = serde_json::json!({ "log": held.create.log, "now": now });
+        if let Err(message) = self.start_task(TASK, &input, None, Purpose::LogRotate(instance.clone())) {
+            self.rotation_ended(instance, Some(message));
+        }
+    }
+
+    pub(super) fn log_is_rotated(&mut self, instance: &InstanceId, outcome: &Outcome) {
+        self.rotation_ended(instance, outcome.failure(TASK));
+    }
+
+    /// Goes on with the file that is there now, whatever the task came to: it may have failed after it had put the old one
+    /// aside. A log that is still too large is tried again when more is written to it.
+    fn rotation_ended(&mut self, instance: &InstanceId, failure: Option<String>) {
+        let Some(held) = self.instances.get_mut(instance) else { return };
+        held.output.is_rotated = false;
+        let reopened = held.output.reopen().map(drop);
+        if let Some(message) = failure.or_else(|| reopened.err().map(|error| error.to_string())) {
+            super::complain(format_args!("rotate {}: {message}", held.create.log.display()));
+        }
+    }
+}
