@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::resource::Kind;
-use crate::manifest::{self, Identity, Invalid, Loaded, raw};
+use crate::manifest::{self, Identity, Invalid, Loaded, Named, raw};
 use crate::network::{self, BridgeName, Cidr, Config, Mode};
 use crate::spec;
 pub use crate::store::objects::Applied as Outcome;
@@ -98,12 +98,29 @@ pub struct Accepted {
     pub sandbox: SandboxConfig,
 }
 
-/// Reads all objects of a text; `origin` names it in errors.
-///
-/// # Errors
-/// It holds no Kubernetes objects, or such as hull does not know.
-pub fn read(text: &str, origin: &str) -> Result<Vec<Object>, Error> {
-    Ok(manifest::load(text, origin)?.into_iter().map(Object::new).collect())
+/// Reads all objects of a text; `origin` names it in errors. Each is an error if it is no Kubernetes object, or such as hull
+/// does not know.
+#[must_use]
+pub fn read(text: &str, origin: &str) -> Vec<Result<Object, Error>> {
+    let loaded = manifest::load(text, origin).into_iter();
+    loaded.map(|loaded| Ok(Object::new(loaded?))).collect()
+}
+
+/// Only says which objects a text has; the rest of them need not be right.
+#[must_use]
+pub fn identify(text: &str, origin: &str) -> Vec<Result<Named, Error>> {
+    manifest::identify(text, origin).into_iter().map(|named| Ok(named?)).collect()
+}
+
+impl From<manifest::Kind> for Kind {
+    fn from(kind: manifest::Kind) -> Self {
+        match kind {
+            manifest::Kind::Pod => Self::Pod,
+            manifest::Kind::Service => Self::Service,
+            manifest::Kind::ConfigMap => Self::ConfigMap,
+            manifest::Kind::Secret => Self::Secret,
+        }
+    }
 }
 
 impl Object {

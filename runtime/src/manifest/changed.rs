@@ -182,7 +182,7 @@ mod tests {
         let text = format!(
             "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec:\n  containers: [{{name: app, image: {image}}}]\n{spec}"
         );
-        match load(&text, "x").unwrap().remove(0) {
+        match load(&text, "x").remove(0).unwrap() {
             Loaded::Pod(pod) => *pod,
             other => panic!("{other:?}"),
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::context::Context;
-use super::{Error, Exit, Result, apply, duration};
+use super::{Error, Exit, Result, apply, duration, manifests};
 use crate::api::object;
 use crate::core::action::{Action, go_duration};
 use crate::core::input::Input;
@@ -67,10 +67,10 @@ impl Simulate {
 
     /// The pod of the manifest, as the API shows it and as the core knows it.
     fn pod(&self, context: &Context) -> Result<(serde_json::Value, manifest::pod::Pod)> {
-        let objects = apply::load(context, std::slice::from_ref(&self.filename), false)?;
+        let objects = manifests::all(std::slice::from_ref(&self.filename), false)?;
         let mut pods = Vec::new();
         for object in objects {
-            let namespace = apply::namespace(context, &object)?;
+            let namespace = apply::namespace(context, object.namespace.as_deref())?;
             pods.extend(object.pod(&namespace, ("simulated", clock(Duration::ZERO).wall))?);
         }
         match (pods.pop(), pods.is_empty()) {

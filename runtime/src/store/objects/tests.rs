@@ -25,7 +25,7 @@ fn identity(uid: &str) -> Identity {
 }
 
 fn object(text: &str) -> Loaded {
-    load(&format!("apiVersion: v1\nmetadata: {{name: a}}\n{text}"), "x").unwrap().remove(0)
+    load(&format!("apiVersion: v1\nmetadata: {{name: a}}\n{text}"), "x").remove(0).unwrap()
 }
 
 fn map(text: &str) -> ConfigMap {
