@@ -127,13 +127,14 @@ impl Search<'_> {
         names.filter(|name| *name != "lo").map(str::to_owned).collect()
     }
 
-    /// Directories of pods, their names and their logs.
+    /// Directories of pods, their names, where they are reached, and their logs.
     fn files(&self) -> Vec<PathBuf> {
         let below = |path: &Path| -> Vec<PathBuf> {
             fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
         };
         let mut files = below(&self.root.join("run/pods"));
         files.extend(below(&self.root.join("run/names")).iter().flat_map(|namespace| below(namespace)));
+        files.extend(below(&self.root.join("run/endpoints")));
         files.extend(below(&self.root.join("log/pods")));
         files
     }

@@ -15,6 +15,7 @@ use hull_shim::wire::{
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
+use super::endpoints::Neighbours;
 use super::exec::Execs;
 use super::handle::View;
 use super::shim::Shim;
@@ -52,6 +53,7 @@ pub struct Hands {
     /// Instances' directories whose roots were mounted before their turn, with the images' ids.
     mounted: RefCell<HashMap<PathBuf, String>>,
     host: OnceCell<crate::spec::Host>,
+    neighbours: Neighbours,
     names: OnceCell<watch::Sender<Arc<Zone>>>,
     leaving: Cell<Leaving>,
 }
@@ -70,6 +72,7 @@ impl Hands {
         let network = inventory.sandbox.as_ref().and_then(|sandbox| sandbox.network.clone());
         Self {
             files: layout.pod(&accepted.pod.meta.uid),
+            neighbours: Neighbours::new(&layout),
             layout,
             accepted,
             execs: Rc::new(Execs::new(shim.clone(), first)),
@@ -216,6 +219,7 @@ impl Hands {
     /// A view was published.
     pub fn seen(&self, view: &View) {
         tracing::debug!(generation = view.generation, phase = ?view.status.phase, "published");
+        self.neighbours.say(&self.pod().meta.uid, &self.accepted.object, view);
     }
 
     /// Starts one action; its answer comes as an input.
@@ -356,11 +360,22 @@ impl Hands {
         unheard(self.names.set(names));
     }
 
-    /// An object was applied or removed: look again.
-    pub fn objects_changed(&self) {
+    /// What other pods say of themselves.
+    #[must_use]
+    pub fn neighbours(&self) -> &Neighbours {
+        &self.neighbours
+    }
+
+    /// Has the resolver know what the services are called now.
+    pub fn renew_names(&self) {
         if let Some(names) = self.names.get() {
             names.send_replace(Arc::new(objects::zone(self)));
         }
+    }
+
+    /// An object was applied or removed: look again.
+    pub fn objects_changed(&self) {
+        self.renew_names();
         self.tell(Input::ObjectsChanged);
     }
 }

@@ -13,6 +13,7 @@
 
 pub mod clock;
 pub mod container;
+pub mod endpoints;
 pub mod exec;
 pub mod handle;
 pub mod handler;
@@ -130,10 +131,12 @@ async fn live(
 ) -> Result<(), Error> {
     let (driver, orders) = Driver::new(hands.clone(), inventory).await?;
     driver.serve()?;
+    hands.seen(&driver.handle.snapshot().view);
     objects::serve_names(&hands).await;
     privileges::drop_all_but_files().map_err(|error| Error::System("give up capabilities", error))?;
     hull_shim::confine::supervisor()?;
-    tokio::task::spawn_local(objects::watch(hands));
+    tokio::task::spawn_local(objects::watch(hands.clone()));
+    tokio::task::spawn_local(endpoints::watch(hands));
     driver.turn(inputs, reports, orders).await;
     Ok(())
 }
@@ -237,6 +240,7 @@ impl Driver {
     /// shim remove the rest.
     async fn leave(self) {
         let meta = &self.hands.pod().meta;
+        self.hands.neighbours().say_farewell(&meta.uid);
         let link = self.hands.layout().name_link(&meta.namespace, &meta.name);
         if std::fs::read_link(&link).is_ok_and(|target| target.ends_with(&meta.uid)) {
             unheard(std::fs::remove_file(&link));
