@@ -22,9 +22,9 @@ pub enum Error {
     /// It breaks a rule: kubectl's own words, without `error:` in front.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// The pod exists, and what differs may not change.
-    #[error("{0}")]
-    Forbidden(String),
+    /// What the running pod shows is no Pod.
+    #[error("the running pod cannot be compared")]
+    Incomparable(#[source] serde_json::Error),
     /// A record of an object cannot be read or written.
     #[error(transparent)]
     Record(#[from] objects::Error),
@@ -39,7 +39,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Network(error) => error.hint(),
-            Self::Unreadable(_) | Self::Invalid(_) | Self::Forbidden(_) | Self::Record(_) => None,
+            Self::Unreadable(_) | Self::Invalid(_) | Self::Incomparable(_) | Self::Record(_) => None,
         }
     }
 }
@@ -173,25 +173,22 @@ impl Object {
         }
     }
 
-    /// What applying this Pod again over the accepted `old` object would do.
+    /// The object that applying this Pod again over the accepted `old` one asks for; none if it is the same.
     ///
     /// # Errors
-    /// Something differs that may not change, or that this version cannot change in place.
-    pub fn reapply(self, namespace: &str, old: &Value) -> Result<Outcome, Error> {
-        let Loaded::Pod(new) = self.named(namespace) else { return Ok(Outcome::Unchanged) };
+    /// Something differs that may not change.
+    pub fn reapply(self, namespace: &str, old: &Value) -> Result<Option<Value>, Error> {
+        let Loaded::Pod(new) = self.named(namespace) else { return Ok(None) };
         let old: raw::Pod = match serde_json::from_value(old.clone()) {
             Ok(old) => old,
             Err(error) => {
-                return Err(Error::Forbidden(format!("the running pod cannot be compared: {error}")));
+                return Err(Error::Incomparable(error));
             }
         };
         match manifest::changed(&old, &new) {
-            manifest::Update::Unchanged => Ok(Outcome::Unchanged),
+            manifest::Update::Unchanged => Ok(None),
             manifest::Update::Forbidden(invalid) => Err(invalid.into()),
-            manifest::Update::Allowed(_) => Err(Error::Forbidden(format!(
-                "pod {:?} exists, and hull cannot change a running pod yet; delete it and apply it again",
-                old.metadata.name.unwrap_or_default()
-            ))),
+            manifest::Update::Allowed(_) => Ok(Some(json(&new))),
         }
     }
 

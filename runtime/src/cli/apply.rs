@@ -150,7 +150,10 @@ async fn pod(context: &Context, object: Object, network: &Config, manager: Cgrou
     accepted.sandbox.cgroup_manager = manager;
     if let Some(known) = context.client.find(&namespace, &name)? {
         let running = context.client.pod(&known).await?;
-        let outcome = object.reapply(&namespace, &running)?;
+        let outcome = match object.reapply(&namespace, &running)? {
+            None => Outcome::Unchanged,
+            Some(new) => context.client.replace(&known, &new).await.map(|_| Outcome::Configured)?,
+        };
         context.print(&format!("pod/{name} {outcome}\n"))?;
         return Ok(known);
     }

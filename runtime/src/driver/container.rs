@@ -53,6 +53,21 @@ async fn try_volumes(hands: &Hands) -> Result<(), volume::Error> {
     carry_out_steps(hands, "volumes", steps).await
 }
 
+/// Writes the files of the downward API and the like anew, after labels or annotations changed.
+pub async fn refresh_files(hands: &Hands) {
+    let refresh = async {
+        let unnamed = |message: String| volume::Error { volume: String::new(), message };
+        let sources = sources(hands).map_err(unnamed)?;
+        let host = hands.host().map_err(unnamed)?;
+        let mut steps = volume::plan(hands.pod(), hands.files(), &sources, host)?;
+        steps.retain(|step| matches!(step.action, volume::Action::Files { .. }));
+        carry_out_steps(hands, "refresh", steps).await
+    };
+    if let Err(error) = refresh.await {
+        tracing::warn!(%error, "files of volumes still show what was before");
+    }
+}
+
 /// Has the host task carry steps out; `name` keeps concurrent callers apart.
 async fn carry_out_steps(hands: &Hands, name: &str, steps: Vec<volume::Step>) -> Result<(), volume::Error> {
     if steps.is_empty() {

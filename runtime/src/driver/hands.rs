@@ -19,6 +19,7 @@ use super::endpoints::Neighbours;
 use super::exec::Execs;
 use super::handle::View;
 use super::shim::Shim;
+use super::versions::Versions;
 use super::{clock, container, handler, objects, unheard};
 use crate::core::action::Action;
 use crate::core::input::Input;
@@ -42,7 +43,7 @@ pub enum Leaving {
 pub struct Hands {
     layout: Layout,
     files: PodLayout,
-    accepted: Accepted,
+    accepted: Versions,
     shim: Rc<Shim>,
     execs: Rc<Execs>,
     inputs: UnboundedSender<Input>,
@@ -74,7 +75,7 @@ impl Hands {
             files: layout.pod(&accepted.pod.meta.uid),
             neighbours: Neighbours::new(&layout),
             layout,
-            accepted,
+            accepted: Versions::new(accepted),
             execs: Rc::new(Execs::new(shim.clone(), first)),
             shim,
             inputs,
@@ -88,16 +89,33 @@ impl Hands {
         }
     }
 
-    /// The pod.
+    /// The pod, by its newest manifest.
     #[must_use]
     pub fn pod(&self) -> &Pod {
-        &self.accepted.pod
+        &self.accepted().pod
+    }
+
+    /// The pod and its object, by its newest manifest.
+    #[must_use]
+    pub fn accepted(&self) -> &Accepted {
+        self.accepted.newest()
+    }
+
+    /// The object as the API shows it.
+    #[must_use]
+    pub fn object(&self) -> Arc<serde_json::Value> {
+        self.accepted.object()
+    }
+
+    /// The pod has this manifest from now on.
+    pub fn replace(&self, accepted: Accepted) {
+        self.accepted.add(accepted);
     }
 
     /// The node that the pod was bound to when it was accepted.
     #[must_use]
     pub fn node(&self) -> &str {
-        self.accepted.object.spec.node_name.as_deref().unwrap_or("localhost")
+        self.accepted().object.spec.node_name.as_deref().unwrap_or("localhost")
     }
 
     /// A container of the pod by name.
@@ -133,8 +151,7 @@ impl Hands {
     /// What the API knows of the pod beside its view.
     #[must_use]
     pub fn facts(&self) -> api::Facts {
-        let object = serde_json::to_value(&self.accepted.object).expect("a Pod object has only string keys");
-        api::Facts::new(object, &self.layout, clock::wall)
+        api::Facts::new(&self.object(), &self.layout, clock::wall)
     }
 
     /// The host's facts, read once.
@@ -219,7 +236,7 @@ impl Hands {
     /// A view was published.
     pub fn seen(&self, view: &View) {
         tracing::debug!(generation = view.generation, phase = ?view.status.phase, "published");
-        self.neighbours.say(&self.pod().meta.uid, &self.accepted.object, view);
+        self.neighbours.say(&self.pod().meta.uid, &self.accepted().object, view);
     }
 
     /// Starts one action; its answer comes as an input.

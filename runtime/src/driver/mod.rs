@@ -24,6 +24,7 @@ pub mod privileges;
 pub mod readiness;
 pub mod record;
 pub mod shim;
+pub mod versions;
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -165,7 +166,7 @@ impl Driver {
         let (order, orders) = mpsc::channel(16);
         let (changes, _) = broadcast::channel(CHANGES_KEPT);
         let first =
-            Arc::new(Snapshot { view: Arc::new(view(&state, hands.pod())), events: journal.rows().to_vec() });
+            Arc::new(Snapshot { view: Arc::new(view(&state, &hands)), events: journal.rows().to_vec() });
         let (snapshot, seen) = watch::channel(first);
         let handle = Handle::new(order, seen, changes.clone());
         let mut driver = Self { hands, state: Some(state), journal, handle, snapshot, changes };
@@ -320,7 +321,7 @@ impl Driver {
 
     fn refresh(&self) -> Arc<View> {
         let state = self.state.as_ref().expect("a state is there between steps");
-        let view = Arc::new(view(state, self.hands.pod()));
+        let view = Arc::new(view(state, &self.hands));
         self.snapshot
             .send_replace(Arc::new(Snapshot { view: view.clone(), events: self.journal.rows().to_vec() }));
         view
@@ -342,8 +343,13 @@ impl Driver {
     }
 }
 
-fn view(state: &State, pod: &manifest::pod::Pod) -> View {
-    View { generation: state.generation(), deletion: state.deletion(), status: state.status(pod) }
+fn view(state: &State, hands: &Hands) -> View {
+    View {
+        object: hands.object(),
+        generation: state.generation(),
+        deletion: state.deletion(),
+        status: state.status(hands.pod()),
+    }
 }
 
 async fn sleep(duration: Option<Duration>) {

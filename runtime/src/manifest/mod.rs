@@ -21,7 +21,7 @@ pub mod raw;
 mod tree;
 
 pub use accept::{Accepted, Identity, accept};
-pub use changed::{Change, Update, changed};
+pub use changed::{Change, Update, changed, replaced};
 pub use decode::Problem;
 pub use invalid::{FieldError, Invalid};
 pub use load::{Error, Kind, Loaded, Named, identify, load, reload};

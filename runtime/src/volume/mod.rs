@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use down::{DownInput, all, down, of_instance};
 pub use plan::plan;
-pub use step::{Step, directory, sub_path_target};
+pub use step::{Action, Step, directory, sub_path_target};
 pub use up::{TaskInput, UpInput, task_input, up};
 
 /// Why a volume is not there. The kubelet's event is `MountVolume.SetUp failed for volume "v" : <message>`.
