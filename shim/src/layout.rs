@@ -74,6 +74,18 @@ impl Layout {
         self.run.join("objects").join(kind).join(namespace)
     }
 
+    /// Where each living pod can be reached, one file per pod, named by uid.
+    #[must_use]
+    pub fn endpoints(&self) -> PathBuf {
+        self.run.join("endpoints")
+    }
+
+    /// The file of one pod among [`Layout::endpoints`]: its supervisor writes it, and whoever removes the pod removes it.
+    #[must_use]
+    pub fn endpoint(&self, uid: &str) -> PathBuf {
+        self.endpoints().join(uid)
+    }
+
     /// Address leases of the pod network and of the service range.
     #[must_use]
     pub fn network(&self) -> PathBuf {
@@ -161,6 +173,12 @@ impl PodLayout {
     #[must_use]
     pub fn shim_lock(&self) -> PathBuf {
         self.dir.join("shim.pid")
+    }
+
+    /// Where the supervisor writes what becomes [`Layout::endpoint`]: what a killed one leaves goes with the pod.
+    #[must_use]
+    pub fn new_endpoint(&self) -> PathBuf {
+        self.dir.join("endpoint.json")
     }
 
     /// The shim's record: sandbox, instances and their exits.

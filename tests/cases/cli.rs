@@ -97,6 +97,38 @@ fn applying_again_changes_nothing_or_says_what_may_not_change() {
 }
 
 #[test]
+fn a_bad_file_keeps_no_other_object_from_coming_and_going() {
+    let host = host!();
+    let directory = host.root().join("manifests");
+    fs::create_dir(&directory).unwrap();
+    let write = |name: &str, text: &str| fs::write(directory.join(name), text).unwrap();
+    let other = POD.replace("name: web,", "name: other,");
+    write("a.yaml", "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n");
+    write("b.yaml", "metadata: [");
+    write("c.yaml", &format!("{}---{POD}", POD.replace("name: web,", "name: Bad,")));
+    write("d.yaml", &other);
+    let path = directory.to_string_lossy().into_owned();
+    let valid = host.hull(&["apply", "--validate", "-f", &path]);
+    assert_eq!((valid.status.code(), valid.stdout.as_str()), (Some(1), "pod/web valid\npod/other valid\n"));
+    let applied = host.hull(&["apply", "-f", &path, "--wait", "--timeout=30s"]);
+    assert_eq!(applied.status.code(), Some(1), "{applied}");
+    assert_eq!(applied.stdout, "pod/web created\npod/other created\n");
+    for wanted in ["no matches for kind \"Deployment\"", "b.yaml:", "The Pod \"Bad\" is invalid: "] {
+        assert!(applied.stderr.contains(wanted), "{applied}");
+    }
+    let missing = host.hull(&["apply", "-f", &path, "-f", "/nonexistent"]).fails(1);
+    assert_eq!(missing, "error: the path \"/nonexistent\" does not exist\n");
+
+    // What names a pod is enough to delete it.
+    write("d.yaml", &other.replace("containers:", "kontainers:"));
+    let deleted = host.hull(&["delete", "-f", &path, "--ignore-not-found"]);
+    assert_eq!(deleted.status.code(), Some(1), "{deleted}");
+    assert!(deleted.stdout.contains("pod \"web\" deleted"), "{deleted}");
+    assert!(deleted.stdout.contains("pod \"other\" deleted"), "{deleted}");
+    host.assert_clean();
+}
+
+#[test]
 fn errors_and_exit_codes_are_those_of_kubectl() {
     let host = host!();
     for (words, wanted) in [

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a case fails by panicking, in its helpers too")]
 
 mod api;
+mod changes;
 mod cli;
 mod containers;
 mod crash;

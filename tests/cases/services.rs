@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
-use hull_tests::{Host, host, process, wait_until};
+use hull_tests::{Host, PodFiles, host, process, wait_until};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -108,5 +108,76 @@ fn other_names_are_asked_of_the_resolvers_of_the_host() {
     hull_tests::command::run(&mut command, POD, Duration::from_secs(30)).ok();
     let text = host.exec("asks", &["dig", "+short", "+time=3", "+tries=1", "www.example.test"]).ok();
     assert_eq!(text.trim(), "192.0.2.77");
+    host.leave_nothing();
+}
+
+const DB: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: db-0, labels: {app: db}}
+spec:
+  hostname: db-0
+  subdomain: db
+  terminationGracePeriodSeconds: 5
+  containers:
+  - name: main
+    image: busybox
+    imagePullPolicy: IfNotPresent
+    command: [sh, -c, 'trap \"exit 0\" TERM; touch /ready; while :; do sleep 0.1; done']
+    readinessProbe: {exec: {command: [test, -e, /ready]}, periodSeconds: 1, failureThreshold: 1}
+";
+
+/// Waits until a name has these addresses for the pod that asks.
+#[track_caller]
+fn wait_addresses(host: &Host, name: &str, wanted: &[&String]) {
+    wait_until(SOON, &format!("{wanted:?} for {name}"), || {
+        let (status, mut found) = dig(host, name);
+        found.sort();
+        let same = found.iter().eq(wanted.iter().copied());
+        if same && (status == "NXDOMAIN") == wanted.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{status} {found:?}"))
+        }
+    });
+}
+
+fn pod_ip(host: &Host, name: &str) -> String {
+    host.hull(&["get", "pod", name, "-o", "jsonpath={.status.podIP}"]).ok()
+}
+
+#[test]
+fn a_headless_service_names_the_pods_that_are_ready() {
+    let host = host!();
+    host.apply_ready(POD);
+    host.apply_ready(DB);
+    host.apply(
+        "{apiVersion: v1, kind: Service, metadata: {name: db}, spec: {clusterIP: None, selector: {app: db}, ports: [{name: sql, port: 5432}]}}",
+    );
+    let first = pod_ip(&host, "db-0");
+    wait_addresses(&host, "db.default.svc.cluster.local", &[&first]);
+    wait_addresses(&host, "db-0.db", &[&first]);
+
+    // Pods come, are not ready, and are ready again.
+    host.apply_ready(&DB.replace("db-0", "db-1"));
+    let second = pod_ip(&host, "db-1");
+    let mut both = [&first, &second];
+    both.sort();
+    wait_addresses(&host, "db", &both);
+    wait_addresses(&host, "db-1.db", &[&second]);
+    let srv = host.exec("asks", &["dig", "+short", "_sql._tcp.db.default.svc.cluster.local", "SRV"]).ok();
+    assert!(srv.contains(" 5432 db-0.db.default.svc.cluster.local."), "{srv}");
+    host.exec("db-0", &["rm", "/ready"]).ok();
+    wait_addresses(&host, "db", &[&second]);
+    wait_addresses(&host, "db-0.db.default.svc.cluster.local", &[]);
+    host.exec("db-0", &["touch", "/ready"]).ok();
+    wait_addresses(&host, "db", &both);
+
+    // One that is removed by force takes its name along, although its supervisor is dead.
+    host.delete("db-0", &[]);
+    wait_addresses(&host, "db", &[&second]);
+    assert!(PodFiles::find(&host, "db-1").unwrap().kill_shim_for_good() > 0);
+    host.delete("db-1", &["--force"]);
+    wait_addresses(&host, "db.default.svc.cluster.local", &[]);
     host.leave_nothing();
 }

@@ -157,7 +157,7 @@ impl Search<'_> {
         names.filter(|name| *name != "lo").map(str::to_owned).collect()
     }
 
-    /// Directories of pods, in memory and on disk, their names and their logs.
+    /// Directories of pods, in memory and on disk, their names, where they are reached, and their logs.
     fn files(&self) -> Vec<PathBuf> {
         let below = |path: &Path| -> Vec<PathBuf> {
             fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
@@ -165,6 +165,7 @@ impl Search<'_> {
         let Places { run, lib, logs } = &self.places;
         let mut files = below(&run.join("pods"));
         files.extend(below(&run.join("names")).iter().flat_map(|namespace| below(namespace)));
+        files.extend(below(&run.join("endpoints")));
         files.extend([lib.join("pods"), logs.clone()].iter().flat_map(|place| below(place)));
         files
     }

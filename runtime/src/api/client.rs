@@ -191,6 +191,15 @@ impl Client {
         self.send(pod, Method::DELETE, &url).await?.json().await
     }
 
+    /// Gives the pod another manifest; answers with the Pod object.
+    ///
+    /// # Errors
+    /// It is refused, or the pod does not answer.
+    pub async fn replace(&self, pod: &PodRef, object: &Value) -> Result<Value> {
+        let body = Bytes::from(object.to_string());
+        self.send_body(pod, Method::PUT, &pod.path(""), body).await?.json().await
+    }
+
     /// Tells the pod that a Service, ConfigMap or Secret is new or gone.
     ///
     /// # Errors
@@ -217,10 +226,14 @@ impl Client {
     }
 
     async fn send(&self, pod: &PodRef, method: Method, url: &str) -> Result<Reply> {
+        self.send_body(pod, method, url, Bytes::new()).await
+    }
+
+    async fn send_body(&self, pod: &PodRef, method: Method, url: &str, body: Bytes) -> Result<Reply> {
         let mut attempt = 1;
         // All of this API's requests can be made again; a supervisor that died over one is replaced.
         let (response, connection) = loop {
-            match self.exchange(pod, request(method.clone(), url)).await {
+            match self.exchange(pod, request(method.clone(), url, body.clone())).await {
                 Err(Error::Broken { .. }) if attempt < ATTEMPTS => attempt += 1,
                 other => break other?,
             }
@@ -233,7 +246,7 @@ impl Client {
     /// # Errors
     /// It is refused, or the pod does not answer.
     pub async fn web_socket(&self, pod: &PodRef, url: &str, protocol: &'static str) -> Result<WebSocket> {
-        let mut request = request(Method::GET, url);
+        let mut request = request(Method::GET, url, Bytes::new());
         let headers = request.headers_mut();
         let key = HeaderValue::from_str(&generate_key()).expect("base64 is a valid header");
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -255,7 +268,7 @@ impl Client {
     async fn exchange(
         &self,
         pod: &PodRef,
-        request: Request<Empty>,
+        request: Request<Body>,
     ) -> Result<(Response<Incoming>, JoinSet<()>)> {
         let stream = self.connect(pod).await?;
         let broken = |source| Error::Broken { pod: pod.to_string(), source };
@@ -300,10 +313,10 @@ impl Client {
 /// The client's end of a session.
 pub type WebSocket = WebSocketStream<TokioIo<Upgraded>>;
 
-type Empty = http_body_util::Empty<Bytes>;
+type Body = http_body_util::Full<Bytes>;
 
-fn request(method: Method, url: &str) -> Request<Empty> {
-    let mut request = Request::new(Empty::new());
+fn request(method: Method, url: &str, body: Bytes) -> Request<Body> {
+    let mut request = Request::new(Body::new(body));
     *request.method_mut() = method;
     *request.uri_mut() = url.parse().expect("paths are built of encoded parts");
     request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));

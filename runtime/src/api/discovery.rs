@@ -23,7 +23,7 @@ pub(super) fn document(what: Discovery) -> Value {
         Discovery::Resources => json!({
             "kind": "APIResourceList", "groupVersion": "v1",
             "resources": [
-                resource("pods", "pod", "Pod", &["delete", "get", "list", "watch"]),
+                resource("pods", "pod", "Pod", &["delete", "get", "list", "update", "watch"]),
                 resource("pods/log", "", "Pod", &["get"]),
                 resource("pods/exec", "", "PodExecOptions", &["create", "get"]),
                 resource("pods/attach", "", "PodAttachOptions", &["create", "get"]),

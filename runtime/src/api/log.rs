@@ -73,7 +73,7 @@ pub(super) fn answer(server: &Server, query: &Query) -> Result<Response<Body>, S
     let container = order::container(server, query)?;
     let snapshot = server.handle.snapshot();
     let name = container.as_str().to_owned();
-    let attempt = instance(&snapshot.view.status, server.pod.meta("name"), &name, query.flag("previous"))?;
+    let attempt = instance(&snapshot.view.status, &server.pod.name, &name, query.flag("previous"))?;
     let path = server.pod.logs.join(&name).join(format!("{attempt}.log"));
     let follow = options.follow.then(|| Instance { handle: server.handle.clone(), container: name, attempt });
     Ok(body::stream("text/plain", async move |sink| {

@@ -47,8 +47,9 @@ use status::Status;
 /// What does not change about the pod that is served.
 #[derive(Debug, Clone)]
 pub struct Facts {
-    /// The accepted Pod object.
-    pub object: Arc<Value>,
+    namespace: String,
+    name: String,
+    uid: String,
     /// The directory of its log files.
     pub logs: PathBuf,
     /// The driver's clock.
@@ -58,14 +59,11 @@ pub struct Facts {
 impl Facts {
     /// The facts of an accepted Pod object.
     #[must_use]
-    pub fn new(object: Value, layout: &Layout, clock: fn() -> Timestamp) -> Self {
+    pub fn new(object: &Value, layout: &Layout, clock: fn() -> Timestamp) -> Self {
         let meta = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
-        let logs = layout.pod_logs(&meta("namespace"), &meta("name"), &meta("uid"));
-        Self { object: Arc::new(object), logs, clock }
-    }
-
-    fn meta(&self, field: &str) -> &str {
-        self.object["metadata"][field].as_str().unwrap_or_default()
+        let (namespace, name, uid) = (meta("namespace"), meta("name"), meta("uid"));
+        let logs = layout.pod_logs(&namespace, &name, &uid);
+        Self { namespace, name, uid, logs, clock }
     }
 }
 
@@ -146,6 +144,7 @@ impl Server {
             (&Method::GET | &Method::POST, Route::PortForward { .. }) => {
                 portforward::answer(&self, request, &query)
             }
+            (&Method::PUT, Route::Pod { .. }) => order::replace(self, request).await,
             (&Method::DELETE, Route::Pod { .. }) => order::delete(self, request, &query).await,
             (&Method::PUT | &Method::DELETE, Route::Object { .. }) => order::objects_changed(self).await,
             (method, _) => Err(Status::method_not_allowed(method.as_str())),
@@ -155,9 +154,7 @@ impl Server {
     /// The routes of another pod are not found here.
     fn check_pod(&self, route: &Route) -> Result<(), Status> {
         match route.pod() {
-            Some((namespace, name))
-                if namespace != self.pod.meta("namespace") || name != self.pod.meta("name") =>
-            {
+            Some((namespace, name)) if namespace != self.pod.namespace || name != self.pod.name => {
                 Err(Status::not_found("pods", name))
             }
             _ => Ok(()),
@@ -165,7 +162,7 @@ impl Server {
     }
 
     fn pod_object(&self) -> Value {
-        object::pod(&self.pod.object, &self.handle.snapshot().view)
+        object::pod(&self.handle.snapshot().view)
     }
 
     /// Runs a session until it ends or the server does.

@@ -7,8 +7,8 @@ use crate::driver::handle::View;
 
 /// The Pod object: as it was accepted, with what is known of it now.
 #[must_use]
-pub fn pod(accepted: &Value, view: &View) -> Value {
-    let mut pod = accepted.clone();
+pub fn pod(view: &View) -> Value {
+    let mut pod = Value::clone(&view.object);
     pod["apiVersion"] = json!("v1");
     pod["kind"] = json!("Pod");
     let meta = &mut pod["metadata"];

@@ -1,7 +1,7 @@
 //! Requests that ask the driver for something.
 
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Bytes, Incoming};
 use hyper::{Request, Response};
 use serde_json::{Value, json};
 
@@ -35,17 +35,34 @@ pub(super) async fn delete(
     let grace_seconds = in_query.or(in_body);
     let view = server.handle.ask(|reply| Order::Delete { grace_seconds, reply }).await;
     let view = view.map_err(|refusal| Status::refused(&refusal))?;
-    Ok(body::json(&object::pod(&server.pod.object, &view)))
+    Ok(body::json(&object::pod(&view)))
+}
+
+/// `PUT …/pods/NAME`: the whole object, of which only some may differ.
+pub(super) async fn replace(server: Server, request: Request<Incoming>) -> Result<Response<Body>, Status> {
+    let body = body_of(request).await?;
+    let pod = serde_json::from_slice(&body).map(Box::new).map_err(|error| bad_body(&error))?;
+    let view = server.handle.ask(|reply| Order::Replace { pod, reply }).await;
+    let view = view.map_err(|refusal| Status::refused(&refusal))?;
+    Ok(body::json(&object::pod(&view)))
 }
 
 /// The `DeleteOptions` of a request; null without a body.
 async fn options(request: Request<Incoming>) -> Result<Value, Status> {
-    let body = Limited::new(request.into_body(), LARGEST).collect().await;
-    let body = body.map_err(|error| Status::bad_request(format!("the request's body: {error}")))?.to_bytes();
+    let body = body_of(request).await?;
     if body.is_empty() {
         return Ok(Value::Null);
     }
-    serde_json::from_slice(&body).map_err(|error| Status::bad_request(format!("the request's body: {error}")))
+    serde_json::from_slice(&body).map_err(|error| bad_body(&error))
+}
+
+async fn body_of(request: Request<Incoming>) -> Result<Bytes, Status> {
+    let body = Limited::new(request.into_body(), LARGEST).collect().await;
+    Ok(body.map_err(|error| bad_body(&error))?.to_bytes())
+}
+
+fn bad_body(error: &impl std::fmt::Display) -> Status {
+    Status::bad_request(format!("the request's body: {error}"))
 }
 
 /// `PUT` and `DELETE` of a Service, ConfigMap or Secret: it is on disk already, and the driver looks there.
@@ -162,12 +179,13 @@ fn streams(query: &Query) -> Result<session::Streams, Status> {
 
 /// The container that a request names, or the only one.
 pub(super) fn container(server: &Server, query: &Query) -> Result<ContainerName, Status> {
+    let object = &server.handle.snapshot().view.object;
     let names = |list: &str| -> Vec<&str> {
-        let containers = server.pod.object["spec"][list].as_array().map(Vec::as_slice).unwrap_or_default();
+        let containers = object["spec"][list].as_array().map(Vec::as_slice).unwrap_or_default();
         containers.iter().filter_map(|container| container["name"].as_str()).collect()
     };
     let (main, init) = (names("containers"), names("initContainers"));
-    let pod = server.pod.meta("name");
+    let pod = server.pod.name.as_str();
     match query.text("container") {
         Some(name) if main.contains(&name) || init.contains(&name) => Ok(ContainerName::new(name)),
         Some(name) => Err(Status::bad_request(format!("container {name} is not valid for pod {pod}"))),

@@ -62,6 +62,11 @@ impl Status {
         match refusal {
             Refusal::NotRunning(_) => Self::new(StatusCode::NOT_FOUND, "NotFound", message),
             Refusal::Completed(_) => Self::bad_request(message),
+            // The article is kubectl's.
+            Refusal::Invalid(_) => {
+                let message = message.strip_prefix("The ").unwrap_or(&message);
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message)
+            }
             Refusal::Failed(_) => Self::internal(&message),
             Refusal::Ending => Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message),
         }

@@ -39,7 +39,12 @@ fn accepted() -> Value {
 
 fn view(generation: u64, state: Value) -> Arc<View> {
     let status = json!({"phase": "Running", "containerStatuses": [{"name": "app", "state": state}]});
-    Arc::new(View { generation, deletion: None, status: serde_json::from_value(status).unwrap() })
+    Arc::new(View {
+        object: Arc::new(accepted()),
+        generation,
+        deletion: None,
+        status: serde_json::from_value(status).unwrap(),
+    })
 }
 
 fn running() -> Value {
@@ -75,7 +80,7 @@ impl Played {
         let handle = Handle::new(order_sender, reader, changes.clone());
         let listener = socket::listen(&layout.pod("u1").api_socket()).unwrap();
         let mut server = JoinSet::new();
-        server.spawn(serve(listener, handle, Facts::new(accepted(), &layout, clock)));
+        server.spawn(serve(listener, handle, Facts::new(&accepted(), &layout, clock)));
         let client = Client::new(layout.clone());
         let pod = client.find("default", "web").unwrap().unwrap();
         Self { client, pod, orders, snapshot, changes, layout, _server: server, _root: root }

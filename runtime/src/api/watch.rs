@@ -26,7 +26,7 @@ pub(super) fn pods(
     (query, form): (&Query, Form),
 ) -> Result<Response<Body>, Status> {
     let selected = Selector::of_query(query)?.matches(&server.pod_object());
-    let here = namespace.is_none_or(|namespace| namespace == server.pod.meta("namespace"));
+    let here = namespace.is_none_or(|namespace| namespace == server.pod.namespace);
     let (handle, pod) = (server.handle.clone(), Arc::clone(&server.pod));
     if query.flag("watch") {
         let known = query.number("resourceVersion")?.and_then(|version| u64::try_from(version).ok());
@@ -39,7 +39,7 @@ pub(super) fn pods(
         }));
     }
     let view = &handle.snapshot().view;
-    let items = if here && selected { vec![object::pod(&pod.object, view)] } else { Vec::new() };
+    let items = if here && selected { vec![object::pod(view)] } else { Vec::new() };
     Ok(body::json(&form.list(Kind::Pod, items, view.generation, (pod.clock)())))
 }
 
@@ -77,7 +77,7 @@ async fn watch_pod(handle: &Handle, pod: &Facts, known: Option<u64>, (form, sink
 }
 
 async fn send_pod((form, sink): (Form, &Sink), kind: &str, pod: &Facts, view: &View) -> bool {
-    let object = form.one(Kind::Pod, object::pod(&pod.object, view), (pod.clock)());
+    let object = form.one(Kind::Pod, object::pod(view), (pod.clock)());
     send(sink, kind, &object).await
 }
 
@@ -94,7 +94,7 @@ pub(super) fn events(
     (query, form): (&Query, Form),
 ) -> Result<Response<Body>, Status> {
     let selector = Selector::of_query(query)?;
-    let here = namespace.is_none_or(|namespace| namespace == server.pod.meta("namespace"));
+    let here = namespace.is_none_or(|namespace| namespace == server.pod.namespace);
     let (handle, pod) = (server.handle.clone(), Arc::clone(&server.pod));
     if query.flag("watch") {
         // The reader has listed before: it wants only what comes now.
@@ -110,13 +110,20 @@ pub(super) fn events(
     let snapshot = handle.snapshot();
     let now = (pod.clock)();
     let kept = snapshot.events.iter().filter(|event| is_kept(event, now));
-    let events = kept.map(|event| object::event(&pod.object, event));
+    let events = kept.map(|event| object::event(&snapshot.view.object, event));
     let items = events.filter(|event| here && selector.matches(event)).collect();
     Ok(body::json(&form.list(Kind::Event, items, snapshot.view.generation, now)))
 }
 
-async fn watch_events(handle: &Handle, whose: (&Facts, &Selector), listed: bool, to: (Form, &Sink)) {
+async fn watch_events(
+    handle: &Handle,
+    (pod, selector): (&Facts, &Selector),
+    listed: bool,
+    to: (Form, &Sink),
+) {
     let (snapshot, mut changes) = handle.follow();
+    // What events tell of their pod does not change.
+    let whose = (pod, selector, &*snapshot.view.object);
     let mut shown = Shown::default();
     for event in &snapshot.events {
         let kind = shown.note(event);
@@ -144,10 +151,10 @@ async fn watch_events(handle: &Handle, whose: (&Facts, &Selector), listed: bool,
 async fn send_event(
     (form, sink): (Form, &Sink),
     kind: &str,
-    (pod, selector): (&Facts, &Selector),
+    (pod, selector, accepted): (&Facts, &Selector, &Value),
     event: &Event,
 ) -> bool {
-    let object = object::event(&pod.object, event);
+    let object = object::event(accepted, event);
     !selector.matches(&object) || send(sink, kind, &form.one(Kind::Event, object, (pod.clock)())).await
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::resource::Kind;
-use crate::manifest::{self, Identity, Invalid, Loaded, raw};
+use crate::manifest::{self, Identity, Invalid, Loaded, Named, raw};
 use crate::network::{self, BridgeName, Cidr, Config, Mode};
 use crate::spec;
 pub use crate::store::objects::Applied as Outcome;
@@ -22,9 +22,9 @@ pub enum Error {
     /// It breaks a rule: kubectl's own words, without `error:` in front.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// The pod exists, and what differs may not change.
-    #[error("{0}")]
-    Forbidden(String),
+    /// What the running pod shows is no Pod.
+    #[error("the running pod cannot be compared")]
+    Incomparable(#[source] serde_json::Error),
     /// A record of an object cannot be read or written.
     #[error(transparent)]
     Record(#[from] objects::Error),
@@ -39,7 +39,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Network(error) => error.hint(),
-            Self::Unreadable(_) | Self::Invalid(_) | Self::Forbidden(_) | Self::Record(_) => None,
+            Self::Unreadable(_) | Self::Invalid(_) | Self::Incomparable(_) | Self::Record(_) => None,
         }
     }
 }
@@ -98,12 +98,29 @@ pub struct Accepted {
     pub sandbox: SandboxConfig,
 }
 
-/// Reads all objects of a text; `origin` names it in errors.
-///
-/// # Errors
-/// It holds no Kubernetes objects, or such as hull does not know.
-pub fn read(text: &str, origin: &str) -> Result<Vec<Object>, Error> {
-    Ok(manifest::load(text, origin)?.into_iter().map(Object::new).collect())
+/// Reads all objects of a text; `origin` names it in errors. Each is an error if it is no Kubernetes object, or such as hull
+/// does not know.
+#[must_use]
+pub fn read(text: &str, origin: &str) -> Vec<Result<Object, Error>> {
+    let loaded = manifest::load(text, origin).into_iter();
+    loaded.map(|loaded| Ok(Object::new(loaded?))).collect()
+}
+
+/// Only says which objects a text has; the rest of them need not be right.
+#[must_use]
+pub fn identify(text: &str, origin: &str) -> Vec<Result<Named, Error>> {
+    manifest::identify(text, origin).into_iter().map(|named| Ok(named?)).collect()
+}
+
+impl From<manifest::Kind> for Kind {
+    fn from(kind: manifest::Kind) -> Self {
+        match kind {
+            manifest::Kind::Pod => Self::Pod,
+            manifest::Kind::Service => Self::Service,
+            manifest::Kind::ConfigMap => Self::ConfigMap,
+            manifest::Kind::Secret => Self::Secret,
+        }
+    }
 }
 
 impl Object {
@@ -156,25 +173,22 @@ impl Object {
         }
     }
 
-    /// What applying this Pod again over the accepted `old` object would do.
+    /// The object that applying this Pod again over the accepted `old` one asks for; none if it is the same.
     ///
     /// # Errors
-    /// Something differs that may not change, or that this version cannot change in place.
-    pub fn reapply(self, namespace: &str, old: &Value) -> Result<Outcome, Error> {
-        let Loaded::Pod(new) = self.named(namespace) else { return Ok(Outcome::Unchanged) };
+    /// Something differs that may not change.
+    pub fn reapply(self, namespace: &str, old: &Value) -> Result<Option<Value>, Error> {
+        let Loaded::Pod(new) = self.named(namespace) else { return Ok(None) };
         let old: raw::Pod = match serde_json::from_value(old.clone()) {
             Ok(old) => old,
             Err(error) => {
-                return Err(Error::Forbidden(format!("the running pod cannot be compared: {error}")));
+                return Err(Error::Incomparable(error));
             }
         };
         match manifest::changed(&old, &new) {
-            manifest::Update::Unchanged => Ok(Outcome::Unchanged),
+            manifest::Update::Unchanged => Ok(None),
             manifest::Update::Forbidden(invalid) => Err(invalid.into()),
-            manifest::Update::Allowed(_) => Err(Error::Forbidden(format!(
-                "pod {:?} exists, and hull cannot change a running pod yet; delete it and apply it again",
-                old.metadata.name.unwrap_or_default()
-            ))),
+            manifest::Update::Allowed(_) => Ok(Some(json(&new))),
         }
     }
 

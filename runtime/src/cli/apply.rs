@@ -1,7 +1,6 @@
 //! `hull apply`
 
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use hull_shim::wire::CgroupManager;
@@ -10,7 +9,7 @@ use super::accept::{self, NetworkFlags, Object, Outcome};
 use super::cgroups::CgroupFlags;
 use super::context::Context;
 use super::resource::Kind;
-use super::{Error, Exit, Result, duration, launch, wait};
+use super::{Error, Exit, Result, duration, launch, manifests, wait};
 use crate::api::client::PodRef;
 use crate::network::Config;
 
@@ -40,7 +39,7 @@ pub(super) struct Apply {
 
 impl Apply {
     pub(super) async fn act(self, context: &Context) -> Result {
-        let objects = load(context, &self.filename, self.recursive)?;
+        let objects = manifests::readable(context, (&self.filename, self.recursive), accept::read)?;
         if self.validate {
             return validate(context, objects);
         }
@@ -88,29 +87,37 @@ pub(super) async fn apply(
     Ok(applied)
 }
 
-/// The namespace of an object: its own, which must be the one that was asked for, if one was.
-pub(super) fn namespace(context: &Context, object: &Object) -> Result<String> {
-    match (&object.namespace, context.given_namespace()) {
+/// The namespace of an object: its `own`, which must be the one that was asked for, if one was.
+pub(super) fn namespace(context: &Context, own: Option<&str>) -> Result<String> {
+    match (own, context.given_namespace()) {
         (Some(own), Some(given)) if own != given => Err(Error::Usage(format!(
             "the namespace from the provided object {own:?} does not match the namespace {given:?}. You must pass '--namespace={own}' to perform this operation."
         ))),
-        (Some(own), _) => Ok(own.clone()),
+        (Some(own), _) => Ok(own.to_owned()),
         (None, _) => Ok(context.namespace().to_owned()),
     }
 }
 
 fn validate(context: &Context, objects: Vec<Object>) -> Result {
+    let mut exit = Exit::Success;
     for object in objects {
         let (kind, name) = (object.kind, object.name.clone());
-        let namespace = namespace(context, &object)?;
-        object.accept(&namespace, ("validated", context.now()), None)?;
-        context.print(&format!("{}/{name} valid\n", kind.singular()))?;
+        match check(context, object) {
+            Ok(()) => context.print(&format!("{}/{name} valid\n", kind.singular()))?,
+            Err(error) => exit = context.report(&error),
+        }
     }
-    Ok(Exit::Success)
+    Ok(exit)
+}
+
+fn check(context: &Context, object: Object) -> Result<()> {
+    let namespace = namespace(context, object.namespace.as_deref())?;
+    object.accept(&namespace, ("validated", context.now()), None)?;
+    Ok(())
 }
 
 async fn other(context: &Context, object: Object, network: &Config) -> Result<()> {
-    let namespace = namespace(context, &object)?;
+    let namespace = namespace(context, object.namespace.as_deref())?;
     let (kind, name) = (object.kind, object.name.clone());
     let uid = launch::uid().map_err(|source| Error::Launch { pod: name.clone(), source })?;
     let outcome = object.apply(context.layout(), &namespace, (&uid, context.now()), network)?;
@@ -133,7 +140,7 @@ pub(super) async fn announce(context: &Context, kind: Kind, (namespace, name): (
 }
 
 async fn pod(context: &Context, object: Object, network: &Config, manager: CgroupManager) -> Result<PodRef> {
-    let namespace = namespace(context, &object)?;
+    let namespace = namespace(context, object.namespace.as_deref())?;
     let name = object.name.clone();
     let failed = |source| Error::Launch { pod: name.clone(), source };
     let uid = launch::uid().map_err(failed)?;
@@ -143,7 +150,10 @@ async fn pod(context: &Context, object: Object, network: &Config, manager: Cgrou
     accepted.sandbox.cgroup_manager = manager;
     if let Some(known) = context.client.find(&namespace, &name)? {
         let running = context.client.pod(&known).await?;
-        let outcome = object.reapply(&namespace, &running)?;
+        let outcome = match object.reapply(&namespace, &running)? {
+            None => Outcome::Unchanged,
+            Some(new) => context.client.replace(&known, &new).await.map(|_| Outcome::Configured)?,
+        };
         context.print(&format!("pod/{name} {outcome}\n"))?;
         return Ok(known);
     }
@@ -162,77 +172,4 @@ async fn pod(context: &Context, object: Object, network: &Config, manager: Cgrou
     }
     context.print(&format!("pod/{name} created\n"))?;
     Ok(PodRef { namespace, name, uid })
-}
-
-/// Reads all objects of all files.
-pub(super) fn load(context: &Context, files: &[PathBuf], recursive: bool) -> Result<Vec<Object>> {
-    let mut objects = Vec::new();
-    for file in files {
-        for path in manifests(file, recursive)? {
-            let (text, origin) = read(&path)?;
-            objects.extend(accept::read(&text, &origin)?);
-        }
-    }
-    if objects.is_empty() {
-        return Err(Error::Usage("no objects passed to apply".to_owned()));
-    }
-    for object in &objects {
-        namespace(context, object)?;
-    }
-    Ok(objects)
-}
-
-fn read(path: &Path) -> Result<(String, String)> {
-    let failed = |source| Error::File { operation: "read", path: path.to_owned(), source };
-    if path == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map_err(failed)?;
-        return Ok((text, "STDIN".to_owned()));
-    }
-    let text = std::fs::read_to_string(path).map_err(failed)?;
-    Ok((text, path.display().to_string()))
-}
-
-/// A file itself; of a directory its manifests, by name.
-fn manifests(path: &Path, recursive: bool) -> Result<Vec<PathBuf>> {
-    if path == Path::new("-") || !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let failed = |source| Error::File { operation: "read", path: path.to_owned(), source };
-    let entries = std::fs::read_dir(path).map_err(failed)?;
-    let mut entries = entries
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<std::io::Result<Vec<_>>>()
-        .map_err(failed)?;
-    entries.sort();
-    let mut found = Vec::new();
-    for entry in entries {
-        let manifest = entry.extension().is_some_and(|end| end == "yaml" || end == "yml" || end == "json");
-        if entry.is_dir() && recursive {
-            found.extend(manifests(&entry, true)?);
-        } else if manifest && !entry.is_dir() {
-            found.push(entry);
-        }
-    }
-    Ok(found)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_directory_gives_its_manifests_by_name() {
-        let root = tempfile::tempdir().unwrap();
-        std::fs::create_dir(root.path().join("sub")).unwrap();
-        for name in ["b.yaml", "a.yml", "c.json", "README.md", "sub/d.yaml"] {
-            std::fs::write(root.path().join(name), "").unwrap();
-        }
-        let names = |recursive| -> Vec<String> {
-            let found = manifests(root.path(), recursive).unwrap();
-            found.iter().map(|path| path.strip_prefix(root.path()).unwrap().display().to_string()).collect()
-        };
-        assert_eq!(names(false), ["a.yml", "b.yaml", "c.json"]);
-        assert_eq!(names(true), ["a.yml", "b.yaml", "c.json", "sub/d.yaml"]);
-    }
 }

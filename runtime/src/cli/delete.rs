@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::context::Context;
 use super::print::field;
 use super::resource::{self, Kind, Target};
-use super::{Error, Exit, Result, accept, apply, duration, wait};
+use super::{Error, Exit, Result, accept, apply, duration, manifests, wait};
 use crate::api::client::{PodRef, shim};
 use crate::api::selector::Selector;
 
@@ -71,7 +71,7 @@ impl Delete {
     pub(super) async fn act(self, context: &Context) -> Result {
         let grace = self.grace_seconds()?;
         let doomed = self.doomed(context).await?;
-        if doomed.is_empty() {
+        if doomed.is_empty() && context.worst() == Exit::Success {
             context.note("No resources found");
         }
         let mut exit = Exit::Success;
@@ -114,9 +114,11 @@ impl Delete {
             return Ok(doomed);
         }
         let mut doomed = Vec::new();
-        for object in apply::load(context, &self.filename, self.recursive)? {
-            let namespace = apply::namespace(context, &object)?;
-            doomed.push(Doomed { kind: object.kind, namespace, name: object.name });
+        for named in manifests::readable(context, (&self.filename, self.recursive), accept::identify)? {
+            match apply::namespace(context, named.namespace.as_deref()) {
+                Ok(namespace) => doomed.push(Doomed { kind: named.kind.into(), namespace, name: named.name }),
+                Err(error) => drop(context.report(&error)),
+            }
         }
         Ok(doomed)
     }

@@ -271,11 +271,11 @@ mod tests {
     use serde_json::json;
 
     fn accepted(uid: &str) -> Accepted {
-        let objects = super::super::accept::read(
+        let mut objects = super::super::accept::read(
             "{apiVersion: v1, kind: Pod, metadata: {name: web}, spec: {containers: [{name: a, image: busybox}]}}",
             "-",
         );
-        let object = objects.unwrap().remove(0);
+        let object = objects.remove(0).unwrap();
         object.accept("default", (uid, "2024-01-02T03:04:05Z".parse().unwrap()), None).unwrap().unwrap()
     }
 

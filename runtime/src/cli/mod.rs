@@ -21,6 +21,7 @@ mod image;
 pub mod jsonpath;
 pub mod launch;
 mod logs;
+mod manifests;
 mod output;
 mod port_forward;
 use crate::print;

@@ -10,7 +10,7 @@ use super::cgroups::CgroupFlags;
 use super::context::Context;
 use super::logs::Merged;
 use super::print::{field, pod};
-use super::{Error, Exit, Result, apply, delete, describe};
+use super::{Error, Exit, Result, apply, delete, describe, manifests};
 use crate::api::client::{Follower, PodRef};
 
 /// Arguments of `run`.
@@ -34,7 +34,7 @@ pub(super) struct Run {
 impl Run {
     /// Ends with the exit code of the pod's only container, or 1 if any of several failed.
     pub(super) async fn act(self, context: &Context) -> Result {
-        let objects = apply::load(context, &self.filename, self.recursive)?;
+        let objects = manifests::all(&self.filename, self.recursive)?;
         let applied = apply::apply(context, objects, &self.network, self.cgroups).await?;
         let mut followed = Followed::new(context, &applied.pods);
         let ended = tokio::select! {

@@ -7,9 +7,6 @@ use super::state::Standing;
 use super::status::{Condition, ContainerStatus, Phase, PodStatus};
 use super::turn::Turn;
 
-/// Generation of the manifest that is acted on: manifests do not change.
-pub(super) const OBSERVED: i64 = 1;
-
 const SANDBOX: &str = "PodReadyToStartContainers";
 const INITIALIZED: &str = "Initialized";
 const READY: &str = "Ready";
@@ -83,7 +80,7 @@ impl Turn<'_> {
                 .map_or_else(|| whole_seconds(self.now.wall), |before| before.last_transition_time),
             reason: value.reason.map(str::to_owned),
             message: value.message,
-            observed_generation: OBSERVED,
+            observed_generation: self.pod.meta.generation,
         }
     }
 

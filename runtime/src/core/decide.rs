@@ -51,6 +51,11 @@ impl Turn<'_> {
                 }
                 continue;
             };
+            if self.definition_changed(container) {
+                kills.push((name.to_owned(), Cause::Definition));
+                starts.push(container);
+                continue;
+            }
             let Some(cause) = self.probe_verdict(name, attempt) else {
                 kept += 1;
                 continue;

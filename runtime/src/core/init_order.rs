@@ -117,7 +117,9 @@ impl Turn<'_> {
                 None => return Progress::Pending,
             }
         }
-        if self.probe_result(name, ProbeKind::Liveness, attempt) == Some(false) {
+        if self.definition_changed(container) {
+            replace(Cause::Definition);
+        } else if self.probe_result(name, ProbeKind::Liveness, attempt) == Some(false) {
             replace(Cause::Liveness);
         }
         Progress::Done

@@ -147,6 +147,8 @@ pub enum Input {
         /// What the shim knows.
         instances: Vec<hull_shim::wire::Instance>,
     },
+    /// The pod was given a new manifest, which this step and all later ones have.
+    PodChanged,
     /// ConfigMaps, Secrets or Services changed: waiting for one of them may be over.
     ObjectsChanged,
 }

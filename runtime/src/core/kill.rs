@@ -35,6 +35,8 @@ pub(super) enum Cause {
     PostStart,
     /// `RestartAllContainers`.
     RestartAll,
+    /// The manifest has another image.
+    Definition,
 }
 
 /// A kill under way.
@@ -114,6 +116,7 @@ impl Turn<'_> {
             Cause::Pod => return format!("Stopping container {name}"),
             Cause::PostStart => return "FailedPostStartHook".to_owned(),
             Cause::RestartAll => return "killing".to_owned(),
+            Cause::Definition => return self.definition_message(name),
             Cause::Liveness => "liveness",
             Cause::Startup => "startup",
         };
@@ -143,7 +146,7 @@ impl Turn<'_> {
         let probe = match cause {
             Cause::Liveness => container.and_then(|container| container.liveness.as_ref()),
             Cause::Startup => container.and_then(|container| container.startup.as_ref()),
-            Cause::Pod | Cause::PostStart | Cause::RestartAll => None,
+            Cause::Pod | Cause::PostStart | Cause::RestartAll | Cause::Definition => None,
         };
         probe.and_then(|probe| probe.grace_seconds).map_or(own, u64::from)
     }

@@ -38,6 +38,7 @@
 
 pub mod action;
 mod backoff;
+mod change;
 mod conditions;
 mod container_status;
 mod decide;

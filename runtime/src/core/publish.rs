@@ -1,6 +1,5 @@
 //! What readers see: the status as a whole, and when it changes (reference 0, 8).
 
-use super::conditions::OBSERVED;
 use super::exits::located_nowhere;
 use super::input::ContainerKind;
 use super::phase::{Facts, phase};
@@ -28,7 +27,7 @@ impl Turn<'_> {
             container_statuses: main,
             start_time: Some(self.state.start_time),
             qos_class: qos_class(spec).to_owned(),
-            observed_generation: OBSERVED,
+            observed_generation: self.pod.meta.generation,
             ..PodStatus::default()
         };
         self.fill_addresses(&mut status);

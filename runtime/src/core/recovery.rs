@@ -36,6 +36,7 @@ impl Turn<'_> {
         }
         self.resume_kills();
         self.resume_workers();
+        self.meet_changes();
         if let Some(waiting) = self.awaited().cloned() {
             self.ask_again(waiting, sandbox, known);
         }

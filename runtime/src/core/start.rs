@@ -37,6 +37,7 @@ impl Turn<'_> {
         if self.state.deletion.is_some() || self.record_of(name).running().is_some() {
             return;
         }
+        self.meet_image(name);
         if let Some(ended) = newest_end {
             let entry = self.record_of(name).backoff;
             if let Some(until) = Backoff::until(entry, ended, self.now.mono) {
@@ -61,6 +62,7 @@ impl Turn<'_> {
     /// The image is there; the instance is to be created.
     pub(super) fn create(&mut self, id: &InstanceId) {
         if self.state.deletion.is_none() {
+            self.record_of(&id.container).asked = self.image_named(&id.container);
             self.act(Action::CreateContainer { instance: id.clone() });
             self.wait(Waiting::Create { instance: id.clone() });
         }
@@ -81,6 +83,7 @@ impl Turn<'_> {
         let instance = Instance {
             attempt: id.attempt,
             id: container_id,
+            image: self.record_of(name).asked.clone(),
             stop_signal,
             sandbox,
             life: Life::Created,

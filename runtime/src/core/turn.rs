@@ -73,6 +73,7 @@ impl<'a> Turn<'a> {
             Input::ProbeDone { instance, probe, outcome } => self.probe_done(&instance, probe, outcome),
             Input::Delete { grace_seconds } => self.delete(grace_seconds),
             Input::Recovered { sandbox, instances } => self.recovered(sandbox, &instances),
+            Input::PodChanged => self.pod_changed(),
             Input::ObjectsChanged => self.objects_changed(),
         }
     }

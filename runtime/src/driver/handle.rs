@@ -5,15 +5,19 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use hull_shim::wire::{Exit, Statistics};
+use serde_json::Value;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub use crate::core::status::Deletion;
 use crate::core::status::{Event, PodStatus};
 use crate::manifest::pod::ContainerName;
+use crate::manifest::{Invalid, raw};
 
 /// Everything that readers see of a pod, at one generation. Durable before it is seen here.
 #[derive(Debug, Clone, PartialEq)]
 pub struct View {
+    /// The Pod object as it was accepted, or as it was changed last.
+    pub object: Arc<Value>,
     /// Only grows; the `resourceVersion` of the API.
     pub generation: u64,
     /// Set once deletion was asked for.
@@ -50,6 +54,13 @@ pub enum Order {
         /// `gracePeriodSeconds` of the request.
         grace_seconds: Option<i64>,
         /// The view with its deletion timestamp.
+        reply: oneshot::Sender<Result<Arc<View>, Refusal>>,
+    },
+    /// Replace the pod's manifest.
+    Replace {
+        /// The new one.
+        pod: Box<raw::Pod>,
+        /// The view with it.
         reply: oneshot::Sender<Result<Arc<View>, Refusal>>,
     },
     /// Run a process in a container.
@@ -130,6 +141,9 @@ pub enum Refusal {
     /// The pod is over.
     #[error("cannot exec into a container in a completed pod; current phase is {0}")]
     Completed(String),
+    /// The new manifest asks for what may not change.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
     /// The command could not be started.
     #[error("{0}")]
     Failed(String),

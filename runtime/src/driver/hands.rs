@@ -15,9 +15,11 @@ use hull_shim::wire::{
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
+use super::endpoints::Neighbours;
 use super::exec::Execs;
 use super::handle::View;
 use super::shim::Shim;
+use super::versions::Versions;
 use super::{clock, container, handler, objects, unheard, volumes};
 use crate::core::action::Action;
 use crate::core::input::Input;
@@ -51,7 +53,7 @@ enum Refresh {
 pub struct Hands {
     layout: Layout,
     files: PodLayout,
-    accepted: Accepted,
+    accepted: Versions,
     shim: Rc<Shim>,
     execs: Rc<Execs>,
     inputs: UnboundedSender<Input>,
@@ -65,6 +67,7 @@ pub struct Hands {
     refresh: Cell<Refresh>,
     /// Of what volumes show of objects, since that was last written.
     shown: Cell<Option<u64>>,
+    neighbours: Neighbours,
     names: OnceCell<watch::Sender<Arc<Zone>>>,
     confined: watch::Sender<bool>,
     leaving: Cell<Leaving>,
@@ -84,8 +87,9 @@ impl Hands {
         let network = inventory.sandbox.as_ref().and_then(|sandbox| sandbox.network.clone());
         Self {
             files: layout.pod(&accepted.pod.meta.uid),
+            neighbours: Neighbours::new(&layout),
             layout,
-            accepted,
+            accepted: Versions::new(accepted),
             execs: Rc::new(Execs::new(shim.clone(), first)),
             shim,
             inputs,
@@ -102,16 +106,33 @@ impl Hands {
         }
     }
 
-    /// The pod.
+    /// The pod, by its newest manifest.
     #[must_use]
     pub fn pod(&self) -> &Pod {
-        &self.accepted.pod
+        &self.accepted().pod
+    }
+
+    /// The pod and its object, by its newest manifest.
+    #[must_use]
+    pub fn accepted(&self) -> &Accepted {
+        self.accepted.newest()
+    }
+
+    /// The object as the API shows it.
+    #[must_use]
+    pub fn object(&self) -> Arc<serde_json::Value> {
+        self.accepted.object()
+    }
+
+    /// The pod has this manifest from now on.
+    pub fn replace(&self, accepted: Accepted) {
+        self.accepted.add(accepted);
     }
 
     /// The node that the pod was bound to when it was accepted.
     #[must_use]
     pub fn node(&self) -> &str {
-        self.accepted.object.spec.node_name.as_deref().unwrap_or("localhost")
+        self.accepted().object.spec.node_name.as_deref().unwrap_or("localhost")
     }
 
     /// A container of the pod by name.
@@ -147,8 +168,7 @@ impl Hands {
     /// What the API knows of the pod beside its view.
     #[must_use]
     pub fn facts(&self) -> api::Facts {
-        let object = serde_json::to_value(&self.accepted.object).expect("a Pod object has only string keys");
-        api::Facts::new(object, &self.layout, clock::wall)
+        api::Facts::new(&self.object(), &self.layout, clock::wall)
     }
 
     /// The host's facts, read once.
@@ -244,6 +264,7 @@ impl Hands {
     /// A view was published.
     pub fn seen(&self, view: &View) {
         tracing::debug!(generation = view.generation, phase = ?view.status.phase, "published");
+        self.neighbours.say(&self.pod().meta.uid, &self.accepted().object, view);
     }
 
     /// Starts one action; its answer comes as an input.
@@ -399,11 +420,22 @@ impl Hands {
         unheard(self.names.set(names));
     }
 
-    /// An object was applied or removed: look again.
-    pub fn objects_changed(&self) {
+    /// What other pods say of themselves.
+    #[must_use]
+    pub fn neighbours(&self) -> &Neighbours {
+        &self.neighbours
+    }
+
+    /// Has the resolver know what the services are called now.
+    pub fn renew_names(&self) {
         if let Some(names) = self.names.get() {
             names.send_replace(Arc::new(objects::zone(self)));
         }
+    }
+
+    /// An object was applied or removed: look again.
+    pub fn objects_changed(&self) {
+        self.renew_names();
         self.tell(Input::ObjectsChanged);
     }
 }

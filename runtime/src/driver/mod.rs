@@ -13,6 +13,7 @@
 
 pub mod clock;
 pub mod container;
+pub mod endpoints;
 pub mod exec;
 pub mod handle;
 pub mod handler;
@@ -24,6 +25,7 @@ pub mod readiness;
 pub mod record;
 pub mod resolve;
 pub mod shim;
+pub mod versions;
 pub mod volumes;
 
 use std::os::fd::OwnedFd;
@@ -132,11 +134,13 @@ async fn live(
 ) -> Result<(), Error> {
     let (driver, orders) = Driver::new(hands.clone(), inventory).await?;
     driver.serve()?;
+    hands.seen(&driver.handle.snapshot().view);
     objects::serve_names(&hands).await;
     privileges::drop_all_but_files().map_err(|error| Error::System("give up capabilities", error))?;
     hull_shim::confine::supervisor()?;
     hands.set_confined();
-    tokio::task::spawn_local(objects::watch(hands));
+    tokio::task::spawn_local(objects::watch(hands.clone()));
+    tokio::task::spawn_local(endpoints::watch(hands));
     driver.turn(inputs, reports, orders).await;
     Ok(())
 }
@@ -165,7 +169,7 @@ impl Driver {
         let (order, orders) = mpsc::channel(16);
         let (changes, _) = broadcast::channel(CHANGES_KEPT);
         let first =
-            Arc::new(Snapshot { view: Arc::new(view(&state, hands.pod())), events: journal.rows().to_vec() });
+            Arc::new(Snapshot { view: Arc::new(view(&state, &hands)), events: journal.rows().to_vec() });
         let (snapshot, seen) = watch::channel(first);
         let handle = Handle::new(order, seen, changes.clone());
         let mut driver = Self { hands, state: Some(state), journal, handle, snapshot, changes };
@@ -243,6 +247,7 @@ impl Driver {
     /// shim remove the rest.
     async fn leave(self) {
         let meta = &self.hands.pod().meta;
+        self.hands.neighbours().say_farewell(&meta.uid);
         let link = self.hands.layout().name_link(&meta.namespace, &meta.name);
         if std::fs::read_link(&link).is_ok_and(|target| target.ends_with(&meta.uid)) {
             unheard(std::fs::remove_file(&link));
@@ -325,7 +330,7 @@ impl Driver {
 
     fn refresh(&self) -> Arc<View> {
         let state = self.state.as_ref().expect("a state is there between steps");
-        let view = Arc::new(view(state, self.hands.pod()));
+        let view = Arc::new(view(state, &self.hands));
         self.snapshot
             .send_replace(Arc::new(Snapshot { view: view.clone(), events: self.journal.rows().to_vec() }));
         view
@@ -347,8 +352,13 @@ impl Driver {
     }
 }
 
-fn view(state: &State, pod: &manifest::pod::Pod) -> View {
-    View { generation: state.generation(), deletion: state.deletion(), status: state.status(pod) }
+fn view(state: &State, hands: &Hands) -> View {
+    View {
+        object: hands.object(),
+        generation: state.generation(),
+        deletion: state.deletion(),
+        status: state.status(hands.pod()),
+    }
 }
 
 async fn sleep(duration: Option<Duration>) {

@@ -73,8 +73,8 @@ pub async fn serve_names(hands: &Hands) {
 
 /// What the services of all namespaces are called; what cannot be read is left out and said.
 pub(super) fn zone(hands: &Hands) -> Zone {
-    match Objects::open(hands.layout()).service_records() {
-        Ok(services) => Zone::from_services(CLUSTER_DOMAIN, services),
+    match Objects::open(hands.layout()).all_services() {
+        Ok(services) => Zone::from_services(CLUSTER_DOMAIN, hands.neighbours().behind(&services)),
         Err(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "services cannot be read");
             Zone::from_services(CLUSTER_DOMAIN, Vec::new())

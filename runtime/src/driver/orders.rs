@@ -10,6 +10,8 @@ use super::hands::Hands;
 use super::{Driver, unheard};
 use crate::core::input::Input;
 use crate::manifest::pod::ContainerName;
+use crate::manifest::{self, Update, raw};
+use crate::store::file;
 
 impl Driver {
     pub(super) async fn order(&mut self, order: Order) {
@@ -17,6 +19,10 @@ impl Driver {
             Order::Delete { grace_seconds, reply } => {
                 self.step(Input::Delete { grace_seconds }).await;
                 unheard(reply.send(Ok(self.refresh())));
+            }
+            Order::Replace { pod, reply } => {
+                let replaced = self.replace(&pod).await;
+                unheard(reply.send(replaced.map(|()| self.refresh())));
             }
             Order::ObjectsChanged => self.hands.objects_changed(),
             Order::Exec { container, args, tty, stdin, reply } => {
@@ -50,6 +56,23 @@ impl Driver {
                 self.statistics(instance, reply);
             }
         }
+    }
+
+    /// Gives the pod another manifest, if it differs in nothing but what may change.
+    async fn replace(&mut self, new: &raw::Pod) -> Result<(), Refusal> {
+        let old = &self.hands.accepted().object;
+        let change = match manifest::changed(old, new) {
+            Update::Unchanged => return Ok(()),
+            Update::Forbidden(invalid) => return Err(invalid.into()),
+            Update::Allowed(change) => change,
+        };
+        let accepted = manifest::replaced(old, new, &change)?;
+        let json = serde_json::to_vec(&accepted.object).expect("a Pod object has only string keys");
+        let written = file::write_whole(&self.hands.files().manifest(), &json, 0o600);
+        written.map_err(|error| Refusal::Failed(format!("{error}: {}", error.source)))?;
+        self.hands.replace(accepted);
+        self.step(Input::PodChanged).await;
+        Ok(())
     }
 
     /// The running instance of a container; else the order is refused.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::accept::{self, Accepted};
 use super::defaults;
 use super::invalid::{At, Errors, Invalid};
 use super::pod::ContainerName;
@@ -33,17 +34,18 @@ pub struct Change {
     pub metadata: bool,
 }
 
+impl Change {
+    /// Whether the spec differs, and not only what is said about it.
+    #[must_use]
+    pub fn of_spec(&self) -> bool {
+        *self != Self { metadata: self.metadata, ..Self::default() }
+    }
+}
+
 /// Compares the object of an accepted pod with a manifest of the same name.
 #[must_use]
 pub fn changed(old: &Pod, new: &Pod) -> Update {
-    let mut new = new.clone();
-    keep_pull_policies(&old.spec.containers, &mut new.spec.containers);
-    keep_pull_policies(&old.spec.init_containers, &mut new.spec.init_containers);
-    // The binding to a node is not the manifest's; one that names another node is a change, though.
-    if new.spec.node_name.is_none() {
-        new.spec.node_name.clone_from(&old.spec.node_name);
-    }
-    defaults::pod(&mut new);
+    let new = completed(old, new);
     let mut errors = Errors::default();
     let at = At::root("spec");
     let change = Change {
@@ -58,6 +60,33 @@ pub fn changed(old: &Pod, new: &Pod) -> Update {
         Ok(change) if change == Change::default() => Update::Unchanged,
         Ok(change) => Update::Allowed(change),
     }
+}
+
+/// The accepted pod after a change: the manifest, with the identity that the pod has. A change of the spec is a new generation.
+///
+/// # Errors
+/// The manifest is not valid.
+pub fn replaced(old: &Pod, new: &Pod, change: &Change) -> Result<Accepted, Invalid> {
+    let mut new = completed(old, new);
+    let (uid, created) = (old.metadata.uid.as_deref().unwrap_or_default(), old.metadata.creation_timestamp);
+    accept::identify(&mut new.metadata, uid, created.unwrap_or(jiff::Timestamp::UNIX_EPOCH));
+    let generation = old.metadata.generation.unwrap_or(1);
+    new.metadata.generation = Some(generation + i64::from(change.of_spec()));
+    new.status = None;
+    accept::again(new)
+}
+
+/// A manifest with what it leaves out and the pod has.
+fn completed(old: &Pod, new: &Pod) -> Pod {
+    let mut new = new.clone();
+    keep_pull_policies(&old.spec.containers, &mut new.spec.containers);
+    keep_pull_policies(&old.spec.init_containers, &mut new.spec.init_containers);
+    // The binding to a node is not the manifest's; one that names another node is a change, though.
+    if new.spec.node_name.is_none() {
+        new.spec.node_name.clone_from(&old.spec.node_name);
+    }
+    defaults::pod(&mut new);
+    new
 }
 
 type Texts = BTreeMap<String, String>;
@@ -182,7 +211,7 @@ mod tests {
         let text = format!(
             "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec:\n  containers: [{{name: app, image: {image}}}]\n{spec}"
         );
-        match load(&text, "x").unwrap().remove(0) {
+        match load(&text, "x").remove(0).unwrap() {
             Loaded::Pod(pod) => *pod,
             other => panic!("{other:?}"),
         }
@@ -214,6 +243,26 @@ mod tests {
     fn an_image_may_change_without_its_pull_policy() {
         let change = Change { images: vec![ContainerName::new("app")], ..Change::default() };
         assert_eq!(update(&pod("nginx", ""), &pod("nginx:1", "")), Update::Allowed(change));
+    }
+
+    #[test]
+    fn a_changed_pod_keeps_its_identity_and_counts_changes_of_its_spec() {
+        let mut old = pod("nginx", "");
+        defaults::pod(&mut old);
+        old.metadata.uid = Some("u1".into());
+        old.metadata.generation = Some(3);
+        old.spec.node_name = Some("here".into());
+        let mut new = pod("nginx:1", "");
+        new.metadata.labels.insert("a".into(), "b".into());
+        let Update::Allowed(change) = changed(&old, &new) else { panic!("it may change") };
+        let Accepted { pod, object } = replaced(&old, &new, &change).unwrap();
+        assert_eq!((pod.meta.uid.as_str(), pod.meta.generation), ("u1", 4));
+        assert_eq!((pod.spec.containers[0].image.as_str(), &pod.meta.labels["a"]), ("nginx:1", &"b".into()));
+        assert_eq!(object.spec.node_name.as_deref(), Some("here"));
+        // The policy that the old image had by default stays.
+        assert_eq!(object.spec.containers[0].image_pull_policy.as_deref(), Some("Always"));
+        let said = Change { metadata: true, ..Change::default() };
+        assert_eq!(replaced(&old, &old, &said).unwrap().pod.meta.generation, 3);
     }
 
     #[test]

@@ -4,7 +4,31 @@ use super::accept::{self, Accepted};
 use super::decode::{self, Problem};
 use super::invalid::Invalid;
 use super::raw;
-use super::tree::{self, Node, Value};
+use super::tree::{self, Malformed, Node, Value};
+
+/// A kind of objects that hull takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A Pod.
+    Pod,
+    /// A Service.
+    Service,
+    /// A ConfigMap.
+    ConfigMap,
+    /// A Secret.
+    Secret,
+}
+
+/// Which object a manifest speaks of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// Its kind.
+    pub kind: Kind,
+    /// `metadata.namespace`, if it is written there.
+    pub namespace: Option<String>,
+    /// `metadata.name`
+    pub name: String,
+}
 
 /// An object of a manifest, as written.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,7 +43,7 @@ pub enum Loaded {
     Secret(raw::Secret),
 }
 
-/// A text that holds no objects that hull can take.
+/// Something in a text that hull cannot take as an object.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Neither YAML nor JSON.
@@ -87,51 +111,102 @@ fn listed(origin: &str, problems: &[Problem]) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Reads all objects of `text`, in order. `origin` names the text in errors, usually by its path.
-pub fn load(text: &str, origin: &str) -> Result<Vec<Loaded>, Error> {
-    let nodes = tree::parse(text).map_err(|error| Error::Malformed {
-        origin: origin.to_owned(),
-        line: error.line,
-        text: error.text,
-    })?;
-    let problems: Vec<Problem> = nodes.iter().flat_map(decode::faults).collect();
-    if !problems.is_empty() {
-        return Err(Error::Fields { origin: origin.to_owned(), problems });
-    }
-    let mut loaded = Vec::new();
-    for node in nodes.iter().filter(|node| node.value != Value::Null) {
-        object(node, origin, &mut loaded)?;
-    }
-    Ok(loaded)
+/// Reads the objects of `text`, in order. `origin` names the text in errors, usually by its path. What cannot be read
+/// is an error in its place and keeps nothing else back; what stands behind malformed text is not read.
+pub fn load(text: &str, origin: &str) -> Vec<Result<Loaded, Error>> {
+    objects(text, origin, decoded)
 }
 
-fn object(node: &Node, origin: &str, loaded: &mut Vec<Loaded>) -> Result<(), Error> {
-    let line = Some(node.line).filter(|line| *line > 0);
-    let no_object = |text| Error::NoObject { origin: origin.to_owned(), line, text };
-    if !matches!(node.value, Value::Map(_)) {
-        return Err(no_object("a Kubernetes object is a mapping with apiVersion, kind and metadata"));
+/// Only says which objects `text` has, however wrong the rest of them is.
+pub fn identify(text: &str, origin: &str) -> Vec<Result<Named, Error>> {
+    objects(text, origin, named)
+}
+
+/// Makes something of an object of a known kind.
+type Read<T> = fn(&Node, Kind, &Origin<'_>) -> Result<T, Error>;
+
+fn objects<T>(text: &str, origin: &str, read: Read<T>) -> Vec<Result<T, Error>> {
+    let origin = Origin(origin);
+    let (nodes, malformed) = tree::parse(text);
+    let mut found = Vec::new();
+    for node in nodes.iter().filter(|node| node.value != Value::Null) {
+        object(node, &origin, read, &mut found);
     }
+    found.extend(malformed.map(|Malformed { line, text }| {
+        let origin = origin.0.to_owned();
+        Err(Error::Malformed { origin, line, text })
+    }));
+    found
+}
+
+fn object<T>(node: &Node, origin: &Origin<'_>, read: Read<T>, found: &mut Vec<Result<T, Error>>) {
+    match what(node, origin) {
+        Ok(What::One(kind)) => found.push(read(node, kind, origin)),
+        Ok(What::Many(items)) => items.iter().for_each(|item| object(item, origin, read, found)),
+        Err(error) => found.push(Err(error)),
+    }
+}
+
+/// The text that is read, by the name that errors call it.
+struct Origin<'a>(&'a str);
+
+impl Origin<'_> {
+    fn no_object(&self, node: &Node, text: &'static str) -> Error {
+        Error::NoObject { origin: self.0.to_owned(), line: node.line(), text }
+    }
+}
+
+/// What a document is.
+enum What<'a> {
+    One(Kind),
+    Many(&'a [Node]),
+}
+
+fn what<'a>(node: &'a Node, origin: &Origin<'_>) -> Result<What<'a>, Error> {
+    if !matches!(node.value, Value::Map(_)) {
+        let text = "a Kubernetes object is a mapping with apiVersion, kind and metadata";
+        return Err(origin.no_object(node, text));
+    }
+    let missing = |text| origin.no_object(node, text);
     let version =
-        node.text("apiVersion").ok_or_else(|| no_object("apiVersion is not set; write apiVersion: v1"))?;
-    let kind = node.text("kind").ok_or_else(|| no_object("kind is not set; write, say, kind: Pod"))?;
-    let fields = |problems| Error::Fields { origin: origin.to_owned(), problems };
-    loaded.push(match (version, kind) {
-        ("v1", "Pod") => Loaded::Pod(Box::new(decode::decode(node).map_err(fields)?)),
-        ("v1", "Service") => Loaded::Service(Box::new(decode::decode(node).map_err(fields)?)),
-        ("v1", "ConfigMap") => Loaded::ConfigMap(decode::decode(node).map_err(fields)?),
-        ("v1", "Secret") => Loaded::Secret(decode::decode(node).map_err(fields)?),
+        node.text("apiVersion").ok_or_else(|| missing("apiVersion is not set; write apiVersion: v1"))?;
+    let kind = node.text("kind").ok_or_else(|| missing("kind is not set; write, say, kind: Pod"))?;
+    Ok(What::One(match (version, kind) {
+        ("v1", "Pod") => Kind::Pod,
+        ("v1", "Service") => Kind::Service,
+        ("v1", "ConfigMap") => Kind::ConfigMap,
+        ("v1", "Secret") => Kind::Secret,
         ("v1", "List" | "PodList" | "ServiceList" | "ConfigMapList" | "SecretList") => {
             return match node.entry("items").map(|items| &items.value) {
-                Some(Value::List(items)) => items.iter().try_for_each(|item| object(item, origin, loaded)),
-                _ => Err(no_object("a List has its objects in items")),
+                Some(Value::List(items)) => Ok(What::Many(items)),
+                _ => Err(missing("a List has its objects in items")),
             };
         }
         (version, kind) => {
             let (kind, version) = (kind.to_owned(), version.to_owned());
-            return Err(Error::Kind { origin: origin.to_owned(), line, kind, version });
+            return Err(Error::Kind { origin: origin.0.to_owned(), line: node.line(), kind, version });
         }
-    });
-    Ok(())
+    }))
+}
+
+fn decoded(node: &Node, kind: Kind, origin: &Origin<'_>) -> Result<Loaded, Error> {
+    let fields = |problems| Error::Fields { origin: origin.0.to_owned(), problems };
+    let faults = decode::faults(node);
+    if !faults.is_empty() {
+        return Err(fields(faults));
+    }
+    Ok(match kind {
+        Kind::Pod => Loaded::Pod(Box::new(decode::decode(node).map_err(fields)?)),
+        Kind::Service => Loaded::Service(Box::new(decode::decode(node).map_err(fields)?)),
+        Kind::ConfigMap => Loaded::ConfigMap(decode::decode(node).map_err(fields)?),
+        Kind::Secret => Loaded::Secret(decode::decode(node).map_err(fields)?),
+    })
+}
+
+fn named(node: &Node, kind: Kind, origin: &Origin<'_>) -> Result<Named, Error> {
+    let text = |key| node.entry("metadata").and_then(|meta| meta.text(key)).filter(|text| !text.is_empty());
+    let name = text("name").ok_or_else(|| origin.no_object(node, "metadata.name is not set"))?.to_owned();
+    Ok(Named { kind, namespace: text("namespace").map(str::to_owned), name })
 }
 
 /// Reads back the object of an accepted pod, as [`Accepted::object`] was written.

@@ -4,7 +4,7 @@
 //! text -- tree --> nodes with lines -- decode --> raw objects -- defaults, accept --> typed pod
 //! ```
 //!
-//! [`load()`] reads a file of objects; [`accept()`] checks a Pod and gives out what the rest of hull works with,
+//! [`load()`] reads a file of objects, [`identify()`] says which there are; [`accept()`] checks a Pod and gives out what the rest of hull works with,
 //! beside the object that the API shows. Which fields hull honours is told in `docs/fields.md`.
 
 mod accept;
@@ -21,10 +21,10 @@ pub mod raw;
 mod tree;
 
 pub use accept::{Accepted, Identity, accept};
-pub use changed::{Change, Update, changed};
+pub use changed::{Change, Update, changed, replaced};
 pub use decode::Problem;
 pub use invalid::{FieldError, Invalid};
-pub use load::{Error, Loaded, load, reload};
+pub use load::{Error, Kind, Loaded, Named, identify, load, reload};
 pub use object::{accept_config_map, accept_secret, accept_service};
 
 #[cfg(test)]

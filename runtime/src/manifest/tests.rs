@@ -20,8 +20,13 @@ fn identity() -> Identity {
     }
 }
 
+/// The objects of a text that has no errors.
+fn loaded(text: &str) -> Vec<Loaded> {
+    load(text, "x").into_iter().map(|loaded| loaded.unwrap_or_else(|error| panic!("{error}"))).collect()
+}
+
 fn raw_pod(text: &str) -> raw::Pod {
-    match load(text, "pod.yaml").unwrap_or_else(|error| panic!("{error}")).remove(0) {
+    match loaded(text).remove(0) {
         Loaded::Pod(pod) => *pod,
         other => panic!("{other:?}"),
     }
@@ -55,7 +60,7 @@ fn refusal(text: &str) -> String {
 }
 
 fn load_error(text: &str) -> String {
-    match load(text, "web.yaml") {
+    match load(text, "web.yaml").remove(0) {
         Ok(loaded) => panic!("was loaded: {loaded:?}"),
         Err(error) => error.to_string(),
     }
@@ -78,7 +83,7 @@ fn the_example_pods_are_accepted_as_they_stand() {
 
 #[test]
 fn the_example_services_are_read() {
-    let loaded = load(SERVICES, "services.yaml").unwrap();
+    let loaded = loaded(SERVICES);
     let names: Vec<_> = loaded
         .iter()
         .map(|object| match object {
@@ -175,11 +180,46 @@ fn json_and_lists_are_read_like_yaml() {
     let object = serde_json::to_value(raw_pod(LIVENESS_EXEC)).unwrap();
     assert_eq!(raw_pod(&object.to_string()), raw_pod(LIVENESS_EXEC));
     let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": [object, object]}).to_string();
-    assert_eq!(load(&list, "list.json").unwrap().len(), 2);
+    assert_eq!(loaded(&list).len(), 2);
     let two = format!("{object}\n{object}");
-    assert_eq!(load(&two, "two.json").unwrap().len(), 2);
-    assert!(load("", "empty.yaml").unwrap().is_empty());
-    assert!(load("---\n# nothing\n---\n", "empty.yaml").unwrap().is_empty());
+    assert_eq!(loaded(&two).len(), 2);
+    assert!(loaded("").is_empty());
+    assert!(loaded("---\n# nothing\n---\n").is_empty());
+}
+
+#[test]
+fn what_cannot_be_read_does_not_keep_other_objects_back() {
+    let config = |name: &str| format!("---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\n");
+    let names = |text: &str| -> Vec<String> {
+        let objects = load(text, "x.yaml").into_iter();
+        objects
+            .map(|object| match object {
+                Ok(Loaded::ConfigMap(map)) => map.metadata.name.unwrap(),
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => error.to_string().split_once(' ').unwrap().0.to_owned(),
+            })
+            .collect()
+    };
+    let other = "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n";
+    let unknown = format!("{}sata: {{}}\n", config("u"));
+    let text = [config("a"), other.to_owned(), unknown, config("b")].concat();
+    assert_eq!(names(&text), ["a", "x.yaml:6:", "x.yaml:13:", "b"]);
+    // Where malformed text ends nobody knows.
+    let malformed = [config("a"), config("b"), "metadata: [".to_owned(), config("c")].concat();
+    let found = names(&malformed);
+    assert_eq!(found[0], "a");
+    assert_eq!((found.len(), found[1].starts_with("x.yaml:")), (2, true), "{found:?}");
+}
+
+#[test]
+fn an_object_is_named_by_a_manifest_that_would_not_be_taken() {
+    let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: n}\nsepc: [1]\n---\n\
+                apiVersion: v1\nkind: Secret\nmetadata: {}\n---\n{apiVersion: v1, kind: Widget}\n";
+    let found: Vec<_> =
+        identify(text, "x").into_iter().map(|found| found.map_err(|e| e.to_string())).collect();
+    assert_eq!(found[0], Ok(Named { kind: Kind::Pod, namespace: Some("n".into()), name: "a".into() }));
+    assert_eq!(found[1], Err("x:6: metadata.name is not set".into()));
+    assert!(found[2].as_ref().unwrap_err().contains("no matches for kind \"Widget\""));
 }
 
 #[test]

@@ -63,6 +63,11 @@ pub(super) struct Malformed {
 }
 
 impl Node {
+    /// The line, if it is known.
+    pub(super) fn line(&self) -> Option<u64> {
+        Some(self.line).filter(|line| *line > 0)
+    }
+
     /// The entry of a mapping.
     pub(super) fn entry(&self, key: &str) -> Option<&Node> {
         match &self.value {
@@ -80,19 +85,36 @@ impl Node {
     }
 }
 
-/// Reads all documents of `text`; empty ones are left out.
-pub(super) fn parse(text: &str) -> Result<Vec<Node>, Malformed> {
+/// Reads the documents of `text`, and says what is wrong with the first that is malformed: nothing behind it is read.
+pub(super) fn parse(text: &str) -> (Vec<Node>, Option<Malformed>) {
     if text.len() > MAX_TEXT {
         let text = format!("is {} bytes long, at most {MAX_TEXT} are read", text.len());
-        return Err(Malformed { line: None, text });
+        return (Vec::new(), Some(Malformed { line: None, text }));
     }
     if text.trim_start().starts_with('{') {
         // JSON's escapes are not all YAML's; whatever is not JSON may still be a YAML flow mapping.
         if let Ok(nodes) = parse_json(text) {
-            return Ok(nodes);
+            return (nodes, None);
         }
     }
-    parse_yaml(text)
+    match parse_yaml(text) {
+        Ok(nodes) => (nodes, None),
+        Err(malformed) => (parse_yaml(before(text, malformed.line)).unwrap_or_default(), Some(malformed)),
+    }
+}
+
+/// The documents before the one with this line. Three dashes at the start of a line begin a document, wherever they stand.
+fn before(text: &str, line: Option<u64>) -> &str {
+    let mut end = 0;
+    let mut at = 0;
+    let lines = line.and_then(|line| usize::try_from(line).ok()).unwrap_or_default();
+    for line in text.split_inclusive('\n').take(lines) {
+        if line.starts_with("---") {
+            end = at;
+        }
+        at += line.len();
+    }
+    &text[..end]
 }
 
 fn parse_json(text: &str) -> Result<Vec<Node>, serde_json::Error> {

@@ -5,7 +5,7 @@
 //! have mode 0600 and lie in directories of mode 0700.
 
 mod file;
-mod service;
+pub mod service;
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -18,7 +18,6 @@ use rustix::fs::FlockOperation;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::dns::ServiceRecord;
 use crate::manifest::raw::{ConfigMap, ObjectMeta, Secret, Service};
 use crate::spec::Sources;
 
@@ -239,13 +238,13 @@ impl Objects {
         self.list(Kind::Service, namespace)
     }
 
-    /// The Services of all namespaces, as a resolver wants to have them.
-    pub fn service_records(&self) -> Result<Vec<ServiceRecord>> {
-        let mut records = Vec::new();
+    /// The Services of all namespaces.
+    pub fn all_services(&self) -> Result<Vec<Service>> {
+        let mut services = Vec::new();
         for namespace in self.namespaces(Kind::Service)? {
-            records.extend(self.list_services(&namespace)?.iter().map(service::record));
+            services.extend(self.list_services(&namespace)?);
         }
-        Ok(records)
+        Ok(services)
     }
 
     /// The namespaces that have, or had, objects of a kind, sorted.

@@ -76,6 +76,8 @@ impl Shim {
         // The name first: a directory without a name is found again by its uid, not so the other way.
         self.remove_name()?;
         tree::remove(self.pod.disk()).map_err(|error| super::chain(&error))?;
+        let endpoint = self.layout.endpoint(&self.config.uid);
+        tree::remove(&endpoint).map_err(|error| super::chain(&error))?;
         let entries = match std::fs::read_dir(directory) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             entries => entries.map_err(|error| format!("read {}: {error}", directory.display()))?,

@@ -134,7 +134,7 @@ fn network_down(options: &Options, config: Option<&SandboxConfig>) -> Result<(),
     if output.status.success() { Ok(()) } else { Err(format!("network-down: {}", said.trim())) }
 }
 
-/// Removes the name that leads to the pod, and its logs: both are found by the uid.
+/// Removes the name that leads to the pod, where it is said to be reached, and its logs: all are found by the uid.
 fn remove_named(layout: &Layout, uid: &str) -> Result<(), String> {
     let text = |path: &Path, error: &dyn std::fmt::Display| format!("remove {}: {error}", path.display());
     for namespace in entries(layout.name_link("", "").as_path()) {
@@ -146,6 +146,7 @@ fn remove_named(layout: &Layout, uid: &str) -> Result<(), String> {
         // Other pods of the namespace keep it.
         harmless(fs::remove_dir(&namespace));
     }
+    tree::remove(&layout.endpoint(uid)).map_err(|error| chain(&error))?;
     let logs = layout.pod_logs("", "", uid);
     let ending = format!("_{uid}");
     for directory in logs.parent().map(entries).unwrap_or_default() {

@@ -48,7 +48,7 @@ pub(super) fn answer(
     order::check_alive(server)?;
     let ports = ports(query)?;
     let (upgrade, response) = Upgrade::accept(&mut request, &PROTOCOLS)?;
-    let target = Target { uid: server.pod.meta("uid").to_owned() };
+    let target = Target { uid: server.pod.uid.clone() };
     match upgrade.protocol {
         TUNNEL => server.keep(tunnel::run(upgrade, target)),
         _ if ports.is_empty() => {

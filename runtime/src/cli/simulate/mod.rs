@@ -6,12 +6,13 @@
 mod script;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::context::Context;
-use super::{Error, Exit, Result, apply, duration};
+use super::{Error, Exit, Result, apply, duration, manifests};
 use crate::api::object;
 use crate::core::action::{Action, go_duration};
 use crate::core::input::Input;
@@ -56,7 +57,7 @@ impl Simulate {
         }
         let table = Table::new(vec!["TIME", "READY", "STATUS", "RESTARTS", "REASON", "OBJECT", "MESSAGE"]);
         let mut table = if self.no_headers { table.without_header() } else { table }.colored(context.color);
-        let mut rows = Rows { accepted, shown: Vec::new(), rows: Vec::new() };
+        let mut rows = Rows { accepted: Arc::new(accepted), shown: Vec::new(), rows: Vec::new() };
         rows.take(&mut simulation);
         while simulation.step_until(self.limit) {
             rows.take(&mut simulation);
@@ -67,10 +68,10 @@ impl Simulate {
 
     /// The pod of the manifest, as the API shows it and as the core knows it.
     fn pod(&self, context: &Context) -> Result<(serde_json::Value, manifest::pod::Pod)> {
-        let objects = apply::load(context, std::slice::from_ref(&self.filename), false)?;
+        let objects = manifests::all(std::slice::from_ref(&self.filename), false)?;
         let mut pods = Vec::new();
         for object in objects {
-            let namespace = apply::namespace(context, &object)?;
+            let namespace = apply::namespace(context, object.namespace.as_deref())?;
             pods.extend(object.pod(&namespace, ("simulated", clock(Duration::ZERO).wall))?);
         }
         match (pods.pop(), pods.is_empty()) {
@@ -85,7 +86,7 @@ impl Simulate {
 
 /// What is printed.
 struct Rows {
-    accepted: serde_json::Value,
+    accepted: Arc<serde_json::Value>,
     /// READY, STATUS and RESTARTS of the last row that told of them.
     shown: Row,
     rows: Vec<Row>,
@@ -113,10 +114,14 @@ impl Rows {
 
     /// A row where the columns of `get pods` change.
     fn status(&mut self, at: Duration, status: PodStatus, simulation: &Simulation) {
-        let view =
-            View { generation: simulation.state.generation(), deletion: simulation.state.deletion(), status };
+        let view = View {
+            object: self.accepted.clone(),
+            generation: simulation.state.generation(),
+            deletion: simulation.state.deletion(),
+            status,
+        };
         let now: Timestamp = clock(at).wall;
-        let cells = pod::row(&object::pod(&self.accepted, &view), false, now);
+        let cells = pod::row(&object::pod(&view), false, now);
         // Between the name and the age. How long ago a restart was changes by itself.
         let restarts = cells[3].split(' ').next().unwrap_or_default().to_owned();
         let cells = vec![cells[1].clone(), cells[2].clone(), restarts];

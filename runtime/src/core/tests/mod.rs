@@ -1,6 +1,7 @@
 //! The reference's test vectors (section 14) and properties, in simulated time.
 
 mod build;
+mod changes;
 mod deletion;
 mod events;
 mod init;

@@ -85,6 +85,7 @@ fn check(raw: &raw::Pod, uid: String, created: Timestamp) -> Result<pod::Pod, In
         labels: raw.metadata.labels.clone(),
         annotations: raw.metadata.annotations.clone(),
         created,
+        generation: raw.metadata.generation.unwrap_or(1),
     };
     let spec = spec::spec(&raw.spec, &meta.name, &mut errors);
     errors.finish("Pod", name, pod::Pod { meta, spec })

@@ -10,7 +10,7 @@ fn identity() -> Identity {
 
 fn object(kind: &str, rest: &str) -> Loaded {
     let text = format!("apiVersion: v1\nkind: {kind}\nmetadata: {{name: a}}\n{rest}");
-    load(&text, "x").unwrap_or_else(|error| panic!("{error}")).remove(0)
+    load(&text, "x").remove(0).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn service(spec: &str) -> Result<Service, Invalid> {

@@ -53,6 +53,7 @@ pub(crate) fn pod(containers: Vec<Container>) -> Pod {
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             created: Timestamp::UNIX_EPOCH,
+            generation: 1,
         },
         spec: PodSpec {
             init_containers: Vec::new(),

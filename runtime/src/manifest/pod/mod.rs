@@ -83,6 +83,8 @@ pub struct Meta {
     pub annotations: BTreeMap<String, String>,
     /// `metadata.creationTimestamp`.
     pub created: Timestamp,
+    /// `metadata.generation`: counts the changes of the spec, from 1.
+    pub generation: i64,
 }
 
 impl Meta {

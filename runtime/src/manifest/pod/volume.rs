@@ -88,15 +88,12 @@ pub enum VolumeSource {
 }
 
 impl VolumeSource {
-    /// Whether it shows ConfigMaps or Secrets, which may change while the pod lives.
+    /// Whether it shows ConfigMaps, Secrets or the pod's own fields, which may change while the pod lives.
     #[must_use]
     pub fn shows_objects(&self) -> bool {
         match self {
-            Self::ConfigMap(_) | Self::Secret(_) => true,
-            Self::Projected { sources, .. } => {
-                sources.iter().any(|source| !matches!(source, ProjectedSource::DownwardApi(_)))
-            }
-            Self::EmptyDir { .. } | Self::HostPath { .. } | Self::DownwardApi { .. } => false,
+            Self::ConfigMap(_) | Self::Secret(_) | Self::DownwardApi { .. } | Self::Projected { .. } => true,
+            Self::EmptyDir { .. } | Self::HostPath { .. } => false,
         }
     }
 }

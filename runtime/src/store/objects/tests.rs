@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::*;
 use crate::manifest::{Identity, Loaded, accept_config_map, accept_secret, accept_service, load};
+use crate::store::endpoints::{NamedPort, PodEndpoint};
 
 struct Fixture {
     _directory: tempfile::TempDir,
@@ -25,7 +26,7 @@ fn identity(uid: &str) -> Identity {
 }
 
 fn object(text: &str) -> Loaded {
-    load(&format!("apiVersion: v1\nmetadata: {{name: a}}\n{text}"), "x").unwrap().remove(0)
+    load(&format!("apiVersion: v1\nmetadata: {{name: a}}\n{text}"), "x").remove(0).unwrap()
 }
 
 fn map(text: &str) -> ConfigMap {
@@ -168,5 +169,39 @@ fn a_name_cannot_lead_elsewhere() {
     for name in ["", ".", "..", "../a", "a/b", ".new", "A"] {
         assert!(matches!(objects.secret("default", name), Err(Error::Name { .. })), "{name}");
         assert!(matches!(objects.list_services(name), Err(Error::Name { .. })), "{name}");
+    }
+}
+
+fn db(app: &str) -> PodEndpoint {
+    PodEndpoint {
+        namespace: "default".into(),
+        labels: [("app".to_owned(), app.to_owned())].into(),
+        ips: vec![[10, 88, 0, 2].into()],
+        hostname: Some("db-0".into()),
+        subdomain: Some("a".into()),
+        serving: true,
+        ports: vec![NamedPort { name: "pg".into(), port: 5432, protocol: "TCP".into() }],
+        ..PodEndpoint::default()
+    }
+}
+
+#[test]
+fn a_headless_service_has_the_ready_pods_that_it_selects() {
+    let endpoints = |spec: &str, pod: &PodEndpoint| service::record(&service(spec), [pod]).endpoints;
+    let headless = "{clusterIP: None, selector: {app: db}, ports: [{name: sql, port: 80, targetPort: pg}]}";
+    let found = endpoints(headless, &db("db"));
+    assert_eq!((found.len(), found[0].hostname.as_deref(), found[0].ports[0].port), (1, Some("db-0"), 5432));
+    assert!(endpoints(headless, &db("web")).is_empty());
+    assert!(endpoints(headless, &PodEndpoint { namespace: "other".into(), ..db("db") }).is_empty());
+    assert!(endpoints("{clusterIP: None, ports: [{port: 80}]}", &db("db")).is_empty());
+    assert!(endpoints("{selector: {app: db}, ports: [{port: 80}]}", &db("db")).is_empty());
+    let elsewhere = PodEndpoint { subdomain: Some("b".into()), ..db("db") };
+    assert_eq!(endpoints(headless, &elsewhere)[0].hostname, None);
+    for not_ready in
+        [PodEndpoint { serving: false, ..db("db") }, PodEndpoint { terminating: true, ..db("db") }]
+    {
+        assert!(endpoints(headless, &not_ready).is_empty());
+        let all = headless.replace("{clusterIP", "{publishNotReadyAddresses: true, clusterIP");
+        assert_eq!(endpoints(&all, &not_ready).len(), 1);
     }
 }

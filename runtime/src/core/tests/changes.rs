@@ -1,0 +1,83 @@
+//! A pod that is given another manifest.
+
+use hull_shim::wire::Exit;
+
+use super::build::{container, pod, sidecar, with_init};
+use super::world::{ends, exits, secs, simulate, stops};
+use crate::core::action::Action;
+use crate::core::input::Input;
+use crate::core::simulate::{Run, Script, Sight, Simulation};
+use crate::core::status::Phase;
+use crate::manifest::pod::RestartPolicy::*;
+
+fn said(life: &Simulation, reason: &str) -> Vec<String> {
+    let event = |sight: &Sight| match sight {
+        Sight::Action(Action::Record(event)) if event.reason == reason => Some(event.message.clone()),
+        _ => None,
+    };
+    life.sights.iter().filter_map(|(_, sight)| event(sight)).collect()
+}
+
+#[test]
+fn a_container_with_another_image_is_restarted_whatever_its_policy_says() {
+    for policy in [Always, OnFailure, Never] {
+        let web = with_init(pod(policy, vec![container("app"), container("other")]), vec![sidecar("side")]);
+        let scripts = [("app", stops(1, 0)), ("other", stops(0, 0)), ("side", stops(0, 0))];
+        let mut life = simulate(web, scripts);
+        life.run_until(secs(10));
+        life.pod.spec.containers[0].image = "app:2".to_owned();
+        life.pod.spec.init_containers[0].image = "side:2".to_owned();
+        life.give(Input::PodChanged);
+        life.run_until(secs(60));
+        assert_eq!(
+            (life.starts("app"), life.starts("other"), life.starts("side").len()),
+            (vec![0, 11], vec![0], 2)
+        );
+        assert_eq!(life.of("app").restart_count, 1);
+        let killed = said(&life, "Killing");
+        assert!(
+            killed.contains(&"Container app definition changed, will be restarted".to_owned()),
+            "{killed:?}"
+        );
+        assert!(killed.contains(&"Init container side definition changed".to_owned()), "{killed:?}");
+        assert_eq!((life.phase(), killed.len()), (Phase::Running, 2));
+    }
+}
+
+#[test]
+fn a_change_that_a_supervisor_died_over_is_seen_by_the_next() {
+    let mut life = simulate(pod(Always, vec![container("app")]), [("app", stops(0, 0))]);
+    life.run_until(secs(10));
+    life.pod.spec.containers[0].image = "app:2".to_owned();
+    life.restart_supervisor();
+    life.run_until(secs(11));
+    assert_eq!(life.starts("app"), [0, 10]);
+}
+
+#[test]
+fn another_image_does_not_wait_for_the_back_off_of_the_one_before() {
+    let run = |attempt: u32| match attempt {
+        0..=3 => ends(0, 1),
+        _ => Run { ends: None, stops: Some((secs(0), Exit::Code(0))), ..Run::default() },
+    };
+    let script = Script { run: Box::new(run), ..Script::default() };
+    let mut life = simulate(pod(Always, vec![container("app")]), [("app", script)]);
+    life.run_until(secs(45));
+    assert_eq!(life.starts("app"), [0, 0, 10, 30]);
+    life.pod.spec.containers[0].image = "app:2".to_owned();
+    life.give(Input::PodChanged);
+    life.run_until(secs(46));
+    assert_eq!(life.starts("app"), [0, 0, 10, 30, 45]);
+}
+
+#[test]
+fn a_deadline_that_is_set_later_counts_from_the_start() {
+    let mut life = simulate(pod(Always, vec![container("app")]), [("app", exits(1000, 0))]);
+    life.run_until(secs(10));
+    life.pod.spec.active_deadline_seconds = Some(30);
+    life.give(Input::PodChanged);
+    life.run_until(secs(29));
+    assert_eq!(life.phase(), Phase::Running);
+    life.run_until(secs(40));
+    assert_eq!((life.phase(), said(&life, "DeadlineExceeded").len()), (Phase::Failed, 1));
+}
