@@ -111,3 +111,33 @@ fn an_agent_that_is_not_there_is_told() {
     let told = bundle.detached(&["create", &bundle.id]).fails(1);
     assert!(told.contains("failed to connect with seccomp agent"), "{told}");
 }
+
+/// A profile that denies these calls, in force before hull has said its last.
+fn deny(bundle: &mut crate::bundle::Bundle, calls: &[&str], action: &str) {
+    bundle.configure(|config| {
+        config["process"]["noNewPrivileges"] = json!(false);
+        config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": calls, "action": action}],
+        });
+    });
+}
+
+#[test]
+fn a_creation_ends_when_the_filter_kills_who_makes_the_init() {
+    let first = bundle!();
+    first.up();
+    let path = format!("/proc/{}/ns/pid", first.state()["pid"]);
+    for call in ["sendmsg", "write"] {
+        let mut bundle = bundle!();
+        deny(&mut bundle, &[call], "SCMP_ACT_KILL_PROCESS");
+        bundle.configure(|config| config["linux"]["namespaces"][0] = json!({"type": "pid", "path": path}));
+        // It need not fail, but it comes back.
+        bundle.detached(&["create", &bundle.id]);
+        bundle.delete();
+        bundle.assert_gone();
+    }
+    let listed = first.exec(&["ls", "/proc"]).ok();
+    let processes = listed.split_whitespace().filter(|name| name.parse::<u32>().is_ok()).count();
+    assert_eq!(processes, 2, "{listed}");
+}

@@ -8,7 +8,6 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::rc::Rc;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use oci_spec::runtime::Spec;
 
 use super::command::parse::Parsed;
@@ -31,7 +30,6 @@ use crate::container::engine::{Created, Gate, Progress, Request, begin};
 use crate::container::identity::Identity;
 use crate::container::program::Program;
 use crate::container::seccomp::Cache;
-use crate::harmless;
 use crate::procfs;
 use crate::sys::process::Vector;
 
@@ -199,11 +197,7 @@ impl Blueprint {
         loop {
             match making.advance().map_err(refuse)? {
                 Progress::Created(created) => return Ok((created, relay)),
-                Progress::Waiting => {
-                    let mut polled = [PollFd::new(making.descriptor(), PollFlags::POLLIN)];
-                    // An interrupted wait is a short one.
-                    harmless(poll(&mut polled, PollTimeout::NONE));
-                }
+                Progress::Waiting => making.wait(),
             }
         }
     }

@@ -123,8 +123,12 @@ fn send_ahead(work: &Work<'_>) -> ! {
     let made =
         closed.and_then(|()| process::spawn_sibling(work, appear).map_err(Problem::at(Last::Namespaces)));
     match made {
-        // A maker that is gone does not need to know, and the init finds out by itself.
-        Ok(pid) => harmless(tell(work, Message::Appeared(pid), None)),
+        Ok(pid) => {
+            if tell(work, Message::Appeared(pid), None).is_err() {
+                // Nobody will ever know of it.
+                process::kill_sibling(pid);
+            }
+        }
         Err(problem) => give_up(work, PRELUDE, Trouble::Member(problem)),
     }
     process::leave(0)

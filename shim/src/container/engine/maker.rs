@@ -306,9 +306,25 @@ impl Making {
         self.child.pid
     }
 
-    /// To wait on until it is readable; another one after each [`Making::advance`] perhaps.
+    /// To wait on until it is readable; another one after each [`Making::advance`] perhaps. Enough for whoever gives no
+    /// PID namespace by path; others use [`Making::wait`].
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
         self.hooks.as_ref().map_or(self.socket.as_fd(), |hooks| hooks.told.as_fd())
+    }
+
+    /// Waits until there is something to take. Where an init is still to appear, whoever makes it may end without a word
+    /// while the init holds the socket.
+    pub(crate) fn wait(&self) {
+        let polled = |descriptor| PollFd::new(descriptor, PollFlags::POLLIN);
+        let child = self.is_expecting().then(|| polled(self.child.pidfd.as_fd()));
+        let mut all: Vec<_> = std::iter::once(polled(self.descriptor())).chain(child).collect();
+        // An interrupted wait is a short one.
+        harmless(poll(&mut all, PollTimeout::NONE));
+    }
+
+    /// Whether the init is yet to be made, by the process that makes everything else.
+    fn is_expecting(&self) -> bool {
+        self.plan.namespaces.joins_last && !self.appeared
     }
 
     /// Takes what the init told, without waiting.
@@ -316,7 +332,10 @@ impl Making {
         if self.hooks.is_some() {
             return self.advance_hooks();
         }
+        // Before its last words are looked for.
+        let is_over = self.is_expecting() && process::exit_of_child(self.child.pidfd.as_fd()).is_some();
         match socket::receive(self.socket.as_fd(), Message::LENGTH) {
+            Err(Errno::EAGAIN) if is_over => Err(Failure::ended(&self.child)),
             Err(Errno::EAGAIN | Errno::EINTR) => Ok(Progress::Waiting),
             Err(errno) => Err(Failure::system("hear of the init", errno)),
             Ok(socket::Packet::Closed | socket::Packet::Truncated) => Err(Failure::ended(&self.child)),
