@@ -46,6 +46,29 @@ fn every_hook_runs_in_its_order_and_knows_the_state() {
     assert!(seen().ends_with("poststop stopped\n"), "{}", seen());
 }
 
+#[test]
+fn the_pid_that_hooks_are_told_is_the_inits_also_where_it_joins_a_pid_namespace() {
+    let first = bundle!();
+    first.up();
+    for kind in ["prestart", "createRuntime", "createContainer", "startContainer"] {
+        let mut bundle = Bundle::new().unwrap();
+        let inside = kind == "startContainer";
+        let file =
+            if inside { "/tmp/pid".to_owned() } else { bundle.path("rootfs/tmp/pid").display().to_string() };
+        let script = format!("read -r state; pid=${{state#*'\"pid\":'}}; echo ${{pid%%,*}} > {file}");
+        let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"]}]);
+        bundle.configure(|config| {
+            config["hooks"] = json!({kind: hook});
+            let path = format!("/proc/{}/ns/pid", first.state()["pid"]);
+            config["linux"]["namespaces"][0] = json!({"type": "pid", "path": path});
+        });
+        bundle.up();
+        let told = bundle.read("rootfs/tmp/pid");
+        let pid = told.trim().trim_end_matches('}');
+        assert_eq!(pid, bundle.state()["pid"].to_string(), "{kind}");
+    }
+}
+
 fn failing(kind: &str) -> (Bundle, hull_tests::Output) {
     let mut bundle = Bundle::new().unwrap();
     let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", "echo told >&2; exit 3"]}]);

@@ -59,6 +59,31 @@ fn a_user_makes_a_container_enters_and_deletes_it() {
 }
 
 #[test]
+fn a_user_joins_the_users_and_processes_of_another_container_of_his() {
+    let mut first = bundle!();
+    give_away(&mut first);
+    as_user(&first, &["run", "-d", &first.id]).ok();
+    let state: Value = serde_json::from_str(&as_user(&first, &["state", &first.id]).ok()).unwrap();
+    let mut second = bundle!();
+    give_away(&mut second);
+    second.configure(|config| {
+        let linux = config["linux"].as_object_mut().unwrap();
+        linux.remove("uidMappings");
+        linux.remove("gidMappings");
+        for one in linux["namespaces"].as_array_mut().unwrap() {
+            if one["type"] == "user" || one["type"] == "pid" {
+                let kind = one["type"].as_str().unwrap();
+                one["path"] = json!(format!("/proc/{}/ns/{kind}", state["pid"]));
+            }
+        }
+    });
+    second.script("cat /proc/1/cmdline; id -u");
+    let told = as_user(&second, &["run", &second.id]).ok();
+    assert_eq!(told, "/bin/sleep\u{0}1000\u{0}0\n");
+    as_user(&first, &["delete", "--force", &first.id]).ok();
+}
+
+#[test]
 fn what_a_user_cannot_have_is_refused() {
     if is_peer() {
         // The texts are those of runc 1.5.

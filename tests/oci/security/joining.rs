@@ -120,10 +120,13 @@ fn a_neighbour_sees_nothing_of_a_process_that_joins() {
     assert!(!second.path("rootfs/seen").exists());
 }
 
-/// A hook that gives whoever looks the time for it: meanwhile the init that is being made has the host's root.
+/// Mounts that give whoever looks the time for it: meanwhile the init that is being made has the host's root.
 fn linger(bundle: &mut Bundle) {
-    let hook = json!([{"path": "/bin/sleep", "args": ["sleep", "0.5"]}]);
-    bundle.configure(|config| config["hooks"] = json!({"createRuntime": hook}));
+    let mount = json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"});
+    bundle.configure(|config| {
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts.extend(std::iter::repeat_n(mount, 3000));
+    });
 }
 
 /// Whether procfs can be mounted for another PID namespace than one's own, as of Linux 6.18.
