@@ -84,6 +84,35 @@ fn a_user_joins_the_users_and_processes_of_another_container_of_his() {
 }
 
 #[test]
+fn root_of_a_user_namespace_that_denies_setgroups_makes_a_container_and_enters_it() {
+    let mut bundle = bundle!();
+    // Groups are the host's, which are not this root's to use.
+    bundle.configure(|config| {
+        let linux = config["linux"].as_object_mut().unwrap();
+        linux.remove("resources");
+        linux.remove("cgroupsPath");
+    });
+    let inside = |bundle: &Bundle, arguments: &[&str]| {
+        let wanted = bundle.command(arguments);
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "--"]).current_dir(&bundle.directory);
+        command.arg("sh").args(["-c", "\"$@\"", "sh"]).arg(wanted.get_program()).args(wanted.get_args());
+        command.env_remove("NOTIFY_SOCKET").env("XDG_RUNTIME_DIR", &bundle.directory);
+        bundle.to_files(command)
+    };
+    bundle.script("id -u; cat /proc/self/setgroups");
+    assert_eq!(inside(&bundle, &["run", &bundle.id]).ok(), "0\ndeny\n");
+    bundle.args(&["/bin/sleep", "1000"]);
+    inside(&bundle, &["run", "-d", &bundle.id]).ok();
+    // Whoever enters meets the same denial: here root of the host.
+    assert_eq!(bundle.exec(&["cat", "/proc/self/setgroups"]).ok(), "deny\n");
+    bundle.delete();
+    bundle.configure(|config| config["process"]["user"]["additionalGids"] = json!([7]));
+    let told = inside(&bundle, &["run", &bundle.id]).fails(1);
+    assert!(told.contains("cannot set any additional groups") || is_peer(), "{told}");
+}
+
+#[test]
 fn what_a_user_cannot_have_is_refused() {
     if is_peer() {
         // The texts are those of runc 1.5.

@@ -13,7 +13,7 @@ use oci_spec::runtime::Spec;
 use super::command::parse::Parsed;
 use super::container::Container;
 use super::error::Error;
-use super::global::Global;
+use super::global::{Global, Supplementary};
 use super::grounds::Grounds;
 use super::groups;
 use super::handover::{Front, Handover, Preserved};
@@ -25,7 +25,7 @@ use crate::cgroup::Entry;
 use crate::container::engine::files::{Base, ChangeRoot, Covers};
 use crate::container::engine::kernel::Kernel;
 use crate::container::engine::maker::Stdio;
-use crate::container::engine::plan::{Keyring, Known, MakerRights, Plan};
+use crate::container::engine::plan::{Keyring, Known, Plan};
 use crate::container::engine::{Created, Gate, Progress, Request, begin};
 use crate::container::identity::Identity;
 use crate::container::program::Program;
@@ -62,7 +62,7 @@ impl Blueprint {
         notify::add(&mut grounds.spec, &Place::new(&global.root, &grounds.id))?;
         let Grounds { id, spec, bundle, rootfs, group, .. } = &grounds;
         let mut identity = identity(spec, rootfs, global)?;
-        if global.maker == MakerRights::Rootless {
+        if Supplementary::like(global.maker, "self") == Supplementary::Kept {
             identity.keep_groups().map_err(refuse)?;
         }
         let args = spec.process().as_ref().and_then(|process| process.args().clone()).unwrap_or_default();

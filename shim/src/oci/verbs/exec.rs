@@ -11,7 +11,7 @@ use oci_spec::runtime::Spec;
 use crate::container::engine::check::process_labels;
 use crate::container::engine::kernel::Kernel;
 use crate::container::engine::listener::Listener;
-use crate::container::engine::plan::{MakerRights, keyring_name};
+use crate::container::engine::plan::keyring_name;
 use crate::container::exec::{self as join, Stdio, Target, Way};
 use crate::container::identity::Identity;
 use crate::container::program::Program;
@@ -21,7 +21,7 @@ use crate::oci::command::parse::Parsed;
 use crate::oci::config;
 use crate::oci::container::Container;
 use crate::oci::error::Error;
-use crate::oci::global::Global;
+use crate::oci::global::{Global, Supplementary};
 use crate::oci::handover::{Front, Handover, Preserved};
 use crate::oci::make::{identity, own_streams, refuse};
 use crate::oci::process::process;
@@ -143,7 +143,7 @@ fn prepare(spec: &Spec, pid: i32, global: &Global<'_>) -> Result<(Identity, Prog
     let mut spec = spec.clone();
     spec.set_mounts(None);
     let mut identity = identity(&spec, root.as_ref(), global)?;
-    if global.maker == MakerRights::Rootless {
+    if Supplementary::like(global.maker, &pid.to_string()) == Supplementary::Kept {
         identity.keep_groups().map_err(refuse)?;
     }
     let args = process.and_then(|process| process.args().clone()).unwrap_or_default();
