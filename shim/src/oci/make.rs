@@ -137,8 +137,7 @@ impl Blueprint {
         record.unfinished = false;
         self.hand_over(&created, master_goes)?;
         place.write(record, held)?;
-        let released = created.release_for_good().map_err(Error::kernel("let the init live on"))?;
-        let (pid, pidfd, _) = released;
+        let (pid, pidfd, _) = created.release_for_good().map_err(refuse)?;
         Ok((pid, pidfd))
     }
 

@@ -373,7 +373,7 @@ impl Making {
                 self.ready().map(Progress::Created)
             }
             // Who traces the init may have its socket say anything.
-            Some(Message::Ready) => Err(Failure::ended(&self.child)),
+            Some(Message::Ready | Message::Released) => Err(Failure::ended(&self.child)),
             None => Err(Failure::ended(&self.child)),
         }
     }
@@ -491,19 +491,22 @@ impl Drop for Making {
 
 impl Created {
     /// [`Created::release`] for a maker that ends soon after: the init must have read that it may live on, or it dies
-    /// of its maker's end. It closes its end of the socket then.
-    pub(crate) fn release_for_good(self) -> nix::Result<(i32, OwnedFd, Option<OwnedFd>)> {
-        let copy = self
-            .socket
-            .try_clone()
-            .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
-        let released = self.release();
-        let mut polled = [PollFd::new(copy.as_fd(), PollFlags::POLLIN)];
-        loop {
-            match poll(&mut polled, PollTimeout::from(RELEASE)) {
-                Err(Errno::EINTR) => {}
-                Ok(0) => return Err(Errno::ETIMEDOUT),
-                result => return result.map(|_| released),
+    /// of its maker's end. It says so.
+    pub(crate) fn release_for_good(self) -> Result<(i32, OwnedFd, Option<OwnedFd>), Failure> {
+        let copy = self.socket.try_clone().map_err(|error| Failure::io("copy a socket", &error))?;
+        let (pid, pidfd, terminal) = self.release();
+        await_readable(copy.as_fd());
+        match socket::receive(copy.as_fd(), Message::LENGTH) {
+            Ok(socket::Packet::Message(bytes, _))
+                if Message::from_bytes(&bytes) == Some(Message::Released) =>
+            {
+                Ok((pid, pidfd, terminal))
+            }
+            // It is at its end, if it was not starved all that time.
+            Ok(_) | Err(_) => {
+                harmless(pidfd::signal(pidfd.as_fd(), libc::SIGKILL));
+                await_readable(pidfd.as_fd());
+                Err(Failure::ended(&process::Child { pid, pidfd }))
             }
         }
     }
@@ -517,6 +520,12 @@ impl Created {
         }
         (self.pid, self.pidfd, self.terminal)
     }
+}
+
+/// Waits until there is something to read, for [`RELEASE`] at most.
+fn await_readable(descriptor: BorrowedFd<'_>) {
+    let mut polled = [PollFd::new(descriptor, PollFlags::POLLIN)];
+    while poll(&mut polled, PollTimeout::from(RELEASE)) == Err(Errno::EINTR) {}
 }
 
 /// Lowering below our own value needs CAP_SYS_RESOURCE, or is EACCES: then the init keeps ours, the nearest that is

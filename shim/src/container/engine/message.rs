@@ -33,6 +33,8 @@ pub(crate) enum Message {
     Appeared(i32),
     /// All is made.
     Ready,
+    /// It lives on without its maker.
+    Released,
 }
 
 const DUE: u8 = 1;
@@ -42,6 +44,7 @@ const READY: u8 = 4;
 const TERMINAL: u8 = 5;
 const MEMBER: u8 = 6;
 const APPEARED: u8 = 7;
+const RELEASED: u8 = 8;
 
 impl Message {
     /// Length on the wire.
@@ -60,6 +63,7 @@ impl Message {
             Self::Member(problem) => return Self::with(problem),
             Self::Appeared(pid) => (APPEARED, 0, 0, pid),
             Self::Ready => (READY, 0, 0, 0),
+            Self::Released => (RELEASED, 0, 0, 0),
         };
         let ([s0, s1], [v0, v1, v2, v3]) = (step.to_ne_bytes(), value.to_ne_bytes());
         [kind, detail, s0, s1, v0, v1, v2, v3]
@@ -91,6 +95,7 @@ impl Message {
             }
             APPEARED => Some(Self::Appeared(value)),
             READY => Some(Self::Ready),
+            RELEASED => Some(Self::Released),
             _ => None,
         }
     }
@@ -135,6 +140,7 @@ mod tests {
             Message::Member(Problem { step: Step::HookEnded(2, 130), errno: Errno::EPERM }),
             Message::Member(Problem { step: Step::Directory, errno: Errno::ENOENT }),
             Message::Ready,
+            Message::Released,
         ] {
             assert_eq!(Message::from_bytes(&message.to_bytes()), Some(message));
         }
