@@ -15,13 +15,14 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use super::between;
 use super::child::{self, Work};
+use super::created::Created;
 use super::devices::{self, Away, Found};
 use super::failure::Failure;
 use super::files::Covers;
 use super::gate::Gate;
 use super::hook::{self, Ending, Output};
 use super::listener::Listener;
-use super::message::{Go, Message};
+use super::message::{Go, Heard, Message};
 use super::namespace::{self, Joins};
 use super::plan::{MakerRights, Plan};
 use super::sources::Sources;
@@ -31,9 +32,6 @@ use crate::container::identity::{Groups, Identity};
 use crate::container::program::Program;
 use crate::harmless;
 use crate::sys::{pidfd, process, socket};
-
-/// How long an init may take to read that it may live on, in milliseconds: only a starved one takes so long.
-const RELEASE: u16 = 10_000;
 
 /// Everything that one container needs.
 pub(crate) struct Request<'a> {
@@ -106,8 +104,7 @@ pub(crate) struct Making {
     devices: Option<Found>,
     away: Option<Away>,
     hooks: Option<Running>,
-    /// An init that joins its PID namespace last is there.
-    appeared: bool,
+    heard: Heard,
     /// The pid was handed on.
     created: bool,
 }
@@ -124,17 +121,6 @@ pub(crate) enum Progress {
     Waiting,
     /// The init waits at its gate.
     Created(Created),
-}
-
-/// An init at its gate. Dropped without [`Created::release`], it takes the init along.
-pub(crate) struct Created {
-    pub(crate) pid: i32,
-    pub(crate) pidfd: OwnedFd,
-    /// The master of its terminal.
-    pub(crate) terminal: Option<OwnedFd>,
-    socket: OwnedFd,
-    /// Interfaces that are the container's once it lives on.
-    away: Option<Away>,
 }
 
 /// Makes the init and lets it work.
@@ -190,7 +176,7 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
         devices,
         away: None,
         hooks: None,
-        appeared: false,
+        heard: Heard::default(),
         created: false,
     };
     making.equip(work.procfs.as_fd())?;
@@ -324,7 +310,7 @@ impl Making {
 
     /// Whether the init is yet to be made, by the process that makes everything else.
     fn is_expecting(&self) -> bool {
-        self.plan.namespaces.joins_last && !self.appeared
+        self.plan.namespaces.joins_last && !self.heard.appeared
     }
 
     /// Takes what the init told, without waiting.
@@ -344,7 +330,9 @@ impl Making {
     }
 
     fn take(&mut self, bytes: &[u8], mut descriptors: Vec<OwnedFd>) -> Result<Progress, Failure> {
-        match Message::from_bytes(bytes) {
+        let joins_last = self.plan.namespaces.joins_last;
+        let message = Message::from_bytes(bytes);
+        match message.filter(|message| self.heard.note(*message, joins_last)) {
             Some(Message::Due) => {
                 if let Some((devices, inside)) = self.devices.take().zip(descriptors.pop()) {
                     self.away = Some(devices.move_to(&self.child, inside)?);
@@ -369,20 +357,16 @@ impl Making {
                 self.appear(pid)?;
                 Ok(Progress::Waiting)
             }
-            Some(Message::Ready) if self.appeared == self.plan.namespaces.joins_last => {
-                self.ready().map(Progress::Created)
-            }
-            // Who traces the init may have its socket say anything.
-            Some(Message::Ready | Message::Released) => Err(Failure::ended(&self.child)),
-            None => Err(Failure::ended(&self.child)),
+            Some(Message::Ready) => self.ready().map(Progress::Created),
+            Some(Message::Released) | None => Err(Failure::ended(&self.child)),
         }
     }
 
     /// The init is another process than the one that made everything. Whoever sees it may reach into its socket: only
-    /// what is ours is believed, and only once.
+    /// what is ours is believed.
     fn appear(&mut self, pid: i32) -> Result<(), Failure> {
         let stranger = |errno| Failure::system("make a process in its namespaces", errno);
-        if self.appeared || !self.plan.namespaces.joins_last || pid == self.child.pid {
+        if pid == self.child.pid {
             return Err(stranger(Errno::ECHILD));
         }
         let pidfd = pidfd::open(pid).map_err(stranger)?;
@@ -392,7 +376,6 @@ impl Making {
         let first = std::mem::replace(&mut self.child, process::Child { pid, pidfd });
         // It told, and ends.
         process::reap_ended(first.pidfd.as_fd());
-        self.appeared = true;
         self.go()
     }
 
@@ -487,45 +470,6 @@ impl Drop for Making {
             process::reap_ended(hooks.child.pidfd.as_fd());
         }
     }
-}
-
-impl Created {
-    /// [`Created::release`] for a maker that ends soon after: the init must have read that it may live on, or it dies
-    /// of its maker's end. It says so.
-    pub(crate) fn release_for_good(self) -> Result<(i32, OwnedFd, Option<OwnedFd>), Failure> {
-        let copy = self.socket.try_clone().map_err(|error| Failure::io("copy a socket", &error))?;
-        let (pid, pidfd, terminal) = self.release();
-        await_readable(copy.as_fd());
-        match socket::receive(copy.as_fd(), Message::LENGTH) {
-            Ok(socket::Packet::Message(bytes, _))
-                if Message::from_bytes(&bytes) == Some(Message::Released) =>
-            {
-                Ok((pid, pidfd, terminal))
-            }
-            // It is at its end, if it was not starved all that time.
-            Ok(_) | Err(_) => {
-                harmless(pidfd::signal(pidfd.as_fd(), libc::SIGKILL));
-                await_readable(pidfd.as_fd());
-                Err(Failure::ended(&process::Child { pid, pidfd }))
-            }
-        }
-    }
-
-    /// Lets the init outlive this process: its pid is on disk.
-    pub(crate) fn release(self) -> (i32, OwnedFd, Option<OwnedFd>) {
-        // An init that is dead already is found so at its pidfd.
-        harmless(socket::send(self.socket.as_fd(), &Go { pid: self.pid }.to_bytes(), &[]));
-        if let Some(away) = self.away {
-            away.stay();
-        }
-        (self.pid, self.pidfd, self.terminal)
-    }
-}
-
-/// Waits until there is something to read, for [`RELEASE`] at most.
-fn await_readable(descriptor: BorrowedFd<'_>) {
-    let mut polled = [PollFd::new(descriptor, PollFlags::POLLIN)];
-    while poll(&mut polled, PollTimeout::from(RELEASE)) == Err(Errno::EINTR) {}
 }
 
 /// Lowering below our own value needs CAP_SYS_RESOURCE, or is EACCES: then the init keeps ours, the nearest that is

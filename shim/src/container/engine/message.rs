@@ -101,6 +101,37 @@ impl Message {
     }
 }
 
+/// What a maker has heard so far. Whoever traces an init may have its socket say anything, so nothing is heard that is not
+/// due.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Heard {
+    due: bool,
+    terminal: bool,
+    /// An init that joins its PID namespace last is there.
+    pub(crate) appeared: bool,
+}
+
+impl Heard {
+    /// Takes note of a message; false for one that cannot come now. `joins_last` says whether an init is to appear.
+    #[must_use]
+    pub(crate) fn note(&mut self, message: Message, joins_last: bool) -> bool {
+        let is_expected = match message {
+            Message::Failed { .. } | Message::Member(_) => true,
+            Message::Hook { .. } => !self.appeared,
+            Message::Due => !self.appeared && !self.due,
+            Message::Terminal => !self.appeared && !self.terminal,
+            Message::Appeared(_) => joins_last && !self.appeared,
+            Message::Ready => self.appeared == joins_last,
+            // It is heard by whoever releases it.
+            Message::Released => false,
+        };
+        self.due |= message == Message::Due;
+        self.terminal |= message == Message::Terminal;
+        self.appeared |= matches!(message, Message::Appeared(_));
+        is_expected
+    }
+}
+
 /// From the maker: go on. Carries the child's pid in the maker's PID namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Go {
@@ -146,5 +177,23 @@ mod tests {
         }
         assert_eq!(Message::from_bytes(&[9; 8]), None);
         assert_eq!(Message::from_bytes(&[]), None);
+    }
+    #[test]
+    fn each_message_is_heard_once_and_in_its_time() {
+        let heard = |messages: &[Message], joins_last| {
+            let mut heard = Heard::default();
+            messages.iter().map(|message| heard.note(*message, joins_last)).collect::<Vec<_>>()
+        };
+        let (due, terminal, ready) = (Message::Due, Message::Terminal, Message::Ready);
+        assert_eq!(heard(&[due, terminal, ready], false), [true; 3]);
+        assert_eq!(heard(&[due, due, terminal, terminal], false), [true, false, true, false]);
+        let appeared = Message::Appeared(7);
+        assert_eq!(heard(&[appeared, Message::Released], false), [false, false]);
+        assert_eq!(heard(&[ready, due, terminal, appeared, ready], true), [false, true, true, true, true]);
+        let hook = Message::Hook { step: 1, ending: Ending::Exited(1) };
+        let late = [appeared, due, terminal, hook, appeared];
+        assert_eq!(heard(&late, true), [true, false, false, false, false]);
+        let problem = Problem { step: Step::Directory, errno: Errno::ENOENT };
+        assert_eq!(heard(&[appeared, Message::Member(problem)], true), [true, true]);
     }
 }
