@@ -31,9 +31,18 @@ fn give_away(bundle: &mut Bundle) {
 
 /// The runtime as that user calls it.
 fn as_user(bundle: &Bundle, arguments: &[&str]) -> Output {
+    as_user_after(bundle, "", arguments)
+}
+
+/// The same after root has done something in a PID namespace of its own.
+fn as_user_after(bundle: &Bundle, script: &str, arguments: &[&str]) -> Output {
     let wanted = bundle.command(arguments);
     let id = ID.to_string();
-    let mut command = Command::new("setpriv");
+    let mut command = Command::new(if script.is_empty() { "setpriv" } else { "unshare" });
+    if !script.is_empty() {
+        let script = format!("{script}; exec \"$@\"");
+        command.args(["--pid", "--fork", "--mount-proc", "sh", "-c", &script, "sh", "setpriv"]);
+    }
     command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--"]).current_dir(&bundle.directory);
     command.arg(wanted.get_program()).args(wanted.get_args());
     command.env("XDG_RUNTIME_DIR", &bundle.directory).env_remove("NOTIFY_SOCKET").env("USER", "caller");
@@ -110,6 +119,24 @@ fn root_of_a_user_namespace_that_denies_setgroups_makes_a_container_and_enters_i
     bundle.configure(|config| config["process"]["user"]["additionalGids"] = json!([7]));
     let told = inside(&bundle, &["run", &bundle.id]).fails(1);
     assert!(told.contains("cannot set any additional groups") || is_peer(), "{told}");
+}
+
+#[test]
+fn a_user_makes_a_container_where_files_in_memory_are_not_executable_unless_asked() {
+    if is_peer() {
+        // runc 1.1 does not ask.
+        return;
+    }
+    if std::fs::metadata("/proc/sys/vm/memfd_noexec").is_err() {
+        return println!("left out: Linux before 6.3 lets every file in memory be executed");
+    }
+    let mut bundle = bundle!();
+    give_away(&mut bundle);
+    bundle.script("echo ran");
+    let set = |value: u8| format!("echo {value} >/proc/sys/vm/memfd_noexec");
+    assert_eq!(as_user_after(&bundle, &set(1), &["run", &bundle.id]).ok(), "ran\n");
+    let told = as_user_after(&bundle, &set(2), &["run", &bundle.id]).fails(1);
+    assert!(told.contains("vm.memfd_noexec=2"), "{told}");
 }
 
 #[test]
