@@ -69,6 +69,27 @@ fn the_pid_that_hooks_are_told_is_the_inits_also_where_it_joins_a_pid_namespace(
     }
 }
 
+#[test]
+fn a_start_that_is_killed_while_hooks_run_leaves_a_container_that_is_running() {
+    if is_peer() {
+        // runc's start has come back by then.
+        return;
+    }
+    let mut bundle = bundle!();
+    let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", "echo >/work/hook; sleep 1"]}]);
+    bundle.configure(|config| config["hooks"] = json!({"startContainer": hook})).create();
+    let mut start = bundle.command(&["start", &bundle.id]).spawn().unwrap();
+    bundle.shows("rootfs/work/hook", "\n");
+    start.kill().unwrap();
+    start.wait().unwrap();
+    assert_eq!(bundle.status(), "created");
+    bundle.becomes("running");
+    let told = bundle.oci(&["start", &bundle.id]).fails(1);
+    assert!(told.contains("cannot start an already running container"), "{told}");
+    assert!(!bundle.root().join(&bundle.id).join("go").exists());
+    assert_eq!(bundle.exec(&["echo", "in"]).ok(), "in\n");
+}
+
 fn failing(kind: &str) -> (Bundle, hull_tests::Output) {
     let mut bundle = Bundle::new().unwrap();
     let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", "echo told >&2; exit 3"]}]);
