@@ -100,8 +100,7 @@ impl Grounds {
         }
         notify::prepare(place)?;
         place.keep_config(&self.bytes, held)?;
-        record.resctrl = self.share(Path::new(resctrl::ROOT))?;
-        place.write(record, held)?;
+        self.share((place, held), record)?;
         let placeholder = match self.unit.as_ref().zip(self.group.as_ref()) {
             Some((unit, group)) => units::start(unit, group, &self.spec)?,
             None => None,
@@ -117,13 +116,16 @@ impl Grounds {
         harmless(self.membership.remove().and_then(|()| place.remove()));
     }
 
-    /// Its share of cache and memory bandwidth, where it asks for one.
-    fn share(&self, root: &Path) -> Result<Option<resctrl::Group>, Error> {
+    /// Writes the record, and makes its share of cache and memory bandwidth, where it asks for one: what is made is on disk
+    /// before it is there.
+    fn share(&self, (place, held): (&Place, &Held), record: &mut Record) -> Result<(), Error> {
         let asked = self.spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref());
-        let Some(asked) = asked else { return Ok(None) };
-        let id = self.id.as_str();
-        let group = resctrl::Wanted::new(asked, id).and_then(|wanted| wanted.make(root, id));
-        group.map(Some).map_err(refuse)
+        let (root, id) = (Path::new(resctrl::ROOT), self.id.as_str());
+        let wanted = asked.map(|asked| resctrl::Wanted::new(asked, id)).transpose().map_err(refuse)?;
+        let intended = wanted.as_ref().map(|wanted| wanted.intended(root, id));
+        place.write(&Record { resctrl: intended.clone(), ..record.clone() }, held)?;
+        record.resctrl = wanted.map(|wanted| wanted.make(root, id)).transpose().map_err(refuse)?;
+        if record.resctrl == intended { Ok(()) } else { place.write(record, held) }
     }
 }
 
