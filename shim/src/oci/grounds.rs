@@ -32,6 +32,10 @@ pub(crate) struct Grounds {
     pub(crate) tolerance: Tolerance,
     bytes: Vec<u8>,
     unit: Option<Unit>,
+    /// What of the groups was not there before, once they are being made.
+    made: Membership,
+    /// How many processes had been killed in the group for want of memory before.
+    killed_before: u64,
 }
 
 /// The groups that were made.
@@ -58,7 +62,8 @@ impl Grounds {
         let rootfs = rootfs(&spec, &bundle)?;
         let (group, membership, unit) = groups::place(&spec, &id, global)?;
         let tolerance = if global.rootless { Tolerance::Rootless } else { Tolerance::Strict };
-        Ok(Self { id, spec, bundle, rootfs, group, membership, tolerance, bytes, unit })
+        let made = Membership::default();
+        Ok(Self { id, spec, bundle, rootfs, group, membership, tolerance, bytes, unit, made, killed_before: 0 })
     }
 
     /// Whether the process has a terminal.
@@ -93,14 +98,13 @@ impl Grounds {
 
     /// Fills the state directory and makes the groups.
     pub(crate) fn lay(&mut self, place: &Place, held: &Held, record: &mut Record) -> Result<Laid, Error> {
-        if let Some(Err(error)) = self.group.as_ref().map(Group::check_unused) {
-            // Not ours, and so not ours to remove.
-            self.membership = Membership::default();
-            return Err(error.into());
-        }
+        self.group.as_ref().map_or(Ok(()), Group::check_unused)?;
         notify::prepare(place)?;
         place.keep_config(&self.bytes, held)?;
         self.share((place, held), record)?;
+        // What is there is the caller's, and stays whatever comes.
+        self.made = self.membership.missing();
+        self.killed_before = self.group.as_ref().map_or(0, Group::killed_for_memory);
         let placeholder = match self.unit.as_ref().zip(self.group.as_ref()) {
             Some((unit, group)) => units::start(unit, group, &self.spec)?,
             None => None,
@@ -113,7 +117,12 @@ impl Grounds {
     /// `delete --force`.
     pub(crate) fn clear(&self, place: &Place, record: &Record) {
         harmless(record.resctrl.as_ref().map_or(Ok(()), resctrl::Group::remove));
-        harmless(self.membership.remove().and_then(|()| place.remove()));
+        harmless(self.made.remove().and_then(|()| place.remove()));
+    }
+
+    /// Whether the init, which was alone in the group, was killed there for want of memory.
+    pub(crate) fn was_out_of_memory(&self) -> bool {
+        self.group.as_ref().is_some_and(|group| group.killed_for_memory() > self.killed_before)
     }
 
     /// Writes the record, and makes its share of cache and memory bandwidth, where it asks for one: what is made is on disk

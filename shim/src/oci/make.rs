@@ -141,14 +141,11 @@ impl Blueprint {
         Ok((pid, pidfd))
     }
 
-    /// The group was made for this init alone: whoever was killed in it for want of memory was that one.
     fn explain(&self, error: Error) -> Error {
-        match &self.grounds.group {
-            Some(group) if group.killed_for_memory() > 0 => {
-                Error::Container("container init was OOM-killed (memory limit too low?)".to_owned())
-            }
-            Some(_) | None => error,
+        if self.grounds.was_out_of_memory() {
+            return Error::Container("container init was OOM-killed (memory limit too low?)".to_owned());
         }
+        error
     }
 
     fn hand_over(&mut self, created: &Created, master: Option<&mut Relay>) -> Result<(), Error> {
