@@ -54,9 +54,7 @@ impl Grounds {
         let bundle = given_bundle.canonicalize().map_err(Error::file("chdir to", given_bundle))?;
         let bytes = config::read(&bundle)?;
         let (spec, unknown) = config::parse_knowing(&bytes)?;
-        if !unknown.is_empty() {
-            global.log.warn(&format!("ignoring unknown or unavailable capabilities: {}", unknown.join(" ")));
-        }
+        config::warn_of_unknown(global.log, &unknown);
         config::check_version(&spec)?;
         config::check(spec.process().as_ref())?;
         let rootfs = rootfs(&spec, &bundle)?;

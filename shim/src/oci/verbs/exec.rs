@@ -45,7 +45,8 @@ fn enter(global: &Global<'_>, id: &str, given: &Parsed) -> Result<ExitCode, Erro
     let init = container.init().ok_or(Error::NotRunning)?;
     let pid = container.record.init.map_or(0, |init| init.pid);
     let mut spec = config::parse(&container.place.config()?)?;
-    let process = process(&spec, given, preserved)?;
+    let (process, unknown) = process(&spec, given, preserved)?;
+    config::warn_of_unknown(global.log, &unknown);
     let has_terminal = process.terminal().unwrap_or(false);
     let front = if given.is_on("detach") { Front::Detached } else { Front::Attached };
     let mut handover = Handover::open(given, has_terminal, front)?;
