@@ -178,6 +178,9 @@ fn a_container_that_joins_a_pid_namespace_is_a_whole_one() {
     let text = second.oci(&["run", &second.id]).ok();
     let mut lines = text.lines();
     assert_eq!(lines.next(), Some("/bin/sleep\u{0}1000\u{0}"), "{text}");
+    second.script("grep ' /proc ' /proc/self/mountinfo");
+    let shown = second.oci(&["run", &second.id]).ok();
+    assert!(shown.contains(" - proc proc "), "{shown}");
     second.configure(|config| config["process"]["terminal"] = json!(true));
     second.script(
         "read -r pid name state parent group session rest </proc/self/stat; echo session $session pid $$
