@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::Mode;
@@ -36,9 +37,26 @@ pub(crate) fn is_sealed(file: &std::fs::File) -> bool {
     there.is_ok_and(|there| there.contains(seals()))
 }
 
-fn sealed_copy(mut file: std::fs::File) -> nix::Result<OwnedFd> {
+/// `MFD_EXEC` of Linux 6.3, which nix does not name: a file that may be executed, whatever `vm.memfd_noexec` makes of others.
+const MFD_EXEC: MFdFlags = MFdFlags::from_bits_retain(0x10);
+
+/// An empty file in memory that may be executed.
+fn executable() -> nix::Result<OwnedFd> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let mut copy = std::fs::File::from(memfd_create(c"hull-oci", flags)?);
+    match memfd_create(c"hull-oci", flags | MFD_EXEC) {
+        Err(Errno::EINVAL) => memfd_create(c"hull-oci", flags),
+        made => made,
+    }
+}
+
+/// Whether the host's administrator lets no file in memory be executed.
+pub(crate) fn is_forbidden(errno: Errno) -> bool {
+    let set = || std::fs::read_to_string("/proc/sys/vm/memfd_noexec").unwrap_or_default();
+    errno == Errno::EACCES && set().trim() == "2"
+}
+
+fn sealed_copy(mut file: std::fs::File) -> nix::Result<OwnedFd> {
+    let mut copy = std::fs::File::from(executable()?);
     let failed = |error: std::io::Error| nix::Error::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
     std::io::copy(&mut file, &mut copy).and_then(|_| copy.flush()).map_err(failed)?;
     fcntl(&copy, FcntlArg::F_ADD_SEALS(seals()))?;

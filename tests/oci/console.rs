@@ -1,5 +1,6 @@
 //! Terminals (oci-runtime.md 2.9).
 
+use std::fs::{self, File};
 use std::io::{IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -144,6 +145,31 @@ fn in_the_foreground_a_terminal_is_copied() {
     }
     assert!(output.stdout.contains("terminal"), "{output}");
     output.fails(5);
+}
+
+#[test]
+fn a_terminal_whose_program_does_not_read_shows_what_it_writes() {
+    let mut bundle = bundle!();
+    if is_peer() {
+        // runc wants its own standard input to be a terminal.
+        return;
+    }
+    let line = "x".repeat(100);
+    bundle.script(&format!(
+        "stty raw -echo; sleep 1; i=0; while [ $i -lt 5000 ]; do echo {line}; i=$((i+1)); done; exit 5"
+    ));
+    bundle.configure(|config| config["process"]["terminal"] = json!(true));
+    let [input, output] = ["input", "output"].map(|name| bundle.path(name));
+    fs::write(&input, "x".repeat(1 << 20)).unwrap();
+    let mut run = bundle.command(&["run", &bundle.id]);
+    let mut run =
+        run.stdin(File::open(&input).unwrap()).stdout(File::create(&output).unwrap()).spawn().unwrap();
+    let ended = hull_tests::wait_until(Duration::from_secs(60), "its end", || match run.try_wait() {
+        Ok(Some(status)) => Ok(status),
+        other => Err(format!("{other:?}")),
+    });
+    assert_eq!(ended.code(), Some(5));
+    assert!(fs::metadata(&output).unwrap().len() > 500_000);
 }
 
 #[test]

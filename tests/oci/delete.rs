@@ -1,5 +1,12 @@
 //! `delete` (oci-runtime.md 2.2).
 
+use std::fs;
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::bundle::is_peer;
+
 #[test]
 fn what_is_not_there_is_an_error_unless_forced() {
     let bundle = bundle!();
@@ -63,5 +70,31 @@ fn groups_of_which_one_is_missing_are_removed_all_the_same() {
         });
     }
     bundle.oci(&["delete", &bundle.id]).ok();
+    bundle.assert_gone();
+}
+
+#[test]
+fn a_container_that_another_command_deletes_meanwhile_is_gone_by_force() {
+    if is_peer() {
+        // It has no such lock.
+        return;
+    }
+    let bundle = bundle!();
+    bundle.create();
+    let place = bundle.root().join(&bundle.id);
+    let file = fs::File::options().write(true).open(place.join("lock")).unwrap();
+    let lock = Flock::lock(file, FlockArg::LockExclusive).unwrap();
+    let mut delete = bundle.command(&["delete", "--force", &bundle.id]).spawn().unwrap();
+    let waiting = format!("{} ", nix::libc::SYS_flock);
+    hull_tests::wait_until(Duration::from_secs(20), "the wait for the lock", || {
+        let call = fs::read_to_string(format!("/proc/{}/syscall", delete.id())).unwrap_or_default();
+        if call.starts_with(&waiting) { Ok(()) } else { Err(call) }
+    });
+    let aside = bundle.path("aside");
+    fs::rename(&place, &aside).unwrap();
+    drop(lock);
+    assert!(delete.wait().unwrap().success());
+    fs::rename(&aside, &place).unwrap();
+    bundle.delete();
     bundle.assert_gone();
 }

@@ -203,3 +203,12 @@ fn without_a_new_keyring_it_has_the_callers() {
     let keys = bundle.exec(&["cat", "/proc/keys"]).ok();
     assert!(!keys.contains(&format!("_ses.{}", bundle.id)), "{keys}");
 }
+
+#[test]
+fn a_capability_that_nobody_knows_is_left_out_with_a_warning() {
+    let bundle = bundle!();
+    bundle.up();
+    let output = bundle.oci(&["exec", "--cap", "CAP_NONESUCH", &bundle.id, "echo", "in"]);
+    assert!(output.stderr.contains("unknown") && output.stderr.contains("CAP_NONESUCH"), "{output}");
+    assert_eq!(output.ok(), "in\n");
+}

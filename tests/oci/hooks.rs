@@ -46,6 +46,50 @@ fn every_hook_runs_in_its_order_and_knows_the_state() {
     assert!(seen().ends_with("poststop stopped\n"), "{}", seen());
 }
 
+#[test]
+fn the_pid_that_hooks_are_told_is_the_inits_also_where_it_joins_a_pid_namespace() {
+    let first = bundle!();
+    first.up();
+    for kind in ["prestart", "createRuntime", "createContainer", "startContainer"] {
+        let mut bundle = Bundle::new().unwrap();
+        let inside = kind == "startContainer";
+        let file =
+            if inside { "/tmp/pid".to_owned() } else { bundle.path("rootfs/tmp/pid").display().to_string() };
+        let script = format!("read -r state; pid=${{state#*'\"pid\":'}}; echo ${{pid%%,*}} > {file}");
+        let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"]}]);
+        bundle.configure(|config| {
+            config["hooks"] = json!({kind: hook});
+            let path = format!("/proc/{}/ns/pid", first.state()["pid"]);
+            config["linux"]["namespaces"][0] = json!({"type": "pid", "path": path});
+        });
+        bundle.up();
+        let told = bundle.read("rootfs/tmp/pid");
+        let pid = told.trim().trim_end_matches('}');
+        assert_eq!(pid, bundle.state()["pid"].to_string(), "{kind}");
+    }
+}
+
+#[test]
+fn a_start_that_is_killed_while_hooks_run_leaves_a_container_that_is_running() {
+    if is_peer() {
+        // runc's start has come back by then.
+        return;
+    }
+    let mut bundle = bundle!();
+    let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", "echo >/work/hook; sleep 1"]}]);
+    bundle.configure(|config| config["hooks"] = json!({"startContainer": hook})).create();
+    let mut start = bundle.command(&["start", &bundle.id]).spawn().unwrap();
+    bundle.shows("rootfs/work/hook", "\n");
+    start.kill().unwrap();
+    start.wait().unwrap();
+    assert_eq!(bundle.status(), "created");
+    bundle.becomes("running");
+    let told = bundle.oci(&["start", &bundle.id]).fails(1);
+    assert!(told.contains("cannot start an already running container"), "{told}");
+    assert!(!bundle.root().join(&bundle.id).join("go").exists());
+    assert_eq!(bundle.exec(&["echo", "in"]).ok(), "in\n");
+}
+
 fn failing(kind: &str) -> (Bundle, hull_tests::Output) {
     let mut bundle = Bundle::new().unwrap();
     let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", "echo told >&2; exit 3"]}]);

@@ -158,3 +158,51 @@ fn a_program_that_cannot_be_one_is_told_in_the_words_that_callers_match() {
         assert!(words.iter().any(|word| told.contains(word)), "{program}: {told}");
     }
 }
+
+/// Groups of the caller's, under the container's name in every hierarchy.
+fn own_groups(bundle: &crate::bundle::Bundle) -> Vec<std::path::PathBuf> {
+    let top = std::path::Path::new("/sys/fs/cgroup");
+    let below = std::fs::read_dir(top).unwrap().flatten().map(|entry| entry.path());
+    let is_hierarchy = |path: &std::path::PathBuf| {
+        !path.is_symlink() && path.join("cgroup.procs").exists() && !path.join("cgroup.controllers").exists()
+    };
+    let roots: Vec<_> = if top.join("cgroup.controllers").exists() {
+        vec![top.to_owned()]
+    } else {
+        below.filter(is_hierarchy).collect()
+    };
+    let groups: Vec<_> = roots.iter().map(|root| root.join(&bundle.id)).collect();
+    groups.iter().for_each(|group| std::fs::create_dir(group).unwrap());
+    groups
+}
+
+#[test]
+fn a_creation_that_fails_leaves_the_callers_groups_and_tells_what_failed() {
+    if is_peer() {
+        // runc 1.1 removes them.
+        return;
+    }
+    let mut bundle = bundle!();
+    let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", "exit 3"]}]);
+    bundle.configure(|config| config["hooks"] = json!({"createRuntime": hook}));
+    let groups = own_groups(&bundle);
+    // Somebody was killed there for want of memory once.
+    let memory = groups.iter().find(|group| group.join("memory.stat").exists()).unwrap();
+    let file = if memory.join("memory.max").exists() { "memory.max" } else { "memory.limit_in_bytes" };
+    std::fs::write(memory.join(file), "4194304").unwrap();
+    let greedy = format!(
+        "echo $$ >{}/cgroup.procs; head -c 200000000 /dev/zero | tail -c 200000000 >/dev/null",
+        memory.display()
+    );
+    let ended = std::process::Command::new("sh").args(["-c", &greedy]).status().unwrap();
+    std::fs::write(memory.join(file), if file == "memory.max" { "max" } else { "-1" }).unwrap();
+    assert!(!ended.success());
+    let told = bundle.detached(&["create", &bundle.id]).fails(1);
+    let left = groups.iter().all(|group| group.exists());
+    for group in &groups {
+        drop(std::fs::remove_dir(group));
+    }
+    assert!(told.contains("createRuntime") && !told.contains("OOM"), "{told}");
+    assert!(left, "a group that the creation did not make is gone");
+    bundle.assert_gone();
+}

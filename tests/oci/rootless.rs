@@ -31,9 +31,18 @@ fn give_away(bundle: &mut Bundle) {
 
 /// The runtime as that user calls it.
 fn as_user(bundle: &Bundle, arguments: &[&str]) -> Output {
+    as_user_after(bundle, "", arguments)
+}
+
+/// The same after root has done something in a PID namespace of its own.
+fn as_user_after(bundle: &Bundle, script: &str, arguments: &[&str]) -> Output {
     let wanted = bundle.command(arguments);
     let id = ID.to_string();
-    let mut command = Command::new("setpriv");
+    let mut command = Command::new(if script.is_empty() { "setpriv" } else { "unshare" });
+    if !script.is_empty() {
+        let script = format!("{script}; exec \"$@\"");
+        command.args(["--pid", "--fork", "--mount-proc", "sh", "-c", &script, "sh", "setpriv"]);
+    }
     command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--"]).current_dir(&bundle.directory);
     command.arg(wanted.get_program()).args(wanted.get_args());
     command.env("XDG_RUNTIME_DIR", &bundle.directory).env_remove("NOTIFY_SOCKET").env("USER", "caller");
@@ -56,6 +65,78 @@ fn a_user_makes_a_container_enters_and_deletes_it() {
     as_user(&bundle, &["kill", &bundle.id, "KILL"]).ok();
     as_user(&bundle, &["delete", "--force", &bundle.id]).ok();
     bundle.assert_gone();
+}
+
+#[test]
+fn a_user_joins_the_users_and_processes_of_another_container_of_his() {
+    let mut first = bundle!();
+    give_away(&mut first);
+    as_user(&first, &["run", "-d", &first.id]).ok();
+    let state: Value = serde_json::from_str(&as_user(&first, &["state", &first.id]).ok()).unwrap();
+    let mut second = bundle!();
+    give_away(&mut second);
+    second.configure(|config| {
+        let linux = config["linux"].as_object_mut().unwrap();
+        linux.remove("uidMappings");
+        linux.remove("gidMappings");
+        for one in linux["namespaces"].as_array_mut().unwrap() {
+            if one["type"] == "user" || one["type"] == "pid" {
+                let kind = one["type"].as_str().unwrap();
+                one["path"] = json!(format!("/proc/{}/ns/{kind}", state["pid"]));
+            }
+        }
+    });
+    second.script("cat /proc/1/cmdline; id -u");
+    let told = as_user(&second, &["run", &second.id]).ok();
+    assert_eq!(told, "/bin/sleep\u{0}1000\u{0}0\n");
+    as_user(&first, &["delete", "--force", &first.id]).ok();
+}
+
+#[test]
+fn root_of_a_user_namespace_that_denies_setgroups_makes_a_container_and_enters_it() {
+    let mut bundle = bundle!();
+    // Groups are the host's, which are not this root's to use.
+    bundle.configure(|config| {
+        let linux = config["linux"].as_object_mut().unwrap();
+        linux.remove("resources");
+        linux.remove("cgroupsPath");
+    });
+    let inside = |bundle: &Bundle, arguments: &[&str]| {
+        let wanted = bundle.command(arguments);
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "--"]).current_dir(&bundle.directory);
+        command.arg("sh").args(["-c", "\"$@\"", "sh"]).arg(wanted.get_program()).args(wanted.get_args());
+        command.env_remove("NOTIFY_SOCKET").env("XDG_RUNTIME_DIR", &bundle.directory);
+        bundle.to_files(command)
+    };
+    bundle.script("id -u; cat /proc/self/setgroups");
+    assert_eq!(inside(&bundle, &["run", &bundle.id]).ok(), "0\ndeny\n");
+    bundle.args(&["/bin/sleep", "1000"]);
+    inside(&bundle, &["run", "-d", &bundle.id]).ok();
+    // Whoever enters meets the same denial: here root of the host.
+    assert_eq!(bundle.exec(&["cat", "/proc/self/setgroups"]).ok(), "deny\n");
+    bundle.delete();
+    bundle.configure(|config| config["process"]["user"]["additionalGids"] = json!([7]));
+    let told = inside(&bundle, &["run", &bundle.id]).fails(1);
+    assert!(told.contains("cannot set any additional groups") || is_peer(), "{told}");
+}
+
+#[test]
+fn a_user_makes_a_container_where_files_in_memory_are_not_executable_unless_asked() {
+    if is_peer() {
+        // runc 1.1 does not ask.
+        return;
+    }
+    if std::fs::metadata("/proc/sys/vm/memfd_noexec").is_err() {
+        return println!("left out: Linux before 6.3 lets every file in memory be executed");
+    }
+    let mut bundle = bundle!();
+    give_away(&mut bundle);
+    bundle.script("echo ran");
+    let set = |value: u8| format!("echo {value} >/proc/sys/vm/memfd_noexec");
+    assert_eq!(as_user_after(&bundle, &set(1), &["run", &bundle.id]).ok(), "ran\n");
+    let told = as_user_after(&bundle, &set(2), &["run", &bundle.id]).fails(1);
+    assert!(told.contains("vm.memfd_noexec=2"), "{told}");
 }
 
 #[test]

@@ -111,3 +111,62 @@ fn an_agent_that_is_not_there_is_told() {
     let told = bundle.detached(&["create", &bundle.id]).fails(1);
     assert!(told.contains("failed to connect with seccomp agent"), "{told}");
 }
+
+/// A profile that denies these calls, in force before hull has said its last.
+fn deny(bundle: &mut crate::bundle::Bundle, calls: &[&str], action: &str) {
+    bundle.configure(|config| {
+        config["process"]["noNewPrivileges"] = json!(false);
+        config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": calls, "action": action}],
+        });
+    });
+}
+
+#[test]
+fn a_creation_ends_when_the_filter_kills_who_makes_the_init() {
+    let first = bundle!();
+    first.up();
+    let path = format!("/proc/{}/ns/pid", first.state()["pid"]);
+    for call in ["sendmsg", "write"] {
+        let mut bundle = bundle!();
+        deny(&mut bundle, &[call], "SCMP_ACT_KILL_PROCESS");
+        bundle.configure(|config| config["linux"]["namespaces"][0] = json!({"type": "pid", "path": path}));
+        // It need not fail, but it comes back.
+        bundle.detached(&["create", &bundle.id]);
+        bundle.delete();
+        bundle.assert_gone();
+    }
+    let listed = first.exec(&["ls", "/proc"]).ok();
+    let processes = listed.split_whitespace().filter(|name| name.parse::<u32>().is_ok()).count();
+    assert_eq!(processes, 2, "{listed}");
+}
+
+#[test]
+fn a_filter_that_forbids_messages_does_not_keep_a_container_from_being_made() {
+    let first = bundle!();
+    first.up();
+    let path = format!("/proc/{}/ns/pid", first.state()["pid"]);
+    for joins in [false, true] {
+        let mut bundle = bundle!();
+        let calls = ["sendmsg", "sendto", "recvfrom", "recvmsg", "socket", "socketpair"];
+        deny(&mut bundle, &calls, "SCMP_ACT_ERRNO");
+        if joins {
+            bundle
+                .configure(|config| config["linux"]["namespaces"][0] = json!({"type": "pid", "path": path}));
+        }
+        bundle.up();
+        assert_eq!(bundle.status(), "running");
+        assert_eq!(bundle.exec(&["echo", "in"]).ok(), "in\n");
+        bundle.delete();
+        bundle.assert_gone();
+    }
+}
+
+#[test]
+fn an_init_that_dies_of_its_filter_is_not_told_as_created() {
+    let mut bundle = bundle!();
+    deny(&mut bundle, &["read"], "SCMP_ACT_ERRNO");
+    bundle.detached(&["create", &bundle.id]).fails(1);
+    bundle.assert_gone();
+}

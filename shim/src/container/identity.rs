@@ -32,7 +32,7 @@ pub(crate) enum Error {
     /// A required object is missing.
     #[error("config.json: {0} is missing")]
     Missing(&'static str),
-    /// As runc has it.
+    /// Of an ordinary user, or where the user namespace denies setgroups(2); as runc has it.
     #[error("cannot set any additional groups in a rootless container")]
     RootlessGroups,
     /// A value that means nothing; runc's words.

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::error::Error;
+use super::log::Log;
 use crate::container::capability;
 
 /// Reads the bundle's configuration.
@@ -37,12 +38,19 @@ pub(crate) fn parse_knowing(bytes: &[u8]) -> Result<(Spec, Vec<String>), Error> 
     })
 }
 
-/// Takes a process apart.
-pub(crate) fn parse_process(what: &str, bytes: &[u8]) -> Result<Process, Error> {
+/// Takes a process apart; and the capabilities that it names and nobody knows.
+pub(crate) fn parse_process(what: &str, bytes: &[u8]) -> Result<(Process, Vec<String>), Error> {
     let failed = |error| Error::Json(what.to_owned(), error);
     let mut value: Value = serde_json::from_slice(bytes).map_err(failed)?;
-    forget_unknown_capabilities(&mut value);
-    serde_json::from_value(value).map_err(failed)
+    let unknown = forget_unknown_capabilities(&mut value);
+    serde_json::from_value(value).map(|process| (process, unknown)).map_err(failed)
+}
+
+/// Tells of capabilities that are left out, in runc's words.
+pub(crate) fn warn_of_unknown(log: &Log, unknown: &[String]) {
+    if !unknown.is_empty() {
+        log.warn(&format!("ignoring unknown or unavailable capabilities: {}", unknown.join(" ")));
+    }
 }
 
 /// A capability that the kernel may have learned since is no error: `config.md`, Linux Process.
@@ -132,7 +140,7 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_process_is_told_as_runc_tells_it() {
         let told = |json: &str| {
-            let process = parse_process("p", json.as_bytes()).unwrap();
+            let (process, _) = parse_process("p", json.as_bytes()).unwrap();
             check(Some(&process)).unwrap_err().to_string()
         };
         let user = r#""user": {"uid": 0, "gid": 0}"#;

@@ -44,7 +44,7 @@ impl Container {
         Status::of(Seen {
             init_lives,
             unfinished: self.record.unfinished,
-            has_gate: Gate::exists(self.place.directory()),
+            has_gate: Gate::is_waited_at(self.place.directory()),
             is_frozen: init_lives && self.record.cgroup.is_frozen(),
         })
     }

@@ -81,7 +81,7 @@ fn plan(spec: &Spec) {
 
 /// The process of `exec`.
 pub fn process(bytes: &[u8]) {
-    let Ok(process) = config::parse_process("process.json", bytes) else { return };
+    let Ok((process, _)) = config::parse_process("process.json", bytes) else { return };
     if config::check(Some(&process)).is_err() {
         return;
     }

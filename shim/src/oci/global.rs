@@ -24,6 +24,28 @@ pub(crate) struct Global<'a> {
     pub(crate) log: &'a Log,
 }
 
+/// What becomes of the supplementary groups of whoever makes a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Supplementary {
+    /// The process has its own.
+    Set,
+    /// They stay: the maker is an ordinary user, or its user namespace denies setgroups(2), which none below it allows.
+    Kept,
+}
+
+impl Supplementary {
+    /// Of a process that is made in the user namespace of another, or below.
+    pub(crate) fn like(maker: MakerRights, process: &str) -> Self {
+        let told = std::fs::read_to_string(format!("/proc/{process}/setgroups"));
+        Self::of(maker, &told.unwrap_or_default())
+    }
+
+    /// Decides; `told` is what `/proc/<pid>/setgroups` says.
+    fn of(maker: MakerRights, told: &str) -> Self {
+        if maker == MakerRights::Rootless || told.trim() == "deny" { Self::Kept } else { Self::Set }
+    }
+}
+
 /// The directory with one entry per container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Root {
@@ -181,5 +203,16 @@ mod tests {
         assert!(inside.has_runtime_directory() && named("joe").has_runtime_directory());
         assert!(!named("root").has_runtime_directory());
         assert!(!Caller { in_user_namespace: false, ..named("joe") }.has_runtime_directory());
+    }
+    #[test]
+    fn groups_stay_where_the_kernel_lets_nobody_set_them() {
+        for (maker, told, wanted) in [
+            (MakerRights::Root, "allow\n", Supplementary::Set),
+            (MakerRights::Inside, "allow\n", Supplementary::Set),
+            (MakerRights::Inside, "deny\n", Supplementary::Kept),
+            (MakerRights::Rootless, "allow\n", Supplementary::Kept),
+        ] {
+            assert_eq!(Supplementary::of(maker, told), wanted, "{maker:?} {told}");
+        }
     }
 }

@@ -32,6 +32,10 @@ pub(crate) struct Grounds {
     pub(crate) tolerance: Tolerance,
     bytes: Vec<u8>,
     unit: Option<Unit>,
+    /// What of the groups was not there before, once they are being made.
+    made: Membership,
+    /// How many processes had been killed in the group for want of memory before.
+    killed_before: u64,
 }
 
 /// The groups that were made.
@@ -50,15 +54,26 @@ impl Grounds {
         let bundle = given_bundle.canonicalize().map_err(Error::file("chdir to", given_bundle))?;
         let bytes = config::read(&bundle)?;
         let (spec, unknown) = config::parse_knowing(&bytes)?;
-        if !unknown.is_empty() {
-            global.log.warn(&format!("ignoring unknown or unavailable capabilities: {}", unknown.join(" ")));
-        }
+        config::warn_of_unknown(global.log, &unknown);
         config::check_version(&spec)?;
         config::check(spec.process().as_ref())?;
         let rootfs = rootfs(&spec, &bundle)?;
         let (group, membership, unit) = groups::place(&spec, &id, global)?;
         let tolerance = if global.rootless { Tolerance::Rootless } else { Tolerance::Strict };
-        Ok(Self { id, spec, bundle, rootfs, group, membership, tolerance, bytes, unit })
+        let made = Membership::default();
+        Ok(Self {
+            id,
+            spec,
+            bundle,
+            rootfs,
+            group,
+            membership,
+            tolerance,
+            bytes,
+            unit,
+            made,
+            killed_before: 0,
+        })
     }
 
     /// Whether the process has a terminal.
@@ -93,15 +108,13 @@ impl Grounds {
 
     /// Fills the state directory and makes the groups.
     pub(crate) fn lay(&mut self, place: &Place, held: &Held, record: &mut Record) -> Result<Laid, Error> {
-        if let Some(Err(error)) = self.group.as_ref().map(Group::check_unused) {
-            // Not ours, and so not ours to remove.
-            self.membership = Membership::default();
-            return Err(error.into());
-        }
+        self.group.as_ref().map_or(Ok(()), Group::check_unused)?;
         notify::prepare(place)?;
         place.keep_config(&self.bytes, held)?;
-        record.resctrl = self.share(Path::new(resctrl::ROOT))?;
-        place.write(record, held)?;
+        self.share((place, held), record)?;
+        // What is there is the caller's, and stays whatever comes.
+        self.made = self.membership.missing();
+        self.killed_before = self.group.as_ref().map_or(0, Group::killed_for_memory);
         let placeholder = match self.unit.as_ref().zip(self.group.as_ref()) {
             Some((unit, group)) => units::start(unit, group, &self.spec)?,
             None => None,
@@ -114,16 +127,24 @@ impl Grounds {
     /// `delete --force`.
     pub(crate) fn clear(&self, place: &Place, record: &Record) {
         harmless(record.resctrl.as_ref().map_or(Ok(()), resctrl::Group::remove));
-        harmless(self.membership.remove().and_then(|()| place.remove()));
+        harmless(self.made.remove().and_then(|()| place.remove()));
     }
 
-    /// Its share of cache and memory bandwidth, where it asks for one.
-    fn share(&self, root: &Path) -> Result<Option<resctrl::Group>, Error> {
+    /// Whether the init, which was alone in the group, was killed there for want of memory.
+    pub(crate) fn was_out_of_memory(&self) -> bool {
+        self.group.as_ref().is_some_and(|group| group.killed_for_memory() > self.killed_before)
+    }
+
+    /// Writes the record, and makes its share of cache and memory bandwidth, where it asks for one: what is made is on disk
+    /// before it is there.
+    fn share(&self, (place, held): (&Place, &Held), record: &mut Record) -> Result<(), Error> {
         let asked = self.spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref());
-        let Some(asked) = asked else { return Ok(None) };
-        let id = self.id.as_str();
-        let group = resctrl::Wanted::new(asked, id).and_then(|wanted| wanted.make(root, id));
-        group.map(Some).map_err(refuse)
+        let (root, id) = (Path::new(resctrl::ROOT), self.id.as_str());
+        let wanted = asked.map(|asked| resctrl::Wanted::new(asked, id)).transpose().map_err(refuse)?;
+        let intended = wanted.as_ref().map(|wanted| wanted.intended(root, id));
+        place.write(&Record { resctrl: intended.clone(), ..record.clone() }, held)?;
+        record.resctrl = wanted.map(|wanted| wanted.make(root, id)).transpose().map_err(refuse)?;
+        if record.resctrl == intended { Ok(()) } else { place.write(record, held) }
     }
 }
 

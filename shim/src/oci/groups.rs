@@ -38,6 +38,14 @@ impl Membership {
         Group::from_paths(&self.paths)
     }
 
+    /// The part of it that is yet to be made. A unit is not, whose group is there.
+    pub(crate) fn missing(&self) -> Self {
+        let paths = self.paths.iter().filter(|(_, path)| !path.exists());
+        let paths: BTreeMap<_, _> = paths.map(|(name, path)| (name.clone(), path.clone())).collect();
+        let unit = self.unit.clone().filter(|_| paths.len() == self.paths.len());
+        Self { paths, unit }
+    }
+
     /// The group, for what cannot be done without.
     pub(crate) fn needed(&self) -> Result<Group, Error> {
         self.group().ok_or_else(|| Error::Refused("cgroup not exist".to_owned()))
@@ -238,6 +246,18 @@ fn inner(path: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_there_is_not_to_be_made() {
+        let of = |paths: &[(&str, &str)], unit: Option<&str>| Membership {
+            paths: paths.iter().map(|(name, path)| ((*name).to_owned(), path.into())).collect(),
+            unit: unit.map(str::to_owned),
+        };
+        let (there, missing) = (("cpu", "/proc"), ("pids", "/nonexistent/box"));
+        assert_eq!(of(&[there, missing], None).missing(), of(&[missing], None));
+        assert_eq!(of(&[there], Some("box.scope")).missing(), Membership::default());
+        assert_eq!(of(&[missing], Some("box.scope")).missing(), of(&[missing], Some("box.scope")));
+    }
 
     #[test]
     fn a_container_that_moved_is_found_below_its_group() {

@@ -8,13 +8,12 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::rc::Rc;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use oci_spec::runtime::Spec;
 
 use super::command::parse::Parsed;
 use super::container::Container;
 use super::error::Error;
-use super::global::Global;
+use super::global::{Global, Supplementary};
 use super::grounds::Grounds;
 use super::groups;
 use super::handover::{Front, Handover, Preserved};
@@ -26,12 +25,11 @@ use crate::cgroup::Entry;
 use crate::container::engine::files::{Base, ChangeRoot, Covers};
 use crate::container::engine::kernel::Kernel;
 use crate::container::engine::maker::Stdio;
-use crate::container::engine::plan::{Keyring, Known, MakerRights, Plan};
+use crate::container::engine::plan::{Keyring, Known, Plan};
 use crate::container::engine::{Created, Gate, Progress, Request, begin};
 use crate::container::identity::Identity;
 use crate::container::program::Program;
 use crate::container::seccomp::Cache;
-use crate::harmless;
 use crate::procfs;
 use crate::sys::process::Vector;
 
@@ -64,7 +62,7 @@ impl Blueprint {
         notify::add(&mut grounds.spec, &Place::new(&global.root, &grounds.id))?;
         let Grounds { id, spec, bundle, rootfs, group, .. } = &grounds;
         let mut identity = identity(spec, rootfs, global)?;
-        if global.maker == MakerRights::Rootless {
+        if Supplementary::like(global.maker, "self") == Supplementary::Kept {
             identity.keep_groups().map_err(refuse)?;
         }
         let args = spec.process().as_ref().and_then(|process| process.args().clone()).unwrap_or_default();
@@ -139,19 +137,15 @@ impl Blueprint {
         record.unfinished = false;
         self.hand_over(&created, master_goes)?;
         place.write(record, held)?;
-        let released = created.release_for_good().map_err(Error::kernel("let the init live on"))?;
-        let (pid, pidfd, _) = released;
+        let (pid, pidfd, _) = created.release_for_good().map_err(refuse)?;
         Ok((pid, pidfd))
     }
 
-    /// The group was made for this init alone: whoever was killed in it for want of memory was that one.
     fn explain(&self, error: Error) -> Error {
-        match &self.grounds.group {
-            Some(group) if group.killed_for_memory() > 0 => {
-                Error::Container("container init was OOM-killed (memory limit too low?)".to_owned())
-            }
-            Some(_) | None => error,
+        if self.grounds.was_out_of_memory() {
+            return Error::Container("container init was OOM-killed (memory limit too low?)".to_owned());
         }
+        error
     }
 
     fn hand_over(&mut self, created: &Created, master: Option<&mut Relay>) -> Result<(), Error> {
@@ -199,11 +193,7 @@ impl Blueprint {
         loop {
             match making.advance().map_err(refuse)? {
                 Progress::Created(created) => return Ok((created, relay)),
-                Progress::Waiting => {
-                    let mut polled = [PollFd::new(making.descriptor(), PollFlags::POLLIN)];
-                    // An interrupted wait is a short one.
-                    harmless(poll(&mut polled, PollTimeout::NONE));
-                }
+                Progress::Waiting => making.wait(),
             }
         }
     }

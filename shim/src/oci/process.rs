@@ -11,9 +11,13 @@ use super::config;
 use super::error::Error;
 use super::handover::Preserved;
 
-/// Decides what is to be executed, and as whom.
-pub(crate) fn process(spec: &Spec, given: &Parsed, preserved: Preserved) -> Result<Process, Error> {
-    let mut process = match given.value("process") {
+/// Decides what is to be executed, and as whom; and which capabilities nobody knows.
+pub(crate) fn process(
+    spec: &Spec,
+    given: &Parsed,
+    preserved: Preserved,
+) -> Result<(Process, Vec<String>), Error> {
+    let (mut process, unknown) = match given.value("process") {
         Some(path) => {
             let bytes = std::fs::read(path).map_err(Error::file("open", Path::new(path)))?;
             config::parse_process(path, &bytes)?
@@ -24,10 +28,10 @@ pub(crate) fn process(spec: &Spec, given: &Parsed, preserved: Preserved) -> Resu
     variables.extend(preserved.variables());
     process.set_env(Some(variables));
     config::check(Some(&process))?;
-    Ok(process)
+    Ok((process, unknown))
 }
 
-fn changed(spec: &Spec, given: &Parsed) -> Result<Process, Error> {
+fn changed(spec: &Spec, given: &Parsed) -> Result<(Process, Vec<String>), Error> {
     let mut process = spec
         .process()
         .clone()
@@ -55,12 +59,13 @@ fn changed(spec: &Spec, given: &Parsed) -> Result<Process, Error> {
         process.set_selinux_label(Some(label.to_owned()));
     }
     set_user(&mut process, given)?;
-    let more = given.values("cap").map(capability).collect::<Result<Vec<_>, _>>()?;
+    let (known, unknown): (Vec<_>, Vec<_>) = given.values("cap").map(capability).partition(Result::is_ok);
+    let more: Vec<Capability> = known.into_iter().flatten().collect();
     if !more.is_empty() {
         let sets = with_capabilities(process.capabilities().clone().unwrap_or_default(), &more);
         process.set_capabilities(Some(sets));
     }
-    Ok(process)
+    Ok((process, unknown.into_iter().filter_map(Result::err).collect()))
 }
 
 fn set_user(process: &mut Process, given: &Parsed) -> Result<(), Error> {
@@ -85,10 +90,10 @@ fn set_user(process: &mut Process, given: &Parsed) -> Result<(), Error> {
     Ok(())
 }
 
-fn capability(text: &str) -> Result<Capability, Error> {
+/// A capability by its name, or what was given where nobody knows it.
+fn capability(text: &str) -> Result<Capability, String> {
     let name = text.to_ascii_uppercase();
-    Capability::from_str(name.strip_prefix("CAP_").unwrap_or(&name))
-        .map_err(|_| Error::Refused(format!("unknown capability {text:?}")))
+    Capability::from_str(name.strip_prefix("CAP_").unwrap_or(&name)).map_err(|_| format!("{text:?}"))
 }
 
 /// Adds to what the process may do; not to what it hands on (CVE-2022-29162), unless it hands on already.
@@ -113,6 +118,10 @@ mod tests {
     use crate::oci::command::table::Command;
 
     fn of(line: &[&str]) -> Result<Process, Error> {
+        with_unknown(line).map(|(process, _)| process)
+    }
+
+    fn with_unknown(line: &[&str]) -> Result<(Process, Vec<String>), Error> {
         let spec = br#"{"ociVersion": "1.0.0", "process": {"terminal": true, "cwd": "/", "args": ["x"], "env": ["A=1"],
             "user": {"uid": 1, "gid": 1, "additionalGids": [5]}, "capabilities": {"bounding": ["CAP_KILL"]}}}"#;
         let words: Vec<String> = line.iter().map(|word| (*word).to_owned()).collect();
@@ -156,9 +165,14 @@ mod tests {
     fn what_cannot_be_is_told() {
         assert!(of(&["id"]).unwrap_err().to_string().contains("args cannot be empty"));
         assert!(of(&["-u", "root", "id", "x"]).is_err());
-        assert!(
-            of(&["-c", "CAP_NONESUCH", "id", "x"]).unwrap_err().to_string().contains("unknown capability")
-        );
         assert_eq!(of(&["--cwd", "x", "id", "x"]).unwrap_err().to_string(), "Cwd must be an absolute path");
+    }
+    #[test]
+    fn a_capability_that_nobody_knows_is_left_out_and_told() {
+        let line = ["-c", "CAP_NONESUCH", "-c", "CAP_NET_RAW", "id", "x"];
+        let (process, unknown) = with_unknown(&line).unwrap();
+        assert_eq!(unknown, ["\"CAP_NONESUCH\""]);
+        let sets = process.capabilities().as_ref().unwrap();
+        assert!(sets.bounding().as_ref().unwrap().contains(&Capability::NetRaw));
     }
 }

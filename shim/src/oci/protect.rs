@@ -17,7 +17,7 @@ use super::error::Error;
 use crate::guard::{self, Guard};
 use crate::sys::image;
 use crate::sys::process::{self, Vector};
-use crate::unwritable::{is_sealed, reopen, unwritable};
+use crate::unwritable::{is_forbidden, is_sealed, reopen, unwritable};
 
 const SELF: &str = "/proc/self/exe";
 
@@ -28,7 +28,10 @@ pub(crate) fn ensure() -> Result<(), Error> {
     if is_read_only || is_sealed(&file) || guard::is_off(Guard::OwnFile) {
         return Ok(());
     }
-    let copy = unwritable(file).map_err(Error::kernel("copy the program to memory"))?;
+    let copy = unwritable(file).map_err(|errno| {
+        let forbidden = if is_forbidden(errno) { ", of which vm.memfd_noexec=2 lets none run" } else { "" };
+        Error::Kernel(format!("copy the program to a file in memory{forbidden}"), errno)
+    })?;
     if exchange(&copy) {
         return Ok(());
     }

@@ -2,12 +2,13 @@
 //! signals handed on to it (oci-runtime.md section 2.9).
 //!
 //! Nothing is ever read or written that would block: what can be read is polled for, and at most [`CHUNK`] bytes
-//! are written where poll(2) said so, which a pipe takes whole.
+//! are written where poll(2) said so, which a pipe takes whole. A terminal takes what it has room for, so its master does
+//! not block: nobody else has that description open.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -79,6 +80,7 @@ impl Relay {
 
     /// Copies from and to the master of a terminal.
     pub(crate) fn attach(&mut self, master: OwnedFd) -> nix::Result<()> {
+        fcntl(&master, FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK))?;
         let copy = |descriptor: BorrowedFd<'_>| descriptor.try_clone_to_owned().map_err(to_errno);
         let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
         self.streams = vec![

@@ -24,7 +24,7 @@ pub(crate) struct Seen {
     pub(crate) init_lives: bool,
     /// `create` has not come to its end.
     pub(crate) unfinished: bool,
-    /// The gate is still there.
+    /// The init is at its gate still.
     pub(crate) has_gate: bool,
     /// The cgroup is frozen.
     pub(crate) is_frozen: bool,

@@ -50,8 +50,8 @@ pub(crate) fn find(path: Option<&Path>, id: &Id) -> Result<(Unit, Group), Error>
 pub(crate) fn start(unit: &Unit, group: &Group, spec: &Spec) -> Result<Option<Placeholder>, Error> {
     let mut manager = connect(&owner())?;
     // A slice holds other units, and no process.
-    let made = || Placeholder::start().map_err(Error::kernel("make a process to hold the unit"));
-    let placeholder = if unit.is_slice() { None } else { Some(made()?) };
+    let held = || Placeholder::start().map_err(Error::kernel("make a process to hold the unit"));
+    let placeholder = if unit.is_slice() { None } else { Some(held()?) };
     let resources = resources(spec);
     let annotations = spec.annotations().clone().unwrap_or_default();
     let devices = std::fs::read_to_string("/proc/devices").unwrap_or_default();
@@ -59,7 +59,14 @@ pub(crate) fn start(unit: &Unit, group: &Group, spec: &Spec) -> Result<Option<Pl
     let target = Target { version: group.version(), systemd, devices: &devices };
     let pid = placeholder.as_ref().and_then(Placeholder::pid);
     let wanted = properties::of_new_unit(unit, pid, &resources, &annotations, target).map_err(refuse)?;
-    manager.start(&unit.name, &wanted).map_err(refuse)?;
+    let made = if unit.is_slice() {
+        // The kubelet makes sure of one that may be there, as it may under runc.
+        let limits = properties::of_limits(&resources, target).map_err(refuse)?;
+        manager.ensure(&unit.name, &wanted, &limits)
+    } else {
+        manager.start(&unit.name, &wanted)
+    };
+    made.map_err(refuse)?;
     Ok(placeholder)
 }
 

@@ -65,9 +65,20 @@ impl Wanted {
         Ok(Self { name, lines: lines.map(str::to_owned).collect(), monitored: is_monitored(asked) })
     }
 
+    /// What [`Wanted::make`] makes unless somebody else does meanwhile: for the record, which is there before the group is.
+    pub(crate) fn intended(&self, root: &Path, id: &str) -> Group {
+        let path = self.path(root);
+        let monitor = self.monitored.then(|| path.join("mon_groups").join(id));
+        Group { made: !path.exists(), path, monitor }
+    }
+
+    fn path(&self, root: &Path) -> PathBuf {
+        if self.name == "/" { root.to_owned() } else { root.join(&self.name) }
+    }
+
     /// Makes the group below `root`, or finds it as it is wanted.
     pub(crate) fn make(&self, root: &Path, id: &str) -> Result<Group, Error> {
-        let path = if self.name == "/" { root.to_owned() } else { root.join(&self.name) };
+        let path = self.path(root);
         let made = match std::fs::create_dir(&path) {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
@@ -186,10 +197,25 @@ mod tests {
         };
         let told = wanted("L3:0=1").make(&root, "box").unwrap_err().to_string();
         assert!(told.contains("lacks \"L3:0=1\""), "{told}");
+        let intended = wanted("L3:0=f").intended(&root, "box");
         let group = wanted("L3:0=f").make(&root, "box").unwrap();
+        assert_eq!(group, intended);
         assert!(!group.made && root.join("shared/mon_groups/box").is_dir());
         group.remove().unwrap();
         assert!(root.join("shared").is_dir() && !root.join("shared/mon_groups/box").exists());
+        std::fs::remove_dir_all(&root).unwrap();
+    }
+    #[test]
+    fn a_group_that_is_yet_to_be_made_is_removed_by_what_was_intended() {
+        let root = std::env::temp_dir().join(format!("resctrl-intended-{}", std::process::id()));
+        std::fs::create_dir_all(&root).unwrap();
+        let wanted = wanted(json!({})).unwrap();
+        let intended = wanted.intended(&root, "box");
+        // Whoever was to make it was killed before, or after.
+        intended.remove().unwrap();
+        assert_eq!(wanted.make(&root, "box").unwrap(), intended);
+        intended.remove().unwrap();
+        assert!(!root.join("box").exists());
         std::fs::remove_dir_all(&root).unwrap();
     }
 }

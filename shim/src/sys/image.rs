@@ -48,7 +48,8 @@ struct Addresses {
 }
 
 /// Runs on from `file`, which is our own program on another mount, open for reading; prctl(2) with `PR_SET_MM_MAP`.
-/// The caller is the only thread. After a failure the process is as good as before, and its file may be the old one.
+/// The caller is the only thread. After a failure the process is as good as before, and its file may be the old one; but where
+/// the kernel has no memory left in the middle of an exchange, it ends.
 ///
 /// # Errors
 /// EPERM without `CAP_CHECKPOINT_RESTORE` in the own user namespace, and on kernels built without `CONFIG_CHECKPOINT_RESTORE`;
@@ -148,7 +149,9 @@ fn exchange(segment: Segment, file: BorrowedFd<'_>, written: &[usize]) -> nix::R
     let move_there = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
     // SAFETY: the same bytes of the same program take the place of those that are there, in one step: no reference into them
     // and no instruction of ours notices. Between the copy and this call nothing is written to them: we are the only thread, and
-    // neither allocate nor touch a static. If it fails the old ones stay.
+    // neither allocate nor touch a static. The kernel unmaps what is there before it moves the new mapping, so that a call that
+    // fails in between leaves neither, and this process ends at its next instruction or access: no unsound step follows. What
+    // can fail before that, and leaves the old ones, is the lack of room for the bookkeeping of mappings.
     let moved = unsafe { libc::mremap(new, length, length, move_there, start as *mut libc::c_void) };
     if moved == libc::MAP_FAILED { Err(Errno::last()) } else { Ok(()) }
 }

@@ -188,6 +188,8 @@ pub(crate) fn new_procfs(
             None => set_flag(context.as_fd(), key)?,
         }
     }
+    // What a mountinfo shows as its source.
+    configure(context.as_fd(), libc::FSCONFIG_SET_STRING, Some((c"source", c"proc")))?;
     let (number, key) = (pid_namespace.as_raw_fd(), c"pidns".as_ptr());
     let (null, command) = (std::ptr::null::<libc::c_char>(), libc::FSCONFIG_SET_FD);
     // SAFETY: reads a key that ends in a null byte; a descriptor comes with no value.

@@ -101,6 +101,13 @@ pub(crate) fn spawn_sibling_in<T>(flags: CloneFlags, with: &T, child: fn(&T) -> 
     Ok(pid as i32)
 }
 
+/// SIGKILL for a child of our parent that nobody else knows of, in a child that allocates nothing. One that has ended is as
+/// good.
+pub(crate) fn kill_sibling(pid: i32) {
+    // SAFETY: kill takes two integers.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+}
+
 /// Ends this process at once: no destructor, no exit handler.
 pub(crate) fn leave(status: i32) -> ! {
     // SAFETY: _exit takes an integer and does not return.

@@ -85,11 +85,12 @@ pub(crate) fn tell(socket: RawFd, parts: &[IoSlice<'_>], descriptor: Option<RawF
 
 const _: () = assert!(size_of::<libc::cmsghdr>() == 16, "the layout that `tell` writes");
 
-/// Receives one packet, waiting for it; how long it was, 0 at the end. For forked children: allocates nothing.
+/// Receives one packet, waiting for it; how long it was, 0 at the end. For forked children: allocates nothing, and makes no
+/// other call than read(2).
 pub(crate) fn hear(socket: RawFd, buffer: &mut [u8]) -> nix::Result<usize> {
     loop {
         // SAFETY: the kernel writes at most `len` bytes into a slice of that length.
-        let length = unsafe { libc::recv(socket, buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+        let length = unsafe { libc::read(socket, buffer.as_mut_ptr().cast(), buffer.len()) };
         match Errno::result(length) {
             Err(Errno::EINTR) => {}
             result => return result.map(|length| length as usize),

@@ -177,3 +177,26 @@ fn in_the_foreground_the_status_of_the_program_is_told() {
     bundle.oci(&["restore", &bundle.id]).fails(7);
     assert_unknown(&bundle);
 }
+
+#[test]
+fn a_container_with_a_read_only_root_comes_back() {
+    let mut bundle = counting!();
+    bundle.configure(|config| {
+        config["root"]["readonly"] = json!(true);
+        let mount = json!({"destination": "/work", "type": "tmpfs", "source": "tmpfs"});
+        config["mounts"].as_array_mut().unwrap().push(mount);
+    });
+    up(&bundle);
+    let count = || bundle.exec(&["/bin/cat", "/work/count"]).stdout.trim().parse::<u64>().unwrap_or_default();
+    let beyond = |least| {
+        hull_tests::wait_until(LIMIT, "the next count", || match count() {
+            count if count > least => Ok(count),
+            count => Err(count.to_string()),
+        })
+    };
+    let at = beyond(3);
+    checkpoint(&bundle, &[]).ok();
+    restore(&bundle, &[]).ok();
+    beyond(at);
+    bundle.exec(&["/bin/sh", "-c", "echo > /new"]).fails(1);
+}

@@ -1,5 +1,6 @@
 //! What is not part of a container: mounts of the host, devices, namespaces by path.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use serde_json::json;
@@ -33,13 +34,7 @@ fn mounts_of_the_host_are_there_again() {
     up(&bundle);
     let at = counts_beyond(&bundle, 3);
     bundle.exec(&["/bin/sh", "-c", "echo kept > /tmp/kept; echo shm > /dev/shm/kept"]).ok();
-    let table = [
-        "/bin/sh",
-        "-c",
-        "while read -r _ _ _ root at options _; do echo $root $at $options; done < /proc/1/mountinfo",
-    ];
-    let lines = |text: String| text.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
-    let before = lines(bundle.exec(&table).ok());
+    let before = attributes(&bundle);
     checkpoint(&bundle, &[]).ok();
     // A volume as whoever moves a container has it: empty.
     fs::remove_file(bundle.path("volume/inner")).unwrap();
@@ -48,7 +43,7 @@ fn mounts_of_the_host_are_there_again() {
     counts_beyond(&bundle, at);
     if !is_peer() {
         // runc 1.1 shows the host's groups afterwards, and /data/inner can be written.
-        assert_eq!(lines(bundle.exec(&table).ok()), before);
+        assert_eq!(attributes(&bundle), before);
     }
     let files = [
         "/bin/cat",
@@ -108,6 +103,77 @@ fn a_mount_below_a_mount_of_the_host_is_there_again() {
     assert_eq!(shown, "from below\nkept\n");
     bundle.delete();
     nix::mount::umount(format!("{volume}/below").as_str()).unwrap();
+}
+
+/// The mounts of the container, with the part of their file system that they show, and their attributes.
+fn attributes(bundle: &crate::bundle::Bundle) -> BTreeSet<String> {
+    let table = "while read -r _ _ _ root at options _; do echo $root $at $options; done < /proc/1/mountinfo";
+    bundle.exec(&["/bin/sh", "-c", table]).ok().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn hierarchies_that_are_shown_twice_stay_read_only() {
+    let mut bundle = counting!();
+    bundle.configure(|config| {
+        let options = ["ro", "nosuid", "nodev", "noexec"];
+        for to in ["/sys/fs/cgroup", "/cg"] {
+            let mount = json!({"destination": to, "type": "cgroup", "source": "cgroup", "options": options});
+            config["mounts"].as_array_mut().unwrap().push(mount);
+        }
+    });
+    up(&bundle);
+    let at = counts_beyond(&bundle, 3);
+    let before = attributes(&bundle);
+    checkpoint(&bundle, &[]).ok();
+    restore(&bundle, &[]).ok();
+    counts_beyond(&bundle, at);
+    // runc 1.1 shows the host's groups afterwards, and they can be written.
+    assert!(attributes(&bundle) == before || is_peer(), "{before:#?} {:#?}", attributes(&bundle));
+}
+
+#[test]
+fn mounts_below_stay_restricted_as_far_as_the_container_had_them() {
+    if is_peer() {
+        // criu refuses what is mounted below.
+        return;
+    }
+    let mut bundle = counting!();
+    let volume = bundle.path("volume").display().to_string();
+    fs::create_dir_all(bundle.path("volume/sub")).unwrap();
+    fs::create_dir_all(bundle.path("volume/own")).unwrap();
+    let kind = Some("tmpfs");
+    let sub = format!("{volume}/sub");
+    nix::mount::mount(kind, sub.as_str(), kind, nix::mount::MsFlags::empty(), None::<&str>).unwrap();
+    bundle.configure(|config| {
+        for (to, more) in [("/d1", &[][..]), ("/d2", &["rro", "rnosuid", "rnoexec"]), ("/d3", &["ro"])] {
+            let options: Vec<_> = std::iter::once(&"rbind").chain(more).collect();
+            let mount = json!({"destination": to, "type": "bind", "source": volume, "options": options});
+            config["mounts"].as_array_mut().unwrap().push(mount);
+        }
+        let own =
+            json!({"destination": "/d2/own", "type": "bind", "source": volume, "options": ["bind", "nodev"]});
+        config["mounts"].as_array_mut().unwrap().push(own);
+    });
+    up(&bundle);
+    let at = counts_beyond(&bundle, 3);
+    let before = attributes(&bundle);
+    checkpoint(&bundle, &[]).ok();
+    restore(&bundle, &[]).ok();
+    counts_beyond(&bundle, at);
+    assert_eq!(attributes(&bundle), before);
+    bundle.delete();
+    // A checkpoint of another runtime tells nothing of mounts: then the configuration does.
+    bundle.configure(|config| drop(config["mounts"].as_array_mut().unwrap().pop()));
+    up(&bundle);
+    let at = counts_beyond(&bundle, 3);
+    let before = attributes(&bundle);
+    checkpoint(&bundle, &[]).ok();
+    fs::remove_file(bundle.path("checkpoint/mountinfo")).unwrap();
+    restore(&bundle, &[]).ok();
+    counts_beyond(&bundle, at);
+    assert_eq!(attributes(&bundle), before);
+    bundle.delete();
+    nix::mount::umount(sub.as_str()).unwrap();
 }
 
 #[test]

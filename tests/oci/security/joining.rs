@@ -120,10 +120,13 @@ fn a_neighbour_sees_nothing_of_a_process_that_joins() {
     assert!(!second.path("rootfs/seen").exists());
 }
 
-/// A hook that gives whoever looks the time for it: meanwhile the init that is being made has the host's root.
+/// Mounts that give whoever looks the time for it: meanwhile the init that is being made has the host's root.
 fn linger(bundle: &mut Bundle) {
-    let hook = json!([{"path": "/bin/sleep", "args": ["sleep", "0.5"]}]);
-    bundle.configure(|config| config["hooks"] = json!({"createRuntime": hook}));
+    let mount = json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"});
+    bundle.configure(|config| {
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts.extend(std::iter::repeat_n(mount, 3000));
+    });
 }
 
 /// Whether procfs can be mounted for another PID namespace than one's own, as of Linux 6.18.
@@ -175,6 +178,9 @@ fn a_container_that_joins_a_pid_namespace_is_a_whole_one() {
     let text = second.oci(&["run", &second.id]).ok();
     let mut lines = text.lines();
     assert_eq!(lines.next(), Some("/bin/sleep\u{0}1000\u{0}"), "{text}");
+    second.script("grep ' /proc ' /proc/self/mountinfo");
+    let shown = second.oci(&["run", &second.id]).ok();
+    assert!(shown.contains(" - proc proc "), "{shown}");
     second.configure(|config| config["process"]["terminal"] = json!(true));
     second.script(
         "read -r pid name state parent group session rest </proc/self/stat; echo session $session pid $$

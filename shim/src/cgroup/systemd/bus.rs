@@ -53,6 +53,14 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether systemd has a unit of that name already.
+    #[must_use]
+    pub fn is_existing_unit(&self) -> bool {
+        matches!(self, Self::Answer { name, .. } if name == "org.freedesktop.systemd1.UnitExists")
+    }
+}
+
 /// The other end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Peer {

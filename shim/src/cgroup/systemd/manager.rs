@@ -120,7 +120,7 @@ impl Manager {
         let until = Until::after(LIMIT);
         let body = start_body(unit, properties);
         let answer = match self.call("StartTransientUnit", body.clone(), until) {
-            Err(Error::Answer { name, .. }) if name == "org.freedesktop.systemd1.UnitExists" => {
+            Err(error) if error.is_existing_unit() => {
                 // The second attempt tells what is wrong.
                 crate::harmless(self.reset_failed(unit));
                 self.call("StartTransientUnit", body, until)
@@ -136,6 +136,17 @@ impl Manager {
         // The failure above is what counts.
         crate::harmless(self.reset_failed(unit));
         result
+    }
+
+    /// Makes sure of a slice: starts it, or sets the limits of one that is there.
+    ///
+    /// # Errors
+    /// As those of [`Manager::start`] and [`Manager::set`].
+    pub fn ensure(&mut self, slice: &str, new: &[Property], limits: &[Property]) -> Result<(), Error> {
+        match self.start(slice, new) {
+            Err(error) if error.is_existing_unit() => self.set(slice, limits),
+            started => started,
+        }
     }
 
     /// Changes properties of a unit until the next boot.

@@ -355,7 +355,7 @@ fn play_manager(mut bus: Bus) {
         answer.body = Vec::new();
         let unit = call.body.first().and_then(Value::text).unwrap_or_default();
         match member.as_str() {
-            "StartTransientUnit" if failed => {
+            "StartTransientUnit" if failed || unit.starts_with("there") => {
                 (answer.kind, answer.error) =
                     (Kind::Error, Some("org.freedesktop.systemd1.UnitExists".into()));
                 answer.body = vec![text("it is there already")];
@@ -412,6 +412,9 @@ fn units_come_and_go_over_a_real_bus() {
     client.start("good.scope", &properties).unwrap();
     client.set("good.scope", &properties).unwrap();
     client.stop("good.scope").unwrap();
+    assert!(client.start("there.slice", &properties).unwrap_err().is_existing_unit());
+    client.ensure("there.slice", &properties, &properties).unwrap();
+    client.ensure("new.slice", &properties, &properties).unwrap();
     let error = client.start("bad.scope", &properties).unwrap_err();
     assert_eq!(error.to_string(), "error creating systemd unit `bad.scope`: got `failed`");
     let unknown = Message::call("no.such.name", "/", "a.b", "C", Vec::new());

@@ -123,8 +123,12 @@ fn send_ahead(work: &Work<'_>) -> ! {
     let made =
         closed.and_then(|()| process::spawn_sibling(work, appear).map_err(Problem::at(Last::Namespaces)));
     match made {
-        // A maker that is gone does not need to know, and the init finds out by itself.
-        Ok(pid) => harmless(tell(work, Message::Appeared(pid), None)),
+        Ok(pid) => {
+            if tell(work, Message::Appeared(pid), None).is_err() {
+                // Nobody will ever know of it.
+                process::kill_sibling(pid);
+            }
+        }
         Err(problem) => give_up(work, PRELUDE, Trouble::Member(problem)),
     }
     process::leave(0)
@@ -177,8 +181,14 @@ fn fault(work: &Work<'_>, _: usize) -> Option<Errno> {
     work.fault.and(None)
 }
 
+/// A packet goes and comes by write(2) and read(2), as far as that is possible: the container's filter may be in force, and
+/// no program can do without these.
 fn tell(work: &Work<'_>, message: Message, descriptor: Option<RawFd>) -> nix::Result<()> {
-    socket::tell(work.socket, &[IoSlice::new(&message.to_bytes())], descriptor)
+    let bytes = message.to_bytes();
+    match descriptor {
+        None => process::write_to(work.socket, &bytes),
+        Some(_) => socket::tell(work.socket, &[IoSlice::new(&bytes)], descriptor),
+    }
 }
 
 fn await_go(work: &Work<'_>) -> Result<Go, Trouble> {
@@ -326,6 +336,8 @@ fn wait_at_gate(work: &Work<'_>) {
     if !released || process::die_with_parent(0).is_err() {
         process::leave(1);
     }
+    // Not every maker listens that long.
+    harmless(tell(work, Message::Released, None));
     let failed = Problem::at(Last::Descriptors);
     if let Err(problem) = descriptor::close_all_but(&work.keep_at_gate).map_err(failed) {
         problem.report(work.result);

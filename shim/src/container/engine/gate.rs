@@ -61,6 +61,21 @@ impl Gate {
         directory.join(GO).exists()
     }
 
+    /// Whether an init waits there, or is at its `startContainer` hooks: once its program runs nobody reads any more. Whoever
+    /// let it go may have been killed before he removed the gate.
+    pub(crate) fn is_waited_at(directory: &Path) -> bool {
+        match Self::open_go(directory) {
+            Err(Errno::ENXIO | Errno::ENOENT) => false,
+            // Who may not open it cannot tell.
+            Ok(_) | Err(_) => true,
+        }
+    }
+
+    fn open_go(directory: &Path) -> nix::Result<OwnedFd> {
+        let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        open(&directory.join(GO), flags, Mode::empty())
+    }
+
     /// Opens the reading end of `result`, to be read when it is ready.
     pub(crate) fn listen(directory: &Path) -> nix::Result<OwnedFd> {
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
@@ -69,9 +84,7 @@ impl Gate {
 
     /// Lets the init go. ENXIO: none waits there, it was let go before or is dead.
     pub(crate) fn open(directory: &Path) -> nix::Result<()> {
-        let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let go = open(&directory.join(GO), flags, Mode::empty())?;
-        nix::unistd::write(&go, b"0").map(drop)
+        nix::unistd::write(Self::open_go(directory)?, b"0").map(drop)
     }
 
     /// Reads what [`Gate::listen`] opened.

@@ -208,6 +208,11 @@ impl Hooks {
         !self.prestart.is_empty() || !self.create_runtime.is_empty()
     }
 
+    /// Whether some run while the container is made, in whatever namespaces, and are told of its init.
+    pub(crate) fn of_making(&self) -> bool {
+        self.of_maker() || !self.create_container.is_empty()
+    }
+
     /// Whether the init has to know its pid.
     pub(crate) fn of_init(&self) -> bool {
         !self.create_container.is_empty() || !self.start_container.is_empty()

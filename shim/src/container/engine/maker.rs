@@ -15,13 +15,14 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use super::between;
 use super::child::{self, Work};
+use super::created::Created;
 use super::devices::{self, Away, Found};
 use super::failure::Failure;
 use super::files::Covers;
 use super::gate::Gate;
 use super::hook::{self, Ending, Output};
 use super::listener::Listener;
-use super::message::{Go, Message};
+use super::message::{Go, Heard, Message};
 use super::namespace::{self, Joins};
 use super::plan::{MakerRights, Plan};
 use super::sources::Sources;
@@ -31,9 +32,6 @@ use crate::container::identity::{Groups, Identity};
 use crate::container::program::Program;
 use crate::harmless;
 use crate::sys::{pidfd, process, socket};
-
-/// How long an init may take to read that it may live on, in milliseconds: only a starved one takes so long.
-const RELEASE: u16 = 10_000;
 
 /// Everything that one container needs.
 pub(crate) struct Request<'a> {
@@ -106,8 +104,7 @@ pub(crate) struct Making {
     devices: Option<Found>,
     away: Option<Away>,
     hooks: Option<Running>,
-    /// An init that joins its PID namespace last is there.
-    appeared: bool,
+    heard: Heard,
     /// The pid was handed on.
     created: bool,
 }
@@ -124,17 +121,6 @@ pub(crate) enum Progress {
     Waiting,
     /// The init waits at its gate.
     Created(Created),
-}
-
-/// An init at its gate. Dropped without [`Created::release`], it takes the init along.
-pub(crate) struct Created {
-    pub(crate) pid: i32,
-    pub(crate) pidfd: OwnedFd,
-    /// The master of its terminal.
-    pub(crate) terminal: Option<OwnedFd>,
-    socket: OwnedFd,
-    /// Interfaces that are the container's once it lives on.
-    away: Option<Away>,
 }
 
 /// Makes the init and lets it work.
@@ -190,7 +176,7 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
         devices,
         away: None,
         hooks: None,
-        appeared: false,
+        heard: Heard::default(),
         created: false,
     };
     making.equip(work.procfs.as_fd())?;
@@ -306,9 +292,25 @@ impl Making {
         self.child.pid
     }
 
-    /// To wait on until it is readable; another one after each [`Making::advance`] perhaps.
+    /// To wait on until it is readable; another one after each [`Making::advance`] perhaps. Enough for whoever gives no
+    /// PID namespace by path; others use [`Making::wait`].
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
         self.hooks.as_ref().map_or(self.socket.as_fd(), |hooks| hooks.told.as_fd())
+    }
+
+    /// Waits until there is something to take. Where an init is still to appear, whoever makes it may end without a word
+    /// while the init holds the socket.
+    pub(crate) fn wait(&self) {
+        let polled = |descriptor| PollFd::new(descriptor, PollFlags::POLLIN);
+        let child = self.is_expecting().then(|| polled(self.child.pidfd.as_fd()));
+        let mut all: Vec<_> = std::iter::once(polled(self.descriptor())).chain(child).collect();
+        // An interrupted wait is a short one.
+        harmless(poll(&mut all, PollTimeout::NONE));
+    }
+
+    /// Whether the init is yet to be made, by the process that makes everything else.
+    fn is_expecting(&self) -> bool {
+        self.plan.namespaces.joins_last && !self.heard.appeared
     }
 
     /// Takes what the init told, without waiting.
@@ -316,7 +318,10 @@ impl Making {
         if self.hooks.is_some() {
             return self.advance_hooks();
         }
+        // Before its last words are looked for.
+        let is_over = self.is_expecting() && process::exit_of_child(self.child.pidfd.as_fd()).is_some();
         match socket::receive(self.socket.as_fd(), Message::LENGTH) {
+            Err(Errno::EAGAIN) if is_over => Err(Failure::ended(&self.child)),
             Err(Errno::EAGAIN | Errno::EINTR) => Ok(Progress::Waiting),
             Err(errno) => Err(Failure::system("hear of the init", errno)),
             Ok(socket::Packet::Closed | socket::Packet::Truncated) => Err(Failure::ended(&self.child)),
@@ -325,7 +330,9 @@ impl Making {
     }
 
     fn take(&mut self, bytes: &[u8], mut descriptors: Vec<OwnedFd>) -> Result<Progress, Failure> {
-        match Message::from_bytes(bytes) {
+        let joins_last = self.plan.namespaces.joins_last;
+        let message = Message::from_bytes(bytes);
+        match message.filter(|message| self.heard.note(*message, joins_last)) {
             Some(Message::Due) => {
                 if let Some((devices, inside)) = self.devices.take().zip(descriptors.pop()) {
                     self.away = Some(devices.move_to(&self.child, inside)?);
@@ -350,20 +357,16 @@ impl Making {
                 self.appear(pid)?;
                 Ok(Progress::Waiting)
             }
-            Some(Message::Ready) if self.appeared == self.plan.namespaces.joins_last => {
-                self.ready().map(Progress::Created)
-            }
-            // Who traces the init may have its socket say anything.
-            Some(Message::Ready) => Err(Failure::ended(&self.child)),
-            None => Err(Failure::ended(&self.child)),
+            Some(Message::Ready) => self.ready().map(Progress::Created),
+            Some(Message::Released) | None => Err(Failure::ended(&self.child)),
         }
     }
 
     /// The init is another process than the one that made everything. Whoever sees it may reach into its socket: only
-    /// what is ours is believed, and only once.
+    /// what is ours is believed.
     fn appear(&mut self, pid: i32) -> Result<(), Failure> {
         let stranger = |errno| Failure::system("make a process in its namespaces", errno);
-        if self.appeared || !self.plan.namespaces.joins_last || pid == self.child.pid {
+        if pid == self.child.pid {
             return Err(stranger(Errno::ECHILD));
         }
         let pidfd = pidfd::open(pid).map_err(stranger)?;
@@ -373,7 +376,6 @@ impl Making {
         let first = std::mem::replace(&mut self.child, process::Child { pid, pidfd });
         // It told, and ends.
         process::reap_ended(first.pidfd.as_fd());
-        self.appeared = true;
         self.go()
     }
 
@@ -467,36 +469,6 @@ impl Drop for Making {
             harmless(pidfd::signal(hooks.child.pidfd.as_fd(), libc::SIGKILL));
             process::reap_ended(hooks.child.pidfd.as_fd());
         }
-    }
-}
-
-impl Created {
-    /// [`Created::release`] for a maker that ends soon after: the init must have read that it may live on, or it dies
-    /// of its maker's end. It closes its end of the socket then.
-    pub(crate) fn release_for_good(self) -> nix::Result<(i32, OwnedFd, Option<OwnedFd>)> {
-        let copy = self
-            .socket
-            .try_clone()
-            .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
-        let released = self.release();
-        let mut polled = [PollFd::new(copy.as_fd(), PollFlags::POLLIN)];
-        loop {
-            match poll(&mut polled, PollTimeout::from(RELEASE)) {
-                Err(Errno::EINTR) => {}
-                Ok(0) => return Err(Errno::ETIMEDOUT),
-                result => return result.map(|_| released),
-            }
-        }
-    }
-
-    /// Lets the init outlive this process: its pid is on disk.
-    pub(crate) fn release(self) -> (i32, OwnedFd, Option<OwnedFd>) {
-        // An init that is dead already is found so at its pidfd.
-        harmless(socket::send(self.socket.as_fd(), &Go { pid: self.pid }.to_bytes(), &[]));
-        if let Some(away) = self.away {
-            away.stay();
-        }
-        (self.pid, self.pidfd, self.terminal)
     }
 }
 

@@ -33,6 +33,8 @@ pub(crate) enum Message {
     Appeared(i32),
     /// All is made.
     Ready,
+    /// It lives on without its maker.
+    Released,
 }
 
 const DUE: u8 = 1;
@@ -42,6 +44,7 @@ const READY: u8 = 4;
 const TERMINAL: u8 = 5;
 const MEMBER: u8 = 6;
 const APPEARED: u8 = 7;
+const RELEASED: u8 = 8;
 
 impl Message {
     /// Length on the wire.
@@ -60,6 +63,7 @@ impl Message {
             Self::Member(problem) => return Self::with(problem),
             Self::Appeared(pid) => (APPEARED, 0, 0, pid),
             Self::Ready => (READY, 0, 0, 0),
+            Self::Released => (RELEASED, 0, 0, 0),
         };
         let ([s0, s1], [v0, v1, v2, v3]) = (step.to_ne_bytes(), value.to_ne_bytes());
         [kind, detail, s0, s1, v0, v1, v2, v3]
@@ -91,8 +95,40 @@ impl Message {
             }
             APPEARED => Some(Self::Appeared(value)),
             READY => Some(Self::Ready),
+            RELEASED => Some(Self::Released),
             _ => None,
         }
+    }
+}
+
+/// What a maker has heard so far. Whoever traces an init may have its socket say anything, so nothing is heard that is not
+/// due.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Heard {
+    due: bool,
+    terminal: bool,
+    /// An init that joins its PID namespace last is there.
+    pub(crate) appeared: bool,
+}
+
+impl Heard {
+    /// Takes note of a message; false for one that cannot come now. `joins_last` says whether an init is to appear.
+    #[must_use]
+    pub(crate) fn note(&mut self, message: Message, joins_last: bool) -> bool {
+        let is_expected = match message {
+            Message::Failed { .. } | Message::Member(_) => true,
+            Message::Hook { .. } => !self.appeared,
+            Message::Due => !self.appeared && !self.due,
+            Message::Terminal => !self.appeared && !self.terminal,
+            Message::Appeared(_) => joins_last && !self.appeared,
+            Message::Ready => self.appeared == joins_last,
+            // It is heard by whoever releases it.
+            Message::Released => false,
+        };
+        self.due |= message == Message::Due;
+        self.terminal |= message == Message::Terminal;
+        self.appeared |= matches!(message, Message::Appeared(_));
+        is_expected
     }
 }
 
@@ -135,10 +171,29 @@ mod tests {
             Message::Member(Problem { step: Step::HookEnded(2, 130), errno: Errno::EPERM }),
             Message::Member(Problem { step: Step::Directory, errno: Errno::ENOENT }),
             Message::Ready,
+            Message::Released,
         ] {
             assert_eq!(Message::from_bytes(&message.to_bytes()), Some(message));
         }
         assert_eq!(Message::from_bytes(&[9; 8]), None);
         assert_eq!(Message::from_bytes(&[]), None);
+    }
+    #[test]
+    fn each_message_is_heard_once_and_in_its_time() {
+        let heard = |messages: &[Message], joins_last| {
+            let mut heard = Heard::default();
+            messages.iter().map(|message| heard.note(*message, joins_last)).collect::<Vec<_>>()
+        };
+        let (due, terminal, ready) = (Message::Due, Message::Terminal, Message::Ready);
+        assert_eq!(heard(&[due, terminal, ready], false), [true; 3]);
+        assert_eq!(heard(&[due, due, terminal, terminal], false), [true, false, true, false]);
+        let appeared = Message::Appeared(7);
+        assert_eq!(heard(&[appeared, Message::Released], false), [false, false]);
+        assert_eq!(heard(&[ready, due, terminal, appeared, ready], true), [false, true, true, true, true]);
+        let hook = Message::Hook { step: 1, ending: Ending::Exited(1) };
+        let late = [appeared, due, terminal, hook, appeared];
+        assert_eq!(heard(&late, true), [true, false, false, false, false]);
+        let problem = Problem { step: Step::Directory, errno: Errno::ENOENT };
+        assert_eq!(heard(&[appeared, Message::Member(problem)], true), [true, true]);
     }
 }

@@ -32,6 +32,7 @@ mod between;
 pub(crate) mod check;
 pub(crate) mod child;
 pub(crate) mod console;
+pub(crate) mod created;
 pub(crate) mod devices;
 pub(crate) mod failed;
 pub(crate) mod failure;
@@ -53,6 +54,7 @@ mod tests;
 pub(crate) mod trimmed;
 pub(crate) mod user;
 
+pub(crate) use created::Created;
 pub(crate) use gate::Gate;
-pub(crate) use maker::{Created, Making, Progress, Request, Stdio, begin};
+pub(crate) use maker::{Making, Progress, Request, Stdio, begin};
 pub(crate) use plan::{Known, Plan};

@@ -116,11 +116,10 @@ impl Plan {
         let mut namespaces = Namespaces::new(spec, known.sandbox)?;
         namespaces.no_return = known.maker != MakerRights::Root;
         check::check(spec, &namespaces, known)?;
-        namespaces.joins_last = joins_last(spec, &namespaces, &known.kernel);
         let hooks = Hooks::new(spec, own, container)?;
+        namespaces.joins_last = joins_last(spec, &namespaces, known) && !hooks.of_making();
         // Hooks look for the root file system on its own path.
-        let finds_root = hooks.of_maker() || !hooks.create_container.is_empty();
-        if known.base == files::Base::Trimmed && known.maker == MakerRights::Root && !finds_root {
+        if known.base == files::Base::Trimmed && known.maker == MakerRights::Root && !hooks.of_making() {
             namespaces.trim();
         }
         let mut plan = Self {
@@ -288,9 +287,10 @@ fn files(spec: &Spec, namespaces: &Namespaces, known: &Known<'_>) -> Result<file
     files::plan(spec, &known).map_err(|error| Error::Invalid(error.to_string()))
 }
 
-/// Whether the PID namespace that is given by path is joined last. Not where a new user namespace would have no say
-/// in it by then, nor where a process is scheduled as no child of it would be, or has no room for one.
-fn joins_last(spec: &Spec, namespaces: &Namespaces, kernel: &Kernel) -> bool {
+/// Whether the PID namespace that is given by path is joined last, but for hooks, which are told the init's pid before.
+/// Not where a new user namespace would have no say in it by then, nor where a process is scheduled as no child of it
+/// would be, or has no room for one; and procfs of the namespace is not for an ordinary user to mount from outside it.
+fn joins_last(spec: &Spec, namespaces: &Namespaces, known: &Known<'_>) -> bool {
     let is_scheduled = spec.process().as_ref().is_some_and(|process| process.scheduler().is_some());
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     let is_alone = resources.and_then(|all| all.pids().as_ref()).is_some_and(|pids| pids.limit() == 1);
@@ -298,7 +298,8 @@ fn joins_last(spec: &Spec, namespaces: &Namespaces, kernel: &Kernel) -> bool {
         && !namespaces.new.contains(CloneFlags::CLONE_NEWUSER)
         && !is_scheduled
         && !is_alone
-        && kernel.files.procfs_by_namespace
+        && known.maker != MakerRights::Rootless
+        && known.kernel.files.procfs_by_namespace
         && !guard::is_off(Guard::Unseen)
 }
 

@@ -12,7 +12,7 @@ pub(super) mod outside;
 mod places;
 pub(super) mod request;
 pub(super) mod restore;
-mod seal;
+pub(super) mod seal;
 pub(super) mod settings;
 pub(super) mod streams;
 mod wire;

@@ -17,9 +17,12 @@ use crate::cgroup::Group;
 use crate::container::engine::files::{Origin, devices, entries};
 use crate::oci::error::Error;
 use crate::oci::notify;
+use crate::sys::mount;
 
 /// What masks files, and how it is called.
 const NULL: &str = "/dev/null";
+/// Our own mounts.
+const OWN: &str = "/proc/self/mountinfo";
 
 /// One mount that shows something of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,8 +67,8 @@ pub(crate) fn name_mounts(
     pid: i32,
 ) -> Result<(), Error> {
     let root = open_root(pid)?;
-    let mounts = mounts(&format!("/proc/{pid}/mountinfo"))?;
-    let of_host = self::mounts("/proc/self/mountinfo")?;
+    let mounts = mounts_of(pid)?;
+    let of_host = self::mounts(Path::new(OWN))?;
     let found =
         |path: &Path| find(&root, path).filter(|(_, point)| mounts.iter().any(|mount| mount.point == *point));
     let mut named = Vec::new();
@@ -103,7 +106,7 @@ pub(crate) fn name_mounts(
 
 /// Tells criu, when restoring, what of the host the names mean.
 pub(crate) fn give_mounts(options: &mut Options, all: &[Shown]) -> Result<(), Error> {
-    let mounts = mounts("/proc/self/mountinfo")?;
+    let mounts = mounts(Path::new(OWN))?;
     let mut give = |name: &Path, host: &Path| {
         options.external_mount(name.as_os_str().as_bytes(), host.as_os_str().as_bytes());
     };
@@ -119,12 +122,25 @@ pub(crate) fn give_mounts(options: &mut Options, all: &[Shown]) -> Result<(), Er
 
 /// One line of a `mountinfo`; proc(5).
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Mounted {
+pub(super) struct Mounted {
+    /// Its number; no other mount of any namespace has it.
+    pub(super) number: u64,
     device: String,
     /// The part of the file system that is shown.
     root: PathBuf,
-    point: PathBuf,
+    pub(super) point: PathBuf,
+    /// The `MOUNT_ATTR_*` that restrict it.
+    pub(super) attributes: u64,
 }
+
+/// How a `mountinfo` shows attributes.
+const SHOWN: [(&[u8], u64); 5] = [
+    (b"ro", mount::RDONLY),
+    (b"nosuid", mount::NOSUID),
+    (b"nodev", mount::NODEV),
+    (b"noexec", mount::NOEXEC),
+    (b"nosymfollow", mount::NOSYMFOLLOW),
+];
 
 impl Mounted {
     /// Whether both show the same part of the same file system.
@@ -157,20 +173,26 @@ pub(super) fn find(root: &OwnedFd, path: &Path) -> Option<(OwnedFd, PathBuf)> {
     Some((found, point))
 }
 
-/// The mount points of a process's `mountinfo`.
-pub(super) fn mount_points(pid: i32) -> Result<Vec<PathBuf>, Error> {
-    Ok(mounts(&format!("/proc/{pid}/mountinfo"))?.into_iter().map(|mount| mount.point).collect())
+/// The mounts of a process.
+pub(super) fn mounts_of(pid: i32) -> Result<Vec<Mounted>, Error> {
+    mounts(Path::new(&format!("/proc/{pid}/mountinfo")))
 }
 
-fn mounts(path: &str) -> Result<Vec<Mounted>, Error> {
-    let text = std::fs::read(path).map_err(Error::file("read", Path::new(path)))?;
+/// What a `mountinfo` says, or a copy of one.
+pub(super) fn mounts(path: &Path) -> Result<Vec<Mounted>, Error> {
+    let text = std::fs::read(path).map_err(Error::file("read", path))?;
     Ok(text.split(|byte| *byte == b'\n').filter_map(mounted).collect())
 }
 
 fn mounted(line: &[u8]) -> Option<Mounted> {
-    let mut fields = line.split(|byte| *byte == b' ').skip(2);
-    let device = String::from_utf8_lossy(fields.next()?).into_owned();
-    Some(Mounted { device, root: unescape(fields.next()?), point: unescape(fields.next()?) })
+    let mut fields = line.split(|byte| *byte == b' ');
+    let number = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    let device = String::from_utf8_lossy(fields.nth(1)?).into_owned();
+    let (root, point) = (unescape(fields.next()?), unescape(fields.next()?));
+    let options = fields.next().unwrap_or_default().split(|byte| *byte == b',');
+    let shown = options.filter_map(|option| SHOWN.iter().find(|(name, _)| *name == option));
+    let attributes = shown.fold(0, |all, (_, attribute)| all | attribute);
+    Some(Mounted { number, device, root, point, attributes })
 }
 
 /// Blanks and their like stand as three octal digits behind a backslash.
@@ -252,7 +274,13 @@ mod tests {
     use super::*;
 
     fn at(device: &str, root: &str, point: &str) -> Mounted {
-        Mounted { device: device.to_owned(), root: root.into(), point: point.into() }
+        Mounted {
+            number: 36,
+            device: device.to_owned(),
+            root: root.into(),
+            point: point.into(),
+            attributes: 0,
+        }
     }
 
     #[test]
@@ -267,8 +295,10 @@ mod tests {
     fn a_mount_is_read_with_its_blanks() {
         let line = br"36 35 98:0 /mnt\0401 /a\040b\134c rw,noatime master:1 - ext3 /dev/root rw";
         assert_eq!(mounted(line), Some(at("98:0", "/mnt 1", r"/a b\c")));
+        let line = b"36 35 98:0 / /a ro,nosuid,relatime - ext3 /dev/root rw";
+        assert_eq!(mounted(line).unwrap().attributes, mount::RDONLY | mount::NOSUID);
         assert_eq!(mounted(b""), None);
-        let own = mounts("/proc/self/mountinfo").unwrap();
+        let own = mounts(Path::new(OWN)).unwrap();
         assert!(own.iter().any(|mount| mount.point == Path::new("/proc")));
     }
 

@@ -162,7 +162,8 @@ impl Restore {
                 record.init = Some(init.ok_or(Error::NotRunning)?);
                 record.descriptors = standard_descriptors(pid);
                 record.unfinished = false;
-                seal::seal(&self.grounds.spec, &self.grounds.bundle, pid)?;
+                let Grounds { spec, bundle, .. } = &self.grounds;
+                seal::seal(spec, bundle, &self.directories.images, pid)?;
                 self.handover.pid(pid)?;
                 place.write(record, held)
             }

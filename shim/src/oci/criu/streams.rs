@@ -41,7 +41,7 @@ fn outside(pid: i32, number: usize, name: &str, inside: &dyn Fn(&str) -> bool) -
 }
 
 /// The mount that a descriptor belongs to; proc(5).
-fn mount_of(about: &str) -> Option<&str> {
+pub(super) fn mount_of(about: &str) -> Option<&str> {
     about.lines().find_map(|line| line.strip_prefix("mnt_id:")).map(str::trim)
 }
 

@@ -15,7 +15,7 @@ use crate::oci::container::Container;
 use crate::oci::criu::request::{Field, Kind, Options};
 use crate::oci::criu::settings::{self, Directories};
 use crate::oci::criu::worker::Notice;
-use crate::oci::criu::{Criu, journal, open, outside, streams};
+use crate::oci::criu::{Criu, journal, open, outside, seal, streams};
 use crate::oci::error::Error;
 use crate::oci::global::Global;
 use crate::oci::status::Status;
@@ -119,6 +119,7 @@ impl<'a> Dump<'a> {
         let shown = outside::shown(&self.spec, &record.bundle, place.directory(), None);
         let groups = outside::groups(&self.spec, group.as_ref());
         outside::name_mounts(options, &self.spec, (&shown, &groups), self.pid)?;
+        seal::keep(&self.directories.images, self.pid)?;
         let names = streams::name(options, &record.descriptors, self.pid);
         streams::write(&self.directories.images, &names)
     }

@@ -30,7 +30,11 @@ pub(super) fn delete(global: &Global<'_>, id: &str, given: &Parsed) -> Result<()
         Status::Stopped | Status::Created => {}
         other => return Err(Error::NotStopped(id.to_owned(), other)),
     }
-    finish(global, &container)
+    match finish(global, &container) {
+        // Another command was faster.
+        Err(Error::Missing) if force => Ok(()),
+        finished => finished,
+    }
 }
 
 /// Deletes a container whatever it does.

@@ -11,7 +11,7 @@ use oci_spec::runtime::Spec;
 use crate::container::engine::check::process_labels;
 use crate::container::engine::kernel::Kernel;
 use crate::container::engine::listener::Listener;
-use crate::container::engine::plan::{MakerRights, keyring_name};
+use crate::container::engine::plan::keyring_name;
 use crate::container::exec::{self as join, Stdio, Target, Way};
 use crate::container::identity::Identity;
 use crate::container::program::Program;
@@ -21,7 +21,7 @@ use crate::oci::command::parse::Parsed;
 use crate::oci::config;
 use crate::oci::container::Container;
 use crate::oci::error::Error;
-use crate::oci::global::Global;
+use crate::oci::global::{Global, Supplementary};
 use crate::oci::handover::{Front, Handover, Preserved};
 use crate::oci::make::{identity, own_streams, refuse};
 use crate::oci::process::process;
@@ -45,7 +45,8 @@ fn enter(global: &Global<'_>, id: &str, given: &Parsed) -> Result<ExitCode, Erro
     let init = container.init().ok_or(Error::NotRunning)?;
     let pid = container.record.init.map_or(0, |init| init.pid);
     let mut spec = config::parse(&container.place.config()?)?;
-    let process = process(&spec, given, preserved)?;
+    let (process, unknown) = process(&spec, given, preserved)?;
+    config::warn_of_unknown(global.log, &unknown);
     let has_terminal = process.terminal().unwrap_or(false);
     let front = if given.is_on("detach") { Front::Detached } else { Front::Attached };
     let mut handover = Handover::open(given, has_terminal, front)?;
@@ -143,7 +144,7 @@ fn prepare(spec: &Spec, pid: i32, global: &Global<'_>) -> Result<(Identity, Prog
     let mut spec = spec.clone();
     spec.set_mounts(None);
     let mut identity = identity(&spec, root.as_ref(), global)?;
-    if global.maker == MakerRights::Rootless {
+    if Supplementary::like(global.maker, &pid.to_string()) == Supplementary::Kept {
         identity.keep_groups().map_err(refuse)?;
     }
     let args = process.and_then(|process| process.args().clone()).unwrap_or_default();

@@ -31,7 +31,11 @@ pub(super) fn start(global: &Global<'_>, id: &str) -> Result<(), Error> {
             await_ready(&container, notify.as_ref());
             Ok(())
         }
-        Status::Running => Err(refuse("cannot start an already running container")),
+        Status::Running => {
+            // Of a `start` that was killed.
+            Gate::remove(container.place.directory());
+            Err(refuse("cannot start an already running container"))
+        }
         Status::Stopped => Err(refuse("cannot start a container that has stopped")),
         other => Err(refuse(&format!("cannot start a container in the {other} state"))),
     }

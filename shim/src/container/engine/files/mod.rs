@@ -45,7 +45,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 pub(crate) use covers::Covers;
-pub(crate) use entries::{Entry, Origin, devices, entries, restrictions};
+pub(crate) use entries::{Entry, Origin, Restriction, devices, entries, restrictions, wanted};
 pub(crate) use options::names as option_names;
 pub(crate) use place::{Kind, Links, make_place};
 pub(crate) use plan::plan;
