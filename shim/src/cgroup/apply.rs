@@ -63,7 +63,7 @@ impl<'a> Performer<'a> {
         for step in &plan.0 {
             let Step::Write(write) = step else { continue };
             let instead = match &write.missing {
-                Missing::Instead { file, .. } => Some(file.as_ref()),
+                Missing::Instead { file, .. } => Some(*file),
                 Missing::Refuse | Missing::Skip => None,
             };
             for file in std::iter::once(write.file.as_ref()).chain(instead) {

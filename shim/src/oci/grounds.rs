@@ -81,13 +81,14 @@ impl Grounds {
         self.spec.process().as_ref().and_then(Process::terminal).unwrap_or(false)
     }
 
+    /// Whether the container has a namespace of this kind that nobody had before.
+    pub(crate) fn has_new(&self, kind: LinuxNamespaceType) -> bool {
+        has_new(&self.spec, kind)
+    }
+
     /// What is known of the container so far.
     pub(crate) fn record(&self, keyring: Keyring) -> Record {
-        let namespaces =
-            self.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
-        let own_pid_namespace = namespaces
-            .iter()
-            .any(|one| one.typ() == LinuxNamespaceType::Pid && is_new(one.path().as_deref()));
+        let own_pid_namespace = self.has_new(LinuxNamespaceType::Pid);
         Record {
             oci_version: self.spec.version().clone(),
             id: self.id.as_str().to_owned(),
@@ -149,7 +150,13 @@ impl Grounds {
 }
 
 /// A namespace whose path is absent, or empty, is new.
-pub(crate) fn is_new(path: Option<&Path>) -> bool {
+/// Whether a container with this configuration has a namespace of a kind that nobody had before.
+pub(crate) fn has_new(spec: &Spec, kind: LinuxNamespaceType) -> bool {
+    let mut all = spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten());
+    all.any(|one| one.typ() == kind && is_new(one.path().as_deref()))
+}
+
+fn is_new(path: Option<&Path>) -> bool {
     path.is_none_or(|path| path.as_os_str().is_empty())
 }
 

@@ -59,10 +59,11 @@ fn mounts_of_the_host_are_there_again() {
     assert_eq!(shown, "from outside\n".repeat(3) + "a file\na file\nkept\nshm\n");
     bundle.exec(&["/bin/sh", "-c", "echo > '/etc/one file'"]).fails(1);
     if !is_peer() {
-        let v2 = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-        let own = if v2 { "/sys/fs/cgroup/cgroup.procs" } else { "/sys/fs/cgroup/pids/cgroup.procs" };
-        let group = bundle.exec(&["/bin/cat", own]).ok();
-        assert!(group.lines().any(|pid| pid == "1"), "{group}");
+        // On v2 it sees all of the host's, having no cgroup namespace.
+        if !is_v2() {
+            let group = bundle.exec(&["/bin/cat", "/sys/fs/cgroup/pids/cgroup.procs"]).ok();
+            assert!(group.lines().any(|pid| pid == "1"), "{group}");
+        }
     }
     bundle.delete();
     assert_unknown(&bundle);
@@ -109,6 +110,38 @@ fn a_mount_below_a_mount_of_the_host_is_there_again() {
 fn attributes(bundle: &crate::bundle::Bundle) -> BTreeSet<String> {
     let table = "while read -r _ _ _ root at options _; do echo $root $at $options; done < /proc/1/mountinfo";
     bundle.exec(&["/bin/sh", "-c", table]).ok().lines().map(str::to_owned).collect()
+}
+
+fn is_v2() -> bool {
+    std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+#[test]
+fn a_cgroup_namespace_shows_no_more_than_before() {
+    if is_peer() {
+        // runc 1.1 leaves the container in the host's.
+        return;
+    }
+    let mut bundle = counting!();
+    bundle.configure(|config| {
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "cgroup"}));
+        let mount =
+            json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]});
+        config["mounts"].as_array_mut().unwrap().push(mount);
+    });
+    up(&bundle);
+    let at = counts_beyond(&bundle, 3);
+    let own = if is_v2() { "/sys/fs/cgroup/cgroup.procs" } else { "/sys/fs/cgroup/pids/cgroup.procs" };
+    let seen = || (attributes(&bundle), bundle.exec(&["/bin/cat", "/proc/1/cgroup"]).ok());
+    let members = || bundle.exec(&["/bin/cat", own]).ok().lines().any(|pid| pid == "1");
+    let before = seen();
+    assert!(members() && before.1.lines().all(|line| line.ends_with(":/")), "{before:#?}");
+    checkpoint(&bundle, &[]).ok();
+    restore(&bundle, &[]).ok();
+    counts_beyond(&bundle, at);
+    assert_eq!(seen(), before);
+    assert!(members());
+    bundle.delete();
 }
 
 #[test]

@@ -14,8 +14,10 @@ use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
 use super::request::Options;
 use super::worker::Start;
 use crate::cgroup::Group;
+use crate::cgroup::resources::Version;
 use crate::container::engine::files::{Origin, devices, entries};
 use crate::oci::error::Error;
+use crate::oci::grounds::has_new;
 use crate::oci::notify;
 use crate::sys::mount;
 
@@ -33,28 +35,32 @@ pub(crate) struct Shown {
     host: PathBuf,
 }
 
-/// All that a container with this configuration shows of the host.
+/// All that a container with this configuration shows of the host. On v2 its groups are one mount, and criu would show
+/// those of the host where the container has a cgroup namespace.
 pub(crate) fn shown(spec: &Spec, bundle: &Path, place: &Path, group: Option<&Group>) -> Vec<Shown> {
     let groups = group.and_then(Group::shown).unwrap_or_default();
+    let is_own = has_new(spec, LinuxNamespaceType::Cgroup);
+    let unified = group.filter(|group| is_own && group.version() == Version::V2);
+    let unified = unified.and_then(|group| group.file("", ""));
     let mut all = vec![Shown { name: notify::INSIDE.into(), host: place.join(notify::DIRECTORY) }];
     for entry in entries(spec, bundle) {
         match entry.origin {
             Origin::Own => {}
             Origin::Host(host) => all.push(Shown { name: entry.destination, host }),
-            Origin::Groups => all.extend(
-                groups
-                    .iter()
-                    .map(|(name, host)| Shown { name: entry.destination.join(name), host: host.clone() }),
-            ),
+            Origin::Groups => {
+                let of_v1 = groups.iter().map(|(name, host)| (entry.destination.join(name), host.clone()));
+                let of_v2 = unified.iter().map(|host| (entry.destination.clone(), host.clone()));
+                all.extend(of_v1.chain(of_v2).map(|(name, host)| Shown { name, host }));
+            }
         }
     }
     all.extend(devices(spec).into_iter().map(|path| Shown { name: path.clone(), host: path }));
     all
 }
 
-/// Where the container's groups are shown; on v2 that is a file system of its own.
+/// Where the container's groups are shown below a file system of its own, as on v1.
 pub(crate) fn groups(spec: &Spec, group: Option<&Group>) -> Vec<PathBuf> {
-    let is_v1 = group.is_some_and(|group| group.shown().is_some());
+    let is_v1 = group.is_some_and(|group| group.version() == Version::V1);
     let all = entries(spec, Path::new("/")).into_iter();
     all.filter(|entry| is_v1 && entry.origin == Origin::Groups).map(|entry| entry.destination).collect()
 }

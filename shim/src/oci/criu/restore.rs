@@ -16,13 +16,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
+use nix::sched::CloneFlags;
+use oci_spec::runtime::LinuxNamespaceType;
+
 use crate::container::engine::files::entries;
 use crate::container::engine::plan::{Keyring, keyring_name};
 use crate::oci::command::parse::Parsed;
 use crate::oci::container::Container;
 use crate::oci::error::Error;
 use crate::oci::global::Global;
-use crate::oci::grounds::{Grounds, Laid, is_new};
+use crate::oci::grounds::{Grounds, Laid};
 use crate::oci::handover::{Front, Handover};
 use crate::oci::hooks::{Due, Kind as HookKind};
 use crate::oci::make::{Made, own_streams, refuse, standard_descriptors};
@@ -129,8 +132,14 @@ impl Restore {
             group.enter(worker.pid()).map_err(refuse)?;
         }
         self.describe(&mut options, given, place)?;
-        for (controller, path) in groups_of(worker.pid())? {
-            options.cgroup_root(&controller, &path);
+        if self.grounds.has_new(LinuxNamespaceType::Cgroup) {
+            // criu would leave the container in the host's cgroup namespace: it has nothing to do with groups, and its
+            // children are born where it is.
+            options.number(Field::ManageCgroupsMode, settings::IGNORE);
+        } else {
+            for (controller, path) in groups_of(worker.pid())? {
+                options.cgroup_root(&controller, &path);
+            }
         }
         // criu opens these by our numbers, as `/proc/<pid>/fd` of who asks has them.
         let open = |directory: &Path| open_in_mounts_of(worker.pid(), directory);
@@ -189,6 +198,10 @@ impl Restore {
         std::fs::DirBuilder::new().mode(0o700).create(&root).map_err(Error::file("create", &root))?;
         let site = Site {
             group: &laid.entry,
+            namespaces: match self.grounds.has_new(LinuxNamespaceType::Cgroup) {
+                true => CloneFlags::CLONE_NEWCGROUP,
+                false => CloneFlags::empty(),
+            },
             root: (text(&self.grounds.rootfs)?, text(&root)?),
             keyring: Some(keyring_name(self.grounds.id.as_str()).map_err(refuse)?),
         };
@@ -219,10 +232,7 @@ impl Restore {
 
     /// What a new container gets between its namespaces and its program.
     fn set_up(&self, config: &[u8], record: &Record, pid: i32) -> Result<(), Error> {
-        let linux = self.grounds.spec.linux().iter();
-        let mut all = linux.flat_map(|linux| linux.namespaces().iter().flatten());
-        let kind = oci_spec::runtime::LinuxNamespaceType::Network;
-        if all.any(|one| one.typ() == kind && is_new(one.path().as_deref())) {
+        if self.grounds.has_new(LinuxNamespaceType::Network) {
             loopback::raise(pid).map_err(Error::kernel("bring the container's loopback interface up"))?;
         }
         Due::of(config, HookKind::Prestart, record, pid)?.run()?;

@@ -68,6 +68,9 @@ pub(crate) fn warn(global: &Global<'_>) {
     }
 }
 
+/// criu has nothing to do with groups.
+pub(crate) const IGNORE: i32 = 0;
+
 /// What both commands ask of criu.
 pub(crate) fn options(given: &Parsed) -> Result<Options, Error> {
     let mut options = Options::default();

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::mount::MsFlags;
-use nix::sched::CloneFlags;
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use super::Error;
@@ -51,6 +51,8 @@ pub(crate) enum Notice {
 pub(crate) struct Site<'a> {
     /// Its group.
     pub(crate) group: &'a Entry,
+    /// Flags of the namespaces that it has from criu, and criu from here.
+    pub(crate) namespaces: CloneFlags,
     /// Its root file system, and the directory at which that becomes a mount.
     pub(crate) root: (CString, CString),
     /// Its session keyring; none where it keeps the caller's.
@@ -97,6 +99,7 @@ struct Work<'a> {
 #[repr(u8)]
 enum Doing {
     EnterGroup,
+    MakeNamespaces,
     KeepMounts,
     MountRoot,
     JoinKeyring,
@@ -105,8 +108,9 @@ enum Doing {
 }
 
 impl Doing {
-    const ALL: [(Self, &'static str); 6] = [
+    const ALL: [(Self, &'static str); 7] = [
         (Self::EnterGroup, "enter the container's cgroup"),
+        (Self::MakeNamespaces, "make the container's cgroup namespace"),
         (Self::KeepMounts, "keep mounts from the host"),
         (Self::MountRoot, "mount the root file system"),
         (Self::JoinKeyring, "join the container's session keyring"),
@@ -263,6 +267,7 @@ fn prepare(work: &Work<'_>) -> Result<(), (Doing, Errno)> {
     let at = |doing| move |errno| (doing, errno);
     if let Some(site) = work.site {
         site.group.enter().map_err(at(Doing::EnterGroup))?;
+        unshare(site.namespaces).map_err(at(Doing::MakeNamespaces))?;
         mount::change(c"/", MsFlags::MS_REC | MsFlags::MS_SLAVE).map_err(at(Doing::KeepMounts))?;
         let (root, place) = &site.root;
         mount::copy(root, mount::Reach::Tree)

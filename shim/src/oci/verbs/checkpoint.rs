@@ -8,6 +8,7 @@ use std::path::Path;
 use oci_spec::runtime::Spec;
 
 use super::delete;
+use crate::cgroup::resources::Version;
 use crate::harmless;
 use crate::oci::command::parse::Parsed;
 use crate::oci::config;
@@ -116,7 +117,9 @@ impl<'a> Dump<'a> {
     fn describe_outside(&self, options: &mut Options) -> Result<(), Error> {
         let Container { place, record } = self.container;
         let group = record.cgroup.group();
-        let shown = outside::shown(&self.spec, &record.bundle, place.directory(), None);
+        // Of v1's hierarchies several may be at one place: they are looked up.
+        let unified = group.as_ref().filter(|group| group.version() == Version::V2);
+        let shown = outside::shown(&self.spec, &record.bundle, place.directory(), unified);
         let groups = outside::groups(&self.spec, group.as_ref());
         outside::name_mounts(options, &self.spec, (&shown, &groups), self.pid)?;
         seal::keep(&self.directories.images, self.pid)?;
