@@ -107,7 +107,9 @@ fn every_flag_changes_its_file() {
         };
         bundle.oci(&[&["update"], *flags, &[&bundle.id]].concat()).ok();
         let there = text(&path);
-        if there != wanted.0 && there != wanted.1 {
+        // Newer kernels have no soft limits on v1: the file is there, and takes anything.
+        let is_deaf = path.ends_with("memory.soft_limit_in_bytes") && there == "9223372036854771712";
+        if there != wanted.0 && there != wanted.1 && !is_deaf {
             wrong.push(format!("{flags:?}: {}: {there}", path.display()));
         }
     }

@@ -141,7 +141,10 @@ fn limits_reach_the_kernel() {
         ("pids", "pids.max", "77"),
     ];
     for (controller, file, value) in expected {
-        assert_eq!(read(group, controller, file), value, "{file}");
+        let there = read(group, controller, file);
+        // Newer kernels have no soft limits on v1: the file is there, and takes anything.
+        let is_deaf = file == "memory.soft_limit_in_bytes" && there == "9223372036854771712";
+        assert!(there == value || is_deaf, "{file}: {there} is not {value}");
     }
     if let Some((major, minor)) = device {
         let rate = json!([{ "major": major, "minor": minor, "rate": 1_048_576 }]);

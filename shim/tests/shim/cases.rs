@@ -3,7 +3,7 @@
 use hull_shim::wire::{Answer, Command, Exit, Failure, InstanceId, InstanceState, Report};
 use serde_json::json;
 
-use crate::looks::find;
+use crate::looks::{find, kernel};
 use crate::pod::{Pod, exec_config};
 
 /// A case and its name.
@@ -286,8 +286,11 @@ fn a_successor_takes_the_pod_up() {
     let (exit, _, output) = pod.run(&running, &["sh", "-c", "grep Seccomp: /proc/self/status; pwd"], None);
     assert_eq!((exit, output.as_str()), (Exit::Code(0), "Seccomp:\t2\n/made/by/hull\n"));
     assert!(matches!(pod.ask(Command::Start { instance: waiting.clone() }), Ok(Answer::Started { .. })));
-    assert_eq!(pod.exit_of(&waiting).exit, Exit::Code(4));
-    assert_eq!(pod.exit_of(&running).exit, Exit::Code(0));
+    // They are nobody's children any more: a kernel before 6.15 does not tell how they end.
+    for (instance, exit) in [(&waiting, Exit::Code(4)), (&running, Exit::Code(0))] {
+        let told = pod.exit_of(instance).exit;
+        assert!(told == exit || told == Exit::Unknown && kernel() < (6, 15), "{told:?}");
+    }
     assert_counted(&pod.log("c"));
     assert_eq!(pod.ask(Command::Finish), Ok(Answer::Ok));
     assert!(pod.shim_ends());

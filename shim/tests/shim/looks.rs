@@ -139,3 +139,10 @@ pub(crate) fn find<'a>(inventory: &'a Inventory, instance: &InstanceId) -> &'a I
         .find(|one| one.instance == *instance)
         .expect("the instance is in the inventory")
 }
+
+/// The version of the running kernel.
+pub(crate) fn kernel() -> (u32, u32) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.trim().parse().ok());
+    (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default())
+}

@@ -53,7 +53,9 @@ fn remove(group: &Path) {
 #[test]
 fn a_user_namespace_does_not_write_to_the_hosts_cgroups() {
     let mut bundle = target!();
-    let Some(ground) = Ground::make(&bundle, "guarded") else { hull_tests::skip!("no cgroup v2 is mounted") };
+    let Some(ground) = Ground::make(&bundle, "guarded") else {
+        return println!("left out: no cgroup v2 is mounted, and v1 is given to no user namespace");
+    };
     bundle.configure(|config| {
         let linux = &mut config["linux"];
         linux["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));

@@ -97,7 +97,9 @@ pub(super) fn world() -> World {
     }
     std::fs::create_dir_all("/mnt/host").unwrap();
     std::fs::create_dir_all("/mnt/volume").unwrap();
-    planned()
+    let planned = planned();
+    let kernel = Abilities { set_attributes: Abilities::probe().set_attributes, ..planned.kernel };
+    World { kernel, ..planned }
 }
 
 /// A container that is only planned.
