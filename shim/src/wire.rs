@@ -157,11 +157,14 @@ pub enum Command {
         /// Which; none for the pod's own group.
         instance: Option<InstanceId>,
     },
-    /// A datagram socket in the host's network namespace, for the resolver's upstream queries.
-    /// Answers [`Answer::Socket`] with one descriptor.
+    /// A socket in the host's network namespace, for the resolver's upstream queries: of datagrams, or one to be
+    /// connected by TCP. Answers [`Answer::Socket`] with one descriptor.
     HostSocket {
         /// For IPv6.
         v6: bool,
+        /// For TCP.
+        #[serde(default)]
+        stream: bool,
     },
     /// The pod is over: after StopSandbox. Remove the pod's directory and name link and end, with the
     /// supervisor.

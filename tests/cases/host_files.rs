@@ -1,8 +1,11 @@
-//! What a pod and its supervisor take from files of the host: `/etc/hosts` and `/etc/resolv.conf`.
+//! What a pod and its supervisor take from files of the host, `/etc/hosts` and `/etc/resolv.conf`: also what the names
+//! stand for that probes connect to.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hull_tests::{Host, PodFiles, binaries, command, host};
+use hull_tests::pod::{read_request, respond};
+use hull_tests::{Host, PodFiles, binaries, command, host, wait_until};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -75,5 +78,41 @@ fn a_probe_s_host_is_looked_up_in_the_hosts_file() {
     let pod = format!("{POD}{probe}").replace("[sleep, '1000']", "[httpd, -f, -p, '127.0.0.1:80']");
     apply(&host, HOSTS, RESOLV, &pod);
     host.wait_row("app", SOON, "1/1", "Running");
+    host.end(&["app"]);
+}
+
+#[test]
+fn a_host_may_be_a_name_also_for_the_next_supervisor() {
+    let host = host!();
+    let probes = "    readinessProbe: {tcpSocket: {host: localhost, port: 8096}, periodSeconds: 1}\n    \
+                  livenessProbe: {httpGet: {host: localhost, port: 8096, path: /live}, periodSeconds: 1, failureThreshold: 100}\n";
+    host.apply(&format!("{POD}{probes}"));
+    host.wait_event(
+        "app",
+        SOON,
+        "Unhealthy",
+        "Readiness probe failed: dial tcp 127.0.0.1:8096: connect: connection refused",
+    );
+    let asked = Arc::new(Mutex::new(String::new()));
+    let heard = Arc::clone(&asked);
+    let server = host.serve_in_pod("app", 8096, move |mut stream| {
+        let request = read_request(&mut stream).to_lowercase();
+        if !request.is_empty() {
+            *heard.lock().unwrap() = request;
+            respond(&mut stream, "200 OK", "", "ok");
+        }
+    });
+    host.wait_row("app", SOON, "1/1", "Running");
+    let is_asked = || {
+        let request = asked.lock().unwrap().clone();
+        if request.contains("\r\nhost: localhost:8096\r\n") { Ok(()) } else { Err(request) }
+    };
+    wait_until(SOON, "a request to the name", is_asked);
+    let pod = PodFiles::wait(&host, "app", SOON);
+    pod.replace_supervisor();
+    asked.lock().unwrap().clear();
+    wait_until(SOON, "a request of the next supervisor", is_asked);
+    assert!(!pod.diagnostics().contains("several threads"), "{}", pod.diagnostics());
+    drop(server);
     host.end(&["app"]);
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hull_tests::pod::{condition, container, read_request, respond, text};
-use hull_tests::{Host, PodFiles, host, skip, wait_until};
+use hull_tests::{Host, host, skip, wait_until};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -84,43 +84,6 @@ fn a_page_that_is_missing_keeps_a_pod_unready_until_it_is_there() {
     assert_eq!(container(&host.pod("app").unwrap(), "app")["restartCount"], 0);
     drop(server);
     host.wait_event("app", SOON, "Unhealthy", &format!("Readiness probe failed: Get \"http://{ip}:8080/ready\": dial tcp {ip}:8080: connect: connection refused"));
-    host.end(&["app"]);
-}
-
-#[test]
-fn a_host_may_be_a_name_also_for_the_next_supervisor() {
-    let host = host!();
-    host.apply(&sleeper(
-        "    readinessProbe: {tcpSocket: {host: localhost, port: 8096}, periodSeconds: 1}\n    \
-         livenessProbe: {httpGet: {host: localhost, port: 8096, path: /live}, periodSeconds: 1, failureThreshold: 100}\n",
-    ));
-    host.wait_event(
-        "app",
-        SOON,
-        "Unhealthy",
-        "Readiness probe failed: dial tcp 127.0.0.1:8096: connect: connection refused",
-    );
-    let asked = Arc::new(Mutex::new(String::new()));
-    let heard = Arc::clone(&asked);
-    let server = host.serve_in_pod("app", 8096, move |mut stream| {
-        let request = read_request(&mut stream).to_lowercase();
-        if !request.is_empty() {
-            *heard.lock().unwrap() = request;
-            respond(&mut stream, "200 OK", "", "ok");
-        }
-    });
-    host.wait_row("app", SOON, "1/1", "Running");
-    let is_asked = || {
-        let request = asked.lock().unwrap().clone();
-        if request.contains("\r\nhost: localhost:8096\r\n") { Ok(()) } else { Err(request) }
-    };
-    wait_until(SOON, "a request to the name", is_asked);
-    let pod = PodFiles::wait(&host, "app", SOON);
-    pod.replace_supervisor();
-    asked.lock().unwrap().clear();
-    wait_until(SOON, "a request of the next supervisor", is_asked);
-    assert!(!pod.diagnostics().contains("several threads"), "{}", pod.diagnostics());
-    drop(server);
     host.end(&["app"]);
 }
 
@@ -247,7 +210,6 @@ fn a_liveness_probe_of_a_page_without_an_end_never_kills() {
     let host = host!();
     host.apply(&sleeper(
         "    livenessProbe: {httpGet: {port: 8098, path: /events}, periodSeconds: 1, failureThreshold: 1}\n    \
-         readinessProbe: {tcpSocket: {port: 8098}, periodSeconds: 1}\n    \
          startupProbe: {tcpSocket: {port: 8098}, periodSeconds: 1, failureThreshold: 100}\n",
     ));
     let held = Mutex::new(Vec::new());

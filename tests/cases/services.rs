@@ -1,6 +1,7 @@
 //! Services: their names resolve in pods, to an address that stays; other names go to the host's resolvers.
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use std::time::Duration;
 
 use hull_tests::{Host, PodFiles, host, process, wait_until};
@@ -70,29 +71,48 @@ fn a_name_resolves_whether_the_service_comes_before_or_after_the_pod() {
     host.leave_nothing();
 }
 
-/// Answers every question for an A record with 192.0.2.77.
-fn play_resolver(socket: &UdpSocket) {
+/// The answer to a question for an A record: 192.0.2.77, or that it does not fit into a datagram.
+fn answer(question: &[u8], is_cut: bool) -> Vec<u8> {
+    let name_end = question[12..].iter().position(|byte| *byte == 0).unwrap_or(0) + 12;
+    let mut answer = question[..name_end + 5].to_vec();
+    let (flags, count) = if is_cut { (0x83, 0) } else { (0x81, 1) };
+    answer[2..12].copy_from_slice(&[flags, 0x80, 0, 1, 0, count, 0, 0, 0, 0]);
+    if !is_cut {
+        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 77]);
+    }
+    answer
+}
+
+/// Answers every question.
+fn play_resolver(socket: &UdpSocket, is_cut: bool) {
     let mut buffer = [0; 512];
     while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-        let name_end = buffer[12..length].iter().position(|byte| *byte == 0).unwrap_or(0) + 12;
-        let mut answer = buffer[..name_end + 5].to_vec();
-        answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
-        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 77]);
-        if socket.send_to(&answer, from).is_err() {
+        if socket.send_to(&answer(&buffer[..length], is_cut), from).is_err() {
             return;
         }
     }
 }
 
-#[test]
-fn other_names_are_asked_of_the_resolvers_of_the_host() {
-    let host = host!();
-    // The host's own resolv.conf may name any resolver; the pod names the one that is played here.
-    let address = Ipv4Addr::new(198, 51, 100, 53);
-    let ip = format!("ip addr add {address}/32 dev lo");
+/// Answers one question of each connection.
+fn play_tcp_resolver(listener: &TcpListener) {
+    while let Ok((mut stream, _)) = listener.accept() {
+        let mut length = [0; 2];
+        stream.read_exact(&mut length).unwrap();
+        let mut question = vec![0; usize::from(u16::from_be_bytes(length))];
+        stream.read_exact(&mut question).unwrap();
+        let answer = answer(&question, false);
+        stream
+            .write_all(&[&u16::try_from(answer.len()).unwrap().to_be_bytes()[..], &answer].concat())
+            .unwrap();
+    }
+}
+
+/// Gives the host this address, and a pod that finds a resolver there in the host's resolv.conf (the host's own may
+/// name any).
+fn apply_with_resolver(host: &Host, address: IpAddr, play: impl FnOnce()) {
+    let ip = format!("ip addr add {address}/{} dev lo", if address.is_ipv4() { 32 } else { 128 });
     assert!(host.command("busybox").args(ip.split(' ')).status().unwrap().success());
-    let socket = process::in_network_of(host.network_pid(), move || UdpSocket::bind((address, 53))).unwrap();
-    std::thread::spawn(move || play_resolver(&socket));
+    play();
     let resolv = host.root().join("resolv.conf");
     std::fs::write(&resolv, format!("nameserver {address}\n")).unwrap();
     let script = "mount --bind \"$1\" \"$(readlink -f /etc/resolv.conf)\" && shift && exec \"$@\"";
@@ -106,6 +126,20 @@ fn other_names_are_asked_of_the_resolvers_of_the_host() {
         .arg(host.root());
     command.args(["apply", "-f", "-", "--wait", "--timeout=30s"]);
     hull_tests::command::run(&mut command, POD, Duration::from_secs(30)).ok();
+}
+
+fn datagrams(host: &Host, address: IpAddr) -> UdpSocket {
+    process::in_network_of(host.network_pid(), move || UdpSocket::bind((address, 53))).unwrap()
+}
+
+#[test]
+fn other_names_are_asked_of_the_resolvers_of_the_host() {
+    let host = host!();
+    let address = Ipv4Addr::new(198, 51, 100, 53).into();
+    apply_with_resolver(&host, address, || {
+        let socket = datagrams(&host, address);
+        std::thread::spawn(move || play_resolver(&socket, false));
+    });
     let text = host.exec("asks", &["dig", "+short", "+time=3", "+tries=1", "www.example.test"]).ok();
     assert_eq!(text.trim(), "192.0.2.77");
     host.leave_nothing();
@@ -179,5 +213,22 @@ fn a_headless_service_names_the_pods_that_are_ready() {
     assert!(PodFiles::find(&host, "db-1").unwrap().kill_shim_for_good() > 0);
     host.delete("db-1", &["--force"]);
     wait_addresses(&host, "db.default.svc.cluster.local", &[]);
+    host.leave_nothing();
+}
+
+#[test]
+fn long_answers_come_by_tcp_and_a_resolver_may_have_an_ipv6_address() {
+    let host = host!();
+    let address: IpAddr = "fd00:53::53".parse().unwrap();
+    apply_with_resolver(&host, address, || {
+        let socket = datagrams(&host, address);
+        std::thread::spawn(move || play_resolver(&socket, true));
+        let listen = move || TcpListener::bind((address, 53));
+        let listener = process::in_network_of(host.network_pid(), listen).unwrap();
+        std::thread::spawn(move || play_tcp_resolver(&listener));
+    });
+    // The datagram says that it is not all, so dig asks the pod's resolver by TCP.
+    let text = host.exec("asks", &["dig", "+short", "+time=5", "+tries=1", "www.example.test"]).ok();
+    assert_eq!(text.trim(), "192.0.2.77");
     host.leave_nothing();
 }

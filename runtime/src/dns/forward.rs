@@ -1,17 +1,20 @@
-//! Queries for names that are not ours: sent to the host's resolvers, each under an id of its own.
+//! Queries for names that are not ours: sent to the host's resolvers, each under an id of its own. Datagrams share a
+//! socket; by TCP each query has a connection.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::rand::{GetRandomFlags, getrandom};
-use tokio::net::UdpSocket;
-use tokio::sync::oneshot;
+use tokio::net::{TcpSocket, UdpSocket};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::read;
+use super::answer::Transport;
+use super::{read, stream};
 
 /// How long one server has.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -27,6 +30,17 @@ pub struct Upstream {
     pub v4: Option<std::net::UdpSocket>,
     /// The same for IPv6 ones.
     pub v6: Option<std::net::UdpSocket>,
+    /// Who makes sockets there for TCP; without one all goes by datagrams.
+    pub streams: Option<mpsc::Sender<StreamWanted>>,
+}
+
+/// A TCP socket of the host's network namespace is needed.
+#[derive(Debug)]
+pub struct StreamWanted {
+    /// For an IPv6 server.
+    pub v6: bool,
+    /// Where it goes; dropped when there is none.
+    pub socket: oneshot::Sender<OwnedFd>,
 }
 
 /// Asks upstream. One [`Forwarder::receive`] runs for as long as answers are wanted.
@@ -35,6 +49,7 @@ pub(super) struct Forwarder {
     servers: Vec<SocketAddr>,
     v4: Option<UdpSocket>,
     v6: Option<UdpSocket>,
+    streams: Option<mpsc::Sender<StreamWanted>>,
     waiting: Mutex<HashMap<u16, Waiting>>,
 }
 
@@ -68,6 +83,7 @@ impl Forwarder {
             servers: upstream.servers,
             v4: adopt(upstream.v4)?,
             v6: adopt(upstream.v6)?,
+            streams: upstream.streams,
             waiting: Mutex::default(),
         })
     }
@@ -77,10 +93,18 @@ impl Forwarder {
     }
 
     /// The reply of the first server that has one, under the query's own id; a failure only if all fail.
-    pub(super) async fn resolve(&self, query: &[u8]) -> Option<Vec<u8>> {
+    pub(super) async fn resolve(&self, query: &[u8], by: Transport) -> Option<Vec<u8>> {
         let mut failure = None;
         for server in &self.servers {
-            let Some(mut reply) = self.ask(*server, query).await else {
+            let by_stream = match by {
+                Transport::Tcp => timeout(PATIENCE, self.ask_by_stream(*server, query)).await.ok().flatten(),
+                Transport::Udp => None,
+            };
+            let reply = match by_stream {
+                Some(reply) => Some(reply),
+                None => self.ask(*server, query).await,
+            };
+            let Some(mut reply) = reply else {
                 continue;
             };
             reply[..2].copy_from_slice(query.get(..2)?);
@@ -90,6 +114,32 @@ impl Forwarder {
             failure = Some(reply);
         }
         failure
+    }
+
+    /// The same, by TCP if a datagram does not hold all of it.
+    pub(super) async fn resolve_whole(&self, query: &[u8]) -> Option<Vec<u8>> {
+        let reply = self.resolve(query, Transport::Udp).await?;
+        if !read::is_truncated(&reply) {
+            return Some(reply);
+        }
+        self.resolve(query, Transport::Tcp).await.or(Some(reply))
+    }
+
+    async fn ask_by_stream(&self, server: SocketAddr, query: &[u8]) -> Option<Vec<u8>> {
+        let (socket, given) = oneshot::channel();
+        let wanted = StreamWanted { v6: server.is_ipv6(), socket };
+        self.streams.as_ref()?.send(wanted).await.ok()?;
+        let socket = std::net::TcpStream::from(given.await.ok()?);
+        socket.set_nonblocking(true).ok()?;
+        let mut stream = TcpSocket::from_std_stream(socket).connect(server).await.ok()?;
+        let (_, question) = read::id_and_question(query)?;
+        let id = random_id()?;
+        let mut packet = query.to_vec();
+        packet[..2].copy_from_slice(&id.to_be_bytes());
+        stream::send(&mut stream, &packet).await.ok()?;
+        let reply = stream::receive(&mut stream).await.ok()?;
+        let is_reply = read::reply_is_failure(&reply).is_some();
+        (is_reply && read::id_and_question(&reply)? == (id, question)).then_some(reply)
     }
 
     async fn ask(&self, server: SocketAddr, query: &[u8]) -> Option<Vec<u8>> {
@@ -111,9 +161,7 @@ impl Forwarder {
         let mut table = self.waiting();
         // Far fewer than half of all ids are ever taken, so a few tries find one.
         for _ in 0..32 {
-            let mut bytes = [0; 2];
-            getrandom(&mut bytes, GetRandomFlags::empty()).ok()?;
-            let id = u16::from_be_bytes(bytes);
+            let id = random_id()?;
             if let std::collections::hash_map::Entry::Vacant(free) = table.entry(id) {
                 free.insert(waiting);
                 return Some(Place { forwarder: self, id });
@@ -161,4 +209,11 @@ impl Forwarder {
             tracing::debug!(id, "a reply came after its query was given up");
         }
     }
+}
+
+/// An id that nobody can guess.
+fn random_id() -> Option<u16> {
+    let mut bytes = [0; 2];
+    getrandom(&mut bytes, GetRandomFlags::empty()).ok()?;
+    Some(u16::from_be_bytes(bytes))
 }

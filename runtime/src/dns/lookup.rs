@@ -58,7 +58,7 @@ async fn first_of(forwarder: &Forwarder, names: Vec<Name>) -> Result<Vec<IpAddr>
 /// The addresses of one kind; none for a name that has none of it.
 async fn ask(forwarder: &Forwarder, name: &Name, kind: u16) -> Result<Vec<IpAddr>, NotFound> {
     // The forwarder chooses the id.
-    let reply = forwarder.resolve(&write::question(0, name, kind)).await.ok_or(NotFound::Silence)?;
+    let reply = forwarder.resolve_whole(&write::question(0, name, kind)).await.ok_or(NotFound::Silence)?;
     match read::addresses(&reply) {
         Some(found) if found.rcode == Rcode::Success => Ok(found.addresses),
         Some(found) if found.rcode == Rcode::NoSuchName => Err(NotFound::NoSuchHost),
@@ -139,7 +139,7 @@ mod tests {
         let found = async |host: &str| {
             let servers = vec![server.local_addr().unwrap()];
             let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-            let upstream = Upstream { servers, v4: Some(socket), v6: None };
+            let upstream = Upstream { servers, v4: Some(socket), ..Upstream::default() };
             let conf = ResolvConf::parse("search example\n");
             tokio::select! {
                 found = look_up(host, &conf, upstream) => found,

@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::message::{
-    FLAG_REPLY, HEADER, OPCODE, RCODE, Rcode, TYPE_A, TYPE_AAAA, TYPE_OPT, UDP_MAXIMUM, UDP_MINIMUM,
+    FLAG_REPLY, FLAG_TRUNCATED, HEADER, OPCODE, RCODE, Rcode, TYPE_A, TYPE_AAAA, TYPE_OPT, UDP_MAXIMUM,
+    UDP_MINIMUM,
 };
 
 /// What a query asks, and how it may be answered.
@@ -129,6 +130,11 @@ pub(super) fn id_and_question(message: &[u8]) -> Option<(u16, Vec<u8>)> {
 pub(super) fn reply_is_failure(message: &[u8]) -> Option<bool> {
     let flags = Reader::at(message, 2).number()?;
     (flags & FLAG_REPLY != 0).then_some(matches!(flags & RCODE, 2 | 5))
+}
+
+/// Whether a reply says that it is not all.
+pub(super) fn is_truncated(reply: &[u8]) -> bool {
+    Reader::at(reply, 2).number().is_some_and(|flags| flags & FLAG_TRUNCATED != 0)
 }
 
 /// Steps through a message.

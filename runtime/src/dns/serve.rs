@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -17,6 +16,7 @@ use tokio::time::timeout;
 
 use super::answer::{Answer, Transport, answer};
 use super::forward::{Forwarder, Upstream};
+use super::stream;
 use super::write::serv_fail;
 use super::zone::Zone;
 
@@ -138,7 +138,7 @@ async fn serve_udp(socket: Arc<UdpSocket>, resolver: Arc<Resolver>) -> Result<In
             upstream @ (Answer::Forward | Answer::Follow(_)) => {
                 let (socket, resolver, query) = (socket.clone(), resolver.clone(), query.to_vec());
                 queries.spawn(async move {
-                    if let Some(reply) = resolver.carry_out(upstream, &query).await {
+                    if let Some(reply) = resolver.carry_out(upstream, (&query, Transport::Udp)).await {
                         send(&socket, &reply, from).await;
                     }
                 });
@@ -174,26 +174,16 @@ async fn serve_tcp(listener: TcpListener, resolver: Arc<Resolver>) -> Infallible
     }
 }
 
-async fn serve_client(mut stream: TcpStream, resolver: Arc<Resolver>) {
-    while let Ok(Ok(query)) = timeout(IDLE, read_query(&mut stream)).await {
+async fn serve_client(mut client: TcpStream, resolver: Arc<Resolver>) {
+    while let Ok(Ok(query)) = timeout(IDLE, stream::receive(&mut client)).await {
         let answer = resolver.answer(&query, Transport::Tcp);
-        let Some(reply) = resolver.carry_out(answer, &query).await else {
+        let Some(reply) = resolver.carry_out(answer, (&query, Transport::Tcp)).await else {
             return;
         };
-        let Ok(length) = u16::try_from(reply.len()) else {
-            return;
-        };
-        let framed = [&length.to_be_bytes()[..], &reply].concat();
-        if !matches!(timeout(IDLE, stream.write_all(&framed)).await, Ok(Ok(()))) {
+        if !matches!(timeout(IDLE, stream::send(&mut client, &reply)).await, Ok(Ok(()))) {
             return;
         }
     }
-}
-
-async fn read_query(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
-    let mut query = vec![0; usize::from(stream.read_u16().await?)];
-    stream.read_exact(&mut query).await?;
-    Ok(query)
 }
 
 impl Resolver {
@@ -203,15 +193,15 @@ impl Resolver {
     }
 
     /// The reply in the end; none if there is to be none.
-    async fn carry_out(&self, answer: Answer, query: &[u8]) -> Option<Vec<u8>> {
+    async fn carry_out(&self, answer: Answer, (query, by): (&[u8], Transport)) -> Option<Vec<u8>> {
         match answer {
             Answer::Local(reply) => Some(reply),
-            Answer::Forward => match self.forwarder.resolve(query).await {
+            Answer::Forward => match self.forwarder.resolve(query, by).await {
                 Some(reply) => Some(reply),
                 None => serv_fail(query),
             },
             Answer::Follow(follow) => {
-                let upstream = self.forwarder.resolve(&follow.query).await;
+                let upstream = self.forwarder.resolve_whole(&follow.query).await;
                 Some(follow.finish(query, upstream.as_deref()))
             }
             Answer::Ignore => None,

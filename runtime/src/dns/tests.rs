@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use simple_dns::rdata::RData;
 use simple_dns::{CLASS, Packet, PacketFlag, QTYPE, Question, RCODE, TYPE};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UdpSocket;
-use tokio::sync::watch;
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::{mpsc, watch};
 
 use super::*;
 use crate::manifest::pod::Protocol;
@@ -263,6 +263,7 @@ proptest! {
         drop(read::addresses(&packet));
         drop(read::id_and_question(&packet));
         read::reply_is_failure(&packet);
+        read::is_truncated(&packet);
     }
 
     #[test]
@@ -298,12 +299,23 @@ fn with_resolver<F: Future<Output = ()>>(test: impl FnOnce(SocketAddr, UdpSocket
         let listeners = Listeners::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let at = listeners.local_addr().unwrap();
         let (_keep, zone) = watch::channel(Arc::new(zone()));
-        let serve = listeners.serve(zone, Upstream { servers, v4: Some(host_socket), v6: None });
+        let (streams, wanted) = mpsc::channel(4);
+        let upstreams =
+            Upstream { servers, v4: Some(host_socket), streams: Some(streams), ..Upstream::default() };
         tokio::select! {
-            ended = serve => panic!("{ended:?}"),
+            ended = listeners.serve(zone, upstreams) => panic!("{ended:?}"),
+            () = make_streams(wanted) => panic!("nobody wants a socket"),
             () = test(at, upstream) => {}
         }
     });
+}
+
+async fn make_streams(mut wanted: mpsc::Receiver<StreamWanted>) {
+    use rustix::net::{AddressFamily, SocketType, socket};
+    while let Some(wanted) = wanted.recv().await {
+        assert!(!wanted.v6);
+        wanted.socket.send(socket(AddressFamily::INET, SocketType::STREAM, None).unwrap()).unwrap();
+    }
 }
 
 fn reply_to(packet: &[u8], address: Ipv4Addr) -> Vec<u8> {
@@ -362,6 +374,42 @@ fn a_client_by_tcp_gets_long_replies_and_many() {
             assert_eq!(addresses_in(&reply).len(), count);
         }
     });
+}
+
+/// Answers one query by datagram with "truncated", and then one by TCP with 200 addresses.
+async fn answer_at_length(upstream: UdpSocket, datagram_first: bool) {
+    let listener = TcpListener::bind(upstream.local_addr().unwrap()).await.unwrap();
+    let mut buffer = [0; 600];
+    if datagram_first {
+        let (length, from) = upstream.recv_from(&mut buffer).await.unwrap();
+        let mut short = Packet::parse(&buffer[..length]).unwrap().into_reply();
+        short.set_flags(PacketFlag::TRUNCATION);
+        upstream.send_to(&short.build_bytes_vec().unwrap(), from).await.unwrap();
+    }
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let asked = stream::receive(&mut stream).await.unwrap();
+    let mut reply = Packet::parse(&asked).unwrap().into_reply();
+    for last in 0..200 {
+        let name = reply.questions[0].qname.clone();
+        let address = RData::A(Ipv4Addr::new(192, 0, 2, last).into());
+        reply.answers.push(simple_dns::ResourceRecord::new(name, CLASS::IN, 60, address));
+    }
+    stream::send(&mut stream, &reply.build_bytes_vec_compressed().unwrap()).await.unwrap();
+}
+
+#[test]
+fn long_replies_come_from_upstream_by_tcp() {
+    // A client by TCP is asked for by TCP at once, the target of an alias when a datagram was too small.
+    for (name, datagram_first) in [("example.com", false), ("outside.default.svc.cluster.local", true)] {
+        with_resolver(|at, upstream| async move {
+            let upstream = tokio::spawn(answer_at_length(upstream, datagram_first));
+            let mut client = crate::probe::tcp::dial(at).await.unwrap();
+            stream::send(&mut client, &query(name, TYPE::A)).await.unwrap();
+            let reply = stream::receive(&mut client).await.unwrap();
+            assert_eq!((addresses_in(&reply).len(), reply[..2].to_vec()), (200, vec![0x12, 0x34]));
+            upstream.await.unwrap();
+        });
+    }
 }
 
 #[test]

@@ -179,7 +179,7 @@ fn the_resolver_answers_in_the_pod_and_asks_on_the_host() {
         let upstream = dns::Upstream {
             servers: vec![of_host.local_addr().unwrap()],
             v4: Some(UdpSocket::bind("0.0.0.0:0").unwrap()),
-            v6: None,
+            ..dns::Upstream::default()
         };
         of_host.set_nonblocking(true).unwrap();
         let at = SocketAddr::new(up.dns, 53);

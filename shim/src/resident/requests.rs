@@ -28,7 +28,11 @@ impl Shim {
             Command::Forget { instance } => self.forget(&instance, reply),
             Command::Attach { instance } => self.attach(&instance, reply),
             Command::Finish => self.finish(reply),
-            Command::HostSocket { v6 } => self.host_socket(v6, reply),
+            Command::HostSocket { v6, stream } => {
+                let family = if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
+                let kind = if stream { SockType::Stream } else { SockType::Datagram };
+                self.host_socket(family, kind, reply);
+            }
             Command::Signal { instance, signal } => {
                 let result = self.signal(&instance, signal);
                 self.answer(waits, result.map(|()| Answer::Ok));
@@ -89,9 +93,8 @@ impl Shim {
         Ok(held.group.statistics())
     }
 
-    fn host_socket(&mut self, v6: bool, reply: Reply) {
-        let family = if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
-        match socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None) {
+    fn host_socket(&mut self, family: AddressFamily, kind: SockType, reply: Reply) {
+        match socket(family, kind, SockFlag::SOCK_CLOEXEC, None) {
             Ok(socket) => self.answer_with(Some(reply), Ok(Answer::Socket), vec![socket]),
             Err(errno) => self.answer(Some(reply), Err(other("make a socket".to_owned(), errno))),
         }

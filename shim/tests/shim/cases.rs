@@ -1,6 +1,7 @@
 //! The cases; each has a pod of its own.
 
 use hull_shim::wire::{Answer, Command, Exit, Failure, InstanceId, InstanceState, Report};
+use nix::sys::socket::{SockType, getsockopt, sockopt};
 use serde_json::json;
 
 use crate::looks::{find, kernel};
@@ -328,8 +329,11 @@ fn tasks_run_and_are_bounded() {
     assert_eq!(pod.ask(task("nope")), Ok(answer(Exit::Code(9), "", "no task nope\n")));
     assert!(matches!(pod.ask(task("flood")), Err(Failure::Other { .. })));
     assert!(matches!(pod.ask(task("--root")), Err(Failure::Other { .. })));
-    let (answer, sockets) = pod.ask_with(Command::HostSocket { v6: false }, &[]);
-    assert_eq!((answer, sockets.len()), (Ok(Answer::Socket), 1));
+    for (stream, kind) in [(false, SockType::Datagram), (true, SockType::Stream)] {
+        let (answer, sockets) = pod.ask_with(Command::HostSocket { v6: false, stream }, &[]);
+        assert_eq!((answer, sockets.len()), (Ok(Answer::Socket), 1));
+        assert_eq!(getsockopt(&sockets[0], sockopt::SockType), Ok(kind));
+    }
 }
 
 fn a_dead_sandbox_is_told_and_made_anew() {

@@ -9,7 +9,7 @@ mod ports;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -137,23 +137,8 @@ async fn listen(mut pair: Pair, addresses: &[IpAddr]) -> (Vec<Door>, Vec<String>
 async fn forward(context: &Context, pod: &PodRef, doors: Vec<Door>) -> Result {
     let (arrived, mut arrivals) = mpsc::channel(16);
     let mut tasks = JoinSet::new();
-    for Door { listener, pair, .. } in doors {
-        let arrived = arrived.clone();
-        tasks.spawn(async move {
-            loop {
-                let stream = match listener.accept().await {
-                    Ok((stream, _)) => stream,
-                    Err(error) => {
-                        note(&format!("Error accepting connection on port {}: {error}", pair.local));
-                        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                        continue;
-                    }
-                };
-                if arrived.send((stream, pair)).await.is_err() {
-                    return;
-                }
-            }
-        });
+    for door in doors {
+        tasks.spawn(accept(door, arrived.clone()));
     }
     let mut connections = JoinSet::new();
     loop {
@@ -177,6 +162,23 @@ async fn forward(context: &Context, pod: &PodRef, doors: Vec<Door>) -> Result {
             }
             ended
         });
+    }
+}
+
+/// Takes the connections of one door, for as long as somebody wants them.
+async fn accept(Door { listener, pair, .. }: Door, arrived: mpsc::Sender<(TcpStream, Pair)>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                if arrived.send((stream, pair)).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                note(&format!("Error accepting connection on port {}: {error}", pair.local));
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
     }
 }
 
