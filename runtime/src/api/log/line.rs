@@ -26,9 +26,17 @@ fn parse(line: &[u8]) -> Option<Line<'_>> {
     matches!(stream, b"stdout" | b"stderr").then_some(Line { time, partial, content })
 }
 
-/// Whether a line, of which at least the tag is there, goes on in the next.
-pub(super) fn is_partial(beginning: &[u8]) -> bool {
-    parse(beginning).is_some_and(|line| line.partial)
+/// As much of a line as is written at once, here and by the kubelet's runtimes.
+const LONGEST: u64 = 16 * 1024;
+
+/// Whether a line of so many bytes, of which at least the tag is there, is a piece that goes on in the next. Runtimes of
+/// the kubelet keep a line until it ends or is this long, and each piece is a line to the kubelet (reference 10.5); here
+/// a line is also in pieces when it was printed so, and those are none by themselves.
+pub(super) fn is_piece(beginning: &[u8], length: u64) -> bool {
+    parse(beginning).is_some_and(|line| {
+        let head = beginning.len() - line.content.len();
+        line.partial && length.saturating_sub(head as u64) < LONGEST
+    })
 }
 
 /// Turns log lines into what a reader sees.

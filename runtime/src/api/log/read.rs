@@ -83,7 +83,8 @@ impl Reader {
     }
 }
 
-/// Where the last `lines` lines begin. What was written in pieces is one line, however many the file has of it.
+/// Where the last `lines` lines begin. What was printed in pieces is one line, however many the file has of it; what was cut
+/// for its length is several.
 fn start_of_last(file: &mut File, lines: usize) -> io::Result<u64> {
     let end = file.seek(SeekFrom::End(0))?;
     if lines == 0 {
@@ -123,7 +124,7 @@ impl Tail {
     fn take(&mut self, file: &File, start: u64, end: u64) -> io::Result<Option<u64>> {
         let mut head = [0; LONGEST_HEAD];
         let length = file.read_at(&mut head, start)?;
-        let partial = line::is_partial(&head[..length]);
+        let partial = line::is_piece(&head[..length], end - start);
         // What is in pieces at the very end goes on, and is a line already.
         let seen = self.seen.get_or_insert(usize::from(partial));
         if partial {
@@ -184,6 +185,28 @@ mod tests {
         assert_eq!(tail(&[a.clone(), b.clone(), c.clone()].concat(), 1), c);
         assert_eq!(tail(&[a.clone(), b.clone(), c.clone()].concat(), 2), [b.clone(), c.clone()].concat());
         assert_eq!(tail(&[a.clone(), b.clone(), c.clone()].concat(), 3), [a, b, c].concat());
+    }
+
+    #[test]
+    fn the_tail_counts_what_was_cut_for_its_length_as_lines() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("0.log");
+        let line = |tag: &str, text: &str| format!("2024-01-02T03:04:05.123456789Z stdout {tag} {text}\n");
+        let long = "x".repeat(16 * 1024);
+        let [a, b, c, d] = [
+            line("F", "one"),
+            line("P", &long),
+            [line("P", "in"), line("P", &long)].concat(),
+            line("F", "end"),
+        ];
+        std::fs::write(&path, [&*a, &b, &c, &d].concat()).unwrap();
+        let tail = |lines| all(&mut Reader::open(&path, Some(lines)).unwrap());
+        assert_eq!(tail(1), d);
+        assert_eq!(tail(2), [&*c, &d].concat());
+        assert_eq!(tail(3), [&*b, &c, &d].concat());
+        assert_eq!(tail(4), [&*a, &b, &c, &d].concat());
+        std::fs::write(&path, [&*a, &b].concat()).unwrap();
+        assert_eq!(tail(1), b);
     }
 
     #[test]
