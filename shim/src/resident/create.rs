@@ -82,6 +82,7 @@ impl Shim {
             output: made.output,
             stdin: made.streams.stdin,
             terminal: None,
+            pre_stop: None,
         };
         self.instances.insert(instance.clone(), held);
         self.record();

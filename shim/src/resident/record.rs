@@ -67,6 +67,9 @@ pub(super) struct InstanceRecord {
     /// Its standard input was closed for good.
     #[serde(default)]
     pub(super) stdin_closed: bool,
+    /// Its preStop hook was started.
+    #[serde(default)]
+    pub(super) pre_stop_began: bool,
 }
 
 /// Why the record could not be read or written.
@@ -133,6 +136,7 @@ impl Shim {
                 State::Creating | State::Created | State::Running => None,
             },
             stdin_closed: held.stdin.is_none(),
+            pre_stop_began: held.pre_stop.is_some(),
         });
         Record {
             sandbox: self.sandbox.record.clone(),
