@@ -268,6 +268,9 @@ pub struct ExecConfig {
     pub tty: Option<(u16, u16)>,
     /// SIGKILL it and all its descendants after this many milliseconds; its exit then says so.
     pub timeout_ms: Option<u64>,
+    /// It is the preStop hook of the instance: every supervisor is told of it, and of its end.
+    #[serde(default)]
+    pub pre_stop: bool,
 }
 
 /// What the shim tells.
@@ -344,6 +347,22 @@ pub struct Instance {
     pub pid: i32,
     /// Where it stands.
     pub state: InstanceState,
+    /// Its preStop hook, if that is a process and was started.
+    #[serde(default)]
+    pub pre_stop: Option<PreStop>,
+}
+
+/// A preStop hook that was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PreStop {
+    /// It runs; its end comes as [`Report::ExecExited`].
+    Running {
+        /// The `exec` of [`ExecConfig`].
+        exec: u64,
+    },
+    /// It ended.
+    Ended(Exit),
 }
 
 /// Where an instance stands.

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hull_tests::pod::{container, read_request, respond, text};
-use hull_tests::{Host, host, wait_until};
+use hull_tests::{Host, PodFiles, host, wait_until};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -290,4 +290,29 @@ fn an_abandoned_pre_stop_hook_goes_on_and_may_still_write() {
     host.begin_end("app", &["--grace-period=2"]);
     host.wait_gone("app", SOON);
     assert_eq!(host.shared_lines("hook"), ["end"]);
+}
+
+#[test]
+fn a_pre_stop_hook_runs_once_whoever_dies_over_it() {
+    type Kill = fn(&PodFiles) -> i32;
+    // What a shim exec'd ends with it; what the supervisor asked for goes on.
+    let deaths: [(Kill, &[&str]); 2] =
+        [(PodFiles::kill_supervisor, &["begin", "end"]), (PodFiles::kill_shim, &["begin"])];
+    for (kill, wanted) in deaths {
+        let host = host!();
+        let hook = "echo begin >> /out/log; sleep 2; echo heard; echo end >> /out/log";
+        let hook = format!("{{preStop: {{exec: {{command: [sh, -c, '{hook}']}}}}}}");
+        host.apply_ready(&hooked(&host, "Always", &hook));
+        let files = PodFiles::find(&host, "app").unwrap();
+        let mut delete = host.start(&["delete", "pod", "app"]);
+        wait_until(SOON, "begin of the hook", || {
+            if host.shared_lines("log").is_empty() { Err("nothing yet".to_owned()) } else { Ok(()) }
+        });
+        kill(&files);
+        assert!(delete.wait(SOON).success(), "{:?}", delete.lines());
+        assert_eq!(host.shared_lines("log"), wanted);
+        // It was stopped gracefully all the same.
+        assert_eq!(host.shared_lines("term").len(), 1);
+        host.assert_clean();
+    }
 }

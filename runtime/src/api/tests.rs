@@ -13,6 +13,7 @@ use super::client::{Client, Error, Follower, PodRef};
 use super::*;
 use crate::core::status::{Event, EventType};
 use crate::driver::handle::{Change, Deletion, Order, Output, Refusal, Session, Snapshot, View};
+use crate::manifest::{FieldError, Invalid};
 
 /// A pod whose driver is the test.
 struct Played {
@@ -216,6 +217,22 @@ async fn deletion_is_ordered_with_its_grace_period() {
     let pod = answer.await.unwrap().unwrap();
     assert_eq!(pod["metadata"]["deletionTimestamp"], "2024-01-02T03:05:00Z");
     assert_eq!(pod["metadata"]["deletionGracePeriodSeconds"], 5);
+}
+
+#[tokio::test]
+async fn what_may_not_change_is_refused_by_name() {
+    let mut played = Played::new();
+    let (client, pod) = (played.client.clone(), played.pod.clone());
+    let object = json!({"metadata": {"name": "web", "labels": {"app": "db"}}});
+    let answer = tokio::spawn(async move { client.replace(&pod, &object).await });
+    let Some(Order::Replace { pod, reply }) = played.orders.recv().await else { panic!("another order") };
+    assert_eq!(pod.metadata.labels["app"], "db");
+    let errors = vec![FieldError { field: "spec".into(), body: "Forbidden: no".into() }];
+    let invalid = Invalid { kind: "Pod", name: "web".into(), errors };
+    reply.send(Err(invalid.into())).unwrap();
+    let Error::Status(status) = answer.await.unwrap().unwrap_err() else { panic!("another error") };
+    assert_eq!((status.code, status.reason.as_str()), (422, "Invalid"));
+    assert_eq!(status.message, "Pod \"web\" is invalid: spec: Forbidden: no");
 }
 
 #[tokio::test]

@@ -52,6 +52,13 @@ pub enum Action {
         /// Which.
         hook: HookKind,
     },
+    /// Wait for the rest of a preStop hook that an earlier supervisor began. Answer: as of `RunHook`.
+    ResumeHook {
+        /// Whose.
+        instance: InstanceId,
+        /// What is left of it.
+        rest: HookRest,
+    },
     /// Nobody waits for this hook any more; let it run, its result is not wanted.
     AbandonHook {
         /// Whose.
@@ -100,6 +107,18 @@ pub enum HookKind {
     PostStart,
     /// Before the stop signal.
     PreStop,
+}
+
+/// What is left of a hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HookRest {
+    /// The end of this process.
+    Process {
+        /// Its number towards the shim.
+        exec: u64,
+    },
+    /// So long a sleep.
+    Sleep(Duration),
 }
 
 /// The three probes.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::action::{Action, HookKind};
 use super::input::{ContainerKind, InstanceId};
-use super::record::{Life, Seen};
+use super::record::Seen;
 use super::state::{Stage, State};
 use super::status::EventType;
 use super::time::Mono;
@@ -42,14 +42,14 @@ pub(super) enum Cause {
 /// A kill under way.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Kill {
-    attempt: u32,
+    pub(super) attempt: u32,
     /// Whole seconds of grace that were left when the present stage began.
     left: u64,
-    stage: KillStage,
+    pub(super) stage: KillStage,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-enum KillStage {
+pub(super) enum KillStage {
     PreStop { began: Mono },
     Turn { began: Mono },
     Signalled { kill_at: Mono },
@@ -228,7 +228,7 @@ impl Turn<'_> {
     }
 
     /// The preStop hook is over: what it took is subtracted in whole seconds.
-    fn enter_turn(&mut self, name: &str, hook_began: Mono) {
+    pub(super) fn enter_turn(&mut self, name: &str, hook_began: Mono) {
         let now = self.now.mono;
         if let Some(kill) = self.state.kills.get_mut(name) {
             kill.left = kill.left.saturating_sub(now.since(hook_began).as_secs());
@@ -280,21 +280,5 @@ impl Turn<'_> {
         let text =
             format!("request to HTTPS lifecycle hook {address} got HTTP response, retry with HTTP succeeded");
         self.pod_event(EventType::Warning, "LifecycleHTTPFallback", text);
-    }
-
-    /// Asks again for what the kills under way need, after a restart of the supervisor.
-    pub(super) fn resume_kills(&mut self) {
-        for (name, kill) in self.state.kills.clone() {
-            let id = instance(&name, kill.attempt);
-            let is_alive = self.newest_mut(&id).is_some_and(|it| !matches!(it.life, Life::Exited { .. }));
-            match kill.stage {
-                KillStage::PreStop { began } if !is_alive => self.enter_turn(&name, began),
-                KillStage::PreStop { .. } => {
-                    self.act(Action::RunHook { instance: id, hook: HookKind::PreStop });
-                }
-                KillStage::Killed if is_alive => self.act(Action::Kill { instance: id }),
-                KillStage::Turn { .. } | KillStage::Signalled { .. } | KillStage::Killed => {}
-            }
-        }
     }
 }

@@ -56,6 +56,7 @@ mod qos;
 mod record;
 mod recovery;
 mod restart;
+mod resume;
 mod sandbox;
 pub mod simulate;
 mod start;

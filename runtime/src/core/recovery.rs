@@ -34,7 +34,7 @@ impl Turn<'_> {
         if self.state.sandbox.standing == Standing::Up && sandbox != Some(self.state.sandbox.attempt) {
             self.sandbox_died();
         }
-        self.resume_kills();
+        self.resume_kills(known);
         self.resume_workers();
         self.meet_changes();
         if let Some(waiting) = self.awaited().cloned() {

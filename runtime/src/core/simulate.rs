@@ -9,15 +9,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use hull_shim::wire::{Ended, Exit, Instance, InstanceState};
+use hull_shim::wire::{Ended, Exit, Instance, InstanceState, PreStop};
 use jiff::Timestamp;
 
 use super::State;
-use super::action::{Action, HookKind, ProbeKind};
+use super::action::{Action, HookKind, HookRest, ProbeKind};
 use super::input::{ImageFailure, Input, InstanceId, Outcome};
 use super::status::{Event, PodStatus};
 use super::time::{Mono, Now};
-use crate::manifest::pod::Pod;
+use crate::manifest::pod::{ContainerName, Handler, Pod};
 
 /// The simulation begins at this second of the wall clock.
 pub const EPOCH: i64 = 1_700_000_000;
@@ -143,6 +143,8 @@ pub struct Simulation {
 struct Living {
     started: Option<Duration>,
     id: String,
+    /// When and how its preStop hook ends, if that is a process.
+    pre_stop: Option<(Duration, Exit)>,
 }
 
 impl Simulation {
@@ -199,6 +201,10 @@ impl Simulation {
                 Some(started) => InstanceState::Running { started_at: nanoseconds(started) },
                 None => InstanceState::Created,
             },
+            pre_stop: living.pre_stop.map(|(until, exit)| match until > self.now {
+                true => PreStop::Running { exec: 0 },
+                false => PreStop::Ended(exit),
+            }),
         };
         self.living.iter().map(tell).collect()
     }
@@ -288,6 +294,7 @@ impl Simulation {
             Action::CreateContainer { instance } => self.answer_create(instance),
             Action::StartContainer { instance } => self.answer_start(instance),
             Action::RunHook { instance, hook } => self.answer_hook(instance, hook),
+            Action::ResumeHook { instance, rest } => self.answer_rest(instance, rest),
             Action::RunProbe { instance, probe } => self.answer_probe(instance, probe),
             Action::Signal { instance, .. } => {
                 if let Some((after, exit)) = self.run_of(&instance).stops {
@@ -355,7 +362,8 @@ impl Simulation {
             Some(message) => Input::CreateFailed { instance, config: true, message },
             None => {
                 let id = format!("{:064x}", self.planned);
-                self.living.insert(instance.clone(), Living { started: None, id: id.clone() });
+                self.living
+                    .insert(instance.clone(), Living { started: None, id: id.clone(), pre_stop: None });
                 Input::Created { instance, id, stop_signal: None }
             }
         };
@@ -399,7 +407,30 @@ impl Simulation {
             HookKind::PostStart => script.post_start.clone(),
             HookKind::PreStop => script.pre_stop.clone(),
         });
+        let container = self.pod.spec.container(&ContainerName::new(&instance.container));
+        let pre_stop = container.and_then(|container| container.pre_stop.as_ref());
+        if hook == HookKind::PreStop
+            && matches!(pre_stop, Some(Handler::Exec(_)))
+            && let Some(living) = self.living.get_mut(&instance)
+        {
+            let exit = Exit::Code(u8::from(reply.result.is_err()));
+            living.pre_stop = Some((self.now + reply.after, exit));
+        }
         self.plan(reply.after, Input::HookDone { instance, hook, result: reply.result });
+    }
+
+    fn answer_rest(&mut self, instance: InstanceId, rest: HookRest) {
+        let hook = HookKind::PreStop;
+        self.answered.remove(&(instance.clone(), hook));
+        let result = self.script(&instance.container, |script| script.pre_stop.result.clone());
+        let process = self.living.get(&instance).and_then(|living| living.pre_stop);
+        let after = match (rest, process) {
+            (HookRest::Sleep(left), _) => left,
+            (HookRest::Process { .. }, process) => {
+                process.map(|(until, _)| until.saturating_sub(self.now)).unwrap_or_default()
+            }
+        };
+        self.plan(after, Input::HookDone { instance, hook, result });
     }
 
     fn answer_probe(&mut self, instance: InstanceId, probe: ProbeKind) {

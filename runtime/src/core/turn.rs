@@ -187,6 +187,7 @@ fn is_unanswered(action: &Action) -> bool {
         | Action::CreateContainer { .. }
         | Action::StartContainer { .. }
         | Action::RunHook { .. }
+        | Action::ResumeHook { .. }
         | Action::RunProbe { .. } => false,
     }
 }

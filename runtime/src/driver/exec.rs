@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use hull_shim::wire::{Answer, Command, ExecConfig, Exit, Failure, InstanceId};
+use hull_shim::wire::{Answer, Command, ExecConfig, Exit, Failure, Instance, InstanceId, PreStop};
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::net::unix::pipe::Receiver;
@@ -36,6 +36,8 @@ pub struct Execs {
     shim: Rc<Shim>,
     next: Cell<u64>,
     waiting: RefCell<HashMap<u64, Waiting>>,
+    /// Ends of what an earlier supervisor ran and this one waits for.
+    inherited: RefCell<HashMap<u64, oneshot::Receiver<End>>>,
 }
 
 /// Someone who wants to know how a process ended.
@@ -49,10 +51,18 @@ struct Waiting {
 
 impl Execs {
     /// Over this connection. `first` keeps the numbers of a restarted supervisor apart from those of
-    /// the one before, whose processes may still end.
+    /// the one before, whose processes may still end; of preStop hooks among them the end is kept for [`Execs::join`].
     #[must_use]
-    pub fn new(shim: Rc<Shim>, first: u64) -> Self {
-        Self { shim, next: Cell::new(first), waiting: RefCell::default() }
+    pub fn new(shim: Rc<Shim>, first: u64, known: &[Instance]) -> Self {
+        let execs =
+            Self { shim, next: Cell::new(first), waiting: RefCell::default(), inherited: RefCell::default() };
+        for known in known {
+            if let Some(PreStop::Running { exec }) = known.pre_stop {
+                let ended = execs.await_end(exec, known.instance.clone());
+                execs.inherited.borrow_mut().insert(exec, ended);
+            }
+        }
+        execs
     }
 
     /// Takes an [`hull_shim::wire::Report::ExecExited`].
@@ -108,11 +118,11 @@ impl Execs {
             env: Vec::new(),
             tty: None,
             timeout_ms: limit.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
+            pre_stop: false,
         };
         let (_, exit, _) = self.start(config, vec![stdin, stdout_end, stderr_end]).await?;
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let reading = async { tokio::join!(keep(&mut stdout, &mut out), keep(&mut stderr, &mut err)) };
-        let gone = || Failure::Other { message: "nobody tells of its end any more".into() };
         let mut exit = exit;
         let (exit, timed_out) = tokio::select! {
             _ = reading => (&mut exit).await.map_err(|_| gone())?,
@@ -123,6 +133,37 @@ impl Execs {
         drain(&stdout, &mut out);
         drain(&stderr, &mut err);
         Ok(Ran { code: exit.code(), timed_out, stdout: out, stderr: err })
+    }
+
+    /// Runs a preStop hook to its end. What it prints is nobody's, and it may outlive this supervisor.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub async fn run_pre_stop(&self, instance: &InstanceId, args: &[String]) -> Result<Ran, Failure> {
+        let mut streams = Vec::new();
+        for _ in 0..3 {
+            streams.push(null().map_err(|error| no_pipe(&error))?);
+        }
+        let config = ExecConfig {
+            instance: instance.clone(),
+            exec: 0,
+            args: args.to_vec(),
+            env: Vec::new(),
+            tty: None,
+            timeout_ms: None,
+            pre_stop: true,
+        };
+        let (_, end, _) = self.start(config, streams).await?;
+        silent(end).await
+    }
+
+    /// Waits for a preStop hook that an earlier supervisor ran.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn join(&self, exec: u64) -> Result<Ran, Failure> {
+        let end = self.inherited.borrow_mut().remove(&exec);
+        silent(end.ok_or_else(gone)?).await
     }
 
     /// Starts a command whose streams the caller wants.
@@ -138,8 +179,15 @@ impl Execs {
     ) -> Result<Session, Failure> {
         let streams =
             if tty.is_some() { None } else { Some(Streams::new(stdin).map_err(|error| no_pipe(&error))?) };
-        let config =
-            ExecConfig { instance: instance.clone(), exec: 0, args, env: Vec::new(), tty, timeout_ms: None };
+        let config = ExecConfig {
+            instance: instance.clone(),
+            exec: 0,
+            args,
+            env: Vec::new(),
+            tty,
+            timeout_ms: None,
+            pre_stop: false,
+        };
         let (theirs, ours) = match streams {
             Some(Streams { theirs, stdin, output }) => (theirs, Some((stdin, output))),
             None => (Vec::new(), None),
@@ -176,15 +224,19 @@ impl Execs {
         resize
     }
 
+    fn await_end(&self, exec: u64, instance: InstanceId) -> oneshot::Receiver<End> {
+        let (end, ended) = oneshot::channel();
+        self.waiting.borrow_mut().insert(exec, Waiting { instance, end, held: None });
+        ended
+    }
+
     async fn start(
         &self,
         config: ExecConfig,
         descriptors: Vec<OwnedFd>,
     ) -> Result<(u64, oneshot::Receiver<End>, Vec<OwnedFd>), Failure> {
         let exec = self.next.replace(self.next.get() + 1);
-        let (end, ended) = oneshot::channel();
-        let waiting = Waiting { instance: config.instance.clone(), end, held: None };
-        self.waiting.borrow_mut().insert(exec, waiting);
+        let ended = self.await_end(exec, config.instance.clone());
         let command = Command::Exec(Box::new(ExecConfig { exec, ..config }));
         let answer = self.shim.ask(command, &descriptors).await;
         drop(descriptors);
@@ -200,6 +252,16 @@ impl Execs {
             }
         }
     }
+}
+
+/// The end of a process that nobody listens to.
+async fn silent(end: oneshot::Receiver<End>) -> Result<Ran, Failure> {
+    let (exit, timed_out) = end.await.map_err(|_| gone())?;
+    Ok(Ran { code: exit.code(), timed_out, stdout: Vec::new(), stderr: Vec::new() })
+}
+
+fn gone() -> Failure {
+    Failure::Other { message: "nobody tells of its end any more".into() }
 }
 
 /// Both ends of a session's streams.
@@ -235,7 +297,7 @@ fn captured() -> io::Result<(Receiver, OwnedFd)> {
 }
 
 fn null() -> io::Result<OwnedFd> {
-    Ok(rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+    Ok(rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 /// Reads to the end; keeps the first [`OUTPUT_LIMIT`] bytes and throws the rest away, so that a talkative

@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
-use crate::core::action::{HookKind, ProbeKind};
+use hull_shim::wire::Failure;
+
+use crate::core::action::{HookKind, HookRest, ProbeKind};
 use crate::core::input::{Input, InstanceId, Outcome};
 use crate::manifest::pod::{Container, Handler, HttpGet, Port, Probe};
 use crate::probe::http::{self, Get, Got};
-use crate::probe::{grpc, judge_exec, resolve_port, tcp, url};
+use crate::probe::{Ran, grpc, judge_exec, resolve_port, tcp, url};
 use crate::{hook, spec};
 
 use super::hands::Hands;
@@ -89,10 +91,14 @@ pub async fn hook(hands: &Hands, instance: &InstanceId, kind: HookKind) -> Resul
         return Err(format!("container {:?} has no such hook", instance.container));
     };
     match handler {
-        Handler::Exec(command) => match hands.execs().run(instance, command, None).await {
-            Ok(ran) => hook::judge_exec(command, &ran),
-            Err(failure) => Err(format!("{}, message: \"\"", exec_error(&failure.to_string()))),
-        },
+        Handler::Exec(command) => {
+            let execs = hands.execs();
+            let ran = match kind {
+                HookKind::PostStart => execs.run(instance, command, None).await,
+                HookKind::PreStop => execs.run_pre_stop(instance, command).await,
+            };
+            judge_hook(command, ran)
+        }
         Handler::HttpGet(get) => match request(hands, container, get, hook::AGENT, HOOK_LIMIT).await {
             Ok(request) => hook::judge_http(hook_request(hands, request).await),
             Err(error) => hook::judge_http(Got::Error(error)),
@@ -103,6 +109,34 @@ pub async fn hook(hands: &Hands, instance: &InstanceId, kind: HookKind) -> Resul
         }
         // Validation lets it through, and it never works: reference 6.2.
         Handler::TcpSocket { .. } | Handler::Grpc { .. } => Err("invalid handler".into()),
+    }
+}
+
+/// Waits for the rest of a preStop hook that an earlier supervisor began.
+///
+/// # Errors
+/// As [`hook`].
+pub async fn resume(hands: &Hands, instance: &InstanceId, rest: HookRest) -> Result<(), String> {
+    match rest {
+        HookRest::Process { exec } => {
+            let hook = hands.container(&instance.container).and_then(|container| container.pre_stop.as_ref());
+            let command = match hook {
+                Some(Handler::Exec(command)) => command.as_slice(),
+                _ => &[],
+            };
+            judge_hook(command, hands.execs().join(exec).await)
+        }
+        HookRest::Sleep(left) => {
+            tokio::time::sleep(left).await;
+            Ok(())
+        }
+    }
+}
+
+fn judge_hook(command: &[String], ran: Result<Ran, Failure>) -> Result<(), String> {
+    match ran {
+        Ok(ran) => hook::judge_exec(command, &ran),
+        Err(failure) => Err(format!("{}, message: \"\"", exec_error(&failure.to_string()))),
     }
 }
 

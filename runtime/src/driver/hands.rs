@@ -21,7 +21,7 @@ use super::handle::View;
 use super::shim::Shim;
 use super::versions::Versions;
 use super::{clock, container, handler, objects, unheard, volumes};
-use crate::core::action::Action;
+use crate::core::action::{Action, HookKind};
 use crate::core::input::Input;
 use crate::dns::Zone;
 use crate::manifest::Accepted;
@@ -90,7 +90,7 @@ impl Hands {
             neighbours: Neighbours::new(&layout),
             layout,
             accepted: Versions::new(accepted),
-            execs: Rc::new(Execs::new(shim.clone(), first)),
+            execs: Rc::new(Execs::new(shim.clone(), first, &inventory.instances)),
             shim,
             inputs,
             sandbox: inventory.sandbox.clone(),
@@ -296,6 +296,10 @@ impl Hands {
                 self.confined().await;
                 let result = handler::hook(&self, &instance, hook).await;
                 self.tell(Input::HookDone { instance, hook, result });
+            }
+            Action::ResumeHook { instance, rest } => {
+                let result = handler::resume(&self, &instance, rest).await;
+                self.tell(Input::HookDone { instance, hook: HookKind::PreStop, result });
             }
             Action::Signal { instance, signal } => self.urge(Command::Signal { instance, signal }).await,
             Action::Kill { instance } => self.urge(Command::Kill { instance }).await,

@@ -84,6 +84,7 @@ impl Shim {
             output: made.output,
             stdin: made.streams.stdin,
             terminal: None,
+            pre_stop: None,
         };
         // No record yet: should this shim be killed, the init dies with it, and a successor takes its group away.
         self.instances.insert(instance.clone(), held);

@@ -19,7 +19,7 @@ use crate::container::spec;
 use crate::container::transform::Problem;
 use crate::harmless;
 use crate::sys::process::Child;
-use crate::wire::{Answer, ExecConfig, Exit, Failure, InstanceId, Report};
+use crate::wire::{Answer, ExecConfig, Exit, Failure, InstanceId, PreStop, Report};
 
 /// How the cgroups of exec'd processes are called, before their keys.
 const LEAF: &str = "exec-";
@@ -36,6 +36,8 @@ pub(super) struct Running {
     starting: Option<Starting>,
     terminal: Option<OwnedFd>,
     timed_out: bool,
+    /// It is the preStop hook of its instance.
+    pre_stop: bool,
     /// It could not execute, and its request was answered so.
     failed: bool,
 }
@@ -79,8 +81,18 @@ impl Shim {
         }
         .map_err(|message| failed(&config.instance, &message))?;
         let (key, instance) = (self.key(), config.instance.clone());
+        if config.pre_stop {
+            // It is recorded before it runs: a successor is not to run it once more.
+            self.note_pre_stop(&instance, PreStop::Running { exec: config.exec });
+            self.record();
+        }
         let Started { child, token, pipe, leaf } = self
             .start_exec(&instance, key, &program, &stdio)
+            .inspect_err(|_| {
+                if config.pre_stop {
+                    self.note_pre_stop(&instance, PreStop::Ended(Exit::Unknown));
+                }
+            })
             .map_err(|message| failed(&instance, &message))?;
         let running = Running {
             exec: config.exec,
@@ -92,6 +104,7 @@ impl Shim {
             terminal: master.as_ref().and_then(|master| master.try_clone().ok()),
             starting: Some(Starting { pipe, token, reply, master }),
             timed_out: false,
+            pre_stop: config.pre_stop,
             failed: false,
         };
         self.roles.insert(child.pid, Role::Exec(key));
@@ -203,9 +216,19 @@ impl Shim {
         } else {
             self.dissolve(&running.leaf);
         }
-        if !running.failed && running.generation == self.supervisor.generation() {
+        if running.pre_stop {
+            self.note_pre_stop(&running.instance, PreStop::Ended(exit));
+        }
+        let is_asked_for = running.pre_stop || running.generation == self.supervisor.generation();
+        if !running.failed && is_asked_for {
             let Running { exec, timed_out, .. } = running;
             self.report(&Report::ExecExited { exec, exit, timed_out });
+        }
+    }
+
+    fn note_pre_stop(&mut self, instance: &InstanceId, pre_stop: PreStop) {
+        if let Some(held) = self.instances.get_mut(instance) {
+            held.pre_stop = Some(pre_stop);
         }
     }
 

@@ -14,7 +14,7 @@ use crate::container::identity::Identity;
 use crate::container::program::Program;
 use crate::harmless;
 use crate::sys::pidfd;
-use crate::wire::{CreateConfig, Ended, Failure, Instance, InstanceId, InstanceState};
+use crate::wire::{CreateConfig, Ended, Failure, Instance, InstanceId, InstanceState, PreStop};
 
 /// A process and the descriptor that means it.
 #[derive(Debug)]
@@ -99,6 +99,8 @@ pub(super) struct Held {
     /// Our writing end of its standard input.
     pub(super) stdin: Option<OwnedFd>,
     pub(super) terminal: Option<OwnedFd>,
+    /// What became of its preStop hook, once that was started.
+    pub(super) pre_stop: Option<PreStop>,
 }
 
 /// Files of one instance that the shim makes, all in its directory.
@@ -150,6 +152,7 @@ impl Held {
             id: self.create.id.clone(),
             pid: self.init.as_ref().map_or(0, |init| init.record.pid),
             state,
+            pre_stop: self.pre_stop,
         })
     }
 

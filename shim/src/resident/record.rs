@@ -68,6 +68,9 @@ pub(super) struct InstanceRecord<'a> {
     /// Its standard input was closed for good.
     #[serde(default)]
     pub(super) stdin_closed: bool,
+    /// Its preStop hook was started.
+    #[serde(default)]
+    pub(super) pre_stop_began: bool,
 }
 
 /// Why the record could not be read or written.
@@ -134,6 +137,7 @@ impl Shim {
                 State::Creating | State::Created | State::Running => None,
             },
             stdin_closed: held.stdin.is_none(),
+            pre_stop_began: held.pre_stop.is_some(),
         });
         Record {
             sandbox: Cow::Borrowed(&self.sandbox.record),

@@ -26,7 +26,7 @@ use crate::container::program::Program;
 use crate::container::seccomp::Cache;
 use crate::container::spec;
 use crate::sys::{clock, pidfd};
-use crate::wire::{CreateConfig, Exit, InstanceId};
+use crate::wire::{CreateConfig, Exit, InstanceId, PreStop};
 
 /// How long an old supervisor may take to die, in milliseconds.
 const SUPERVISOR_DEATH: u16 = 5000;
@@ -174,6 +174,8 @@ impl Shim {
             output: if is_over { Output::unopened(&create.log) } else { Output::again(&create.log) },
             stdin: stdin.then(|| open_fifo(&files.stdin(), OFlag::O_WRONLY).ok()).flatten(),
             terminal: None,
+            // Whatever the predecessor exec'd is killed.
+            pre_stop: record.pre_stop_began.then_some(PreStop::Ended(Exit::Unknown)),
             create,
         };
         if !is_over && let Err(message) = held.read_again(self.config.share_pid, &self.filters) {

@@ -313,6 +313,7 @@ pub(crate) fn exec_config(
         env: vec!["MORE=more".into()],
         tty: None,
         timeout_ms,
+        pre_stop: false,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Whatever comes, in any order: what must always hold.
 
-use hull_shim::wire::{Ended, Exit, Instance, InstanceId, InstanceState};
+use hull_shim::wire::{Ended, Exit, Instance, InstanceId, InstanceState, PreStop};
 use proptest::prelude::*;
 
 use super::build::{container, hook, pod, probe, rule, sidecar, with_init};
@@ -73,6 +73,8 @@ fn any_known() -> impl Strategy<Value = Instance> {
             1 => InstanceState::Running { started_at: 1 },
             _ => InstanceState::Exited(ended),
         },
+        pre_stop: [None, Some(PreStop::Running { exec: 1 }), Some(PreStop::Ended(Exit::Code(1)))]
+            [usize::from(state)],
     })
 }
 
@@ -173,6 +175,11 @@ fn answer(action: &Action, well: bool, outcome: Outcome, ended: Ended) -> Option
         Action::RunHook { instance, hook } => {
             Input::HookDone { instance, hook, result: if well { Ok(()) } else { Err(message) } }
         }
+        Action::ResumeHook { instance, .. } => Input::HookDone {
+            instance,
+            hook: HookKind::PreStop,
+            result: if well { Ok(()) } else { Err(message) },
+        },
         Action::RunProbe { instance, probe } => Input::ProbeDone { instance, probe, outcome },
         Action::Signal { instance, .. } | Action::Kill { instance } => {
             Input::Exited { instance, ended, message }

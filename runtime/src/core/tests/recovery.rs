@@ -10,7 +10,7 @@ use crate::core::action::{Action, HookKind, ProbeKind};
 use crate::core::input::{Input, Outcome};
 use crate::core::simulate::{Reply, Script, Simulation};
 use crate::core::status::Phase;
-use crate::manifest::pod::{Container, Probe, RestartPolicy::*};
+use crate::manifest::pod::{Container, Handler, HttpGet, Port, Probe, RestartPolicy::*};
 
 #[test]
 fn back_off_and_restart_counts_go_on() {
@@ -73,6 +73,41 @@ fn a_stop_signal_is_not_sent_twice_and_the_grace_period_goes_on() {
     life.run_until(secs(100));
     assert_eq!((life.signals("app"), life.kills("app")), (vec![10], vec![40]));
     assert_eq!(life.phase(), Phase::Failed);
+}
+
+#[test]
+fn a_pre_stop_hook_runs_once_and_is_waited_for() {
+    let app = Container { pre_stop: hook(&["x"]), ..container("app") };
+    for (death, signalled) in [(12, 15), (16, 16)] {
+        let script = Script { pre_stop: Reply { after: secs(5), result: Ok(()) }, ..stops(0, 0) };
+        let mut life = simulate(pod(Always, vec![app.clone()]), [("app", script)]);
+        life.run_until(secs(10));
+        life.delete(None);
+        // The first supervisor dies while the hook runs, the other after its end but before it heard of that.
+        life.run_until(secs(11));
+        life.forget_plans();
+        life.run_until(secs(death));
+        life.restart_supervisor();
+        life.run_until(secs(60));
+        assert_eq!((life.hooks("app", HookKind::PreStop), life.signals("app")), (vec![10], vec![signalled]));
+    }
+}
+
+#[test]
+fn a_hook_that_sleeps_sleeps_the_rest_and_a_request_is_not_made_again() {
+    let get =
+        HttpGet { https: false, host: None, port: Port::Number(80), path: "/".into(), headers: Vec::new() };
+    for (handler, signalled) in [(Handler::Sleep { seconds: 8 }, 18), (Handler::HttpGet(get), 12)] {
+        let app = Container { pre_stop: Some(handler), ..container("app") };
+        let script = Script { pre_stop: Reply { after: secs(8), result: Ok(()) }, ..stops(0, 0) };
+        let mut life = simulate(pod(Always, vec![app]), [("app", script)]);
+        life.run_until(secs(10));
+        life.delete(None);
+        life.run_until(secs(12));
+        life.restart_supervisor();
+        life.run_until(secs(60));
+        assert_eq!((life.hooks("app", HookKind::PreStop), life.signals("app")), (vec![10], vec![signalled]));
+    }
 }
 
 #[test]
