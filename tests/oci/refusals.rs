@@ -190,7 +190,10 @@ fn a_creation_that_fails_leaves_the_callers_groups_and_tells_what_failed() {
     let memory = groups.iter().find(|group| group.join("memory.stat").exists()).unwrap();
     let file = if memory.join("memory.max").exists() { "memory.max" } else { "memory.limit_in_bytes" };
     std::fs::write(memory.join(file), "4194304").unwrap();
-    let greedy = format!("echo $$ >{}/cgroup.procs; exec tail -c 200m </dev/zero", memory.display());
+    let greedy = format!(
+        "echo $$ >{}/cgroup.procs; head -c 200000000 /dev/zero | tail -c 200000000 >/dev/null",
+        memory.display()
+    );
     let ended = std::process::Command::new("sh").args(["-c", &greedy]).status().unwrap();
     std::fs::write(memory.join(file), if file == "memory.max" { "max" } else { "-1" }).unwrap();
     assert!(!ended.success());

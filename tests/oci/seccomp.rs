@@ -152,7 +152,8 @@ fn a_filter_that_forbids_messages_does_not_keep_a_container_from_being_made() {
         let calls = ["sendmsg", "sendto", "recvfrom", "recvmsg", "socket", "socketpair"];
         deny(&mut bundle, &calls, "SCMP_ACT_ERRNO");
         if joins {
-            bundle.configure(|config| config["linux"]["namespaces"][0] = json!({"type": "pid", "path": path}));
+            bundle
+                .configure(|config| config["linux"]["namespaces"][0] = json!({"type": "pid", "path": path}));
         }
         bundle.up();
         assert_eq!(bundle.status(), "running");

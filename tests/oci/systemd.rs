@@ -110,6 +110,12 @@ fn limits_are_properties_that_systemd_keeps() {
             .map(|name| property(&unit, name))
     };
     assert_eq!(all(), ["67108864", "33554432", "50331648", "50", "100", "500ms", "0"]);
+    // What systemd counts coarser stays exact in the file.
+    bundle.oci(&["update", "--cpu-quota", "12345", &bundle.id]).ok();
+    assert_eq!(
+        (property(&unit, "CPUQuotaPerSecUSec"), file(&bundle, "cpu.max")),
+        ("130ms".into(), "12345 100000".into())
+    );
     bundle.oci(&["update", "--memory", "96m", "--pids-limit=20", "--cpu-quota", "25000", &bundle.id]).ok();
     assert_eq!(all(), ["100663296", "33554432", "50331648", "20", "100", "250ms", "0"]);
     let files =
@@ -253,4 +259,20 @@ fn a_taken_name_and_a_path_of_another_form_are_refused() {
         second.detached(&["create", &second.id]).fails(1);
         assert!(!second.root().join(&second.id).exists(), "{path}");
     }
+}
+
+#[test]
+#[ignore = "needs systemd: make test-vm-systemd"]
+fn a_slice_that_is_there_gets_the_limits() {
+    let name = format!("hulltest-there{}.slice", std::process::id());
+    let mut bundle = Bundle::new().unwrap();
+    let path = format!("hulltest.slice:box:{name}");
+    bundle.globals(&["--systemd-cgroup"]).configure(|config| {
+        config["linux"]["cgroupsPath"] = json!(path);
+        config["linux"]["resources"]["pids"] = json!({"limit": 33});
+    });
+    systemctl(&["start", &name]);
+    bundle.up();
+    assert_eq!(property(&name, "TasksMax"), "33");
+    bundle.delete();
 }

@@ -1,5 +1,6 @@
 //! Carrying a plan out: one write after the other, the first failure ends it and says which file and why.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -45,13 +46,33 @@ pub(super) struct Performer<'a> {
     open: Option<(PathBuf, File)>,
     /// What is to be tried again at the end.
     again: Vec<&'a Write>,
-    /// What the files held, in the order of writing; none when nobody will ask.
-    pub(super) before: Option<Vec<Before>>,
+    /// What was written to, in its order; none when nobody will ask.
+    before: Option<Vec<Before>>,
+    /// What files held before anybody wrote to them.
+    remembered: BTreeMap<PathBuf, String>,
 }
 
 impl<'a> Performer<'a> {
     pub(super) fn new(group: &'a Group, tolerance: Tolerance) -> Self {
-        Self { group, tolerance, open: None, again: Vec::new(), before: None }
+        Self { group, tolerance, open: None, again: Vec::new(), before: None, remembered: BTreeMap::new() }
+    }
+
+    /// Looks at every file that a plan writes to, so that all can be put back.
+    pub(super) fn remember(&mut self, plan: &Plan) {
+        self.before = Some(Vec::new());
+        for step in &plan.0 {
+            let Step::Write(write) = step else { continue };
+            let instead = match &write.missing {
+                Missing::Instead { file, .. } => Some(*file),
+                Missing::Refuse | Missing::Skip => None,
+            };
+            for file in std::iter::once(write.file.as_ref()).chain(instead) {
+                let Ok(path) = self.path(write, file) else { continue };
+                if let Ok(text) = std::fs::read_to_string(&path) {
+                    self.remembered.insert(path, text);
+                }
+            }
+        }
     }
 
     pub(super) fn perform<'b: 'a>(&mut self, plan: &'b Plan) -> Result<(), Error> {
@@ -128,10 +149,9 @@ impl<'a> Performer<'a> {
     }
 
     fn put(&mut self, path: &Path, value: &str) -> Result<(), Error> {
-        let before = self.before.is_some().then(|| std::fs::read_to_string(path).ok()).flatten();
         self.put_lines(path, value)?;
-        if let (Some(all), Some(text)) = (&mut self.before, before) {
-            all.push(Before { path: path.to_owned(), wrote: value.to_owned(), text });
+        if let (Some(all), Some(text)) = (&mut self.before, self.remembered.get(path)) {
+            all.push(Before { path: path.to_owned(), wrote: value.to_owned(), text: text.clone() });
         }
         Ok(())
     }

@@ -194,10 +194,15 @@ fn huge_pages_are_limited_on_v2() {
 /// Updates a group; answers what holds then.
 fn update(group: &Group, stored: &LinuxResources, change: &LinuxResources) -> Result<LinuxResources, Error> {
     let mut holds = None;
-    group.update(stored, change, |merged| {
-        holds = Some(merged);
-        Ok::<(), Error>(())
-    })?;
+    group.update(
+        stored,
+        change,
+        |_| Ok(()),
+        |merged| {
+            holds = Some(merged);
+            Ok::<(), Error>(())
+        },
+    )?;
     Ok(holds.unwrap())
 }
 
@@ -251,13 +256,35 @@ fn an_update_that_fails_puts_back_what_was() {
 }
 
 #[test]
+fn what_somebody_who_is_told_writes_does_not_stand() {
+    let Some(Scratch(group)) = &v1_group() else { return };
+    let stored = json!({ "cpu": { "quota": 23456, "period": 100_000 } });
+    apply(group, stored.clone()).unwrap();
+    let (stored, change) = (resources(stored), resources(json!({ "cpu": { "quota": 12345 } })));
+    // As systemd does, which counts in hundredths of a processor.
+    let announce = |limits: &LinuxResources| {
+        let quota = limits.cpu().as_ref().and_then(oci_spec::runtime::LinuxCpu::quota).unwrap();
+        let file = group.file("cpu", "cpu.cfs_quota_us").unwrap();
+        std::fs::write(file, (quota / 1000 * 1000).to_string()).unwrap();
+        Ok(())
+    };
+    let quota = || read(group, "cpu", "cpu.cfs_quota_us");
+    group.update(&stored, &change, announce, |_| Ok::<(), Error>(())).unwrap();
+    assert_eq!(quota(), "12345");
+    apply(group, json!({ "cpu": { "quota": 23456, "period": 100_000 } })).unwrap();
+    let full = Error::NoController("disk".to_owned());
+    group.update(&stored, &change, announce, |_| Err(full)).unwrap_err();
+    assert_eq!(quota(), "23456");
+}
+
+#[test]
 fn an_update_that_cannot_be_kept_puts_back_what_was() {
     let Some(Scratch(group)) = &v1_group() else { return };
     apply(group, json!({ "cpu": { "shares": 512 } })).unwrap();
     // Not stored, as if nobody had ever asked for it.
     let change = resources(json!({ "pids": { "limit": 6 }, "cpu": { "shares": 1024 } }));
     let full = Error::NoController("disk".to_owned());
-    let told = group.update(&LinuxResources::default(), &change, |_| Err(full)).unwrap_err();
+    let told = group.update(&LinuxResources::default(), &change, |_| Ok(()), |_| Err(full)).unwrap_err();
     assert!(told.to_string().contains("disk"), "{told}");
     assert_eq!(read(group, "pids", "pids.max"), "max");
     assert_eq!(read(group, "cpu", "cpu.shares"), "512");

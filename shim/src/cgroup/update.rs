@@ -5,25 +5,32 @@ use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
 use super::apply::Performer;
 use super::resources::{Devices, Plan, Version, plan};
 use super::{Error, Group, Tolerance};
+use crate::harmless;
 
 impl Group {
-    /// Sets what `change` names and leaves the rest; device rules stay as they are. `keep` is given all limits that hold
-    /// then, to be kept as `stored` of the next time.
+    /// Sets what `change` names and leaves the rest; device rules stay as they are. `announce` is given all limits that are
+    /// to hold before any is set, and the old ones if that fails: whoever it tells may write to the same files, and
+    /// coarser. `keep` is given all that hold then, to be kept as `stored` of the next time.
     ///
     /// # Errors
-    /// The change makes no sense, the kernel refuses a part of it, or it cannot be kept; then the old limits are back.
+    /// The change makes no sense, the kernel refuses a part of it, or it cannot be announced or kept; then the old limits
+    /// are back.
     pub fn update<E: From<Error>>(
         &self,
         stored: &LinuxResources,
         change: &LinuxResources,
+        announce: impl Fn(&LinuxResources) -> Result<(), E>,
         keep: impl FnOnce(LinuxResources) -> Result<(), E>,
     ) -> Result<(), E> {
         let plan = self.plan_update(stored, change)?;
+        let merged = merge(stored, change);
         let mut performer = Performer::new(self, Tolerance::Strict);
-        performer.before = Some(Vec::new());
-        let performed = performer.perform(&plan).map_err(E::from);
-        let kept = performed.and_then(|()| keep(merge(stored, change)));
+        performer.remember(&plan);
+        let performed = announce(&merged).and_then(|()| performer.perform(&plan).map_err(E::from));
+        let kept = performed.and_then(|()| keep(merged));
         if kept.is_err() {
+            // The failure is what the caller hears of.
+            harmless(announce(stored));
             performer.restore();
         }
         kept

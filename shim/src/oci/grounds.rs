@@ -61,7 +61,19 @@ impl Grounds {
         let (group, membership, unit) = groups::place(&spec, &id, global)?;
         let tolerance = if global.rootless { Tolerance::Rootless } else { Tolerance::Strict };
         let made = Membership::default();
-        Ok(Self { id, spec, bundle, rootfs, group, membership, tolerance, bytes, unit, made, killed_before: 0 })
+        Ok(Self {
+            id,
+            spec,
+            bundle,
+            rootfs,
+            group,
+            membership,
+            tolerance,
+            bytes,
+            unit,
+            made,
+            killed_before: 0,
+        })
     }
 
     /// Whether the process has a terminal.

@@ -25,10 +25,10 @@ pub(super) fn update(global: &Global<'_>, id: &str, given: &Parsed) -> Result<()
     let mut config = crate::oci::config::parse(&container.place.config()?)?;
     let stored = stored(&config);
     let group = container.record.cgroup.needed()?;
-    group.update(&stored, &change, |merged| {
-        if let Some(unit) = &container.record.cgroup.unit {
-            units::update(unit, &group, &merged)?;
-        }
+    let unit = container.record.cgroup.unit.as_deref();
+    // systemd writes too, and counts coarser: what is exact comes after it, as at a creation.
+    let announce = |limits: &_| unit.map_or(Ok(()), |unit| units::update(unit, &group, limits));
+    group.update(&stored, &change, announce, |merged| {
         store(&mut config, merged);
         let bytes =
             serde_json::to_vec(&config).map_err(|error| Error::Json("config.json".to_owned(), error))?;
