@@ -65,7 +65,10 @@ fn the_pid_that_hooks_are_told_is_the_inits_also_where_it_joins_a_pid_namespace(
         bundle.up();
         let told = bundle.read("rootfs/tmp/pid");
         let pid = told.trim().trim_end_matches('}');
-        assert_eq!(pid, bundle.state()["pid"].to_string(), "{kind}");
+        // runc tells the hooks that its init runs the pid that it has inside.
+        let is_inside = is_peer() && (inside || kind == "createContainer");
+        let own = bundle.state()["pid"].to_string();
+        assert!(is_inside || pid == own, "{kind}: {told}");
     }
 }
 

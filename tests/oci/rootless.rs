@@ -113,8 +113,10 @@ fn root_of_a_user_namespace_that_denies_setgroups_makes_a_container_and_enters_i
     assert_eq!(inside(&bundle, &["run", &bundle.id]).ok(), "0\ndeny\n");
     bundle.args(&["/bin/sleep", "1000"]);
     inside(&bundle, &["run", "-d", &bundle.id]).ok();
-    // Whoever enters meets the same denial: here root of the host.
-    assert_eq!(bundle.exec(&["cat", "/proc/self/setgroups"]).ok(), "deny\n");
+    if !is_peer() {
+        // Whoever enters meets the same denial: here root of the host, whom runc 1.1 leaves in his own user namespace.
+        assert_eq!(bundle.exec(&["cat", "/proc/self/setgroups"]).ok(), "deny\n");
+    }
     bundle.delete();
     bundle.configure(|config| config["process"]["user"]["additionalGids"] = json!([7]));
     let told = inside(&bundle, &["run", &bundle.id]).fails(1);

@@ -168,5 +168,8 @@ fn an_init_that_dies_of_its_filter_is_not_told_as_created() {
     let mut bundle = bundle!();
     deny(&mut bundle, &["read"], "SCMP_ACT_ERRNO");
     bundle.detached(&["create", &bundle.id]).fails(1);
-    bundle.assert_gone();
+    if !is_peer() {
+        // runc 1.1 leaves a group.
+        bundle.assert_gone();
+    }
 }
