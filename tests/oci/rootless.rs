@@ -118,9 +118,13 @@ fn root_of_a_user_namespace_that_denies_setgroups_makes_a_container_and_enters_i
         assert_eq!(bundle.exec(&["cat", "/proc/self/setgroups"]).ok(), "deny\n");
     }
     bundle.delete();
+    if is_peer() {
+        // It leaves additional groups out without a word.
+        return;
+    }
     bundle.configure(|config| config["process"]["user"]["additionalGids"] = json!([7]));
     let told = inside(&bundle, &["run", &bundle.id]).fails(1);
-    assert!(told.contains("cannot set any additional groups") || is_peer(), "{told}");
+    assert!(told.contains("cannot set any additional groups"), "{told}");
 }
 
 #[test]
