@@ -28,6 +28,8 @@ use crate::resctrl;
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
 const LOCK: &str = "lock";
+/// How often a directory is removed into which others put their locks.
+const ATTEMPTS: usize = 16;
 
 /// The name of a container: a file name, and no surprise in a shell or a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -200,7 +202,15 @@ impl Place {
     /// Removes everything, the record first: without it the container is gone.
     pub(crate) fn remove(&self) -> Result<(), Error> {
         crate::harmless(std::fs::remove_file(self.directory.join(STATE)));
-        match std::fs::remove_dir_all(&self.directory) {
+        let mut removed = Ok(());
+        for _ in 0..ATTEMPTS {
+            removed = std::fs::remove_dir_all(&self.directory);
+            // A command that came meanwhile makes the lock anew, and finds no record.
+            if !matches!(&removed, Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty) {
+                break;
+            }
+        }
+        match removed {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(Error::file("remove", &self.directory)(error)),
