@@ -81,19 +81,11 @@ impl Shim {
         }
         .map_err(|message| failed(&config.instance, &message))?;
         let (key, instance) = (self.key(), config.instance.clone());
-        if config.pre_stop {
-            // It is recorded before it runs: a successor is not to run it once more.
-            self.note_pre_stop(&instance, PreStop::Running { exec: config.exec });
-            self.record();
-        }
-        let Started { child, token, pipe, leaf } = self
-            .start_exec(&instance, key, &program, &stdio)
-            .inspect_err(|_| {
-                if config.pre_stop {
-                    self.note_pre_stop(&instance, PreStop::Ended(Exit::Unknown));
-                }
-            })
-            .map_err(|message| failed(&instance, &message))?;
+        let started = match config.pre_stop {
+            true => self.start_pre_stop(config, key, &program, &stdio),
+            false => self.start_exec(&instance, key, &program, &stdio),
+        };
+        let Started { child, token, pipe, leaf } = started.map_err(|message| failed(&instance, &message))?;
         let running = Running {
             exec: config.exec,
             generation: self.supervisor.generation(),
@@ -122,6 +114,23 @@ impl Shim {
             return Ok(());
         }
         held.read_again(self.config.share_pid, &self.filters).map_err(|message| failed(instance, &message))
+    }
+
+    /// Starts a preStop hook. It is recorded before it runs: a successor is not to run it once more.
+    fn start_pre_stop(
+        &mut self,
+        config: &ExecConfig,
+        key: u64,
+        program: &Program,
+        stdio: &Stdio,
+    ) -> Result<Started, String> {
+        self.note_pre_stop(&config.instance, PreStop::Running { exec: config.exec });
+        self.record();
+        let started = self.start_exec(&config.instance, key, program, stdio);
+        if started.is_err() {
+            self.note_pre_stop(&config.instance, PreStop::Ended(Exit::Unknown));
+        }
+        started
     }
 
     /// Starts the process, in a cgroup of its own below the instance's.
