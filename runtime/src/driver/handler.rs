@@ -115,7 +115,7 @@ pub async fn hook(hands: &Hands, instance: &InstanceId, kind: HookKind) -> Resul
 /// Waits for the rest of a preStop hook that an earlier supervisor began.
 ///
 /// # Errors
-/// As [`hook`].
+/// As [`hook()`].
 pub async fn resume(hands: &Hands, instance: &InstanceId, rest: HookRest) -> Result<(), String> {
     match rest {
         HookRest::Process { exec } => {
