@@ -240,9 +240,11 @@ impl Group {
         }
     }
 
-    /// Removes the parent, `hull` or the pod's scope, if this pod's was its last group.
+    /// Removes the parent, `hull`, if this pod's was its last group. A pod's scope is systemd's to remove once it is empty:
+    /// one that it finds gone before it was told so it takes for a living one.
     pub fn remove_empty_parent(&self) {
-        let Some(parent) = self.path.parent() else { return };
+        let is_unit = |parent: &&Path| parent.extension().is_some_and(|kind| kind == "scope");
+        let Some(parent) = self.path.parent().filter(|parent| !is_unit(parent)) else { return };
         match &*self.hierarchies {
             Hierarchies::V1(all) => {
                 all.iter().for_each(|hierarchy| remove_if_empty(&hierarchy.root.join(parent)));
