@@ -1,6 +1,8 @@
-//! What `/proc/<pid>/stat` tells about a process that is not our child; proc(5).
+//! Files of procfs, and what `/proc/<pid>/stat` tells about a process that is not our child; proc(5).
 
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -16,7 +18,24 @@ struct Stat {
 }
 
 fn stat(pid: i32) -> Option<Stat> {
-    parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    parse(&text(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// A file whose size is not known before it is read, as none of procfs is, in as few calls as that takes.
+pub(crate) fn text(path: impl AsRef<Path>) -> io::Result<String> {
+    let mut file = std::fs::File::open(path)?;
+    let (mut bytes, mut length) = (vec![0; 4096], 0);
+    loop {
+        match file.read(bytes.get_mut(length..).unwrap_or_default())? {
+            0 => break,
+            read => length += read,
+        }
+        if length == bytes.len() {
+            bytes.resize(length * 2, 0);
+        }
+    }
+    bytes.truncate(length);
+    String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
 fn parse(line: &str) -> Option<Stat> {

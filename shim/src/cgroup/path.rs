@@ -90,7 +90,7 @@ fn clean(path: &Path) -> PathBuf {
 fn own_groups() -> Result<String, Error> {
     let path = "/proc/self/cgroup";
     let fail = |source| Error::File { operation: "read", path: path.into(), source };
-    std::fs::read_to_string(path).map_err(fail)
+    crate::procfs::text(path).map_err(fail)
 }
 
 fn resolve(mounted: &Mounted, path: &Path, own: &str) -> Group {

@@ -8,12 +8,13 @@ use std::path::Path;
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, FsType, statfs};
 
 use super::hierarchy::{Hierarchies, Hierarchy, controllers};
+use crate::procfs;
 
 const PLACE: &str = "/sys/fs/cgroup";
 
 /// All of them, each shown from its root on; none where one is elsewhere.
 pub(super) fn find() -> Option<Hierarchies> {
-    parse(&std::fs::read_to_string("/proc/self/cgroup").ok()?, Path::new(PLACE))
+    parse(&procfs::text("/proc/self/cgroup").ok()?, Path::new(PLACE))
 }
 
 /// By the lines of `/proc/<pid>/cgroup`, of which there is one for each hierarchy in use; cgroups(7).

@@ -165,7 +165,7 @@ fn root(given: Option<&str>, caller: &Caller) -> Result<Root, Error> {
 
 /// The first user namespace maps every id there is to itself.
 fn in_user_namespace() -> bool {
-    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let map = crate::procfs::text("/proc/self/uid_map").unwrap_or_default();
     map.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"]
 }
 

@@ -36,7 +36,6 @@ mod verbs;
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::process::ExitCode;
 
 use command::help;
 use command::parse::{Order, Parsed};
@@ -53,13 +52,27 @@ const VERSION: &str = concat!("1.5.0+hull-oci.", env!("CARGO_PKG_VERSION"));
 /// The newest runtime-spec that is understood.
 const SPEC_VERSION: &str = "1.3.0";
 
-/// Runs one command line, without the program's name.
-pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+/// How a command ended, for who called the program.
+pub type Code = u8;
+
+const SUCCESS: Code = 0;
+
+/// The whole program: runs its command line and ends.
+pub fn main() -> ! {
+    crate::sys::process::begin();
+    std::process::exit(run(std::env::args_os().skip(1)).into())
+}
+
+/// Runs one command line, without the program's name; its exit status.
+pub fn run(arguments: impl Iterator<Item = OsString>) -> Code {
     #[cfg(debug_assertions)]
     if let Err(name) = crate::guard::take_out_named() {
         return fail(&Log::default(), &Error::Refused(format!("HULL_WITHOUT: no guard is called {name:?}")));
     }
     let words: Result<Vec<String>, OsString> = arguments.map(OsString::into_string).collect();
+    if let Ok(words) = &words {
+        protect::early(words);
+    }
     let parsed = words
         .map_err(|word| Error::Refused(format!("argument {word:?} is not UTF-8")))
         .and_then(|words| Ok((Parsed::new(GLOBAL, Order::First, &words)?, words)));
@@ -78,9 +91,9 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn fail(log: &Log, error: &Error) -> ExitCode {
+fn fail(log: &Log, error: &Error) -> Code {
     log.fatal(&error.chain());
-    ExitCode::from(error.status())
+    error.status()
 }
 
 /// As runc: the reason and the help go to standard output, the reason again to the log.
@@ -88,16 +101,16 @@ fn misused(error: &Error, help: &str) {
     harmless(write!(std::io::stdout(), "Incorrect Usage: {error}\n\n{help}\n"));
 }
 
-fn obey(flags: &Parsed, log: &Log) -> Result<ExitCode, Error> {
+fn obey(flags: &Parsed, log: &Log) -> Result<Code, Error> {
     if flags.is_on("version") {
-        return print(&version()).map(|()| ExitCode::SUCCESS);
+        return print(&version()).map(|()| SUCCESS);
     }
     let (name, words) = match flags.arguments.split_first() {
-        None => return print(&help::overview()).map(|()| ExitCode::SUCCESS),
-        Some(_) if flags.help => return print(&help::overview()).map(|()| ExitCode::SUCCESS),
+        None => return print(&help::overview()).map(|()| SUCCESS),
+        Some(_) if flags.help => return print(&help::overview()).map(|()| SUCCESS),
         Some((name, words)) if name == "help" || name == "h" => {
             let of = words.first().and_then(|name| Command::named(name));
-            return print(&of.map_or_else(help::overview, help::of)).map(|()| ExitCode::SUCCESS);
+            return print(&of.map_or_else(help::overview, help::of)).map(|()| SUCCESS);
         }
         Some((name, words)) => (name, words),
     };
@@ -108,7 +121,7 @@ fn obey(flags: &Parsed, log: &Log) -> Result<ExitCode, Error> {
         misused(&Error::Misuse(misuse.clone()), &help::of(command));
     })?;
     if given.help {
-        return print(&help::of(command)).map(|()| ExitCode::SUCCESS);
+        return print(&help::of(command)).map(|()| SUCCESS);
     }
     count(command, given.arguments.len()).inspect_err(|_| {
         harmless(write!(std::io::stdout(), "Incorrect Usage.\n\n{}\n", help::of(command)));

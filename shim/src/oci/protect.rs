@@ -15,11 +15,20 @@ use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use super::error::Error;
 use crate::guard::{self, Guard};
+use crate::harmless;
 use crate::sys::image;
 use crate::sys::process::{self, Vector};
 use crate::unwritable::{is_forbidden, is_sealed, reopen, unwritable};
 
 const SELF: &str = "/proc/self/exe";
+
+/// [`ensure()`] for a command line that looks as if it needs that, before it is read: what is mapped of the program by then
+/// is mapped twice. What fails is told by the command itself.
+pub(crate) fn early(words: &[String]) {
+    if words.iter().any(|word| matches!(word.as_str(), "create" | "run" | "exec")) {
+        harmless(ensure());
+    }
+}
 
 /// Comes back in a process whose file nobody can write to.
 pub(crate) fn ensure() -> Result<(), Error> {

@@ -188,9 +188,10 @@ impl Place {
         write_whole(&path, &bytes, 0o600)
     }
 
-    /// Keeps the configuration.
+    /// Keeps the configuration in a directory that was just claimed: nobody reads it before there is a record.
     pub(crate) fn keep_config(&self, bytes: &[u8], _: &Held) -> Result<(), Error> {
-        write_whole(&self.directory.join(CONFIG), bytes, 0o600)
+        let path = self.directory.join(CONFIG);
+        create(&path, bytes, 0o600).map_err(Error::file("write", &path))
     }
 
     /// The configuration that the container was made from.
@@ -258,15 +259,25 @@ fn make_root(root: &Root) -> Result<(), Error> {
 pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}"));
-    // One that a killed writer left.
-    crate::harmless(std::fs::remove_file(&temporary));
-    let mut options = File::options();
-    options.create_new(true).write(true).mode(mode).custom_flags(libc::O_NOFOLLOW);
-    let written = options.open(&temporary).and_then(|mut file| file.write_all(bytes));
+    let written = match create(&temporary, bytes, mode) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            // One that a killed writer left.
+            crate::harmless(std::fs::remove_file(&temporary));
+            create(&temporary, bytes, mode)
+        }
+        written => written,
+    };
     written.and_then(|()| std::fs::rename(&temporary, path)).map_err(|error| {
         crate::harmless(std::fs::remove_file(&temporary));
         Error::file("write", path)(error)
     })
+}
+
+/// Writes a file that is not there yet.
+fn create(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut options = File::options();
+    options.create_new(true).write(true).mode(mode).custom_flags(libc::O_NOFOLLOW);
+    options.open(path).and_then(|mut file| file.write_all(bytes))
 }
 
 #[cfg(test)]

@@ -24,6 +24,21 @@ pub(crate) struct Child {
     pub(crate) pidfd: OwnedFd,
 }
 
+/// What Rust's start does for a program and a program without it has to: a standard descriptor that is closed is
+/// `/dev/null`, so that no file that is opened takes its number, and who writes to a pipe that nobody reads is told so
+/// instead of killed.
+pub(crate) fn begin() {
+    // SAFETY: F_GETFD of any number changes nothing.
+    let is_closed = |number| check(unsafe { libc::fcntl(number, libc::F_GETFD) }.into()).is_err();
+    // SAFETY: open reads a path that is a constant. It takes the lowest free number, which is the one that was found closed.
+    let null = || check(unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) }.into());
+    if (0..3).any(|number| is_closed(number) && null().is_err()) {
+        std::process::abort();
+    }
+    // SAFETY: no handler is installed.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
 /// Makes a child in the new namespaces of `flags`, inside the v2 cgroup `cgroup` if given, that runs
 /// `child`; clone3(2). The child shares nothing with us and dies by SIGCHLD as a forked one does.
 pub(crate) fn spawn<T>(

@@ -1,6 +1,9 @@
 //! What the running kernel can do, as far as a plan depends on it.
 
 use std::path::Path;
+use std::sync::OnceLock;
+
+use crate::procfs;
 
 /// Abilities of the kernel, found once per process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,8 +57,11 @@ pub(crate) fn slower_ways() -> Vec<&'static str> {
 }
 
 pub(super) fn version() -> (u32, u32) {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map(str::parse);
-    let mut next = || numbers.next().and_then(Result::ok).unwrap_or_default();
-    (next(), next())
+    static VERSION: OnceLock<(u32, u32)> = OnceLock::new();
+    *VERSION.get_or_init(|| {
+        let release = procfs::text("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map(str::parse);
+        let mut next = || numbers.next().and_then(Result::ok).unwrap_or_default();
+        (next(), next())
+    })
 }

@@ -2,7 +2,6 @@
 //! same way that pods take.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::ExitCode;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
@@ -27,18 +26,19 @@ use crate::oci::make::{identity, own_streams, refuse};
 use crate::oci::process::process;
 use crate::oci::relay::{self, Relay};
 use crate::oci::status::Status;
+use crate::oci::{Code, SUCCESS};
 use crate::oci::{groups, protect};
 use crate::sys::pidfd;
 use crate::sys::process as system;
 use crate::sys::process::{Child, reap_child};
 use crate::wire::Exit;
 
-pub(super) fn exec(global: &Global<'_>, id: &str, given: &Parsed) -> Result<ExitCode, Error> {
+pub(super) fn exec(global: &Global<'_>, id: &str, given: &Parsed) -> Result<Code, Error> {
     protect::ensure()?;
     enter(global, id, given).map_err(|error| Error::Exec(Box::new(error)))
 }
 
-fn enter(global: &Global<'_>, id: &str, given: &Parsed) -> Result<ExitCode, Error> {
+fn enter(global: &Global<'_>, id: &str, given: &Parsed) -> Result<Code, Error> {
     let preserved = Preserved::find(given)?;
     let container = Container::find(global, id)?;
     check(container.status(), given)?;
@@ -93,10 +93,10 @@ fn enter(global: &Global<'_>, id: &str, given: &Parsed) -> Result<ExitCode, Erro
         .and_then(|()| hand_over(&child, master, relay.as_mut(), &mut handover))
         .inspect_err(|_| end(&child))?;
     let Some(relay) = relay else {
-        return Ok(ExitCode::SUCCESS);
+        return Ok(SUCCESS);
     };
     let exit = relay.run(&child.pidfd, child.pid).map_err(Error::kernel("wait for the process"))?;
-    Ok(ExitCode::from(relay::status(exit)))
+    Ok(relay::status(exit))
 }
 
 fn hand_over(

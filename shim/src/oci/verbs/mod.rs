@@ -15,16 +15,15 @@ mod start;
 mod state;
 mod update;
 
-use std::process::ExitCode;
-
 use super::command::parse::Parsed;
 use super::command::table::Verb;
 use super::error::Error;
 use super::global::Global;
 use super::{features, spec};
+use crate::oci::{Code, SUCCESS};
 
 /// Does what a command asks for.
-pub(super) fn obey(verb: Verb, global: &Global<'_>, given: &Parsed) -> Result<ExitCode, Error> {
+pub(super) fn obey(verb: Verb, global: &Global<'_>, given: &Parsed) -> Result<Code, Error> {
     let id = given.arguments.first().map_or("", String::as_str);
     let done = match verb {
         Verb::Checkpoint => checkpoint::checkpoint(global, id, given),
@@ -45,5 +44,5 @@ pub(super) fn obey(verb: Verb, global: &Global<'_>, given: &Parsed) -> Result<Ex
         Verb::State => state::state(global, id),
         Verb::Update => update::update(global, id, given),
     };
-    done.map(|()| ExitCode::SUCCESS)
+    done.map(|()| SUCCESS)
 }

@@ -1,7 +1,5 @@
 //! `restore`: a container comes back from a checkpoint, by criu, as `run` makes a new one (oci-runtime.md section 2.4).
 
-use std::process::ExitCode;
-
 use super::run;
 use crate::oci::command::parse::Parsed;
 use crate::oci::criu::restore::Restore;
@@ -10,13 +8,14 @@ use crate::oci::error::Error;
 use crate::oci::global::Global;
 use crate::oci::handover::Front;
 use crate::oci::relay::Relay;
+use crate::oci::{Code, SUCCESS};
 use crate::sys::process;
 
-pub(super) fn restore(global: &Global<'_>, id: &str, given: &Parsed) -> Result<ExitCode, Error> {
+pub(super) fn restore(global: &Global<'_>, id: &str, given: &Parsed) -> Result<Code, Error> {
     settings::warn(global);
     if given.is_on("detach") {
         Restore::new(global, id, given, Front::Detached)?.perform(global, given, None)?;
-        return Ok(ExitCode::SUCCESS);
+        return Ok(SUCCESS);
     }
     let restore = Restore::new(global, id, given, Front::Attached)?;
     if !given.is_on("no-subreaper") {

@@ -1,7 +1,5 @@
 //! `run`: create and start, and unless `--detach` is given wait for the end and delete.
 
-use std::process::ExitCode;
-
 use super::{delete, start};
 use crate::harmless;
 use crate::oci::command::parse::Parsed;
@@ -12,13 +10,14 @@ use crate::oci::handover::Front;
 use crate::oci::make::{Blueprint, Made};
 use crate::oci::protect;
 use crate::oci::relay::{self, Relay};
+use crate::oci::{Code, SUCCESS};
 use crate::sys::process;
 
-pub(super) fn run(global: &Global<'_>, id: &str, given: &Parsed) -> Result<ExitCode, Error> {
+pub(super) fn run(global: &Global<'_>, id: &str, given: &Parsed) -> Result<Code, Error> {
     protect::ensure()?;
     let run = || {
         if given.is_on("detach") {
-            detached(global, id, given).map(|()| ExitCode::SUCCESS)
+            detached(global, id, given).map(|()| SUCCESS)
         } else {
             attached(global, id, given)
         }
@@ -31,37 +30,37 @@ fn detached(global: &Global<'_>, id: &str, given: &Parsed) -> Result<(), Error> 
     if given.is_on("dry-run") {
         return print(&blueprint.print());
     }
-    let Made { container, held, .. } = blueprint.make(global, None)?;
-    let notify = start::let_go(&container, held).inspect_err(|_| clean(global, id))?;
+    let Made { container, held, pidfd, .. } = blueprint.make(global, None)?;
+    let notify = start::let_go(&container, held, &pidfd).inspect_err(|_| clean(global, id))?;
     start::await_ready(&container, notify.as_ref());
     Ok(())
 }
 
-fn attached(global: &Global<'_>, id: &str, given: &Parsed) -> Result<ExitCode, Error> {
+fn attached(global: &Global<'_>, id: &str, given: &Parsed) -> Result<Code, Error> {
     let blueprint = Blueprint::new(global, id, given, Front::Attached)?;
     if given.is_on("dry-run") {
-        return print(&blueprint.print()).map(|()| ExitCode::SUCCESS);
+        return print(&blueprint.print()).map(|()| SUCCESS);
     }
     if !given.is_on("no-subreaper") {
         process::become_subreaper().map_err(Error::kernel("become a subreaper"))?;
     }
     let mut relay = Relay::new().map_err(Error::kernel("take signals"))?;
     let Made { container, held, pid, pidfd } = blueprint.make(global, Some(&mut relay))?;
-    relay.forward(start::let_go(&container, held).inspect_err(|_| clean(global, id))?);
+    relay.forward(start::let_go(&container, held, &pidfd).inspect_err(|_| clean(global, id))?);
     let exit = relay.run(&pidfd, pid).map_err(Error::kernel("wait for the container"))?;
     if !given.is_on("keep") {
         remove(global, &container);
     }
-    Ok(ExitCode::from(relay::status(exit)))
+    Ok(relay::status(exit))
 }
 
 /// Waits for the end of a container that was restored, and deletes it.
-pub(super) fn attend(global: &Global<'_>, relay: Relay, made: Made) -> Result<ExitCode, Error> {
+pub(super) fn attend(global: &Global<'_>, relay: Relay, made: Made) -> Result<Code, Error> {
     let Made { container, held, pid, pidfd } = made;
     drop(held);
     let exit = relay.run(&pidfd, pid).map_err(Error::kernel("wait for the container"))?;
     remove(global, &container);
-    Ok(ExitCode::from(relay::status(exit)))
+    Ok(relay::status(exit))
 }
 
 /// The status of the program is what the caller asked for, whoever took the container away meanwhile.

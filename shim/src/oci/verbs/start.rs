@@ -27,7 +27,8 @@ pub(super) fn start(global: &Global<'_>, id: &str) -> Result<(), Error> {
     let (container, held) = Container::hold(global, id)?;
     match container.status() {
         Status::Created => {
-            let notify = let_go(&container, held)?;
+            let init = container.init().ok_or_else(has_stopped)?;
+            let notify = let_go(&container, held, &init)?;
             await_ready(&container, notify.as_ref());
             Ok(())
         }
@@ -36,7 +37,7 @@ pub(super) fn start(global: &Global<'_>, id: &str) -> Result<(), Error> {
             Gate::remove(container.place.directory());
             Err(refuse("cannot start an already running container"))
         }
-        Status::Stopped => Err(refuse("cannot start a container that has stopped")),
+        Status::Stopped => Err(has_stopped()),
         other => Err(refuse(&format!("cannot start a container in the {other} state"))),
     }
 }
@@ -45,20 +46,26 @@ fn refuse(text: &str) -> Error {
     Error::Refused(text.to_owned())
 }
 
+fn has_stopped() -> Error {
+    refuse("cannot start a container that has stopped")
+}
+
 /// Opens the gate, waits for the program to run, and runs the `poststart` hooks, without the lock: whoever wants
-/// to kill the container meanwhile shall not wait for them.
-pub(super) fn let_go(container: &Container, held: Held) -> Result<Option<Notify>, Error> {
+/// to kill the container meanwhile shall not wait for them. `init` is the container's.
+pub(super) fn let_go(container: &Container, held: Held, init: &OwnedFd) -> Result<Option<Notify>, Error> {
     let Container { place, record } = container;
     let directory = place.directory();
     let bytes = place.config()?;
     let failed = |what: &str| Error::kernel(format!("{what} in {}", directory.display()));
     let result = Gate::listen(directory).map_err(failed("open the gate's result"))?;
     let notify = Notify::open(place)?;
-    let init = container.init().ok_or_else(|| refuse("cannot start a container that has stopped"))?;
+    if procfs::has_ended(init) {
+        return Err(has_stopped());
+    }
     Gate::open(directory).map_err(failed("open the gate"))?;
-    match await_outcome(&result, &init) {
+    match await_outcome(&result, init) {
         Outcome::Failed(problem) => {
-            procfs::wait_end(&init, LOOK);
+            procfs::wait_end(init, LOOK);
             return Err(Error::Container(explain(container, &bytes, problem) + &Gate::printed(&result)));
         }
         Outcome::Executed | Outcome::Waiting => Gate::remove(directory),
