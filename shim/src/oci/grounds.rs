@@ -111,7 +111,7 @@ impl Grounds {
     pub(crate) fn lay(&mut self, place: &Place, held: &Held, record: &mut Record) -> Result<Laid, Error> {
         self.group.as_ref().map_or(Ok(()), Group::check_unused)?;
         notify::prepare(place)?;
-        place.keep_config(&self.bytes, held)?;
+        place.lay_config(&self.bytes, held)?;
         self.share((place, held), record)?;
         // What is there is the caller's, and stays whatever comes.
         self.made = self.membership.missing();

@@ -188,10 +188,15 @@ impl Place {
         write_whole(&path, &bytes, 0o600)
     }
 
-    /// Keeps the configuration in a directory that was just claimed: nobody reads it before there is a record.
-    pub(crate) fn keep_config(&self, bytes: &[u8], _: &Held) -> Result<(), Error> {
+    /// Keeps the configuration of a container that has no record yet, before which nobody reads it.
+    pub(crate) fn lay_config(&self, bytes: &[u8], _: &Held) -> Result<(), Error> {
         let path = self.directory.join(CONFIG);
         create(&path, bytes, 0o600).map_err(Error::file("write", &path))
+    }
+
+    /// Exchanges the configuration.
+    pub(crate) fn keep_config(&self, bytes: &[u8], _: &Held) -> Result<(), Error> {
+        write_whole(&self.directory.join(CONFIG), bytes, 0o600)
     }
 
     /// The configuration that the container was made from.
