@@ -57,7 +57,7 @@ pub(crate) fn measure(arguments: &Arguments, place: &Path, meter: &Meter, skippe
         .into_iter()
         .filter_map(|(name, program)| note(Runtime::new(name, program, arguments, &directory), name, skipped))
         .collect();
-    let floor = note(Floor::build(&directory), "floor", skipped);
+    let floor = note(Floor::build(&directory, &arguments.binaries), "floor", skipped);
     let rounds = arguments.rounds * MORE_ROUNDS;
     let mut medians = Medians::new();
     for seccomp in [Seccomp::None, Seccomp::Profile] {
@@ -388,14 +388,17 @@ struct Floor {
 }
 
 impl Floor {
-    fn build(place: &Path) -> Result<Self, String> {
+    /// Builds it, and puts it beside our programs, as `make bench` put them there.
+    fn build(place: &Path, beside: &Path) -> Result<Self, String> {
         let source = place.join("floor.c");
-        let program = place.join("floor");
+        let built = place.join("floor");
+        let program = beside.join("floor");
         let say = |error| format!("{}: {error}", source.display());
         fs::write(&source, include_str!("floor.c")).map_err(say)?;
         let filter = place.join("filter");
         fs::write(&filter, profile::tree()).map_err(say)?;
-        execute(Command::new("cc").args(["-O2", "-static", "-o"]).arg(&program).arg(&source))?;
+        execute(Command::new("cc").args(["-O2", "-static", "-o"]).arg(&built).arg(&source))?;
+        fs::copy(&built, &program).map_err(|error| format!("{}: {error}", program.display()))?;
         Ok(Self { program, rootfs: place.join("rootfs"), filter })
     }
 
