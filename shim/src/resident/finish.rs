@@ -1,6 +1,8 @@
 //! The end of the pod: whatever is mounted below its directory is unmounted, the directory and the name link
 //! go, and the shim with its supervisor.
 
+use std::path::PathBuf;
+
 use super::Shim;
 use super::sandbox::Goal;
 use super::supervisor::Reply;
@@ -75,6 +77,8 @@ impl Shim {
         }
         // The name first: a directory without a name is found again by its uid, not so the other way.
         self.remove_name()?;
+        // Found by the directory on disk, should this shim be killed here.
+        tree::remove(&self.logs()).map_err(|error| super::chain(&error))?;
         tree::remove(self.pod.disk()).map_err(|error| super::chain(&error))?;
         let endpoint = self.layout.endpoint(&self.config.uid);
         tree::remove(&endpoint).map_err(|error| super::chain(&error))?;
@@ -89,6 +93,11 @@ impl Shim {
             tree::remove(&path).map_err(|error| super::chain(&error))?;
         }
         Ok(())
+    }
+
+    /// Where the supervisor has the pod's logs, which it has removed if it could.
+    fn logs(&self) -> PathBuf {
+        self.layout.pod_logs(&self.config.namespace, &self.config.name, &self.config.uid)
     }
 
     fn remove_name(&self) -> Result<(), String> {

@@ -5,8 +5,10 @@
 //! log that is large enough is rotated ten seconds later, if its container still runs: what one prints at once before it
 //! ends stays together. What is written until it is opened anew goes to the old file.
 
+use std::collections::BTreeMap;
+
 use super::Shim;
-use super::tasks::{Outcome, Purpose};
+use super::tasks::{Outcome, Purpose, Task};
 use super::timers::Timer;
 use crate::sys::clock;
 use crate::wire::InstanceId;
@@ -38,16 +40,26 @@ impl Shim {
 
     pub(super) fn log_is_rotated(&mut self, instance: &InstanceId, outcome: &Outcome) {
         self.rotation_ended(instance, outcome.failure(TASK));
+        if self.sandbox.stopping.is_some() {
+            self.continue_stop();
+        }
     }
 
     /// Goes on with the file that is there now, whatever the task came to: it may have failed after it had put the old one
-    /// aside. A log that is still too large is tried again when more is written to it.
+    /// aside. A log that is still too large is tried again when more is written to it; that of an ended instance, which
+    /// may be about to go, is not made anew.
     fn rotation_ended(&mut self, instance: &InstanceId, failure: Option<String>) {
-        let Some(held) = self.instances.get_mut(instance) else { return };
+        let Some(held) = self.instances.get_mut(instance).filter(|held| held.is_alive()) else { return };
         held.output.is_rotated = false;
         let reopened = held.output.reopen().map(drop);
         if let Some(message) = failure.or_else(|| reopened.err().map(|error| error.to_string())) {
             super::complain(format_args!("rotate {}: {message}", held.create.log.display()));
         }
     }
+}
+
+/// Kills the rotations under way: once no sandbox is there the supervisor may remove the logs. Whether there is any to
+/// wait for.
+pub(super) fn end(tasks: &BTreeMap<u64, Task>) -> bool {
+    tasks.values().filter(|task| task.is_log_rotation()).inspect(|task| task.kill()).count() > 0
 }

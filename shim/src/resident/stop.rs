@@ -3,12 +3,12 @@
 
 use std::os::fd::AsFd;
 
-use super::Shim;
 use super::record::{Phase, SandboxRecord};
 use super::sandbox::Goal;
 use super::supervisor::Reply;
 use super::tasks::{Outcome, Purpose};
 use super::timers::Timer;
+use super::{Shim, rotation};
 use crate::cgroup::{Group, Removal};
 use crate::harmless;
 use crate::sandbox::mounts;
@@ -78,6 +78,10 @@ impl Shim {
                 Step::Instances => {
                     let making = self.tasks.values().any(super::tasks::Task::is_network_up);
                     if making || self.instances.values().any(super::instance::Held::is_alive) {
+                        return;
+                    }
+                    // No instance is there that could have another one started.
+                    if rotation::end(&self.tasks) {
                         return;
                     }
                     stopping.step = Step::Network;

@@ -10,6 +10,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair
 
 use super::children::Role;
 use super::record::{Phase, ProcessRecord};
+use super::tasks::Task;
 use super::timers::Timer;
 use super::watch::{Source, Token};
 use super::{Shim, launch, procfs};
@@ -91,14 +92,16 @@ impl Supervisor {
 
 impl Shim {
     /// Starts one, unless one lives. Waits with it while a creator, a task or a change of the sandbox
-    /// is under way, so that its inventory is complete and no task of its predecessor meets one of its own.
+    /// is under way, so that its inventory is complete and no task of its predecessor meets one of its own; the rotation
+    /// of a log, which may take long, concerns none.
     pub(super) fn start_supervisor(&mut self) {
         self.supervisor.want();
         self.start_supervisor_if_quiet();
     }
 
     pub(super) fn start_supervisor_if_quiet(&mut self) {
-        if self.tasks.is_empty() && !self.is_creating() && !self.sandbox.is_changing() {
+        let is_awaited = |task: &Task| !task.is_log_rotation();
+        if !self.tasks.values().any(is_awaited) && !self.is_creating() && !self.sandbox.is_changing() {
             self.start_wanted_supervisor();
             self.greet();
         }

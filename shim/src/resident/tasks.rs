@@ -58,6 +58,14 @@ impl Task {
     pub(super) fn is_network_down(&self) -> bool {
         self.purpose == Purpose::NetworkDown
     }
+
+    pub(super) fn is_log_rotation(&self) -> bool {
+        matches!(self.purpose, Purpose::LogRotate(_))
+    }
+
+    pub(super) fn kill(&self) {
+        kill(&self.pidfd);
+    }
 }
 
 /// What a task came to.
@@ -134,8 +142,7 @@ impl Shim {
             }
             if capture.bytes.len() > LIMIT && !task.too_long {
                 task.too_long = true;
-                // ESRCH is no error; nothing else can come of a signal to one's own child.
-                harmless(pidfd::signal(task.pidfd.as_fd(), libc::SIGKILL));
+                kill(&task.pidfd);
             }
         }
     }
@@ -170,10 +177,14 @@ impl Shim {
 
     /// The supervisor that asked for them is gone, and the next one asks anew.
     pub(super) fn kill_requested_tasks(&mut self) {
-        for task in self.tasks.values().filter(|task| matches!(task.purpose, Purpose::Request(_))) {
-            harmless(pidfd::signal(task.pidfd.as_fd(), libc::SIGKILL));
-        }
+        let requested = self.tasks.values().filter(|task| matches!(task.purpose, Purpose::Request(_)));
+        requested.for_each(Task::kill);
     }
+}
+
+fn kill(task: &OwnedFd) {
+    // ESRCH is no error; nothing else can come of a signal to one's own child.
+    harmless(pidfd::signal(task.as_fd(), libc::SIGKILL));
 }
 
 impl Capture {

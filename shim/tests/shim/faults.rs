@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use hull_shim::layout::Layout;
 use hull_shim::wire::{Answer, Command, Exit, Failure, InstanceState};
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -15,7 +16,7 @@ use serde_json::json;
 use crate::cases::Case;
 use crate::looks::{await_some, find};
 use crate::pod::{Pod, exec_config, signal};
-use crate::stand_in::{CONFINED, HUNT};
+use crate::stand_in::{CONFINED, HUNT, ROTATOR};
 
 /// Every case with its name.
 pub(crate) const ALL: &[Case] = &[
@@ -63,6 +64,7 @@ pub(crate) const ALL: &[Case] = &[
         a_shim_that_is_killed_again_and_again_is_succeeded,
     ),
     ("a_confined_supervisor_can_do_little", a_confined_supervisor_can_do_little),
+    ("a_rotation_of_a_log_holds_nobody_up", a_rotation_of_a_log_holds_nobody_up),
 ];
 
 /// Names of the groups of exec'd processes of an instance, in whichever hierarchy.
@@ -521,4 +523,23 @@ fn a_confined_supervisor_can_do_little() {
     let program = std::env::current_exe().unwrap();
     let output = std::process::Command::new(program).arg(CONFINED).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn a_rotation_of_a_log_holds_nobody_up() {
+    let (mut pod, _) = Pod::start("rotation", |_| ());
+    let print = "yes 0123456789abcdef0123456789abcdef | head -n 170000; exec sleep 1000";
+    let instance = pod.launch("c", &["sh", "-c", print]);
+    let said = format!("{}{ROTATOR}", pod.log_path("c").display());
+    let rotator = await_some("a rotation", || fs::read_to_string(&said).ok()?.parse().ok());
+    pod.drop_supervisor();
+    assert_eq!(pod.greet().supervisor_starts, 1);
+    assert!(is_alive(rotator));
+    assert_eq!(pod.ask(Command::StopSandbox), Ok(Answer::Ok));
+    assert_eq!(pod.exit_of(&instance).exit, Exit::Signaled(9));
+    assert!(!is_alive(rotator));
+    // Logs that the supervisor could not remove go before what they are found by.
+    let logs = Layout::new(Some(pod.root.clone())).pod_logs("default", "rotation", &pod.uid);
+    fs::create_dir_all(logs.join("c")).unwrap();
+    assert_eq!(pod.ask(Command::Finish), Ok(Answer::Ok));
+    assert!(pod.shim_ends() && !logs.exists() && !pod.layout.disk().exists());
 }

@@ -13,6 +13,9 @@ pub(crate) const SOCKET: &str = "HULL_SHIM_TEST_SOCKET";
 /// Names the file to which each supervisor adds a letter, to end at once with 3.
 pub(crate) const ATTEMPTS: &str = "HULL_SHIM_TEST_ATTEMPTS";
 
+/// What the rotation of a log adds to its name, for a file with its pid.
+pub(crate) const ROTATOR: &str = ".rotator";
+
 /// As the first argument it makes this program the tracer in a container.
 pub(crate) const HUNT: &str = "stand-in-hunt";
 
@@ -126,6 +129,7 @@ fn task(name: &str) -> ExitCode {
             println!("{{\"namespace\":{:?},\"input\":{input}}}", own.unwrap_or_default());
         }
         "network-down" | "quiet" => {}
+        "log-rotate" => rotate(&input),
         "echo" => print!("{input}"),
         "flood" => (0..200_000).for_each(|_| println!("0123456789")),
         _ => {
@@ -134,4 +138,14 @@ fn task(name: &str) -> ExitCode {
         }
     }
     ExitCode::SUCCESS
+}
+
+/// Says beside the log who is at work on it, and never comes to an end.
+fn rotate(input: &str) {
+    let input: serde_json::Value = serde_json::from_str(input).unwrap();
+    let said = format!("{}{ROTATOR}", input["log"].as_str().unwrap());
+    std::fs::write(said, std::process::id().to_string()).unwrap();
+    loop {
+        std::thread::park();
+    }
 }
