@@ -30,10 +30,8 @@ pub(super) struct Record {
     /// Crash-loop back-off.
     pub(super) backoff: Option<Backoff>,
     /// The image, as the manifest named it, that the back-off is of.
-    #[serde(default)]
     pub(super) backoff_of: Option<String>,
     /// The same of the instance that was asked for last.
-    #[serde(default)]
     pub(super) asked: Option<String>,
     /// Resolved image name and digest reference, once known.
     pub(super) image: Option<(String, String)>,
@@ -46,8 +44,7 @@ pub(super) struct Instance {
     pub(super) attempt: u32,
     /// 64 hex digits.
     pub(super) id: String,
-    /// The image as the manifest named it; not known of instances of earlier versions of hull.
-    #[serde(default)]
+    /// The image as the manifest named it.
     pub(super) image: Option<String>,
     /// The image's stop signal.
     pub(super) stop_signal: Option<i32>,

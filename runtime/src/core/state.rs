@@ -87,7 +87,6 @@ pub(super) struct Sandbox {
     pub(super) ips: Vec<IpAddr>,
     pub(super) host_ips: Vec<IpAddr>,
     /// The sandbox whose `resolv.conf` was warned about last.
-    #[serde(default)]
     pub(super) warned: Option<u32>,
 }
 

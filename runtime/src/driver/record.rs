@@ -11,8 +11,14 @@ use super::Error;
 use crate::core::State;
 use crate::store::file;
 
-/// Version of the record's shape.
-const VERSION: u32 = 1;
+/// Version of the record's shape, and of what else is on disk.
+const VERSION: u32 = 2;
+
+/// Read by itself: another version has another shape.
+#[derive(Deserialize)]
+struct Header {
+    version: u32,
+}
 
 #[derive(Serialize, Deserialize)]
 struct Record<S> {
@@ -38,10 +44,11 @@ pub enum Damaged {
 /// The file is there but cannot be used.
 pub fn load(path: &Path) -> Result<Option<State>, Error> {
     let Some(text) = file::read_if_there(path)? else { return Ok(None) };
-    let record: Record<State> = serde_json::from_str(&text).map_err(Damaged::from)?;
-    if record.version != VERSION {
-        return Err(Damaged::Version(record.version).into());
+    let Header { version } = serde_json::from_str(&text).map_err(Damaged::from)?;
+    if version != VERSION {
+        return Err(Damaged::Version(version).into());
     }
+    let record: Record<State> = serde_json::from_str(&text).map_err(Damaged::from)?;
     Ok((record.boot == boot()?).then_some(record.state))
 }
 
@@ -65,4 +72,17 @@ fn boot() -> Result<String, Error> {
     let boot = file::read(Path::new("/proc/sys/kernel/random/boot_id"))?.trim().to_owned();
     BOOT.with(|cell| cell.set(boot.clone()).ok());
     Ok(boot)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_another_version_is_refused_whatever_its_shape() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("record.json");
+        std::fs::write(&path, r#"{"version": 1, "boot": "", "state": {}}"#).unwrap();
+        assert!(matches!(load(&path), Err(Error::Record(Damaged::Version(1)))));
+    }
 }
