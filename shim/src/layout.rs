@@ -6,6 +6,9 @@
 
 use std::path::{Path, PathBuf};
 
+/// The id of this boot of the host; random(4).
+pub const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
 /// The directories of one hull.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
@@ -133,10 +136,16 @@ impl PodLayout {
     }
 
     /// What the pod has on disk. It is there before anything of the pod is in it or in its logs, and goes before
-    /// [`PodLayout::dir`] does: without that one it is left over.
+    /// [`PodLayout::dir`] does: without that one it is left over, or is of a pod that has another `/run`.
     #[must_use]
     pub fn disk(&self) -> &Path {
         &self.disk
+    }
+
+    /// A link that leads nowhere and names the boot that [`PodLayout::disk`] is of: nothing of another boot lives.
+    #[must_use]
+    pub fn disk_boot(&self) -> PathBuf {
+        self.disk.join("boot_id")
     }
 
     /// The accepted manifest: the Pod object as JSON, defaulted, with uid and creation time.

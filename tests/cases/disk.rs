@@ -147,17 +147,27 @@ fn a_large_log_is_rotated_and_followed() {
     host.leave_nothing();
 }
 
+const OTHER: &str = "{apiVersion: v1, kind: Pod, metadata: {name: other}, spec: {hostNetwork: true, \
+    terminationGracePeriodSeconds: 0, containers: [{name: main, image: busybox, imagePullPolicy: IfNotPresent, \
+    command: [sleep, '1000']}]}}";
+
 #[test]
-fn a_living_pod_holds_its_disk_against_who_has_another_run() {
+fn a_pod_of_another_run_is_not_taken_for_one_that_a_reboot_left() {
     let host = usual_host!();
     host.apply_ready(&pod("mine"));
-    let disk = host.places().lib.join("pods").join(PodFiles::find(&host, "mine").unwrap().uid());
+    let files = PodFiles::find(&host, "mine").unwrap();
+    let disk = host.places().lib.join("pods").join(files.uid());
     let look = || Flock::lock(fs::File::open(&disk).unwrap(), FlockArg::LockExclusiveNonblock);
     assert!(look().is_err());
-    PodFiles::find(&host, "mine").unwrap().kill_shim();
-    wait_until(SOON, "the next shim to hold it", || match look() {
-        Ok(_) => Err("nobody holds it".to_owned()),
-        Err(_) => Ok(()),
-    });
+    host.exec("mine", &["touch", "/empty/kept"]).ok();
+    // Nobody holds it, and its containers run.
+    files.kill_shim_for_good();
+    assert!(look().is_ok());
+    let script = "mount -t tmpfs tmpfs /run/hull && \"$0\" apply -f - && \"$0\" delete pods --all --now";
+    let mut other = host.command("unshare");
+    other.args(["--mount", "--", "sh", "-c", script]).arg(hull_tests::binaries::program("hull").unwrap());
+    hull_tests::command::run(&mut other, OTHER, SOON).ok();
+    assert_eq!(host.exec("mine", &["ls", "/empty"]).ok(), "kept\n");
+    assert_eq!(names(&host.places().logs).len(), 1);
     host.leave_nothing();
 }

@@ -57,7 +57,8 @@ impl Host {
         Ok(host)
     }
 
-    /// What a reboot does to a host in its usual places: nothing of its pods lives, and `/run` is empty.
+    /// What a reboot does to a host in its usual places: nothing of its pods lives, `/run` is empty, and what they have
+    /// on disk is of another boot.
     ///
     /// # Panics
     /// When it does not work.
@@ -67,6 +68,11 @@ impl Host {
         let script = format!("umount --recursive --lazy /run && {RUN}");
         let status = self.command("sh").args(["-c", &script]).status();
         assert!(status.is_ok_and(|status| status.success()), "a new /run");
+        let pods = fs::read_dir(self.places().lib.join("pods")).expect("pods have directories on disk");
+        for pod in pods.flatten() {
+            let mark = pod.path().join("boot_id");
+            fs::remove_file(&mark).and_then(|()| symlink("another", mark)).expect("another boot");
+        }
     }
 
     /// A machine with an empty image store.

@@ -10,13 +10,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use hull_shim::layout::Layout;
+use hull_shim::layout::{BOOT_ID, Layout};
 
 use super::launch;
 use crate::store::file::{FileError, read, write_whole};
-
-/// random(4)
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Why the records of an earlier boot could not be put away.
 #[derive(Debug, thiserror::Error)]

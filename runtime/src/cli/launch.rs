@@ -14,7 +14,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hull_shim::layout::Layout;
+use hull_shim::layout::{BOOT_ID, Layout, PodLayout};
 use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 
@@ -158,12 +158,17 @@ fn remove_left(layout: &Layout, uid: &str) {
     }
 }
 
-/// Pods that have a directory on disk and none among those of this boot. One whose directory is held lives, and has
-/// another `/run`.
+/// Pods that have a directory on disk and none among those of this boot. One of this boot has another `/run`, and may
+/// live although nobody holds it: its shim may have been killed. One that is held is of another host, or about to say
+/// of which boot it is.
 fn left_on_disk(layout: &Layout) -> Vec<String> {
+    let Ok(boot) = fs::read_to_string(BOOT_ID) else { return Vec::new() };
+    let is_of_now =
+        |pod: &PodLayout| fs::read_link(pod.disk_boot()).is_ok_and(|of| of == Path::new(boot.trim()));
+    let is_left = |pod: &PodLayout| !pod.dir().exists() && !is_of_now(pod) && !is_held(pod.disk());
     let entries = fs::read_dir(layout.disks()).into_iter().flatten().flatten();
     let uids = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    uids.filter(|uid| !layout.pod(uid).dir().exists() && !is_held(layout.pod(uid).disk())).collect()
+    uids.filter(|uid| is_left(&layout.pod(uid))).collect()
 }
 
 fn is_held(directory: &Path) -> bool {
@@ -305,17 +310,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_on_disk_is_left_over_without_a_pod_unless_somebody_holds_it() {
+    fn what_is_on_disk_is_left_over_without_a_pod_unless_it_is_of_this_boot_or_held() {
         let root = tempfile::tempdir().unwrap();
         let layout = Layout::new(Some(root.path().to_owned()));
         assert!(left_on_disk(&layout).is_empty());
-        for uid in ["alive", "held", "gone"] {
+        let now = fs::read_to_string(BOOT_ID).unwrap();
+        for uid in ["alive", "held", "now", "then", "unmarked"] {
             fs::create_dir_all(layout.pod(uid).disk()).unwrap();
+        }
+        for (uid, boot) in [("now", now.trim()), ("then", "0")] {
+            symlink(boot, layout.pod(uid).disk_boot()).unwrap();
         }
         fs::create_dir_all(layout.pod("alive").dir()).unwrap();
         let held = File::open(layout.pod("held").disk()).unwrap();
         flock(&held, FlockOperation::LockShared).unwrap();
-        assert_eq!(left_on_disk(&layout), ["gone"]);
+        let mut left = left_on_disk(&layout);
+        left.sort_unstable();
+        assert_eq!(left, ["then", "unmarked"]);
     }
 
     #[test]

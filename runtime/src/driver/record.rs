@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use hull_shim::layout::BOOT_ID;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
@@ -69,7 +70,7 @@ fn boot() -> Result<String, Error> {
     if let Some(boot) = BOOT.with(|boot| boot.get().cloned()) {
         return Ok(boot);
     }
-    let boot = file::read(Path::new("/proc/sys/kernel/random/boot_id"))?.trim().to_owned();
+    let boot = file::read(Path::new(BOOT_ID))?.trim().to_owned();
     BOOT.with(|cell| cell.set(boot.clone()).ok());
     Ok(boot)
 }

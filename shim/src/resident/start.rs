@@ -27,7 +27,7 @@ use super::timers::Timers;
 use super::watch::{Source, Watch};
 use crate::cgroup::{Group, Hierarchies};
 use crate::harmless;
-use crate::layout::{Layout, PodLayout};
+use crate::layout::{BOOT_ID, Layout, PodLayout};
 use crate::sys::{clock, descriptor, environment, process, protect};
 use crate::unwritable::unwritable;
 use crate::wire::SandboxConfig;
@@ -324,7 +324,7 @@ fn assemble(
 ) -> Result<Shim, Error> {
     let system = |what| move |errno| Error::System(what, errno);
     let pod = layout.pod(&config.uid);
-    let disk = hold_disk(pod.disk())?;
+    let disk = hold_disk(&pod)?;
     let hierarchies = Rc::new(Hierarchies::find().map_err(|error| Error::Cgroup(super::chain(&error)))?);
     let path = PathBuf::from("/proc/self/ns/pid");
     let namespace = File::open(&path).map_err(|source| Error::File { operation: "open", path, source })?;
@@ -364,14 +364,27 @@ fn assemble(
     })
 }
 
-/// Makes the pod's directory on disk where it is not yet, and holds it: who has another `/run` and does not find the pod
-/// there sees by this that it lives.
-fn hold_disk(path: &Path) -> Result<Flock<File>, Error> {
+/// Makes the pod's directory on disk where it is not yet, holds it and says of which boot it is: who has another `/run`
+/// and does not find the pod there sees by this that it may live.
+fn hold_disk(pod: &PodLayout) -> Result<Flock<File>, Error> {
+    let path = pod.disk();
     let fail = |operation| move |source| Error::File { operation, path: path.to_owned(), source };
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(fail("create"))?;
     let directory = File::open(path).map_err(fail("open"))?;
     // Whoever looks does so for a moment.
-    Flock::lock(directory, FlockArg::LockShared).map_err(|(_, errno)| fail("lock")(errno.into()))
+    let held =
+        Flock::lock(directory, FlockArg::LockShared).map_err(|(_, errno)| fail("lock")(errno.into()))?;
+    mark_disk(&pod.disk_boot()).map_err(fail("mark"))?;
+    Ok(held)
+}
+
+/// The mark outlives shim and keeper. A link is there whole or not at all, and a full disk takes it.
+fn mark_disk(path: &Path) -> std::io::Result<()> {
+    let boot = std::fs::read_to_string(BOOT_ID)?;
+    match std::os::unix::fs::symlink(boot.trim(), path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
 }
 
 /// Standard input is `/dev/null`, the other two are the pod's diagnostics; the directory is `/`.
