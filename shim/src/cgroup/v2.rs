@@ -132,26 +132,59 @@ pub(super) fn statistics(root: &Path, path: &Path) -> Statistics {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
-    /// On a hybrid host v2 is mounted beside v1 without the controllers, and takes device programs all the same.
+    /// A group, removed at the end. On a hybrid host v2 is mounted beside v1 without the controllers, and takes device
+    /// programs all the same.
+    struct Group {
+        root: PathBuf,
+        name: PathBuf,
+    }
+
+    impl Group {
+        fn new(name: &str) -> Result<Self, String> {
+            let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+            let v2 = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"));
+            let root = v2.and_then(|line| line.split(' ').nth(1)).ok_or("no cgroup v2 is mounted")?;
+            let name = format!("hull-{name}-test-{}", std::process::id());
+            let group = Self { root: root.into(), name: name.into() };
+            std::fs::create_dir(group.path()).map_err(|_| format!("may not make a group in {root}"))?;
+            Ok(group)
+        }
+
+        fn path(&self) -> PathBuf {
+            self.root.join(&self.name)
+        }
+    }
+
+    impl Drop for Group {
+        fn drop(&mut self) {
+            std::fs::remove_dir(self.path()).unwrap();
+        }
+    }
+
     #[test]
     fn a_group_uses_only_the_devices_it_may() {
         const SCRIPT: &str = "echo 0 > \"$0/cgroup.procs\" && true < /dev/null && ! true < /dev/kmsg";
-        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-        let v2 = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"));
-        let Some(root) = v2.and_then(|line| line.split(' ').nth(1)).map(Path::new) else {
-            return eprintln!("skipped: no cgroup v2 is mounted");
+        let group = match Group::new("devices") {
+            Ok(group) => group,
+            Err(reason) => return eprintln!("skipped: {reason}"),
         };
-        let name = format!("hull-devices-test-{}", std::process::id());
-        if std::fs::create_dir(root.join(&name)).is_err() {
-            return eprintln!("skipped: may not make a group in {}", root.display());
-        }
-        let restricted = restrict_devices(root, Path::new(&name), &[]);
-        let group = root.join(&name);
-        let status = std::process::Command::new("/bin/sh").arg("-c").arg(SCRIPT).arg(&group).status();
-        std::fs::remove_dir(&group).unwrap();
-        restricted.unwrap();
+        restrict_devices(&group.root, &group.name, &[]).unwrap();
+        let status = std::process::Command::new("/bin/sh").arg("-c").arg(SCRIPT).arg(group.path()).status();
         assert!(status.unwrap().success());
+    }
+
+    /// A creation that failed may leave its group behind, busy, and the next one of that name restricts it again.
+    #[test]
+    fn a_group_may_be_restricted_twice() {
+        let group = match Group::new("twice") {
+            Ok(group) => group,
+            Err(reason) => return eprintln!("skipped: {reason}"),
+        };
+        restrict_devices(&group.root, &group.name, &[]).unwrap();
+        restrict_devices(&group.root, &group.name, &[]).unwrap();
     }
 }

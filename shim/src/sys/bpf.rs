@@ -11,6 +11,8 @@ const CGROUP_DEVICE_PROGRAM: u32 = 15;
 const CGROUP_DEVICE_ATTACHMENT: u32 = 6;
 /// Programs of groups below may be added, and all have to agree.
 const ALLOW_MULTI: u32 = 2;
+/// In the place of one that is bound; since Linux 5.6.
+const REPLACE: u32 = 4;
 
 /// The beginning of `union bpf_attr` for `BPF_PROG_LOAD`; the kernel takes what is missing for zero.
 #[repr(C)]
@@ -30,6 +32,7 @@ struct Attach {
     program: u32,
     kind: u32,
     flags: u32,
+    replaced: u32,
 }
 
 /// Has the kernel verify a program.
@@ -52,11 +55,22 @@ pub(crate) fn load_device_program(program: &[Instruction]) -> nix::Result<OwnedF
 
 /// Binds a program to the group whose directory this is, for as long as the group lives.
 pub(crate) fn attach_device_program(program: &OwnedFd, group: BorrowedFd<'_>) -> nix::Result<()> {
+    match attach(program, group, ALLOW_MULTI) {
+        // Also said of a program that is bound to this group already: that one takes its own place, and no other's.
+        Err(nix::Error::EINVAL) => {
+            attach(program, group, ALLOW_MULTI | REPLACE).map_err(|_| nix::Error::EINVAL)
+        }
+        attached => attached,
+    }
+}
+
+fn attach(program: &OwnedFd, group: BorrowedFd<'_>, flags: u32) -> nix::Result<()> {
     let attach = Attach {
         target: group.as_raw_fd() as u32,
         program: program.as_raw_fd() as u32,
         kind: CGROUP_DEVICE_ATTACHMENT,
-        flags: ALLOW_MULTI,
+        flags,
+        replaced: if flags & REPLACE == 0 { 0 } else { program.as_raw_fd() as u32 },
     };
     // SAFETY: the kernel reads one `Attach` of the size given, which outlives the call.
     check(unsafe { libc::syscall(libc::SYS_bpf, ATTACH, &raw const attach, size_of::<Attach>()) }).map(drop)
