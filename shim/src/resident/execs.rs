@@ -27,7 +27,7 @@ const LEAF: &str = "exec-";
 /// One exec'd process, by a key of our own: the supervisor's numbers begin anew with each supervisor.
 pub(super) struct Running {
     exec: u64,
-    generation: u32,
+    asked: Asked,
     instance: InstanceId,
     pid: i32,
     leaf: Group,
@@ -36,10 +36,24 @@ pub(super) struct Running {
     starting: Option<Starting>,
     terminal: Option<OwnedFd>,
     timed_out: bool,
+}
+
+/// Who asked for it and what for, which tells who is to hear of its end.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    generation: u32,
     /// It is the preStop hook of its instance.
     pre_stop: bool,
     /// It could not execute, and its request was answered so.
     failed: bool,
+}
+
+impl Asked {
+    /// Whether the end is reported to this supervisor. A preStop hook is everybody's, one that could not execute too:
+    /// who asked for it has heard so, and not its successor.
+    fn is_told(self, generation: u32) -> bool {
+        if self.generation == generation { !self.failed } else { self.pre_stop }
+    }
 }
 
 struct Starting {
@@ -88,7 +102,11 @@ impl Shim {
         let Started { child, token, pipe, leaf } = started.map_err(|message| failed(&instance, &message))?;
         let running = Running {
             exec: config.exec,
-            generation: self.supervisor.generation(),
+            asked: Asked {
+                generation: self.supervisor.generation(),
+                pre_stop: config.pre_stop,
+                failed: false,
+            },
             instance,
             pid: child.pid,
             leaf,
@@ -96,8 +114,6 @@ impl Shim {
             terminal: master.as_ref().and_then(|master| master.try_clone().ok()),
             starting: Some(Starting { pipe, token, reply, master }),
             timed_out: false,
-            pre_stop: config.pre_stop,
-            failed: false,
         };
         self.roles.insert(child.pid, Role::Exec(key));
         self.execs.insert(key, running);
@@ -201,7 +217,7 @@ impl Shim {
         };
         self.watch.remove(&starting.pipe, starting.token);
         if let Ok(Problem::LENGTH) = read {
-            running.failed = true;
+            running.asked.failed = true;
             let problem = Problem::from_bytes(bytes);
             let message = match self.instances.get(&running.instance) {
                 Some(held) => running.program.explain(&held.identity, problem),
@@ -225,11 +241,10 @@ impl Shim {
         } else {
             self.dissolve(&running.leaf);
         }
-        if running.pre_stop {
+        if running.asked.pre_stop {
             self.note_pre_stop(&running.instance, PreStop::Ended(exit));
         }
-        let is_asked_for = running.pre_stop || running.generation == self.supervisor.generation();
-        if !running.failed && is_asked_for {
+        if running.asked.is_told(self.supervisor.generation()) {
             let Running { exec, timed_out, .. } = running;
             self.report(&Report::ExecExited { exec, exit, timed_out });
         }
@@ -277,7 +292,7 @@ impl Shim {
 
     fn find_exec(&self, exec: u64) -> Option<&Running> {
         let generation = self.supervisor.generation();
-        self.execs.values().find(|running| running.exec == exec && running.generation == generation)
+        self.execs.values().find(|running| running.exec == exec && running.asked.generation == generation)
     }
 
     pub(super) fn kill_exec(&mut self, exec: u64) -> Result<(), Failure> {
@@ -312,4 +327,19 @@ fn failed(instance: &InstanceId, message: &str) -> Failure {
 fn three(files: Vec<OwnedFd>) -> Result<[OwnedFd; 3], String> {
     let count = files.len();
     files.try_into().map_err(|_| format!("needs three descriptors, and {count} came along"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_pre_stop_hook_is_told_to_whoever_has_not_heard_of_it() {
+        let asked = |pre_stop, failed| Asked { generation: 1, pre_stop, failed };
+        let told = |asked: Asked| [1, 2].map(|generation| asked.is_told(generation));
+        assert_eq!(told(asked(false, false)), [true, false]);
+        assert_eq!(told(asked(false, true)), [false, false]);
+        assert_eq!(told(asked(true, false)), [true, true]);
+        assert_eq!(told(asked(true, true)), [false, true]);
+    }
 }
