@@ -489,9 +489,12 @@ fn at_gate(bundle: &Bundle) -> (String, Vec<String>) {
         there.map(|to| to.display().to_string()).collect::<Vec<_>>()
     };
     // It closes the socket by which it was told first, and then the rest.
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while open().len() != 5 && std::time::Instant::now() < end {
-        std::thread::yield_now();
+    for _ in 0..1000 {
+        if open().len() == 5 {
+            break;
+        }
+        // An interrupted wait is a short one.
+        crate::harmless(poll(&mut [], 10_u16));
     }
     let open_now = open();
     assert_eq!(bundle.start(), Outcome::Executed);
