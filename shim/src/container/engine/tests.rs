@@ -172,33 +172,21 @@ fn await_end(pidfd: &OwnedFd) -> Option<Exit> {
 }
 
 fn configuration(script: &str) -> Value {
-    json!({
-        "ociVersion": "1.2.0",
-        "hostname": "inside",
-        "process": {
-            "user": {"uid": 0, "gid": 0},
-            "args": ["sh", "-c", script],
-            "env": ["PATH=/bin"],
-            "cwd": "/made/here",
-            "noNewPrivileges": true,
-        },
-        "root": {"path": "rootfs"},
-        "mounts": [
-            {"destination": "/proc", "type": "proc", "source": "proc"},
-            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},
-            {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
-             "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]},
-        ],
-        "linux": {
-            "namespaces": [
-                {"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"},
-                {"type": "cgroup"},
-            ],
-            "sysctl": {"net.ipv4.ip_unprivileged_port_start": "7"},
-            "maskedPaths": ["/proc/keys"],
-            "readonlyPaths": ["/proc/sys"],
-        },
-    })
+    let mut config: Value =
+        serde_json::from_str(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/config.json")))
+            .unwrap();
+    config["hostname"] = json!("inside");
+    config["process"] = json!({
+        "user": {"uid": 0, "gid": 0},
+        "args": ["sh", "-c", script],
+        "env": ["PATH=/bin"],
+        "cwd": "/made/here",
+        "noNewPrivileges": true,
+    });
+    config["linux"]["sysctl"] = json!({"net.ipv4.ip_unprivileged_port_start": "7"});
+    config["linux"]["maskedPaths"] = json!(["/proc/keys"]);
+    config["linux"]["readonlyPaths"] = json!(["/proc/sys"]);
+    config
 }
 
 fn hook(script: &str) -> Value {
