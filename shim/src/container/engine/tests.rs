@@ -56,7 +56,7 @@ impl Bundle {
         for name in ["bin", "dev", "proc", "sys", "tmp"] {
             std::fs::create_dir_all(directory.join("rootfs").join(name)).unwrap();
         }
-        std::fs::copy("/bin/busybox", directory.join("rootfs/bin/busybox")).unwrap();
+        copy_busybox(&directory.join("rootfs/bin"));
         std::os::unix::fs::symlink("busybox", directory.join("rootfs/bin/sh")).unwrap();
         Some(Self { directory, config: configuration(script), fault: None })
     }
@@ -144,6 +144,12 @@ impl Drop for Bundle {
     fn drop(&mut self) {
         std::fs::remove_dir_all(&self.directory).ok();
     }
+}
+
+/// By another process: what a test beside this one forks would keep the copy open for writing, too busy to be executed.
+fn copy_busybox(directory: &Path) {
+    let status = std::process::Command::new("cp").arg("/bin/busybox").arg(directory).status();
+    assert!(status.unwrap().success());
 }
 
 fn finish(mut making: Making) -> Result<super::Created, Failure> {
