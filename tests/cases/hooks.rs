@@ -297,13 +297,21 @@ fn an_abandoned_pre_stop_hook_goes_on_and_may_still_write() {
 
 #[test]
 fn a_pre_stop_hook_runs_once_whoever_dies_over_it() {
-    type Kill = fn(&PodFiles) -> i32;
+    type Kill = fn(&PodFiles, &Host);
     // What a shim exec'd ends with it; what the supervisor asked for goes on.
-    let deaths: [(Kill, &[&str]); 2] =
-        [(PodFiles::kill_supervisor, &["begin", "end"]), (PodFiles::kill_shim, &["begin"])];
+    let deaths: [(Kill, &[&str]); 2] = [
+        (
+            |files, host| {
+                files.replace_supervisor();
+                std::fs::write(host.shared_dir().join("go"), "").unwrap();
+            },
+            &["begin", "end"],
+        ),
+        (|files, _| assert!(files.kill_shim() > 0), &["begin"]),
+    ];
     for (kill, wanted) in deaths {
         let host = host!();
-        let hook = "echo begin >> /out/log; sleep 2; echo heard; echo end >> /out/log";
+        let hook = "echo begin >> /out/log; until test -e /out/go; do sleep 0.1; done; echo heard; echo end >> /out/log";
         let hook = format!("{{preStop: {{exec: {{command: [sh, -c, '{hook}']}}}}}}");
         host.apply_ready(&hooked(&host, "Always", &hook));
         let files = PodFiles::find(&host, "app").unwrap();
@@ -311,7 +319,7 @@ fn a_pre_stop_hook_runs_once_whoever_dies_over_it() {
         wait_until(SOON, "begin of the hook", || {
             if host.shared_lines("log").is_empty() { Err("nothing yet".to_owned()) } else { Ok(()) }
         });
-        kill(&files);
+        kill(&files, &host);
         assert!(delete.wait(SOON).success(), "{:?}", delete.lines());
         assert_eq!(host.shared_lines("log"), wanted);
         // It was stopped gracefully all the same.

@@ -79,13 +79,15 @@ fn a_start_that_is_killed_while_hooks_run_leaves_a_container_that_is_running() {
         return;
     }
     let mut bundle = bundle!();
-    let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", "echo >/work/hook; sleep 1"]}]);
+    let script = "echo >/work/hook; until test -e /work/go; do sleep 0.1; done";
+    let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}]);
     bundle.configure(|config| config["hooks"] = json!({"startContainer": hook})).create();
     let mut start = bundle.command(&["start", &bundle.id]).spawn().unwrap();
     bundle.shows("rootfs/work/hook", "\n");
     start.kill().unwrap();
     start.wait().unwrap();
     assert_eq!(bundle.status(), "created");
+    std::fs::write(bundle.path("rootfs/work/go"), "").unwrap();
     bundle.becomes("running");
     let told = bundle.oci(&["start", &bundle.id]).fails(1);
     assert!(told.contains("cannot start an already running container"), "{told}");
