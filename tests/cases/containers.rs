@@ -2,28 +2,15 @@
 
 use std::time::Duration;
 
+use hull_tests::pod::busybox;
 use hull_tests::{Host, host, wait_until};
 
 const SOON: Duration = Duration::from_secs(10);
 
 /// A pod with one container; `container` holds more fields of it, `pod` of the pod's spec.
 fn one(name: &str, script: &str, container: &str, pod: &str) -> String {
-    format!(
-        "
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}, labels: {{app: shop}}, annotations: {{note: 'two words'}}}}
-spec:
-  terminationGracePeriodSeconds: 1
-  {pod}
-  containers:
-  - name: main
-    image: busybox
-    imagePullPolicy: IfNotPresent
-    command: [sh, -c, {script:?}]
-    {container}
-"
-    )
+    let rest = format!("    command: [sh, -c, {script:?}]\n    {container}\n  {pod}\n");
+    busybox(&format!("name: {name}, labels: {{app: shop}}, annotations: {{note: 'two words'}}"), &rest)
 }
 
 const IDLE: &str = "exec sleep 1000";

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use hull_tests::pod::busybox;
 use hull_tests::{Host, PodFiles, host, skip, wait_until};
 use nix::fcntl::{Flock, FlockArg};
 
@@ -20,31 +21,22 @@ macro_rules! usual_host {
 }
 
 fn pod(name: &str) -> String {
-    format!(
-        "
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}}}
-spec:
-  terminationGracePeriodSeconds: 1
-  containers:
-  - name: main
-    image: busybox
-    imagePullPolicy: IfNotPresent
-    command: [sh, -c, 'echo begun; exec sleep 1000']
-    volumeMounts: [{{name: empty, mountPath: /empty}}, {{name: script, mountPath: /script}}]
+    busybox(
+        &format!("name: {name}"),
+        "    command: [sh, -c, 'echo begun; exec sleep 1000']
+    volumeMounts: [{name: empty, mountPath: /empty}, {name: script, mountPath: /script}]
   volumes:
-  - {{name: empty, emptyDir: {{}}}}
-  - {{name: script, configMap: {{name: script, defaultMode: 0755}}}}
+  - {name: empty, emptyDir: {}}
+  - {name: script, configMap: {name: script, defaultMode: 0755}}
 ---
 apiVersion: v1
 kind: ConfigMap
-metadata: {{name: script}}
+metadata: {name: script}
 data:
   run: |
     #!/bin/sh
     echo ran
-"
+",
     )
 }
 
@@ -109,23 +101,13 @@ fn what_a_reboot_left_of_pods_goes_with_the_next_one() {
 }
 
 /// Prints more than a log may have, then waits, and prints a last line.
-const LOUD: &str = "
-apiVersion: v1
-kind: Pod
-metadata: {name: loud}
-spec:
-  terminationGracePeriodSeconds: 1
-  containers:
-  - name: main
-    image: busybox
-    imagePullPolicy: IfNotPresent
-    command: [sh, -c, 'yes 0123456789abcdef0123456789abcdef | head -n 170000; while [ ! -e /go ]; do sleep 0.1; done; echo last; exec sleep 1000']
+const LOUD: &str = "    command: [sh, -c, 'yes 0123456789abcdef0123456789abcdef | head -n 170000; while [ ! -e /go ]; do sleep 0.1; done; echo last; exec sleep 1000']
 ";
 
 #[test]
 fn a_large_log_is_rotated_and_followed() {
     let host = host!();
-    host.apply_ready(LOUD);
+    host.apply_ready(&busybox("name: loud", LOUD));
     let follow = host.start(&["logs", "-f", "loud", "--tail=1"]);
     follow.wait_line(SOON, "output", |line| line.starts_with("0123456789abcdef"));
     let logs = names(&host.places().logs);

@@ -36,6 +36,20 @@ spec:
     )
 }
 
+/// The same, where `two` stays until [`leave`]: what is told of the end of `one` is not gone with the pod.
+fn held(host: &Host, policy: &str, hooks: &str) -> String {
+    hooked(host, policy, hooks)
+        .replace("trap 'exit 0' TERM", "trap 'until test -e /out/leave; do sleep 0.1; done; exit 0' TERM")
+        .replace("terminationGracePeriodSeconds: 4", "terminationGracePeriodSeconds: 60")
+}
+
+/// Lets a pod go that is held, and waits until it is gone.
+#[track_caller]
+fn leave(host: &Host) {
+    std::fs::write(host.shared_dir().join("leave"), "").unwrap();
+    host.wait_gone("app", SOON);
+}
+
 /// The seconds since boot that a file's first line says.
 fn moment(host: &Host, file: &str) -> f64 {
     wait_until(SOON, file, || {
@@ -117,10 +131,16 @@ fn a_failed_post_start_hook_under_never_fails_the_pod() {
     host.end(&["app"]);
 }
 
+#[track_caller]
+fn assert_no_failed_hook(host: &Host) {
+    let told = host.events("app").unwrap();
+    assert!(!told.iter().any(|event| event["reason"] == "FailedPreStopHook"), "{told:#?}");
+}
+
 #[test]
 fn an_http_hook_is_content_with_any_answer() {
     let host = host!();
-    host.apply(&hooked(
+    host.apply(&held(
         &host,
         "Always",
         "{postStart: {exec: {command: [sh, -c, 'until test -e /out/go; do sleep 0.1; done']}}, \
@@ -135,22 +155,20 @@ fn an_http_hook_is_content_with_any_answer() {
     });
     std::fs::write(host.shared_dir().join("go"), "").unwrap();
     host.wait_row("app", SOON, "2/2", "Running");
-    let watch = host.start(&["events", "--for", "pod/app", "-w"]);
     host.begin_end("app", &[]);
     moment(&host, "term");
     let request = asked.lock().unwrap().clone();
     assert!(request.starts_with("get /stop?now=1 http/1.1\r\n"), "{request}");
     assert!(request.contains("\r\nuser-agent: kube-lifecycle/1.36\r\n"), "{request}");
     drop(server);
-    assert!(!watch.lines().iter().any(|line| line.contains("FailedPreStopHook")), "{:?}", watch.lines());
-    drop(watch);
-    host.wait_gone("app", SOON);
+    assert_no_failed_hook(&host);
+    leave(&host);
 }
 
 #[test]
 fn a_hook_s_host_may_be_a_name() {
     let host = host!();
-    host.apply(&hooked(&host, "Always", "{preStop: {httpGet: {host: localhost, port: 8097, path: /stop}}}"));
+    host.apply(&held(&host, "Always", "{preStop: {httpGet: {host: localhost, port: 8097, path: /stop}}}"));
     let asked = Arc::new(Mutex::new(String::new()));
     let heard = Arc::clone(&asked);
     host.wait_row("app", SOON, "2/2", "Running");
@@ -158,20 +176,19 @@ fn a_hook_s_host_may_be_a_name() {
         *heard.lock().unwrap() = read_request(&mut stream).to_lowercase();
         respond(&mut stream, "200 OK", "", "");
     });
-    let watch = host.start(&["events", "--for", "pod/app", "-w"]);
     host.begin_end("app", &[]);
     moment(&host, "term");
     let request = asked.lock().unwrap().clone();
     assert!(request.contains("\r\nhost: localhost:8097\r\n"), "{request}");
-    assert!(!watch.lines().iter().any(|line| line.contains("FailedPreStopHook")), "{:?}", watch.lines());
-    drop((server, watch));
-    host.wait_gone("app", SOON);
+    drop(server);
+    assert_no_failed_hook(&host);
+    leave(&host);
 }
 
 #[test]
 fn an_https_hook_falls_back_to_http() {
     let host = host!();
-    host.apply(&hooked(
+    host.apply(&held(
         &host,
         "Always",
         "{preStop: {httpGet: {port: 8091, scheme: HTTPS, httpHeaders: [{name: Authorization, value: secret}, \
@@ -191,16 +208,11 @@ fn an_https_hook_falls_back_to_http() {
             respond(&mut stream, "400 Bad Request", "", "");
         }
     });
-    let watch = host.start(&["events", "--for", "pod/app", "-w"]);
     host.begin_end("app", &[]);
-    watch.wait_line(SOON, "LifecycleHTTPFallback", |line| {
-        line.contains("LifecycleHTTPFallback")
-            && line.contains(&format!(
-                "request to HTTPS lifecycle hook {ip}:8091 got HTTP response, retry with HTTP succeeded"
-            ))
-    });
-    drop(watch);
-    host.wait_gone("app", SOON);
+    let told =
+        format!("request to HTTPS lifecycle hook {ip}:8091 got HTTP response, retry with HTTP succeeded");
+    host.wait_event("app", SOON, "LifecycleHTTPFallback", &told);
+    leave(&host);
     drop(server);
     let asked = asked.lock().unwrap();
     assert_eq!(asked.len(), 1, "{asked:?}");
@@ -225,35 +237,26 @@ fn a_pre_stop_hook_comes_before_the_stop_signal() {
 #[test]
 fn a_failing_pre_stop_hook_does_not_stop_the_stop() {
     let host = host!();
-    host.apply(&hooked(&host, "Always", "{preStop: {exec: {command: ['false']}}}"));
+    host.apply(&held(&host, "Always", "{preStop: {exec: {command: ['false']}}}"));
     host.wait_row("app", SOON, "2/2", "Running");
     moment(&host, "up");
-    let watch = host.start(&["events", "--for", "pod/app", "-w"]);
     host.begin_end("app", &[]);
-    watch.wait_line(SOON, "FailedPreStopHook", |line| {
-        line.contains("Warning") && line.contains("FailedPreStopHook") && line.contains("PreStopHook failed")
-    });
-    drop(watch);
+    let event = host.wait_event("app", SOON, "FailedPreStopHook", "PreStopHook failed");
+    assert_eq!(event["type"], "Warning");
     moment(&host, "term");
-    host.wait_gone("app", SOON);
+    leave(&host);
 }
 
 #[test]
 fn a_hook_may_sleep_and_a_tcp_hook_never_works() {
     let host = host!();
-    host.apply(&hooked(
-        &host,
-        "Always",
-        "{postStart: {sleep: {seconds: 1}}, preStop: {tcpSocket: {port: 1}}}",
-    ));
+    host.apply(&held(&host, "Always", "{postStart: {sleep: {seconds: 1}}, preStop: {tcpSocket: {port: 1}}}"));
     host.wait_row("app", SOON, "2/2", "Running");
     let waited = moment(&host, "two") - moment(&host, "up");
     assert!((0.9..4.0).contains(&waited), "{waited}");
-    let watch = host.start(&["events", "--for", "pod/app", "-w"]);
     host.begin_end("app", &[]);
-    watch.wait_line(SOON, "FailedPreStopHook", |line| line.contains("FailedPreStopHook"));
-    drop(watch);
-    host.wait_gone("app", SOON);
+    host.wait_event("app", SOON, "FailedPreStopHook", "");
+    leave(&host);
 }
 
 #[test]
@@ -294,13 +297,21 @@ fn an_abandoned_pre_stop_hook_goes_on_and_may_still_write() {
 
 #[test]
 fn a_pre_stop_hook_runs_once_whoever_dies_over_it() {
-    type Kill = fn(&PodFiles) -> i32;
+    type Kill = fn(&PodFiles, &Host);
     // What a shim exec'd ends with it; what the supervisor asked for goes on.
-    let deaths: [(Kill, &[&str]); 2] =
-        [(PodFiles::kill_supervisor, &["begin", "end"]), (PodFiles::kill_shim, &["begin"])];
+    let deaths: [(Kill, &[&str]); 2] = [
+        (
+            |files, host| {
+                files.replace_supervisor();
+                std::fs::write(host.shared_dir().join("go"), "").unwrap();
+            },
+            &["begin", "end"],
+        ),
+        (|files, _| assert!(files.kill_shim() > 0), &["begin"]),
+    ];
     for (kill, wanted) in deaths {
         let host = host!();
-        let hook = "echo begin >> /out/log; sleep 2; echo heard; echo end >> /out/log";
+        let hook = "echo begin >> /out/log; until test -e /out/go; do sleep 0.1; done; echo heard; echo end >> /out/log";
         let hook = format!("{{preStop: {{exec: {{command: [sh, -c, '{hook}']}}}}}}");
         host.apply_ready(&hooked(&host, "Always", &hook));
         let files = PodFiles::find(&host, "app").unwrap();
@@ -308,7 +319,7 @@ fn a_pre_stop_hook_runs_once_whoever_dies_over_it() {
         wait_until(SOON, "begin of the hook", || {
             if host.shared_lines("log").is_empty() { Err("nothing yet".to_owned()) } else { Ok(()) }
         });
-        kill(&files);
+        kill(&files, &host);
         assert!(delete.wait(SOON).success(), "{:?}", delete.lines());
         assert_eq!(host.shared_lines("log"), wanted);
         // It was stopped gracefully all the same.

@@ -4,24 +4,15 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hull_tests::pod::{read_request, respond};
+use hull_tests::pod::{busybox, read_request, respond};
 use hull_tests::{Host, PodFiles, binaries, command, host, wait_until};
 
 const SOON: Duration = Duration::from_secs(20);
 
-const POD: &str = "
-apiVersion: v1
-kind: Pod
-metadata: {name: app}
-spec:
-  dnsPolicy: Default
-  terminationGracePeriodSeconds: 1
-  containers:
-  - name: main
-    image: busybox
-    imagePullPolicy: IfNotPresent
-    command: [sleep, '1000']
-";
+/// A pod that sleeps; `lines` are more of its container.
+fn pod(lines: &str) -> String {
+    busybox("name: app", &format!("{lines}    command: [sleep, '1000']\n  dnsPolicy: Default\n"))
+}
 
 /// Applies a pod whose host has these files.
 fn apply(host: &Host, hosts: &[u8], resolv: &[u8], manifest: &str) {
@@ -46,7 +37,7 @@ const RESOLV: &[u8] =
 #[test]
 fn files_in_another_encoding_stop_no_pod_and_what_is_left_out_of_them_is_told_once() {
     let host = host!();
-    apply(&host, HOSTS, RESOLV, POD);
+    apply(&host, HOSTS, RESOLV, &pod(""));
     let kept = "nameserver 192.0.2.1\nnameserver 192.0.2.2\nnameserver 192.0.2.3\n";
     assert_eq!(host.exec("app", &["cat", "/etc/resolv.conf"]).ok(), kept);
     let text = "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: \
@@ -65,7 +56,7 @@ fn files_in_another_encoding_stop_no_pod_and_what_is_left_out_of_them_is_told_on
 #[test]
 fn a_pod_on_the_host_s_network_has_the_host_s_names() {
     let host = host!();
-    apply(&host, HOSTS, RESOLV, &POD.replace("  dnsPolicy: Default", "  hostNetwork: true"));
+    apply(&host, HOSTS, RESOLV, &pod("").replace("  dnsPolicy: Default", "  hostNetwork: true"));
     let hosts = host.exec("app", &["cat", "/etc/hosts"]).ok();
     assert!(hosts.contains("127.0.0.1 caf\u{fffd} checked.example\n"), "{hosts}");
     host.end(&["app"]);
@@ -75,7 +66,7 @@ fn a_pod_on_the_host_s_network_has_the_host_s_names() {
 fn a_probe_s_host_is_looked_up_in_the_hosts_file() {
     let host = host!();
     let probe = "    readinessProbe: {tcpSocket: {host: checked.example, port: 80}, periodSeconds: 1}\n";
-    let pod = format!("{POD}{probe}").replace("[sleep, '1000']", "[httpd, -f, -p, '127.0.0.1:80']");
+    let pod = pod(probe).replace("[sleep, '1000']", "[httpd, -f, -p, '127.0.0.1:80']");
     apply(&host, HOSTS, RESOLV, &pod);
     host.wait_row("app", SOON, "1/1", "Running");
     host.end(&["app"]);
@@ -86,7 +77,7 @@ fn a_host_may_be_a_name_also_for_the_next_supervisor() {
     let host = host!();
     let probes = "    readinessProbe: {tcpSocket: {host: localhost, port: 8096}, periodSeconds: 1}\n    \
                   livenessProbe: {httpGet: {host: localhost, port: 8096, path: /live}, periodSeconds: 1, failureThreshold: 100}\n";
-    host.apply(&format!("{POD}{probes}"));
+    host.apply(&pod(probes));
     host.wait_event(
         "app",
         SOON,

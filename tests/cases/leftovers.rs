@@ -186,7 +186,7 @@ fn who_is_not_root_is_told_what_is_missing() {
     };
     // A place that the user can reach, so that nothing but the right to write is missing.
     let copy = host.root().join("hull");
-    fs::copy(hull, &copy).unwrap();
+    hull_tests::command::copy_program(&hull, &copy);
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(host.root(), open).unwrap();
     let run = |arguments: &[&str], input: &str| {

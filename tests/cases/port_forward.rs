@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
+use hull_tests::pod::busybox;
 use hull_tests::{Host, Running, host, process, skip};
 
 use crate::api::{kubectl_command, relay, socket};
@@ -11,22 +12,17 @@ use crate::api::{kubectl_command, relay, socket};
 const SOON: Duration = Duration::from_secs(10);
 
 /// A web server that listens on loopback alone, and one that counts what it is sent until its end.
-const POD: &str = "
-apiVersion: v1
-kind: Pod
-metadata: {name: web}
-spec:
-  terminationGracePeriodSeconds: 1
-  containers:
-  - name: main
-    image: busybox
-    imagePullPolicy: IfNotPresent
-    ports: [{name: http, containerPort: 8000}, {name: dns, containerPort: 53, protocol: UDP}]
+fn pod(name: &str) -> String {
+    busybox(
+        &format!("name: {name}"),
+        "    ports: [{name: http, containerPort: 8000}, {name: dns, containerPort: 53, protocol: UDP}]
     command: [sh, -c, 'mkdir /www; echo page >/www/index.html; httpd -p 127.0.0.1:8000 -h /www;
       exec nc -ll -p 7001 -e wc -c']
     readinessProbe: {periodSeconds: 1, exec: {command: [sh, -c,
       'cat /proc/net/tcp* >/tmp/sockets; for port in 1B59 1F40; do grep -q \":$port .* 0A \" /tmp/sockets || exit 1; done']}}
-";
+",
+    )
+}
 
 /// The port that a forwarder took on 127.0.0.1 for this remote one.
 fn local_port(forward: &Running, remote: u16) -> u16 {
@@ -87,7 +83,7 @@ const GET: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
 #[test]
 fn ports_of_this_host_lead_into_the_pod() {
     let host = host!();
-    host.apply_ready(POD);
+    host.apply_ready(&pod("web"));
     let mut forward = host.start(&["port-forward", "pod/web", "18080:http", ":7001"]);
     assert_eq!(local_port(&forward, 8000), 18080);
     forward.wait_line(SOON, "IPv6", |line| line == "Forwarding from [::1]:18080 -> 8000");
@@ -106,7 +102,7 @@ fn ports_of_this_host_lead_into_the_pod() {
 #[test]
 fn many_connections_are_carried_side_by_side() {
     let host = host!();
-    host.apply_ready(POD);
+    host.apply_ready(&pod("web"));
     echo(&host, 7000);
     let forward = host.start(&["port-forward", "web", ":7000"]);
     let port = local_port(&forward, 7000);
@@ -136,7 +132,7 @@ fn many_connections_are_carried_side_by_side() {
 #[test]
 fn a_port_that_nobody_listens_at_ends_the_command() {
     let host = host!();
-    host.apply_ready(POD);
+    host.apply_ready(&pod("web"));
     let mut forward = host.start(&["port-forward", "web", "18081:81", "18080:8000"]);
     local_port(&forward, 8000);
     assert!(ask(&host, 18080, GET).ends_with("page\n"));
@@ -153,7 +149,7 @@ fn a_port_that_nobody_listens_at_ends_the_command() {
 #[test]
 fn what_cannot_be_forwarded_is_told() {
     let host = host!();
-    host.apply_ready(POD);
+    host.apply_ready(&pod("web"));
     let forward = host.start(&["port-forward", "web", "18080:8000", "--address", "127.0.0.1"]);
     local_port(&forward, 8000);
     for (words, wanted) in [
@@ -175,7 +171,7 @@ fn what_cannot_be_forwarded_is_told() {
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
     assert_eq!(interrupted.wait(SOON).code(), Some(0));
     drop(forward);
-    let ended = POD.replace("name: web", "name: ended").replace("mkdir /www;", "exit 0;");
+    let ended = pod("ended").replace("mkdir /www;", "exit 0;");
     host.apply(&ended.replace("  terminationGrace", "  restartPolicy: Never\n  terminationGrace"));
     host.hull(&["wait", "pod/ended", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=20s"]).ok();
     let said = host.hull(&["port-forward", "ended", "80"]).fails(1);
@@ -186,7 +182,7 @@ fn what_cannot_be_forwarded_is_told() {
 #[test]
 fn forwarding_goes_on_with_the_next_supervisor() {
     let host = host!();
-    host.apply_ready(POD);
+    host.apply_ready(&pod("web"));
     let forward = host.start(&["port-forward", "web", "18080:8000"]);
     local_port(&forward, 8000);
     assert!(ask(&host, 18080, GET).ends_with("page\n"));
@@ -201,7 +197,7 @@ fn forwarding_goes_on_with_the_next_supervisor() {
 #[test]
 fn an_unmodified_kubectl_forwards_ports() {
     let host = host!();
-    host.apply_ready(POD);
+    host.apply_ready(&pod("web"));
     let port = relay(&host, socket(&host));
     let Some(mut kubectl) = kubectl_command(&host, port) else { skip!("needs kubectl") };
     let forward =

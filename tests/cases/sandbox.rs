@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
 
+use hull_tests::pod::busybox;
 use hull_tests::{Host, Running, host, process, wait_until};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -71,22 +72,13 @@ fn containers_share_network_ipc_and_host_name_but_neither_processes_nor_files() 
 #[test]
 fn nobody_has_to_be_root_for_a_low_port_or_a_ping() {
     let host = host!();
-    host.apply_ready(
-        "
-apiVersion: v1
-kind: Pod
-metadata: {name: low}
-spec:
-  terminationGracePeriodSeconds: 1
-  containers:
-  - name: main
-    image: busybox
-    imagePullPolicy: IfNotPresent
-    securityContext: {runAsUser: 1000, capabilities: {drop: [ALL]}}
+    host.apply_ready(&busybox(
+        "name: low",
+        "    securityContext: {runAsUser: 1000, capabilities: {drop: [ALL]}}
     command: [httpd, -f, -p, '80']
     readinessProbe: {tcpSocket: {port: 80}, periodSeconds: 1}
 ",
-    );
+    ));
     assert_eq!(sh(&host, "low", "main", "cat /proc/sys/net/ipv4/ping_group_range"), "0\t2147483647");
     host.leave_nothing();
 }

@@ -10,8 +10,9 @@ use hull_tests::pod_files::kill_now;
 use hull_tests::wait::now;
 use hull_tests::{PodFiles, host, process, wait_until};
 
+use crate::crash::steps::rich;
 use crate::crash::{
-    assert_same_containers, events, logged, rich, running, statuses, two_containers, wait_for_number,
+    assert_same_containers, events, logged, running, statuses, two_containers, wait_for_number,
 };
 
 const SOON: Duration = Duration::from_secs(20);

@@ -4,23 +4,14 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
+use hull_tests::pod::busybox;
 use hull_tests::{Host, PodFiles, host, wait_until};
 
 const SOON: Duration = Duration::from_secs(10);
 
 fn pod(name: &str, mounts: &str, volumes: &str) -> String {
-    format!(
-        "
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}, labels: {{app: shop}}, annotations: {{note: 'two words'}}}}
-spec:
-  terminationGracePeriodSeconds: 1
-  containers:
-  - name: main
-    image: busybox
-    imagePullPolicy: IfNotPresent
-    command: [sleep, '1000']
+    let rest = format!(
+        "    command: [sleep, '1000']
     resources: {{limits: {{memory: 64Mi}}}}
     volumeMounts: {mounts}
   - name: side
@@ -31,7 +22,8 @@ spec:
   volumes:
 {volumes}
 "
-    )
+    );
+    busybox(&format!("name: {name}, labels: {{app: shop}}, annotations: {{note: 'two words'}}"), &rest)
 }
 
 fn sh(host: &Host, pod: &str, script: &str) -> String {

@@ -1,6 +1,7 @@
 //! Running a program: to its end within a deadline, or in the background with its output at hand.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -94,6 +95,17 @@ pub fn run(command: &mut Command, input: &str, limit: Duration) -> Output {
         stderr: stderr.map(Drain::finish).unwrap_or_default(),
         command: text,
     }
+}
+
+/// Copies a program that is to be executed, by another process: a case beside this one may be about to fork, and until
+/// its child executes something it would keep the copy open for writing, which is then too busy to be executed.
+///
+/// # Panics
+/// When it cannot be copied.
+#[track_caller]
+pub fn copy_program(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg(from).arg(to).status();
+    assert!(status.is_ok_and(|status| status.success()), "cp {} {}", from.display(), to.display());
 }
 
 /// What comes out of a pipe, read on a thread of its own.

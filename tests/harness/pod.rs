@@ -173,6 +173,25 @@ impl Drop for PodServer {
     }
 }
 
+/// A pod whose one container, `main`, is busybox and has a second to end. `metadata` are fields like `name: web`; `rest`
+/// are more lines of the container, and then of the pod's spec.
+#[must_use]
+pub fn busybox(metadata: &str, rest: &str) -> String {
+    format!(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {{{metadata}}}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: busybox
+    imagePullPolicy: IfNotPresent
+{rest}"
+    )
+}
+
 /// Reads a request up to its empty line.
 #[must_use]
 pub fn read_request(stream: &mut TcpStream) -> String {

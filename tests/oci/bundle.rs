@@ -55,13 +55,6 @@ pub(crate) fn is_peer() -> bool {
     std::env::var_os("HULL_TEST_RUNTIME").is_some()
 }
 
-/// Copies a program, by another process: a case beside this one may be about to fork, and the child would keep the
-/// copy open for writing, which so could not be executed.
-#[track_caller]
-pub(crate) fn copy(from: &Path, to: &Path) {
-    command::run(Command::new("cp").arg(from).arg(to), "", LIMIT).ok();
-}
-
 impl Bundle {
     /// Makes it; the reason where that is not possible.
     pub(crate) fn new() -> Result<Self, String> {
@@ -92,7 +85,7 @@ impl Bundle {
         for below in ["bin", "dev", "etc", "proc", "sys", "tmp", "run", "work"] {
             fs::create_dir_all(rootfs.join(below))?;
         }
-        fs::copy("/usr/bin/busybox", rootfs.join("bin/busybox"))?;
+        command::copy_program("/usr/bin/busybox".as_ref(), &rootfs.join("bin/busybox"));
         for name in [
             "sh", "sleep", "true", "false", "cat", "id", "ls", "env", "echo", "kill", "test", "stty", "pwd",
             "grep", "readlink",
@@ -155,7 +148,7 @@ impl Bundle {
     /// Uses a copy of the runtime from now on, which is returned: one that may be spoiled.
     pub(crate) fn copy_runtime(&mut self) -> PathBuf {
         let copy = self.path(&self.runtime.file_name().unwrap_or_default().to_string_lossy());
-        self::copy(&self.runtime, &copy);
+        command::copy_program(&self.runtime, &copy);
         self.runtime.clone_from(&copy);
         copy
     }

@@ -297,7 +297,8 @@ impl Client {
             return Err(Status::not_found("pods", &pod.name).into());
         }
         match source.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            // It is reset when whoever listened ended just now.
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => {
                 shim::revive(&self.layout, &pod.uid).await.map_err(|source| match source {
                     shim::Error::Gone => Status::not_found("pods", &pod.name).into(),
                     source => Error::Revive { pod: pod.to_string(), source },

@@ -23,7 +23,8 @@ struct Played {
     snapshot: watch::Sender<Arc<Snapshot>>,
     changes: broadcast::Sender<Change>,
     layout: Layout,
-    _server: JoinSet<()>,
+    handle: Handle,
+    server: JoinSet<()>,
     _root: tempfile::TempDir,
 }
 
@@ -79,12 +80,20 @@ impl Played {
         let (snapshot, reader) = watch::channel(first);
         let changes = broadcast::channel(16).0;
         let handle = Handle::new(order_sender, reader, changes.clone());
-        let listener = socket::listen(&layout.pod("u1").api_socket()).unwrap();
-        let mut server = JoinSet::new();
-        server.spawn(serve(listener, handle, Facts::new(&accepted(), &layout, clock)));
         let client = Client::new(layout.clone());
         let pod = client.find("default", "web").unwrap().unwrap();
-        Self { client, pod, orders, snapshot, changes, layout, _server: server, _root: root }
+        let server = JoinSet::new();
+        let mut played = Self { client, pod, orders, snapshot, changes, layout, handle, server, _root: root };
+        played.serve();
+        played
+    }
+
+    /// Serves in place of whoever did so before.
+    fn serve(&mut self) {
+        self.server = JoinSet::new();
+        let listener = socket::listen(&self.layout.pod("u1").api_socket()).unwrap();
+        let facts = Facts::new(&accepted(), &self.layout, clock);
+        self.server.spawn(serve(listener, self.handle.clone(), facts));
     }
 
     /// What the driver does when the pod changed.
@@ -121,6 +130,17 @@ fn append(path: &Path, line: &str) {
     use std::io::Write;
     let mut file = std::fs::File::options().create(true).append(true).open(path).unwrap();
     writeln!(file, "2024-01-02T03:04:05Z stdout F {line}").unwrap();
+}
+
+#[tokio::test]
+async fn a_supervisor_that_ends_while_it_is_connected_to_has_a_successor() {
+    let mut played = Played::new();
+    let shim = std::fs::File::create(played.layout.pod("u1").shim_lock()).unwrap();
+    rustix::fs::flock(&shim, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let (client, pod) = (played.client.clone(), played.pod.clone());
+    // It ends before the client has looked whether it is connected.
+    let (answer, ()) = tokio::join!(biased; client.pod(&pod), async { played.serve() });
+    assert_eq!(answer.unwrap()["kind"], "Pod");
 }
 
 #[tokio::test]

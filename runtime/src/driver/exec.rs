@@ -111,15 +111,8 @@ impl Execs {
         let (mut stdout, stdout_end) = captured().map_err(|error| no_pipe(&error))?;
         let (mut stderr, stderr_end) = captured().map_err(|error| no_pipe(&error))?;
         let stdin = null().map_err(|error| no_pipe(&error))?;
-        let config = ExecConfig {
-            instance: instance.clone(),
-            exec: 0,
-            args: args.to_vec(),
-            env: Vec::new(),
-            tty: None,
-            timeout_ms: limit.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
-            pre_stop: false,
-        };
+        let timeout_ms = limit.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+        let config = ExecConfig { timeout_ms, ..command(instance, args.to_vec()) };
         let (_, exit, _) = self.start(config, vec![stdin, stdout_end, stderr_end]).await?;
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let reading = async { tokio::join!(keep(&mut stdout, &mut out), keep(&mut stderr, &mut err)) };
@@ -144,15 +137,7 @@ impl Execs {
         for _ in 0..3 {
             streams.push(null().map_err(|error| no_pipe(&error))?);
         }
-        let config = ExecConfig {
-            instance: instance.clone(),
-            exec: 0,
-            args: args.to_vec(),
-            env: Vec::new(),
-            tty: None,
-            timeout_ms: None,
-            pre_stop: true,
-        };
+        let config = ExecConfig { pre_stop: true, ..command(instance, args.to_vec()) };
         let (_, end, _) = self.start(config, streams).await?;
         silent(end).await
     }
@@ -179,15 +164,7 @@ impl Execs {
     ) -> Result<Session, Failure> {
         let streams =
             if tty.is_some() { None } else { Some(Streams::new(stdin).map_err(|error| no_pipe(&error))?) };
-        let config = ExecConfig {
-            instance: instance.clone(),
-            exec: 0,
-            args,
-            env: Vec::new(),
-            tty,
-            timeout_ms: None,
-            pre_stop: false,
-        };
+        let config = ExecConfig { tty, ..command(&instance, args) };
         let (theirs, ours) = match streams {
             Some(Streams { theirs, stdin, output }) => (theirs, Some((stdin, output))),
             None => (Vec::new(), None),
@@ -251,6 +228,19 @@ impl Execs {
                 Err(failure)
             }
         }
+    }
+}
+
+/// A command without a terminal or a time limit; its number comes when it is started.
+fn command(instance: &InstanceId, args: Vec<String>) -> ExecConfig {
+    ExecConfig {
+        instance: instance.clone(),
+        exec: 0,
+        args,
+        env: Vec::new(),
+        tty: None,
+        timeout_ms: None,
+        pre_stop: false,
     }
 }
 

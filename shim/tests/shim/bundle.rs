@@ -62,41 +62,27 @@ fn make_rootfs(rootfs: &Path) {
 
 fn specification(args: &[&str]) -> Value {
     let capabilities = json!(["CAP_CHOWN", "CAP_KILL", "CAP_SETUID", "CAP_SETGID", "CAP_NET_BIND_SERVICE"]);
-    json!({
-        "ociVersion": "1.2.0",
-        "process": {
-            "terminal": false,
-            "user": {"uid": 0, "gid": 0},
-            "args": args,
-            "env": ["PATH=/bin", "COLOUR=blue"],
-            "cwd": "/made/by/hull",
-            "capabilities": {
-                "bounding": capabilities, "effective": capabilities, "permitted": capabilities,
-            },
-            "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 512, "soft": 256}],
-            "noNewPrivileges": true,
+    let mut config: Value = serde_json::from_str(include_str!("../config.json")).unwrap();
+    config["process"] = json!({
+        "terminal": false,
+        "user": {"uid": 0, "gid": 0},
+        "args": args,
+        "env": ["PATH=/bin", "COLOUR=blue"],
+        "cwd": "/made/by/hull",
+        "capabilities": {
+            "bounding": capabilities, "effective": capabilities, "permitted": capabilities,
         },
-        "root": {"path": "rootfs"},
-        "mounts": [
-            {"destination": "/proc", "type": "proc", "source": "proc"},
-            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=65536k"]},
-            {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
-             "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]},
-        ],
-        "linux": {
-            "namespaces": [
-                {"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"},
-                {"type": "cgroup"},
-            ],
-            "resources": {
-                "devices": [{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "access": "rwm"}],
-                "memory": {"limit": 67_108_864}, "pids": {"limit": 50},
-            },
-            "seccomp": {
-                "defaultAction": "SCMP_ACT_ALLOW",
-                "architectures": ["SCMP_ARCH_X86_64"],
-                "syscalls": [{"names": ["sethostname"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}],
-            },
-        },
-    })
+        "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 512, "soft": 256}],
+        "noNewPrivileges": true,
+    });
+    config["linux"]["resources"] = json!({
+        "devices": [{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "access": "rwm"}],
+        "memory": {"limit": 67_108_864}, "pids": {"limit": 50},
+    });
+    config["linux"]["seccomp"] = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "architectures": ["SCMP_ARCH_X86_64"],
+        "syscalls": [{"names": ["sethostname"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}],
+    });
+    config
 }

@@ -146,3 +146,9 @@ pub(crate) fn kernel() -> (u32, u32) {
     let mut numbers = release.split(['.', '-']).map_while(|number| number.trim().parse().ok());
     (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default())
 }
+
+/// Whether a process is there and not a zombie.
+pub(crate) fn is_alive(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}

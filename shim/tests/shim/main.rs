@@ -10,6 +10,7 @@ mod cost;
 mod engines;
 mod faults;
 mod growth;
+mod keeper;
 mod looks;
 mod pod;
 mod stand_in;
@@ -25,13 +26,7 @@ fn main() -> ExitCode {
     let chosen =
         |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()));
     if arguments.iter().any(|one| one == "--list") {
-        cases::ALL
-            .iter()
-            .chain(faults::ALL)
-            .chain(engines::ALL)
-            .chain(growth::ALL)
-            .filter(|(name, _)| chosen(name))
-            .for_each(|(name, _)| println!("{name}: test"));
+        all().filter(|(name, _)| chosen(name)).for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;
     }
     if let Some(reason) = pod::cannot_run() {
@@ -45,16 +40,15 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let mut failed = 0;
-    for (name, case) in cases::ALL
-        .iter()
-        .chain(faults::ALL)
-        .chain(engines::ALL)
-        .chain(growth::ALL)
-        .filter(|(name, _)| chosen(name))
-    {
+    for (name, case) in all().filter(|(name, _)| chosen(name)) {
         let passed = std::panic::catch_unwind(case).is_ok();
         println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
         failed += usize::from(!passed);
     }
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// All cases, in the order in which they run.
+fn all() -> impl Iterator<Item = &'static cases::Case> {
+    [cases::ALL, faults::ALL, keeper::ALL, engines::ALL, growth::ALL].into_iter().flatten()
 }

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::{Child, Command, Stdio};
 
+use hull_tests::command::copy_program;
 use hull_tests::{Output, wait_until};
 
 use super::IMAGE;
@@ -27,7 +28,7 @@ impl User {
         let place = Place::new(&programs)?;
         let runtime = runtime()?;
         for (name, from) in [("runtime", runtime), ("image.tar", archive()?)] {
-            std::fs::copy(&from, place.path(name)).map_err(|error| format!("{}: {error}", from.display()))?;
+            copy_program(&from, &place.path(name));
         }
         for name in ["", "runtime", "image.tar"] {
             std::fs::set_permissions(place.path(name), PermissionsExt::from_mode(0o755)).unwrap();

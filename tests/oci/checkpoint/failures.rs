@@ -4,7 +4,7 @@ use std::fs;
 
 use hull_tests::{criu, wait_until};
 
-use super::{LIMIT, assert_unknown, checkpoint, counting, counts_beyond, restore, up};
+use super::{LIMIT, assert_unknown, checkpoint, counting, counts_beyond, restore, there_and_back, up};
 use crate::bundle::is_peer;
 
 #[test]
@@ -75,10 +75,7 @@ fn the_callers_criu_is_used() {
     let globals: &'static [&'static str] = vec!["--criu", program].leak();
     bundle.globals(globals).look_in(std::env::var_os("PATH").unwrap());
     up(&bundle);
-    let at = counts_beyond(&bundle, 3);
-    checkpoint(&bundle, &[]).ok();
-    restore(&bundle, &[]).ok();
-    counts_beyond(&bundle, at);
+    there_and_back(&bundle, &[], || ());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 
 use hull_tests::criu;
 
-use super::{checkpoint, counting, counts_beyond, restore, up};
+use super::{checkpoint, counting, counts_beyond, restore, there_and_back, up};
 use crate::bundle::is_peer;
 
 #[test]
@@ -51,10 +51,7 @@ fn groups_are_those_of_the_runtime_in_either_mode() {
     for mode in if is_peer() { &["soft"][..] } else { &["soft", "ignore"] } {
         let bundle = counting!();
         up(&bundle);
-        let at = counts_beyond(&bundle, 3);
-        checkpoint(&bundle, &["--manage-cgroups-mode", mode]).ok();
-        restore(&bundle, &["--manage-cgroups-mode", mode]).ok();
-        counts_beyond(&bundle, at);
+        there_and_back(&bundle, &["--manage-cgroups-mode", mode], || ());
         assert!(!bundle.groups().is_empty(), "{mode}");
         let shown = bundle.exec(&["/bin/cat", "/proc/1/cgroup"]).ok();
         assert!(shown.contains(&bundle.id), "{mode}: {shown}");
@@ -67,10 +64,7 @@ fn a_deleted_file_is_kept_open() {
     let script = format!("exec 5>/work/gone; /bin/busybox rm /work/gone; {}", super::COUNTER);
     bundle.script(&script);
     up(&bundle);
-    let at = counts_beyond(&bundle, 3);
-    checkpoint(&bundle, &["--file-locks"]).ok();
-    restore(&bundle, &["--file-locks"]).ok();
-    counts_beyond(&bundle, at);
+    there_and_back(&bundle, &["--file-locks"], || ());
     let opened = bundle.exec(&["/bin/readlink", "/proc/1/fd/5"]).ok();
     assert!(opened.contains("(deleted)"), "{opened}");
 }

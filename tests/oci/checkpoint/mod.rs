@@ -67,6 +67,16 @@ fn counts_beyond(bundle: &Bundle, least: u64) -> u64 {
     })
 }
 
+/// Takes a container that counts away and back, with `meanwhile` between, and waits until it counts on.
+#[track_caller]
+fn there_and_back(bundle: &Bundle, flags: &[&str], meanwhile: impl FnOnce()) {
+    let at = counts_beyond(bundle, 3);
+    checkpoint(bundle, flags).ok();
+    meanwhile();
+    restore(bundle, flags).ok();
+    counts_beyond(bundle, at);
+}
+
 /// What a container that ended left: the runtime knows nothing of it.
 #[track_caller]
 fn assert_unknown(bundle: &Bundle) {

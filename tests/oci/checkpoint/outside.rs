@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::json;
 
-use super::{LIMIT, assert_unknown, checkpoint, counting, counts_beyond, restore, up};
+use super::{LIMIT, assert_unknown, checkpoint, counting, counts_beyond, restore, there_and_back, up};
 use crate::bundle::is_peer;
 
 #[test]
@@ -32,15 +32,13 @@ fn mounts_of_the_host_are_there_again() {
         );
     });
     up(&bundle);
-    let at = counts_beyond(&bundle, 3);
     bundle.exec(&["/bin/sh", "-c", "echo kept > /tmp/kept; echo shm > /dev/shm/kept"]).ok();
     let before = attributes(&bundle);
-    checkpoint(&bundle, &[]).ok();
-    // A volume as whoever moves a container has it: empty.
-    fs::remove_file(bundle.path("volume/inner")).unwrap();
-    fs::write(bundle.path("volume/new"), "from outside\n").unwrap();
-    restore(&bundle, &[]).ok();
-    counts_beyond(&bundle, at);
+    there_and_back(&bundle, &[], || {
+        // A volume as whoever moves a container has it: empty.
+        fs::remove_file(bundle.path("volume/inner")).unwrap();
+        fs::write(bundle.path("volume/new"), "from outside\n").unwrap();
+    });
     if !is_peer() {
         // runc 1.1 shows the host's groups afterwards, and /data/inner can be written.
         assert_eq!(attributes(&bundle), before);
@@ -95,11 +93,10 @@ fn a_mount_below_a_mount_of_the_host_is_there_again() {
         mounts.push(json!({"destination": "/data/own", "type": "tmpfs", "source": "tmpfs"}));
     });
     up(&bundle);
-    counts_beyond(&bundle, 3);
     bundle.exec(&["/bin/sh", "-c", "echo kept > /data/own/kept"]).ok();
-    checkpoint(&bundle, &[]).ok();
-    fs::write(bundle.path("volume/below/new"), "from below\n").unwrap();
-    restore(&bundle, &[]).ok();
+    there_and_back(&bundle, &[], || {
+        fs::write(bundle.path("volume/below/new"), "from below\n").unwrap();
+    });
     let shown = bundle.exec(&["/bin/cat", "/data/below/new", "/data/own/kept"]).ok();
     assert_eq!(shown, "from below\nkept\n");
     bundle.delete();
@@ -130,15 +127,12 @@ fn a_cgroup_namespace_shows_no_more_than_before() {
         config["mounts"].as_array_mut().unwrap().push(mount);
     });
     up(&bundle);
-    let at = counts_beyond(&bundle, 3);
     let own = if is_v2() { "/sys/fs/cgroup/cgroup.procs" } else { "/sys/fs/cgroup/pids/cgroup.procs" };
     let seen = || (attributes(&bundle), bundle.exec(&["/bin/cat", "/proc/1/cgroup"]).ok());
     let members = || bundle.exec(&["/bin/cat", own]).ok().lines().any(|pid| pid == "1");
     let before = seen();
     assert!(members() && before.1.lines().all(|line| line.ends_with(":/")), "{before:#?}");
-    checkpoint(&bundle, &[]).ok();
-    restore(&bundle, &[]).ok();
-    counts_beyond(&bundle, at);
+    there_and_back(&bundle, &[], || ());
     assert_eq!(seen(), before);
     assert!(members());
     bundle.delete();
@@ -155,11 +149,8 @@ fn hierarchies_that_are_shown_twice_stay_read_only() {
         }
     });
     up(&bundle);
-    let at = counts_beyond(&bundle, 3);
     let before = attributes(&bundle);
-    checkpoint(&bundle, &[]).ok();
-    restore(&bundle, &[]).ok();
-    counts_beyond(&bundle, at);
+    there_and_back(&bundle, &[], || ());
     // runc 1.1 shows the host's groups afterwards, and they can be written.
     assert!(attributes(&bundle) == before || is_peer(), "{before:#?} {:#?}", attributes(&bundle));
 }
@@ -188,22 +179,15 @@ fn mounts_below_stay_restricted_as_far_as_the_container_had_them() {
         config["mounts"].as_array_mut().unwrap().push(own);
     });
     up(&bundle);
-    let at = counts_beyond(&bundle, 3);
     let before = attributes(&bundle);
-    checkpoint(&bundle, &[]).ok();
-    restore(&bundle, &[]).ok();
-    counts_beyond(&bundle, at);
+    there_and_back(&bundle, &[], || ());
     assert_eq!(attributes(&bundle), before);
     bundle.delete();
     // A checkpoint of another runtime tells nothing of mounts: then the configuration does.
     bundle.configure(|config| drop(config["mounts"].as_array_mut().unwrap().pop()));
     up(&bundle);
-    let at = counts_beyond(&bundle, 3);
     let before = attributes(&bundle);
-    checkpoint(&bundle, &[]).ok();
-    fs::remove_file(bundle.path("checkpoint/mountinfo")).unwrap();
-    restore(&bundle, &[]).ok();
-    counts_beyond(&bundle, at);
+    there_and_back(&bundle, &[], || fs::remove_file(bundle.path("checkpoint/mountinfo")).unwrap());
     assert_eq!(attributes(&bundle), before);
     bundle.delete();
     nix::mount::umount(sub.as_str()).unwrap();
@@ -217,12 +201,10 @@ fn places_for_mounts_are_made_in_a_root_that_has_none() {
         mounts.push(json!({"destination": "/made/below", "type": "tmpfs", "source": "tmpfs"}));
     });
     up(&bundle);
-    let at = counts_beyond(&bundle, 3);
-    checkpoint(&bundle, &[]).ok();
-    fs::remove_dir(bundle.path("rootfs/made/below")).unwrap();
-    fs::remove_dir(bundle.path("rootfs/made")).unwrap();
-    restore(&bundle, &[]).ok();
-    counts_beyond(&bundle, at);
+    there_and_back(&bundle, &[], || {
+        fs::remove_dir(bundle.path("rootfs/made/below")).unwrap();
+        fs::remove_dir(bundle.path("rootfs/made")).unwrap();
+    });
 }
 
 #[test]
@@ -236,10 +218,7 @@ fn a_network_namespace_by_path_is_joined_again() {
     ip(&["-n", &name, "addr", "add", "10.9.8.7/24", "dev", "veth0"]);
     bundle.configure(|config| config["linux"]["namespaces"][1] = json!({"type": "network", "path": path}));
     up(&bundle);
-    let at = counts_beyond(&bundle, 3);
-    checkpoint(&bundle, &[]).ok();
-    restore(&bundle, &[]).ok();
-    counts_beyond(&bundle, at);
+    there_and_back(&bundle, &[], || ());
     let shown = bundle.exec(&["/bin/busybox", "ip", "addr"]).ok();
     assert!(shown.contains("10.9.8.7"), "{shown}");
     bundle.delete();
@@ -295,10 +274,7 @@ fn root_of_a_user_namespace_comes_back() {
         std::process::Command::new("chown").args(["-R", "100000:100000"]).arg(bundle.path("rootfs")).status();
     assert!(owned.unwrap().success());
     up(&bundle);
-    let at = counts_beyond(&bundle, 3);
-    checkpoint(&bundle, &[]).ok();
-    restore(&bundle, &[]).ok();
-    counts_beyond(&bundle, at);
+    there_and_back(&bundle, &[], || ());
     let shown =
         bundle.exec(&["/bin/sh", "-c", "id -u; cat /proc/self/uid_map; echo > /dev/null && echo open"]).ok();
     assert!(shown.starts_with("0\n") && shown.contains("100000") && shown.contains("open"), "{shown}");

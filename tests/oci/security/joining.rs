@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use hull_tests::command::copy_program;
 use serde_json::json;
 
 use crate::bundle::Bundle;
@@ -39,7 +40,7 @@ fn a_file_with_inheritable_capabilities_gains_none() {
     let mut bundle = target!();
     bundle.configure(|config| config["process"]["noNewPrivileges"] = json!(false));
     let program = bundle.path("rootfs/work/busybox");
-    fs::copy("/usr/bin/busybox", &program).unwrap();
+    copy_program("/usr/bin/busybox".as_ref(), &program);
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     // Version 2, effective; CAP_KILL inheritable; capabilities(7) and the kernel's vfs_cap_data.
     let kill = 1_u32 << 5;

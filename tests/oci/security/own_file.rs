@@ -6,10 +6,11 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use hull_tests::command::copy_program;
 use hull_tests::wait_until;
 use serde_json::json;
 
-use crate::bundle::{Bundle, copy};
+use crate::bundle::Bundle;
 
 /// Waits for a process whose program is not the image's, opens that program, lets the process end, and writes.
 const ATTACKER: &str = r#"
@@ -45,7 +46,7 @@ fn prepare(bundle: &Bundle) {
 #[track_caller]
 fn spoils(attacker: &Bundle, runtime: &Path, attack: impl FnOnce()) -> bool {
     let before = runtime.with_extension("before");
-    copy(runtime, &before);
+    copy_program(runtime, &before);
     let tried = attacker.read("rootfs/tried").len();
     attack();
     wait_until(Duration::from_secs(20), "attack", || match attacker.read("rootfs/tried").len() {
@@ -54,7 +55,7 @@ fn spoils(attacker: &Bundle, runtime: &Path, attack: impl FnOnce()) -> bool {
     });
     let spoiled = fs::read(runtime).unwrap() != fs::read(&before).unwrap();
     if spoiled {
-        copy(&before, runtime);
+        copy_program(&before, runtime);
     }
     spoiled
 }
