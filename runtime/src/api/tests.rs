@@ -236,6 +236,51 @@ async fn what_may_not_change_is_refused_by_name() {
 }
 
 #[tokio::test]
+async fn what_is_put_has_the_place_of_its_path_and_no_other() {
+    let mut played = Played::new();
+    let put = async |object: Value| match played.client.replace(&played.pod, &object).await {
+        Err(Error::Status(status)) => (status.code, status.message),
+        other => panic!("{other:?}"),
+    };
+    let placed = |meta: Value| json!({"metadata": meta});
+    for (object, message) in [
+        (
+            placed(json!({"name": "web", "namespace": "prod"})),
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ),
+        (
+            placed(json!({"name": "db"})),
+            "the name of the object (db) does not match the name on the URL (web)",
+        ),
+        (
+            json!({"kind": "Service", "apiVersion": "v1", "metadata": {"name": "web"}}),
+            "Service in version \"v1\" cannot be handled as a Pod",
+        ),
+        (
+            json!({"metadata": {"label": {}}, "spec": {"contaners": [], "nodeName": 3}}),
+            "Pod in version \"v1\" cannot be handled as a Pod: strict decoding error: unknown field \"metadata.label\", \
+             did you mean \"labels\"?, unknown field \"spec.contaners\", did you mean \"containers\"?, \
+             spec.nodeName: expected a string, found the number 3; write \"3\"",
+        ),
+        (
+            json!([]),
+            "Pod in version \"v1\" cannot be handled as a Pod: strict decoding error: expected a mapping, found a list",
+        ),
+    ] {
+        assert_eq!(put(object).await, (400, message.to_owned()));
+    }
+    let (client, pod) = (played.client.clone(), played.pod.clone());
+    let answer = tokio::spawn(async move { client.replace(&pod, &placed(json!({}))).await });
+    let Some(Order::Replace { pod, reply }) = played.orders.recv().await else { panic!("another order") };
+    let place = (pod.metadata.namespace.as_deref(), pod.metadata.name.as_deref());
+    assert_eq!(place, (Some("default"), Some("web")));
+    reply.send(Err(Refusal::Conflict { name: "web".into(), why: "no".into() })).unwrap();
+    let Error::Status(status) = answer.await.unwrap().unwrap_err() else { panic!("another error") };
+    assert_eq!((status.code, status.reason.as_str()), (409, "Conflict"));
+    assert_eq!(status.message, "Operation cannot be fulfilled on pods \"web\": no");
+}
+
+#[tokio::test]
 async fn a_log_is_followed_to_the_end_of_its_instance() {
     let played = Played::new();
     let log = played.log();
