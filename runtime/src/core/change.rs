@@ -11,7 +11,14 @@ impl Turn<'_> {
     pub(super) fn pod_changed(&mut self) {
         self.state.generation += 1;
         self.state.again = true;
+        self.forget_pulls();
         self.refresh_volumes();
+    }
+
+    /// The pulls of an image that no container has any more are of no use.
+    fn forget_pulls(&mut self) {
+        let spec = &self.pod.spec;
+        self.state.pulls.retain(|image, _| spec.all_containers().any(|container| container.image == *image));
     }
 
     /// A supervisor may have died between writing a manifest down and telling of it.
@@ -22,6 +29,7 @@ impl Turn<'_> {
         if unseen || pod.spec.all_containers().any(|container| self.definition_changed(container)) {
             self.state.again = true;
         }
+        self.forget_pulls();
     }
 
     /// Whether a container runs with another image than the manifest names.

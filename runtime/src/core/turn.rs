@@ -146,7 +146,7 @@ impl<'a> Turn<'a> {
 
     /// A container of the pod by name.
     pub(super) fn container(&self, name: &str) -> Option<&'a Container> {
-        self.pod.spec.all_containers().find(|container| container.name.as_str() == name)
+        self.pod.spec.container(name)
     }
 
     /// The kind of a container of the pod.

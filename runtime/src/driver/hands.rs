@@ -19,13 +19,13 @@ use super::endpoints::Neighbours;
 use super::exec::Execs;
 use super::handle::View;
 use super::shim::Shim;
-use super::versions::Versions;
+use super::versions::{Version, Versions};
 use super::{clock, container, handler, objects, unheard, volumes};
 use crate::core::action::{Action, HookKind};
 use crate::core::input::Input;
 use crate::dns::Zone;
 use crate::manifest::Accepted;
-use crate::manifest::pod::{Container, ContainerName, Pod};
+use crate::manifest::pod::Pod;
 use crate::{api, network};
 
 /// Whether and why the supervisor ends.
@@ -53,7 +53,8 @@ enum Refresh {
 pub struct Hands {
     layout: Layout,
     files: PodLayout,
-    accepted: Versions,
+    versions: Versions,
+    node: String,
     shim: Rc<Shim>,
     execs: Rc<Execs>,
     inputs: UnboundedSender<Input>,
@@ -89,7 +90,8 @@ impl Hands {
             files: layout.pod(&accepted.pod.meta.uid),
             neighbours: Neighbours::new(&layout),
             layout,
-            accepted: Versions::new(accepted),
+            node: accepted.object.spec.node_name.clone().unwrap_or_else(|| "localhost".to_owned()),
+            versions: Versions::new(accepted),
             execs: Rc::new(Execs::new(shim.clone(), first, &inventory.instances)),
             shim,
             inputs,
@@ -108,37 +110,25 @@ impl Hands {
 
     /// The pod, by its newest manifest.
     #[must_use]
-    pub fn pod(&self) -> &Pod {
-        &self.accepted().pod
+    pub fn pod(&self) -> Rc<Pod> {
+        self.version().pod
     }
 
-    /// The pod and its object, by its newest manifest.
+    /// The newest manifest.
     #[must_use]
-    pub fn accepted(&self) -> &Accepted {
-        self.accepted.newest()
-    }
-
-    /// The object as the API shows it.
-    #[must_use]
-    pub fn object(&self) -> Arc<serde_json::Value> {
-        self.accepted.object()
+    pub fn version(&self) -> Version {
+        self.versions.newest()
     }
 
     /// The pod has this manifest from now on.
     pub fn replace(&self, accepted: Accepted) {
-        self.accepted.add(accepted);
+        self.versions.replace(accepted);
     }
 
     /// The node that the pod was bound to when it was accepted.
     #[must_use]
     pub fn node(&self) -> &str {
-        self.accepted().object.spec.node_name.as_deref().unwrap_or("localhost")
-    }
-
-    /// A container of the pod by name.
-    #[must_use]
-    pub fn container(&self, name: &str) -> Option<&Container> {
-        self.pod().spec.container(&ContainerName::new(name))
+        &self.node
     }
 
     /// The pod's files.
@@ -168,7 +158,7 @@ impl Hands {
     /// What the API knows of the pod beside its view.
     #[must_use]
     pub fn facts(&self) -> api::Facts {
-        api::Facts::new(&self.object(), &self.layout, clock::wall)
+        api::Facts::new(&self.version().object, &self.layout, clock::wall)
     }
 
     /// The host's facts, read once.
@@ -264,7 +254,8 @@ impl Hands {
     /// A view was published.
     pub fn seen(&self, view: &View) {
         tracing::debug!(generation = view.generation, phase = ?view.status.phase, "published");
-        self.neighbours.say(&self.pod().meta.uid, &self.accepted().object, view);
+        let Version { pod, manifest, .. } = self.version();
+        self.neighbours.say(&pod.meta.uid, &manifest, view);
     }
 
     /// Starts one action; its answer comes as an input.

@@ -60,15 +60,15 @@ impl Driver {
 
     /// Gives the pod another manifest, if it differs in nothing but what may change.
     async fn replace(&mut self, new: &raw::Pod) -> Result<(), Refusal> {
-        let old = &self.hands.accepted().object;
+        let old = self.hands.version().manifest;
         let state = self.state.as_ref().expect("a state is there between orders");
         check_preconditions(&old.metadata, state.generation(), &new.metadata)?;
-        let change = match manifest::changed(old, new) {
+        let change = match manifest::changed(&old, new) {
             Update::Unchanged => return Ok(()),
             Update::Forbidden(invalid) => return Err(invalid.into()),
             Update::Allowed(change) => change,
         };
-        let accepted = manifest::replaced(old, new, &change)?;
+        let accepted = manifest::replaced(&old, new, &change)?;
         let json = serde_json::to_vec(&accepted.object).expect("a Pod object has only string keys");
         let written = file::write_whole(&self.hands.files().manifest(), &json, 0o600);
         written.map_err(|error| Refusal::Failed(format!("{error}: {}", error.source)))?;

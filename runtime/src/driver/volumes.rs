@@ -21,7 +21,7 @@ async fn try_make(hands: &Hands) -> Result<(), volume::Error> {
     let unnamed = |message: String| volume::Error { volume: String::new(), message };
     let sources = sources(hands).map_err(unnamed)?;
     let host = hands.host().map_err(unnamed)?;
-    let steps = volume::plan(hands.pod(), hands.files(), &sources, host)?;
+    let steps = volume::plan(&hands.pod(), hands.files(), &sources, host)?;
     carry_out_steps(hands, "volumes", steps).await
 }
 
@@ -32,7 +32,7 @@ pub async fn refresh(hands: &Hands, shown: &Cell<Option<u64>>) {
         (Ok(sources), Ok(host)) => (sources, host),
         (Err(error), _) | (_, Err(error)) => return tracing::warn!(error, "volumes are not up to date"),
     };
-    let (steps, errors) = volume::refresh(hands.pod(), hands.files(), &sources, host);
+    let (steps, errors) = volume::refresh(&hands.pod(), hands.files(), &sources, host);
     for error in errors {
         tracing::debug!(%error, "a volume stays as it is");
     }

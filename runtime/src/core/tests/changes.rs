@@ -5,7 +5,7 @@ use hull_shim::wire::Exit;
 use super::build::{container, pod, sidecar, with_init};
 use super::world::{ends, exits, secs, simulate, stops};
 use crate::core::action::Action;
-use crate::core::input::Input;
+use crate::core::input::{ImageFailure, Input};
 use crate::core::simulate::{Run, Script, Sight, Simulation};
 use crate::core::status::Phase;
 use crate::manifest::pod::RestartPolicy::*;
@@ -68,6 +68,25 @@ fn another_image_does_not_wait_for_the_back_off_of_the_one_before() {
     life.give(Input::PodChanged);
     life.run_until(secs(46));
     assert_eq!(life.starts("app"), [0, 0, 10, 30, 45]);
+}
+
+#[test]
+fn pulls_of_an_image_that_no_container_has_any_more_are_forgotten() {
+    let image = |_| Some((ImageFailure::Pull, "no".to_owned()));
+    let script = Script { image: Box::new(image), ..Script::default() };
+    let mut life = simulate(pod(Always, vec![container("app")]), [("app", script)]);
+    let pulled = |life: &Simulation| life.state.pulls.keys().cloned().collect::<Vec<_>>();
+    for (image, until) in [("app:1", 60), ("app:2", 120)] {
+        life.pod.spec.containers[0].image = image.to_owned();
+        life.give(Input::PodChanged);
+        life.run_until(secs(until));
+        assert_eq!(pulled(&life), [image]);
+    }
+    // Also when the supervisor dies over the change.
+    life.pod.spec.containers[0].image = "app:3".to_owned();
+    life.restart_supervisor();
+    life.run_until(secs(180));
+    assert_eq!(pulled(&life), ["app:3"]);
 }
 
 #[test]
