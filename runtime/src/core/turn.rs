@@ -55,6 +55,7 @@ impl<'a> Turn<'a> {
             Input::SandboxStopped => self.sandbox_stopped(),
             Input::VolumesReady => self.volumes_ready(),
             Input::VolumesFailed { volume, message } => self.volumes_failed(&volume, &message),
+            Input::VolumesStale => self.refresh_volumes(),
             Input::ImageReady { instance, image, image_id, pulled } => {
                 self.image_ready(&instance, (image, image_id), pulled);
             }

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use hull_shim::wire::{Command, CreateConfig, Ended, Failure, InstanceId};
 
 use super::hands::Hands;
-use super::volumes::{carry_out_steps, sources};
+use super::volumes::{carry_out_steps, first, sources};
 use crate::core::input::{ImageFailure, Input};
 use crate::image::rootfs::{Mounted, RootfsInput, RootfsUpInput};
 use crate::image::{Image, Store};
@@ -165,8 +165,8 @@ fn upcoming(hands: &Hands, (pod, container): (&Pod, &Container), image_id: &str)
 }
 
 async fn place_sub_paths(hands: &Hands, instance: &InstanceId, plan: &spec::Plan) -> Result<(), CreateError> {
-    let placed = carry_out_steps(hands, &format!("sub-paths-{instance}"), plan.sub_paths.clone()).await;
-    placed.map_err(|error| {
+    let failed = carry_out_steps(hands, &format!("sub-paths-{instance}"), plan.sub_paths.clone()).await;
+    first(failed).map_err(|error| {
         tracing::warn!(%instance, %error, "subPath");
         let error =
             spec::Error::SubPathFailed { volume: error.volume, container: instance.container.clone() };

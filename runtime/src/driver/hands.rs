@@ -13,7 +13,7 @@ use hull_shim::wire::{
     Answer, Command, Ended, Exit, Failure, Instance, InstanceId, InstanceState, Inventory, Sandbox,
 };
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::endpoints::Neighbours;
 use super::exec::Execs;
@@ -39,16 +39,6 @@ pub enum Leaving {
     Finished,
 }
 
-/// Whether volumes are being brought up to date.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Refresh {
-    Idle,
-    /// It is under way.
-    Running,
-    /// It is to be done again after that: something changed since it began.
-    Again,
-}
-
 /// Everything that a task needs of the pod, shared among all tasks of the one thread.
 pub struct Hands {
     layout: Layout,
@@ -65,9 +55,8 @@ pub struct Hands {
     /// Instances' directories whose roots were mounted before their turn, with the images' ids.
     mounted: RefCell<HashMap<PathBuf, String>>,
     host: OnceCell<crate::spec::Host>,
-    refresh: Cell<Refresh>,
-    /// Of what volumes show of objects, since that was last written.
-    shown: Cell<Option<u64>>,
+    /// Volumes are to be brought up to date.
+    refresh: Notify,
     neighbours: Neighbours,
     names: OnceCell<watch::Sender<Arc<Zone>>>,
     confined: watch::Sender<bool>,
@@ -100,8 +89,7 @@ impl Hands {
             known: inventory.instances.iter().map(|known| (known.instance.clone(), known.clone())).collect(),
             mounted: RefCell::default(),
             host: OnceCell::new(),
-            refresh: Cell::new(Refresh::Idle),
-            shown: Cell::new(None),
+            refresh: Notify::new(),
             names: OnceCell::new(),
             confined: watch::Sender::new(false),
             leaving: Cell::new(Leaving::No),
@@ -266,7 +254,7 @@ impl Hands {
 
     async fn perform(self: Rc<Self>, action: Action) {
         match action {
-            Action::RefreshVolumes => self.refresh_volumes().await,
+            Action::RefreshVolumes => self.refresh.notify_one(),
             Action::PrepareVolumes => self.tell(volumes::make(&self).await),
             Action::CreateSandbox { attempt } => self.create_sandbox(attempt).await,
             Action::StopSandbox => {
@@ -303,16 +291,9 @@ impl Hands {
         }
     }
 
-    /// Brings volumes up to date, one time after the other.
-    async fn refresh_volumes(&self) {
-        if self.refresh.replace(Refresh::Again) != Refresh::Idle {
-            return;
-        }
-        while self.refresh.get() == Refresh::Again {
-            self.refresh.set(Refresh::Running);
-            volumes::refresh(self, &self.shown).await;
-        }
-        self.refresh.set(Refresh::Idle);
+    /// Waits until the core has asked, since the last time, for volumes to be brought up to date. Cancel-safe.
+    pub async fn refresh_asked(&self) {
+        self.refresh.notified().await;
     }
 
     async fn create_sandbox(&self, attempt: u32) {

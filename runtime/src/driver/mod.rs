@@ -141,6 +141,7 @@ async fn live(
     hull_shim::confine::supervisor()?;
     hands.set_confined();
     tokio::task::spawn_local(objects::watch(hands.clone()));
+    tokio::task::spawn_local(volumes::keep_up_to_date(hands.clone()));
     tokio::task::spawn_local(endpoints::watch(hands));
     driver.turn(inputs, reports, orders).await;
     Ok(())

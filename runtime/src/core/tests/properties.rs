@@ -91,6 +91,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         1 => Just(Input::SandboxDied),
         1 => Just(Input::SandboxStopped),
         1 => Just(Input::VolumesReady),
+        1 => Just(Input::VolumesStale),
         1 => Just(Input::VolumesFailed { volume: "v".to_owned(), message: message() }),
         1 => any_instance().prop_map(|instance| Input::StartFailed { instance, message: "m".to_owned() }),
         1 => (any_instance(), any::<bool>())
