@@ -39,6 +39,8 @@ pub enum Action {
     CreateContainer {
         /// Which.
         instance: InstanceId,
+        /// The image that it was found to have, as written; a newer manifest may name another.
+        image: String,
     },
     /// Let it execute. Answer: `Started` or `StartFailed`.
     StartContainer {

@@ -54,6 +54,12 @@ impl Turn<'_> {
         }
     }
 
+    /// Whether an instance was asked for with another image than the manifest names by now.
+    pub(super) fn asked_for_another(&self, name: &str) -> bool {
+        let asked = self.state.records.get(name).and_then(|record| record.asked.as_ref());
+        asked.is_some_and(|asked| Some(asked) != self.image_named(name).as_ref())
+    }
+
     /// The image of a container, as the manifest names it.
     pub(super) fn image_named(&self, name: &str) -> Option<String> {
         self.container(name).map(|container| container.image.clone())

@@ -291,7 +291,7 @@ impl Simulation {
             Action::CreateSandbox { attempt } => self.sandbox_up(attempt),
             Action::StopSandbox => self.stop_sandbox(),
             Action::EnsureImage { instance, image, .. } => self.answer_image(instance, image),
-            Action::CreateContainer { instance } => self.answer_create(instance),
+            Action::CreateContainer { instance, .. } => self.answer_create(instance),
             Action::StartContainer { instance } => self.answer_start(instance),
             Action::RunHook { instance, hook } => self.answer_hook(instance, hook),
             Action::ResumeHook { instance, rest } => self.answer_rest(instance, rest),

@@ -70,9 +70,9 @@ pub async fn image(hands: &Hands, instance: InstanceId, name: &str, policy: Pull
     }
 }
 
-/// Builds everything that an instance needs and creates it.
-pub async fn create(hands: &Hands, instance: InstanceId) -> Input {
-    match try_create(hands, &instance).await {
+/// Builds everything that an instance needs and creates it, of this image.
+pub async fn create(hands: &Hands, instance: InstanceId, image: &str) -> Input {
+    match try_create(hands, &instance, image).await {
         Ok((id, stop_signal)) => Input::Created { instance, id, stop_signal },
         Err(CreateError { config, message }) => {
             release_files(hands, &instance).await;
@@ -81,16 +81,21 @@ pub async fn create(hands: &Hands, instance: InstanceId) -> Input {
     }
 }
 
-async fn try_create(hands: &Hands, instance: &InstanceId) -> Result<(String, Option<i32>), CreateError> {
+async fn try_create(
+    hands: &Hands,
+    instance: &InstanceId,
+    image_name: &str,
+) -> Result<(String, Option<i32>), CreateError> {
     let pod = hands.pod();
     let container = pod
         .spec
         .container(&instance.container)
         .ok_or_else(|| CreateError::runtime(format!("the pod has no container {:?}", instance.container)))?;
+    let container = &Container { image: image_name.to_owned(), ..container.clone() };
     let image = Store::open(hands.layout())
-        .resolve(&container.image)
+        .resolve(image_name)
         .map_err(|error| CreateError::runtime(text_of(&error)))?
-        .ok_or_else(|| CreateError::runtime(not_found(&container.image)))?;
+        .ok_or_else(|| CreateError::runtime(not_found(image_name)))?;
     if let Some(known) = hands.known(instance) {
         return Ok((known.id.clone(), spec::signal::signal_number(&image.config.stop_signal)));
     }

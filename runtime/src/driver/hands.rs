@@ -264,7 +264,9 @@ impl Hands {
             Action::EnsureImage { instance, image, policy } => {
                 self.tell(container::image(&self, instance, &image, policy).await);
             }
-            Action::CreateContainer { instance } => self.tell(container::create(&self, instance).await),
+            Action::CreateContainer { instance, image } => {
+                self.tell(container::create(&self, instance, &image).await);
+            }
             Action::StartContainer { instance } => self.tell(self.start(instance).await),
             Action::RunProbe { instance, probe } => {
                 self.confined().await;

@@ -6,6 +6,7 @@ use super::build::{container, pod, sidecar, with_init};
 use super::world::{ends, exits, secs, simulate, stops};
 use crate::core::action::Action;
 use crate::core::input::{ImageFailure, Input};
+use crate::core::pass::Waiting;
 use crate::core::simulate::{Run, Script, Sight, Simulation};
 use crate::core::status::Phase;
 use crate::manifest::pod::RestartPolicy::*;
@@ -42,6 +43,62 @@ fn a_container_with_another_image_is_restarted_whatever_its_policy_says() {
         assert!(killed.contains(&"Init container side definition changed".to_owned()), "{killed:?}");
         assert_eq!((life.phase(), killed.len()), (Phase::Running, 2));
     }
+}
+
+/// The images that instances were created with.
+fn created<'a>(life: &'a Simulation) -> Vec<&'a str> {
+    let image = |action: &'a Action| match action {
+        Action::CreateContainer { image, .. } => Some(image.as_str()),
+        _ => None,
+    };
+    life.actions().filter_map(|(_, action)| image(action)).collect()
+}
+
+#[test]
+fn an_instance_has_the_image_that_was_found_for_it_whenever_the_manifest_changes() {
+    let mut found = Vec::new();
+    for steps in 0..6 {
+        let mut life = simulate(pod(Always, vec![container("app")]), [("app", stops(0, 0))]);
+        life.pod.spec.containers[0].image = "app:1".to_owned();
+        life.run_steps(steps);
+        life.pod.spec.containers[0].image = "app:2".to_owned();
+        life.give(Input::PodChanged);
+        life.run_until(secs(60));
+        let images = created(&life);
+        // What was created with the old image is restarted, and nothing else is.
+        assert!(images == ["app:2"] || images == ["app:1", "app:2"], "{steps} steps: {images:?}");
+        assert_eq!(
+            (life.starts("app").len(), said(&life, "Killing").len() + 1),
+            (images.len(), images.len())
+        );
+        assert_eq!(life.of("app").image, "app:2", "{steps} steps");
+        found.push(images.len());
+    }
+    // The third change comes while the image is looked for, the fourth while the container is created.
+    assert_eq!(found, [1, 1, 1, 2, 2, 2]);
+}
+
+#[test]
+fn an_instance_that_was_not_created_yet_begins_with_the_newest_image_of_the_next_supervisor() {
+    let mut last = 0;
+    for steps in 0..6 {
+        let mut life = simulate(pod(Always, vec![container("app")]), [("app", stops(0, 0))]);
+        life.pod.spec.containers[0].image = "app:1".to_owned();
+        life.run_steps(steps);
+        let awaited = life.state.pass.as_ref().and_then(|pass| pass.waiting.clone());
+        if let Some(Waiting::Create { instance }) = awaited {
+            life.lose(&instance);
+        }
+        let instances = life.instances().len();
+        life.pod.spec.containers[0].image = "app:2".to_owned();
+        life.restart_supervisor();
+        life.run_until(secs(60));
+        let killed = said(&life, "Killing").len();
+        assert_eq!((killed, life.of("app").restart_count), (instances, u32::try_from(instances).unwrap()));
+        assert_eq!((created(&life).last(), life.of("app").image.as_str()), (Some(&"app:2"), "app:2"));
+        last = instances;
+    }
+    assert_eq!(last, 1);
 }
 
 #[test]
