@@ -4,13 +4,15 @@
 use super::input::ContainerKind;
 use super::record::Life;
 use super::turn::Turn;
-use crate::manifest::pod::Container;
+use crate::image::digest::Digest;
+use crate::manifest::pod::{Container, Pod};
 
 impl Turn<'_> {
     /// There is a new manifest: readers see it, and a pass looks what follows.
     pub(super) fn pod_changed(&mut self) {
         self.state.generation += 1;
         self.state.again = true;
+        self.state.manifest = Some(digest(self.pod));
         self.forget_pulls();
         self.refresh_volumes();
     }
@@ -24,6 +26,10 @@ impl Turn<'_> {
     /// A supervisor may have died between writing a manifest down and telling of it.
     pub(super) fn meet_changes(&mut self) {
         let pod = self.pod;
+        let told = self.state.manifest.replace(digest(pod));
+        if told.is_some() && told != self.state.manifest {
+            self.state.generation += 1;
+        }
         let seen = self.state.published.observed_generation;
         let unseen = pod.meta.generation != seen && seen != 0;
         if unseen || pod.spec.all_containers().any(|container| self.definition_changed(container)) {
@@ -74,4 +80,11 @@ impl Turn<'_> {
             }
         }
     }
+}
+
+/// Of what a change of the manifest changes for readers: what is said about the pod, and the count of changes of its spec.
+pub(super) fn digest(pod: &Pod) -> String {
+    let told = (&pod.meta.labels, &pod.meta.annotations, pod.meta.generation);
+    let json = serde_json::to_vec(&told).expect("texts and numbers are JSON");
+    Digest::of(&json).hex().to_owned()
 }

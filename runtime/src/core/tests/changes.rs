@@ -112,6 +112,30 @@ fn a_change_that_a_supervisor_died_over_is_seen_by_the_next() {
 }
 
 #[test]
+fn labels_that_a_supervisor_died_over_are_told_by_the_next() {
+    let mut life = simulate(pod(Always, vec![container("app")]), [("app", stops(0, 0))]);
+    let restart = |life: &mut Simulation| {
+        life.restart_supervisor();
+        life.run_until(life.now() + secs(1));
+        life.state.generation()
+    };
+    life.run_until(secs(10));
+    // The first of them finds the host at another address.
+    let version = restart(&mut life);
+    assert_eq!(restart(&mut life), version);
+    for (value, versions) in [("a", 1), ("b", 2)] {
+        life.pod.meta.labels.insert("app".to_owned(), value.to_owned());
+        for _ in 0..2 {
+            assert_eq!(restart(&mut life), version + versions);
+        }
+    }
+    // What was told of is not told again.
+    life.pod.meta.labels.clear();
+    life.give(Input::PodChanged);
+    assert_eq!((restart(&mut life), life.starts("app").len()), (version + 3, 1));
+}
+
+#[test]
 fn another_image_does_not_wait_for_the_back_off_of_the_one_before() {
     let run = |attempt: u32| match attempt {
         0..=3 => ends(0, 1),
