@@ -85,6 +85,43 @@ fn curl_reads_watches_and_deletes_a_pod() {
     host.assert_clean();
 }
 
+#[test]
+fn an_object_that_is_put_must_be_of_this_pod_as_it_is() {
+    let host = host!();
+    host.apply_ready(POD);
+    let socket = socket(&host);
+    let url = format!("{PODS}/web");
+    let put = |object: &Value| {
+        json(curl(
+            &socket,
+            &["-X", "PUT", "-H", "Content-Type: application/json", "-d", &object.to_string(), &url],
+        ))
+    };
+    let read = json(curl(&socket, &[&url]));
+    let mut labelled = read.clone();
+    labelled["metadata"]["labels"] = serde_json::json!({"app": "web"});
+    let stored = put(&labelled);
+    assert_eq!(stored["metadata"]["labels"]["app"], "web", "{stored:#}");
+    for (pointer, value, code) in [
+        ("/metadata/resourceVersion", &read["metadata"]["resourceVersion"], 409),
+        ("/metadata/uid", &"another".into(), 409),
+        ("/metadata/namespace", &"prod".into(), 400),
+        ("/metadata/name", &"db".into(), 400),
+    ] {
+        let mut wrong = stored.clone();
+        wrong["metadata"]["labels"]["app"] = "db".into();
+        *wrong.pointer_mut(pointer).unwrap() = value.clone();
+        let answer = put(&wrong);
+        assert_eq!(
+            (&answer["kind"], &answer["code"]),
+            (&"Status".into(), &code.into()),
+            "{pointer}: {answer:#}"
+        );
+    }
+    assert_eq!(json(curl(&socket, &[&url]))["metadata"], stored["metadata"]);
+    host.leave_nothing();
+}
+
 /// Listens on loopback of the host's network namespace and passes each connection to the socket, as long as
 /// the process runs.
 pub(crate) fn relay(host: &Host, socket: PathBuf) -> u16 {

@@ -40,10 +40,22 @@ fn labels_and_deadlines_change_while_the_containers_go_on() {
     assert_eq!(host.apply(POD), "pod/web unchanged\n");
     let watch = host.start(&["get", "pods", "-w", "--show-labels"]);
     watch.wait_line(SOON, "the label", |line| line.ends_with("app=web"));
+    let selected =
+        host.start(&["get", "pods", "-w", "-l", "app=web", "--show-labels", "--output-watch-events"]);
+    selected.wait_line(SOON, "its coming", |line| line.starts_with("ADDED "));
     let labelled = POD.replace("{app: web}", "{app: db, tier: back}");
     assert_eq!(host.apply(&labelled), "pod/web configured\n");
     watch.wait_line(SOON, "the new labels", |line| line.ends_with("app=db,tier=back"));
     drop(watch);
+    selected.wait_line(SOON, "its going", |line| line.starts_with("DELETED ") && line.ends_with("app=web"));
+    assert_eq!(host.apply(POD), "pod/web configured\n");
+    wait_until(SOON, "its return", || {
+        let lines = selected.lines();
+        let added = lines.iter().filter(|line| line.starts_with("ADDED ")).count();
+        if added == 2 { Ok(()) } else { Err(lines.join("\n")) }
+    });
+    drop(selected);
+    assert_eq!(host.apply(&labelled), "pod/web configured\n");
     assert_eq!(host.hull(&["get", "pods", "-l", "tier=back", "-o", "name"]).ok(), "pod/web\n");
     wait_until(SOON, "labels in the volume", || {
         let labels = host.hull(&["exec", "web", "-c", "main", "--", "cat", "/info/labels"]).stdout;

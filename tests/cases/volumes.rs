@@ -172,6 +172,30 @@ fn files_follow_their_objects_but_those_of_a_sub_path() {
 }
 
 #[test]
+fn a_volume_that_cannot_be_written_keeps_no_other_back_and_is_tried_again() {
+    let host = host!();
+    let mounts = "[{name: first, mountPath: /first}, {name: second, mountPath: /second}]";
+    let volumes =
+        "  - {name: first, configMap: {name: settings}}\n  - {name: second, configMap: {name: settings}}";
+    host.apply_ready(&format!("{OBJECTS}{}", pod("stuck", mounts, volumes)));
+    let uid = PodFiles::find(&host, "stuck").unwrap().uid();
+    let obstacle = host.root().join("lib/pods").join(uid).join("volumes/first/..data_tmp");
+    fs::create_dir(&obstacle).unwrap();
+    host.apply(OBJECTS.replace("red", "blue").trim_end().trim_end_matches("---"));
+    let shows = |wanted: &str| {
+        wait_until(SOON, wanted, || {
+            let shown = sh(&host, "stuck", "cat /first/color; echo; cat /second/color");
+            if shown == wanted { Ok(()) } else { Err(shown) }
+        });
+    };
+    shows("red\nblue");
+    fs::remove_dir(&obstacle).unwrap();
+    shows("blue\nblue");
+    host.hull(&["delete", "cm/settings", "secret/keys"]).ok();
+    host.leave_nothing();
+}
+
+#[test]
 fn a_volume_of_the_image_can_be_written_to_although_the_root_cannot() {
     let host = host!();
     host.apply_ready(

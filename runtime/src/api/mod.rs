@@ -144,7 +144,7 @@ impl Server {
             (&Method::GET | &Method::POST, Route::PortForward { .. }) => {
                 portforward::answer(&self, request, &query)
             }
-            (&Method::PUT, Route::Pod { .. }) => order::replace(self, request).await,
+            (&Method::PUT, Route::Pod(place)) => order::replace(self, request, &place).await,
             (&Method::DELETE, Route::Pod { .. }) => order::delete(self, request, &query).await,
             (&Method::PUT | &Method::DELETE, Route::Object { .. }) => order::objects_changed(self).await,
             (method, _) => Err(Status::method_not_allowed(method.as_str())),

@@ -7,12 +7,16 @@ use serde_json::{Value, json};
 
 use super::body::{self, Body};
 use super::query::Query;
+use super::route::PodName;
 use super::session;
 use super::status::Status;
 use super::upgrade::Upgrade;
 use super::{Server, object};
+use crate::driver::container::text_of;
 use crate::driver::handle::{Order, Refusal, Session};
+use crate::manifest;
 use crate::manifest::pod::ContainerName;
+use crate::manifest::raw::ObjectMeta;
 
 /// Largest body of a request in bytes.
 const LARGEST: usize = 1 << 20;
@@ -39,12 +43,38 @@ pub(super) async fn delete(
 }
 
 /// `PUT …/pods/NAME`: the whole object, of which only some may differ.
-pub(super) async fn replace(server: Server, request: Request<Incoming>) -> Result<Response<Body>, Status> {
+pub(super) async fn replace(
+    server: Server,
+    request: Request<Incoming>,
+    place: &PodName,
+) -> Result<Response<Body>, Status> {
     let body = body_of(request).await?;
-    let pod = serde_json::from_slice(&body).map(Box::new).map_err(|error| bad_body(&error))?;
+    let mut pod = manifest::load_request(&body).map_err(|error| Status::bad_request(text_of(&error)))?;
+    put_in_place(&mut pod.metadata, place)?;
+    let pod = Box::new(pod);
     let view = server.handle.ask(|reply| Order::Replace { pod, reply }).await;
     let view = view.map_err(|refusal| Status::refused(&refusal))?;
     Ok(body::json(&object::pod(&view)))
+}
+
+/// An object is where its path says, whether it says so itself or not.
+fn put_in_place(meta: &mut ObjectMeta, place: &PodName) -> Result<(), Status> {
+    let fill = |text: &mut Option<String>, usual: &String| {
+        text.take().filter(|text| !text.is_empty()).unwrap_or_else(|| usual.clone())
+    };
+    let namespace = fill(&mut meta.namespace, &place.namespace);
+    let name = fill(&mut meta.name, &place.name);
+    if namespace != place.namespace {
+        let message = "the namespace of the provided object does not match the namespace sent on the request";
+        return Err(Status::bad_request(message));
+    }
+    if name != place.name {
+        let url = &place.name;
+        let message = format!("the name of the object ({name}) does not match the name on the URL ({url})");
+        return Err(Status::bad_request(message));
+    }
+    (meta.namespace, meta.name) = (Some(namespace), Some(name));
+    Ok(())
 }
 
 /// The `DeleteOptions` of a request; null without a body.

@@ -62,6 +62,7 @@ impl Status {
         match refusal {
             Refusal::NotRunning(_) => Self::new(StatusCode::NOT_FOUND, "NotFound", message),
             Refusal::Completed(_) => Self::bad_request(message),
+            Refusal::Conflict { .. } => Self::new(StatusCode::CONFLICT, "Conflict", message),
             // The article is kubectl's.
             Refusal::Invalid(_) => {
                 let message = message.strip_prefix("The ").unwrap_or(&message);

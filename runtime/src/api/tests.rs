@@ -49,6 +49,18 @@ fn view(generation: u64, state: Value) -> Arc<View> {
     })
 }
 
+/// With this label and running.
+fn labelled(generation: u64, app: &str) -> Arc<View> {
+    let mut object = accepted();
+    object["metadata"]["labels"]["app"] = app.into();
+    Arc::new(View { object: Arc::new(object), ..View::clone(&view(generation, running())) })
+}
+
+/// Being deleted.
+fn deleting(view: &View) -> Arc<View> {
+    Arc::new(View { deletion: Some(Deletion { timestamp: clock(), grace_seconds: 5 }), ..view.clone() })
+}
+
 fn running() -> Value {
     json!({"running": {"startedAt": "2024-01-02T03:04:05Z"}})
 }
@@ -190,9 +202,67 @@ async fn a_watch_shows_what_is_and_what_comes() {
         (second.kind.as_str(), &second.object["metadata"]["resourceVersion"]),
         ("MODIFIED", &json!("2"))
     );
-    played.changes.send(Change::Gone(view(3, running()))).unwrap();
+    played.changes.send(Change::Gone(deleting(&view(3, running())))).unwrap();
     assert_eq!(follower.next().await.unwrap().unwrap().kind, "DELETED");
     assert!(follower.next().await.is_none());
+}
+
+/// What a watch says next: what happened, to which version, with which label.
+fn line(update: &Value) -> [String; 3] {
+    let text = |pointer| update.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    [text("/type"), text("/object/metadata/resourceVersion"), text("/object/metadata/labels/app")]
+}
+
+#[tokio::test]
+async fn a_pod_whose_labels_change_comes_to_and_goes_from_a_watch_that_selects() {
+    let played = Played::new();
+    let url = |version: &str| format!("/api/v1/pods?labelSelector=app%3Ddb&resourceVersion={version}");
+    let mut lines = played.client.watch(&played.pod, url("0")).await.unwrap();
+    for (generation, app) in [(2, "db"), (3, "db"), (4, "web"), (5, "web"), (6, "db")] {
+        played.show(labelled(generation, app));
+    }
+    let told = [["ADDED", "2", "db"], ["MODIFIED", "3", "db"], ["DELETED", "4", "db"], ["ADDED", "6", "db"]];
+    for wanted in told {
+        assert_eq!(line(&lines.next().await.unwrap().unwrap()), wanted);
+    }
+    // Whoever saw the pod before may have it still.
+    played.show(labelled(7, "web"));
+    let mut current = played.client.watch(&played.pod, url("7")).await.unwrap();
+    let mut late = played.client.watch(&played.pod, url("6")).await.unwrap();
+    assert_eq!(line(&late.next().await.unwrap().unwrap()), ["DELETED", "7", "web"]);
+    played.show(labelled(8, "db"));
+    assert_eq!(line(&current.next().await.unwrap().unwrap()), ["ADDED", "8", "db"]);
+    // The end of a pod that a reader does not have is none of its business.
+    played.show(labelled(9, "web"));
+    played.changes.send(Change::Gone(labelled(10, "web"))).unwrap();
+    assert_eq!(line(&current.next().await.unwrap().unwrap()), ["DELETED", "9", "db"]);
+    assert_eq!(current.next().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_pod_that_is_no_longer_selected_is_followed_until_its_end() {
+    let played = Played::new();
+    let subject =
+        client::Subject { namespace: None, names: Vec::new(), resource: "pods", labels: "app=web".into() };
+    let mut follower = Follower::new(&played.client, subject);
+    let mut next = async || {
+        let client::Update { kind, object } = follower.next().await.unwrap().unwrap();
+        line(&json!({"type": kind, "object": object}))
+    };
+    assert_eq!(next().await, ["ADDED", "1", "web"]);
+    played.show(labelled(2, "db"));
+    assert_eq!(next().await, ["DELETED", "2", "web"]);
+    played.show(labelled(3, "web"));
+    assert_eq!(next().await, ["ADDED", "3", "web"]);
+    // Also one that is being deleted may go and come.
+    played.show(deleting(&labelled(4, "web")));
+    assert_eq!(next().await, ["MODIFIED", "4", "web"]);
+    played.show(deleting(&labelled(5, "db")));
+    assert_eq!(next().await, ["DELETED", "5", "web"]);
+    played.show(deleting(&labelled(6, "web")));
+    assert_eq!(next().await, ["ADDED", "6", "web"]);
+    played.changes.send(Change::Gone(deleting(&labelled(6, "web")))).unwrap();
+    assert_eq!(next().await, ["DELETED", "6", "web"]);
 }
 
 #[tokio::test]
@@ -253,6 +323,51 @@ async fn what_may_not_change_is_refused_by_name() {
     let Error::Status(status) = answer.await.unwrap().unwrap_err() else { panic!("another error") };
     assert_eq!((status.code, status.reason.as_str()), (422, "Invalid"));
     assert_eq!(status.message, "Pod \"web\" is invalid: spec: Forbidden: no");
+}
+
+#[tokio::test]
+async fn what_is_put_has_the_place_of_its_path_and_no_other() {
+    let mut played = Played::new();
+    let put = async |object: Value| match played.client.replace(&played.pod, &object).await {
+        Err(Error::Status(status)) => (status.code, status.message),
+        other => panic!("{other:?}"),
+    };
+    let placed = |meta: Value| json!({"metadata": meta});
+    for (object, message) in [
+        (
+            placed(json!({"name": "web", "namespace": "prod"})),
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ),
+        (
+            placed(json!({"name": "db"})),
+            "the name of the object (db) does not match the name on the URL (web)",
+        ),
+        (
+            json!({"kind": "Service", "apiVersion": "v1", "metadata": {"name": "web"}}),
+            "Service in version \"v1\" cannot be handled as a Pod",
+        ),
+        (
+            json!({"metadata": {"label": {}}, "spec": {"contaners": [], "nodeName": 3}}),
+            "Pod in version \"v1\" cannot be handled as a Pod: strict decoding error: unknown field \"metadata.label\", \
+             did you mean \"labels\"?, unknown field \"spec.contaners\", did you mean \"containers\"?, \
+             spec.nodeName: expected a string, found the number 3; write \"3\"",
+        ),
+        (
+            json!([]),
+            "Pod in version \"v1\" cannot be handled as a Pod: strict decoding error: expected a mapping, found a list",
+        ),
+    ] {
+        assert_eq!(put(object).await, (400, message.to_owned()));
+    }
+    let (client, pod) = (played.client.clone(), played.pod.clone());
+    let answer = tokio::spawn(async move { client.replace(&pod, &placed(json!({}))).await });
+    let Some(Order::Replace { pod, reply }) = played.orders.recv().await else { panic!("another order") };
+    let place = (pod.metadata.namespace.as_deref(), pod.metadata.name.as_deref());
+    assert_eq!(place, (Some("default"), Some("web")));
+    reply.send(Err(Refusal::Conflict { name: "web".into(), why: "no".into() })).unwrap();
+    let Error::Status(status) = answer.await.unwrap().unwrap_err() else { panic!("another error") };
+    assert_eq!((status.code, status.reason.as_str()), (409, "Conflict"));
+    assert_eq!(status.message, "Operation cannot be fulfilled on pods \"web\": no");
 }
 
 #[tokio::test]

@@ -25,60 +25,96 @@ pub(super) fn pods(
     namespace: Option<&str>,
     (query, form): (&Query, Form),
 ) -> Result<Response<Body>, Status> {
-    let selected = Selector::of_query(query)?.matches(&server.pod_object());
+    let selector = Selector::of_query(query)?;
     let here = namespace.is_none_or(|namespace| namespace == server.pod.namespace);
     let (handle, pod) = (server.handle.clone(), Arc::clone(&server.pod));
     if query.flag("watch") {
         let known = query.number("resourceVersion")?.and_then(|version| u64::try_from(version).ok());
         return Ok(body::stream("application/json", async move |sink| {
-            if here && selected {
-                watch_pod(&handle, &pod, known.filter(|version| *version > 0), (form, &sink)).await;
+            if here {
+                let known = known.filter(|version| *version > 0);
+                watch_pod(&handle, (&pod, &selector), known, (form, &sink)).await;
             } else {
                 sink.closed().await;
             }
         }));
     }
     let view = &handle.snapshot().view;
-    let items = if here && selected { vec![object::pod(view)] } else { Vec::new() };
+    let items = Some(object::pod(view)).filter(|pod| here && selector.matches(pod)).into_iter().collect();
     Ok(body::json(&form.list(Kind::Pod, items, view.generation, (pod.clock)())))
 }
 
 /// `known` is the generation that the reader has seen already.
-async fn watch_pod(handle: &Handle, pod: &Facts, known: Option<u64>, (form, sink): (Form, &Sink)) {
+async fn watch_pod(
+    handle: &Handle,
+    (pod, selector): (&Facts, &Selector),
+    known: Option<u64>,
+    (form, sink): (Form, &Sink),
+) {
     let (snapshot, mut changes) = handle.follow();
-    let mut shown = match known {
-        Some(known) if known >= snapshot.view.generation => known,
-        _ => {
-            let kind = if known.is_some() { "MODIFIED" } else { "ADDED" };
-            if !send_pod((form, sink), kind, pod, &snapshot.view).await {
-                return;
-            }
-            snapshot.view.generation
-        }
-    };
+    let mut reader = Reader::new(selector, known, &snapshot.view);
+    let mut change = Ok(Change::Pod(Arc::clone(&snapshot.view)));
     loop {
-        let (kind, view) = match changes.recv().await {
-            Ok(Change::Pod(view)) => ("MODIFIED", view),
-            Ok(Change::Gone(view)) => ("DELETED", view),
-            Ok(Change::Event(_)) => continue,
-            Err(RecvError::Lagged(_)) => ("MODIFIED", Arc::clone(&handle.snapshot().view)),
+        let (line, is_end) = match change {
+            Ok(Change::Pod(view)) => (reader.sees(view), false),
+            Ok(Change::Gone(view)) => (reader.loses(&view), true),
+            Ok(Change::Event(_)) => (None, false),
+            Err(RecvError::Lagged(_)) => (reader.sees(Arc::clone(&handle.snapshot().view)), false),
             Err(RecvError::Closed) => return,
         };
-        let gone = kind == "DELETED";
-        // Subscribing comes before looking, so a change may have been seen in the snapshot.
-        if !gone && view.generation <= shown {
-            continue;
-        }
-        shown = view.generation;
-        if !send_pod((form, sink), kind, pod, &view).await || gone {
+        if let Some((kind, object)) = line
+            && !send(sink, kind, &form.one(Kind::Pod, object, (pod.clock)())).await
+        {
             return;
         }
+        if is_end {
+            return;
+        }
+        change = changes.recv().await;
     }
 }
 
-async fn send_pod((form, sink): (Form, &Sink), kind: &str, pod: &Facts, view: &View) -> bool {
-    let object = form.one(Kind::Pod, object::pod(view), (pod.clock)());
-    send(sink, kind, &object).await
+/// What a reader of a watch knows of the pod. One whose selector the pod does not match any more, or does only now, is told
+/// that it goes or comes, as by the Kubernetes API.
+struct Reader<'a> {
+    selector: &'a Selector,
+    /// The newest generation that was looked at.
+    seen: u64,
+    /// The pod as the reader has it; none while it is not selected.
+    held: Option<Arc<View>>,
+}
+
+impl<'a> Reader<'a> {
+    /// Whoever has seen an earlier generation may have had the pod selected then.
+    fn new(selector: &'a Selector, known: Option<u64>, now: &Arc<View>) -> Self {
+        let seen = known.unwrap_or_default();
+        let may_hold = |_: &u64| seen < now.generation || selector.matches(&object::pod(now));
+        let held = known.filter(may_hold).map(|_| Arc::clone(now));
+        Self { selector, seen, held }
+    }
+
+    fn sees(&mut self, view: Arc<View>) -> Option<(&'static str, Value)> {
+        // Subscribing comes before looking, so a change may have been seen in the snapshot.
+        if view.generation <= self.seen {
+            return None;
+        }
+        self.seen = view.generation;
+        let object = object::pod(&view);
+        let held = self.selector.matches(&object).then_some(view);
+        match (std::mem::replace(&mut self.held, held), &self.held) {
+            (None, Some(_)) => Some(("ADDED", object)),
+            (Some(_), Some(_)) => Some(("MODIFIED", object)),
+            // The pod as it was when it was selected, at the version of the change.
+            (Some(before), None) => {
+                Some(("DELETED", object::pod(&View { generation: self.seen, ..View::clone(&before) })))
+            }
+            (None, None) => None,
+        }
+    }
+
+    fn loses(&mut self, view: &View) -> Option<(&'static str, Value)> {
+        self.held.take().map(|_| ("DELETED", object::pod(view)))
+    }
 }
 
 /// Writes a line; false when nobody reads any more.

@@ -196,7 +196,10 @@ impl Get {
         while let Some(update) = follower.next().await {
             let update = update?;
             let (id, version) = identity(&update.object);
-            let known = shown.insert(id, version);
+            let known = match update.kind.as_str() {
+                "DELETED" => shown.remove(&id),
+                _ => shown.insert(id, version),
+            };
             if update.kind != "DELETED" && known.is_some_and(|known| version <= known) {
                 continue;
             }

@@ -35,7 +35,7 @@ const JOBS: &[(&str, Job)] = &[
     ("rootfs-up", |layout, input| result(image::rootfs_up_all(layout, &parse(input)?))),
     ("rootfs-down", |layout, input| result(image::rootfs_down(layout, &parse(input)?))),
     // A volume's failure is a result with a name in it: an event shows both.
-    ("volumes-up", |_, input| Ok(serde_json::to_value(volume::up(&parse(input)?).err())?)),
+    ("volumes-up", |_, input| Ok(serde_json::to_value(volume::up(&parse(input)?))?)),
     ("volumes-down", |_, input| result(volume::down(&parse(input)?))),
 ];
 

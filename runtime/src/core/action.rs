@@ -16,7 +16,7 @@ pub enum Action {
     Record(Box<super::status::Event>),
     /// Make data directories and volumes. Answer: `VolumesReady` or `VolumesFailed`.
     PrepareVolumes,
-    /// Show in the volumes what the objects hold now. What cannot be shown stays as it is.
+    /// Show in the volumes what the objects hold now. What cannot be shown stays as it is; `VolumesStale` comes when it failed.
     RefreshVolumes,
     /// Make a new sandbox with this number. Answer: `SandboxUp` or `SandboxFailed`. The first sandbox is
     /// made before the core exists, so a pod's life begins with `SandboxUp` or `SandboxFailed` unasked.
@@ -39,6 +39,8 @@ pub enum Action {
     CreateContainer {
         /// Which.
         instance: InstanceId,
+        /// The image that it was found to have, as written; a newer manifest may name another.
+        image: String,
     },
     /// Let it execute. Answer: `Started` or `StartFailed`.
     StartContainer {

@@ -34,7 +34,9 @@ impl Turn<'_> {
             Errand::Look | Errand::Only => PullPolicy::Never,
             Errand::Pull => container.pull_policy,
         };
-        self.act(Action::EnsureImage { instance: id.clone(), image: container.image.clone(), policy });
+        let image = container.image.clone();
+        self.record_of(&id.container).asked = Some(image.clone());
+        self.act(Action::EnsureImage { instance: id.clone(), image, policy });
         self.wait(Waiting::Image { instance: id, errand });
     }
 
@@ -70,6 +72,9 @@ impl Turn<'_> {
             return;
         }
         self.answered();
+        if self.asked_for_another(&id.container) {
+            return self.begin_anew(&id.container);
+        }
         let image = self.image_of(id);
         let text = match pulled {
             None => format!("Container image \"{image}\" already present on machine"),
@@ -83,7 +88,7 @@ impl Turn<'_> {
         };
         self.event(&id.container, EventType::Normal, "Pulled", text);
         self.record_of(&id.container).image = Some(resolved);
-        self.create(id);
+        self.create(id, image);
     }
 
     /// The image is not there.
@@ -94,6 +99,9 @@ impl Turn<'_> {
         self.answered();
         if self.state.deletion.is_some() {
             return;
+        }
+        if self.asked_for_another(&id.container) {
+            return self.begin_anew(&id.container);
         }
         let image = self.image_of(id);
         match (reason, errand) {

@@ -49,6 +49,8 @@ pub enum Input {
         /// Why, as in `MountVolume.SetUp failed for volume "v" : <message>`.
         message: String,
     },
+    /// Not all that `RefreshVolumes` asked for could be written; it is time to try again.
+    VolumesStale,
     /// The image is there: answer to `EnsureImage`.
     ImageReady {
         /// For whom.

@@ -20,7 +20,8 @@
 //!   probes, preStop hooks and kills run beside it.
 //! - **Images.** `EnsureImage` with `PullPolicy::Never` means "look only": the answer for an absent image is
 //!   `ImageFailed` with `NeverPull`. An image that may be pulled is asked for a second time with its own policy.
-//! - **Create.** After `CreateFailed` the driver has undone what it made; the number is used again.
+//! - **Create.** An instance is created with the image that its action names, whatever the newest manifest says. After `CreateFailed`
+//!   the driver has undone what it made; the number is used again.
 //! - **Start.** `StartFailed` ends the instance; it is released and no `Exited` is expected.
 //! - **Exits.** `Exited` is answered with `Release`, also for instances that the core does not know and for a
 //!   repeated report. `Release` means: the exit is on disk.

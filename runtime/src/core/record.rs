@@ -31,7 +31,7 @@ pub(super) struct Record {
     pub(super) backoff: Option<Backoff>,
     /// The image, as the manifest named it, that the back-off is of.
     pub(super) backoff_of: Option<String>,
-    /// The same of the instance that was asked for last.
+    /// The same of the instance that was asked for last, from when its image was.
     pub(super) asked: Option<String>,
     /// Resolved image name and digest reference, once known.
     pub(super) image: Option<(String, String)>,

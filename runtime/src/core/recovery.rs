@@ -107,7 +107,7 @@ impl Turn<'_> {
                     self.act(Action::Kill { instance });
                 }
             }
-            Waiting::Create { instance } => self.act(Action::CreateContainer { instance }),
+            Waiting::Create { instance } => self.ask_create_again(instance, known),
             Waiting::Start { instance } => self.ask_start_again(instance, known),
             Waiting::PostStart { instance } => {
                 let attempt = self.record_of(&instance.container).running();
@@ -128,7 +128,24 @@ impl Turn<'_> {
             Errand::Look | Errand::Only => PullPolicy::Never,
             Errand::Pull => container.pull_policy,
         };
-        self.act(Action::EnsureImage { instance: id, image: container.image.clone(), policy });
+        let image = container.image.clone();
+        self.record_of(&id.container).asked = Some(image.clone());
+        self.act(Action::EnsureImage { instance: id, image, policy });
+    }
+
+    /// An instance that is there has the image that it was asked for with; one that is not may begin with the newest.
+    fn ask_create_again(&mut self, id: InstanceId, known: &[Known]) {
+        let name = id.container.as_str();
+        if find(known, &id).is_none() && self.asked_for_another(name) {
+            self.answered();
+            return self.begin_anew(name);
+        }
+        let named = self.image_named(name);
+        let asked = &mut self.record_of(name).asked;
+        if let Some(image) = asked.take().or(named) {
+            *asked = Some(image.clone());
+            self.act(Action::CreateContainer { instance: id, image });
+        }
     }
 
     fn ask_start_again(&mut self, id: InstanceId, known: &[Known]) {

@@ -17,7 +17,7 @@ use super::action::{Action, HookKind, HookRest, ProbeKind};
 use super::input::{ImageFailure, Input, InstanceId, Outcome};
 use super::status::{Event, PodStatus};
 use super::time::{Mono, Now};
-use crate::manifest::pod::{ContainerName, Handler, Pod};
+use crate::manifest::pod::{Handler, Pod};
 
 /// The simulation begins at this second of the wall clock.
 pub const EPOCH: i64 = 1_700_000_000;
@@ -291,7 +291,7 @@ impl Simulation {
             Action::CreateSandbox { attempt } => self.sandbox_up(attempt),
             Action::StopSandbox => self.stop_sandbox(),
             Action::EnsureImage { instance, image, .. } => self.answer_image(instance, image),
-            Action::CreateContainer { instance } => self.answer_create(instance),
+            Action::CreateContainer { instance, .. } => self.answer_create(instance),
             Action::StartContainer { instance } => self.answer_start(instance),
             Action::RunHook { instance, hook } => self.answer_hook(instance, hook),
             Action::ResumeHook { instance, rest } => self.answer_rest(instance, rest),
@@ -407,7 +407,7 @@ impl Simulation {
             HookKind::PostStart => script.post_start.clone(),
             HookKind::PreStop => script.pre_stop.clone(),
         });
-        let container = self.pod.spec.container(&ContainerName::new(&instance.container));
+        let container = self.pod.spec.container(&instance.container);
         let pre_stop = container.and_then(|container| container.pre_stop.as_ref());
         if hook == HookKind::PreStop
             && matches!(pre_stop, Some(Handler::Exec(_)))

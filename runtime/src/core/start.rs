@@ -59,11 +59,16 @@ impl Turn<'_> {
         self.fail_start(name, "CrashLoopBackOff", Some(message), Some(until));
     }
 
+    /// Begins once more what was begun with an image that the manifest does not name any more.
+    pub(super) fn begin_anew(&mut self, name: &str) {
+        let newest_end = self.record_of(name).newest_end();
+        self.begin_start(name, newest_end);
+    }
+
     /// The image is there; the instance is to be created.
-    pub(super) fn create(&mut self, id: &InstanceId) {
+    pub(super) fn create(&mut self, id: &InstanceId, image: String) {
         if self.state.deletion.is_none() {
-            self.record_of(&id.container).asked = self.image_named(&id.container);
-            self.act(Action::CreateContainer { instance: id.clone() });
+            self.act(Action::CreateContainer { instance: id.clone(), image });
             self.wait(Waiting::Create { instance: id.clone() });
         }
     }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::action::Action;
 use super::backoff::Backoff;
+use super::change::digest;
 use super::events::{Counter, whole_seconds};
 use super::input::{Input, InstanceId};
 use super::kill::Kill;
@@ -31,6 +32,9 @@ use crate::manifest::pod::Pod;
 pub struct State {
     pub(super) node: String,
     pub(super) generation: u64,
+    /// Digest of the manifest that readers were told of; not known of pods of earlier versions of hull.
+    #[serde(default)]
+    pub(super) manifest: Option<String>,
     /// When the pod was first handled.
     pub(super) since: Mono,
     pub(super) start_time: Timestamp,
@@ -117,6 +121,7 @@ impl State {
         let state = Self {
             node: node.to_owned(),
             generation: 0,
+            manifest: Some(digest(pod)),
             since: now.mono,
             start_time: whole_seconds(now.wall),
             last: now.mono,

@@ -55,6 +55,7 @@ impl<'a> Turn<'a> {
             Input::SandboxStopped => self.sandbox_stopped(),
             Input::VolumesReady => self.volumes_ready(),
             Input::VolumesFailed { volume, message } => self.volumes_failed(&volume, &message),
+            Input::VolumesStale => self.refresh_volumes(),
             Input::ImageReady { instance, image, image_id, pulled } => {
                 self.image_ready(&instance, (image, image_id), pulled);
             }
@@ -146,7 +147,7 @@ impl<'a> Turn<'a> {
 
     /// A container of the pod by name.
     pub(super) fn container(&self, name: &str) -> Option<&'a Container> {
-        self.pod.spec.all_containers().find(|container| container.name.as_str() == name)
+        self.pod.spec.container(name)
     }
 
     /// The kind of a container of the pod.

@@ -1,14 +1,11 @@
-//! What a host knows of names without asking anybody: an address written as one, its hosts file (hosts(5)), and
-//! `localhost`, which is the loopback also where no file says so (RFC 6761, section 6.3).
+//! What a host knows of names without asking anybody: its hosts file (hosts(5)), and `localhost`, which is the loopback also where no
+//! file says so (RFC 6761, section 6.3).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The addresses of `host`, IPv4 first; none if it has to be asked for.
 #[must_use]
 pub fn known_addresses(host: &str, hosts_file: &str) -> Option<Vec<IpAddr>> {
-    if let Ok(address) = host.parse() {
-        return Some(vec![address]);
-    }
     let name = host.strip_suffix('.').unwrap_or(host);
     let mut found: Vec<IpAddr> = hosts_file.lines().filter_map(|line| address_of(name, line)).collect();
     if found.is_empty() && is_localhost(name) {
@@ -53,9 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_and_localhost_need_no_file() {
-        assert_eq!(known("10.0.0.7"), Some(vec!["10.0.0.7".into()]));
-        assert_eq!(known_addresses("::1", ""), Some(vec![Ipv6Addr::LOCALHOST.into()]));
+    fn localhost_needs_no_file() {
         let loopback = vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
         assert_eq!(known_addresses("LocalHost", ""), Some(loopback.clone()));
         assert_eq!(known_addresses("app.localhost.", ""), Some(loopback));

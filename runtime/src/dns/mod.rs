@@ -39,3 +39,6 @@ pub use message::Name;
 pub use resolv_conf::ResolvConf;
 pub use serve::{Error, Listeners, serve};
 pub use zone::{Endpoint, ServicePort, ServiceRecord, Zone};
+
+/// Where resolvers listen.
+pub const PORT: u16 = 53;

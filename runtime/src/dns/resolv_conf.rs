@@ -1,6 +1,8 @@
 //! The host's resolvers, read from its `/etc/resolv.conf` (resolv.conf(5)).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::PORT;
 
 /// What a resolv.conf says. What is no line of one is passed over, as the C library does.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,10 +38,13 @@ impl ResolvConf {
         conf
     }
 
-    /// Where the nameservers are asked.
+    /// Where the nameservers are asked; on the loopback if none is named, as Go has it.
     #[must_use]
     pub fn servers(&self) -> Vec<SocketAddr> {
-        self.nameservers.iter().map(|address| SocketAddr::new(*address, 53)).collect()
+        let loopback = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
+        let named = self.nameservers.as_slice();
+        let asked = if named.is_empty() { &loopback } else { named };
+        asked.iter().map(|address| SocketAddr::new(*address, PORT)).collect()
     }
 }
 
@@ -56,7 +61,14 @@ mod tests {
             conf.nameservers,
             ["127.0.0.53".parse::<IpAddr>().unwrap(), "2001:db8::1".parse().unwrap()]
         );
+        assert_eq!(conf.servers()[1], "[2001:db8::1]:53".parse().unwrap());
         assert_eq!(conf.searches, ["a.example", "b.example"]);
         assert_eq!(conf.options, ["edns0", "ndots:2"]);
+    }
+
+    #[test]
+    fn without_a_nameserver_the_loopback_is_asked() {
+        let loopback = ["127.0.0.1:53", "[::1]:53"].map(|server| server.parse().unwrap());
+        assert_eq!(ResolvConf::parse("nameserver\nsearch example\n").servers(), loopback);
     }
 }

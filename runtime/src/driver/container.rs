@@ -11,11 +11,11 @@ use std::rc::Rc;
 use hull_shim::wire::{Command, CreateConfig, Ended, Failure, InstanceId};
 
 use super::hands::Hands;
-use super::volumes::{carry_out_steps, sources};
+use super::volumes::{carry_out_steps, first, sources};
 use crate::core::input::{ImageFailure, Input};
 use crate::image::rootfs::{Mounted, RootfsInput, RootfsUpInput};
 use crate::image::{Image, Store};
-use crate::manifest::pod::{Container, PullPolicy};
+use crate::manifest::pod::{Container, Pod, PullPolicy};
 use crate::store::{file, rotate};
 use crate::{image, spec, volume};
 
@@ -70,9 +70,9 @@ pub async fn image(hands: &Hands, instance: InstanceId, name: &str, policy: Pull
     }
 }
 
-/// Builds everything that an instance needs and creates it.
-pub async fn create(hands: &Hands, instance: InstanceId) -> Input {
-    match try_create(hands, &instance).await {
+/// Builds everything that an instance needs and creates it, of this image.
+pub async fn create(hands: &Hands, instance: InstanceId, image: &str) -> Input {
+    match try_create(hands, &instance, image).await {
         Ok((id, stop_signal)) => Input::Created { instance, id, stop_signal },
         Err(CreateError { config, message }) => {
             release_files(hands, &instance).await;
@@ -81,29 +81,36 @@ pub async fn create(hands: &Hands, instance: InstanceId) -> Input {
     }
 }
 
-async fn try_create(hands: &Hands, instance: &InstanceId) -> Result<(String, Option<i32>), CreateError> {
-    let container = hands
+async fn try_create(
+    hands: &Hands,
+    instance: &InstanceId,
+    image_name: &str,
+) -> Result<(String, Option<i32>), CreateError> {
+    let pod = hands.pod();
+    let container = pod
+        .spec
         .container(&instance.container)
         .ok_or_else(|| CreateError::runtime(format!("the pod has no container {:?}", instance.container)))?;
+    let container = &Container { image: image_name.to_owned(), ..container.clone() };
     let image = Store::open(hands.layout())
-        .resolve(&container.image)
+        .resolve(image_name)
         .map_err(|error| CreateError::runtime(text_of(&error)))?
-        .ok_or_else(|| CreateError::runtime(not_found(&container.image)))?;
+        .ok_or_else(|| CreateError::runtime(not_found(image_name)))?;
     if let Some(known) = hands.known(instance) {
         return Ok((known.id.clone(), spec::signal::signal_number(&image.config.stop_signal)));
     }
     let bundle = hands.files().instance(&instance.container, instance.attempt);
     fs::create_dir_all(&bundle)
         .map_err(|error| CreateError::runtime(format!("{}: {error}", bundle.display())))?;
-    mount_rootfs(hands, instance, container, &image.id).await.map_err(CreateError::runtime)?;
-    let plan = plan(hands, instance, container, &image)?;
+    mount_rootfs(hands, instance, (&pod, container), &image.id).await.map_err(CreateError::runtime)?;
+    let plan = plan(hands, instance, (&pod, container), &image)?;
     place_sub_paths(hands, instance, &plan).await?;
     if let Some((root, path)) = &plan.make_dir {
         spec::rootfs::make_dir(&bundle.join(root), path).map_err(|error| {
             CreateError::runtime(format!("cannot make the working directory {path:?}: {error}"))
         })?;
     }
-    write_files(hands, &bundle, &plan).map_err(CreateError::runtime)?;
+    write_files(hands, &pod, &bundle, &plan).map_err(CreateError::runtime)?;
     let id = random_id();
     let config = CreateConfig {
         instance: instance.clone(),
@@ -125,7 +132,7 @@ async fn try_create(hands: &Hands, instance: &InstanceId) -> Result<(String, Opt
 async fn mount_rootfs(
     hands: &Hands,
     instance: &InstanceId,
-    container: &Container,
+    (pod, container): (&Pod, &Container),
     image_id: &str,
 ) -> Result<(), String> {
     let instance_dir = hands.files().instance(&instance.container, instance.attempt);
@@ -134,7 +141,7 @@ async fn mount_rootfs(
     }
     let writable_dir = hands.files().writable(&instance.container, instance.attempt);
     let first = RootfsInput { image_id: image_id.to_owned(), instance_dir, writable_dir };
-    let also = upcoming(hands, container, image_id);
+    let also = upcoming(hands, (pod, container), image_id);
     let input = RootfsUpInput { first, also: also.clone() };
     let mounted: Mounted = hands.task("rootfs-up", &input).await?;
     for next in also.into_iter().filter(|next| mounted.also.contains(&next.instance_dir)) {
@@ -144,8 +151,8 @@ async fn mount_rootfs(
 }
 
 /// The containers that start at once after this one, as far as they were never made and have their image.
-fn upcoming(hands: &Hands, container: &Container, image_id: &str) -> Vec<RootfsInput> {
-    let containers = hands.pod().spec.containers.iter();
+fn upcoming(hands: &Hands, (pod, container): (&Pod, &Container), image_id: &str) -> Vec<RootfsInput> {
+    let containers = pod.spec.containers.iter();
     let mut found = Vec::new();
     for next in containers.skip_while(|other| other.name != container.name).skip(1) {
         let instance_dir = hands.files().instance(next.name.as_str(), 0);
@@ -163,8 +170,8 @@ fn upcoming(hands: &Hands, container: &Container, image_id: &str) -> Vec<RootfsI
 }
 
 async fn place_sub_paths(hands: &Hands, instance: &InstanceId, plan: &spec::Plan) -> Result<(), CreateError> {
-    let placed = carry_out_steps(hands, &format!("sub-paths-{instance}"), plan.sub_paths.clone()).await;
-    placed.map_err(|error| {
+    let failed = carry_out_steps(hands, &format!("sub-paths-{instance}"), plan.sub_paths.clone()).await;
+    first(failed).map_err(|error| {
         tracing::warn!(%instance, %error, "subPath");
         let error =
             spec::Error::SubPathFailed { volume: error.volume, container: instance.container.clone() };
@@ -175,7 +182,7 @@ async fn place_sub_paths(hands: &Hands, instance: &InstanceId, plan: &spec::Plan
 fn plan(
     hands: &Hands,
     instance: &InstanceId,
-    container: &Container,
+    (pod, container): (&Pod, &Container),
     image: &Image,
 ) -> Result<spec::Plan, CreateError> {
     let config = |message| CreateError { config: true, message };
@@ -189,7 +196,7 @@ fn plan(
     let (passwd, group) = (accounts("/etc/passwd")?, accounts("/etc/group")?);
     let profile = seccomp_profile(hands, container).map_err(config)?;
     let input = spec::Input {
-        pod: hands.pod(),
+        pod,
         container,
         instance,
         image: &image.config,
@@ -200,7 +207,7 @@ fn plan(
         passwd: &passwd,
         group: &group,
         seccomp_profile: profile.as_deref(),
-        env_files: &env_files(hands, container),
+        env_files: &env_files(hands, (pod, container)),
         layout: hands.files(),
         host: hands.host().map_err(CreateError::runtime)?,
     };
@@ -220,9 +227,9 @@ fn seccomp_profile(hands: &Hands, container: &Container) -> Result<Option<String
 }
 
 /// Files of volumes that `fileKeyRef` names; what cannot be read is left out, and the plan says so.
-fn env_files(hands: &Hands, container: &Container) -> BTreeMap<(String, String), String> {
+fn env_files(hands: &Hands, (pod, container): (&Pod, &Container)) -> BTreeMap<(String, String), String> {
     let read = |(volume, path): (String, String)| {
-        let source = hands.pod().spec.volumes.iter().find(|other| other.name == volume)?;
+        let source = pod.spec.volumes.iter().find(|other| other.name == volume)?;
         let root = volume::directory(source, hands.files());
         let text = read_in(&root, &path).ok()??;
         Some(((volume, path), text))
@@ -248,11 +255,11 @@ fn not_found(name: &str) -> String {
     )
 }
 
-fn write_files(hands: &Hands, bundle: &Path, plan: &spec::Plan) -> Result<(), String> {
+fn write_files(hands: &Hands, pod: &Pod, bundle: &Path, plan: &spec::Plan) -> Result<(), String> {
     let files = || -> Result<(), file::FileError> {
         let etc = hands.files().etc();
         fs::create_dir_all(&etc).map_err(|error| file::FileError::new("make", &etc, error))?;
-        write_etc(hands, &etc)?;
+        write_etc(hands, pod, &etc)?;
         let message = bundle.join("termination-log");
         fs::write(&message, "")
             .and_then(|()| fs::set_permissions(&message, fs::Permissions::from_mode(0o666)))
@@ -266,8 +273,8 @@ fn write_files(hands: &Hands, bundle: &Path, plan: &spec::Plan) -> Result<(), St
 
 /// `/etc/hosts`, `/etc/resolv.conf` and `/etc/hostname`, written in place: running containers have these very
 /// files mounted.
-fn write_etc(hands: &Hands, etc: &Path) -> Result<(), file::FileError> {
-    let (pod, ips) = (hands.pod(), hands.ips());
+fn write_etc(hands: &Hands, pod: &Pod, etc: &Path) -> Result<(), file::FileError> {
+    let ips = hands.ips();
     let host_hosts = if pod.spec.host_network { of_host("/etc/hosts")? } else { String::new() };
     let contents = [
         ("hosts", spec::hosts(pod, &ips, &host_hosts)),
@@ -285,7 +292,7 @@ fn write_etc(hands: &Hands, etc: &Path) -> Result<(), file::FileError> {
 
 /// The pod's `/etc/resolv.conf`, made from the host's.
 fn resolv_conf(hands: &Hands) -> Result<spec::ResolvConf, file::FileError> {
-    Ok(spec::resolv_conf(hands.pod(), hands.resolver(), &of_host("/etc/resolv.conf")?))
+    Ok(spec::resolv_conf(&hands.pod(), hands.resolver(), &of_host("/etc/resolv.conf")?))
 }
 
 /// What is to be said of it; one that cannot be read keeps a container from being created, and is told then.
@@ -327,7 +334,8 @@ fn random_id() -> String {
 /// The log file of one instance.
 #[must_use]
 pub fn log(hands: &Hands, instance: &InstanceId) -> PathBuf {
-    let meta = &hands.pod().meta;
+    let pod = hands.pod();
+    let meta = &pod.meta;
     let dir = hands.layout().pod_logs(&meta.namespace, &meta.name, &meta.uid);
     dir.join(&instance.container).join(format!("{}.log", instance.attempt))
 }
@@ -367,7 +375,8 @@ pub async fn remove_everything(hands: &Hands) {
     if let Err(error) = hands.task::<serde_json::Value>("volumes-down", &down).await {
         tracing::warn!(error, "volumes were not removed; the shim will");
     }
-    let meta = &hands.pod().meta;
+    let pod = hands.pod();
+    let meta = &pod.meta;
     let logs = hands.layout().pod_logs(&meta.namespace, &meta.name, &meta.uid);
     match fs::remove_dir_all(&logs) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -381,8 +390,9 @@ pub async fn remove_everything(hands: &Hands) {
 pub fn termination_message(hands: &Hands, instance: &InstanceId, ended: Ended) -> String {
     let dir = hands.files().instance(&instance.container, instance.attempt);
     let message = file::tail(&dir.join("termination-log"), MESSAGE_LIMIT);
+    let pod = hands.pod();
     let falls_back =
-        hands.container(&instance.container).is_some_and(|container| container.message_falls_back_to_logs);
+        pod.spec.container(&instance.container).is_some_and(|container| container.message_falls_back_to_logs);
     if !message.is_empty() || !falls_back || ended.exit.code() == 0 {
         return message;
     }

@@ -141,6 +141,14 @@ pub enum Refusal {
     /// The pod is over.
     #[error("cannot exec into a container in a completed pod; current phase is {0}")]
     Completed(String),
+    /// The new manifest is of another pod, or of another state of this one.
+    #[error("Operation cannot be fulfilled on pods {name:?}: {why}")]
+    Conflict {
+        /// The pod's name.
+        name: String,
+        /// What does not match.
+        why: String,
+    },
     /// The new manifest asks for what may not change.
     #[error(transparent)]
     Invalid(#[from] Invalid),

@@ -7,7 +7,7 @@ use hull_shim::wire::Failure;
 
 use crate::core::action::{HookKind, HookRest, ProbeKind};
 use crate::core::input::{Input, InstanceId, Outcome};
-use crate::manifest::pod::{Container, Handler, HttpGet, Port, Probe};
+use crate::manifest::pod::{Container, Handler, HttpGet, Pod, Port, Probe};
 use crate::probe::http::{self, Get, Got};
 use crate::probe::{Ran, grpc, judge_exec, resolve_port, tcp, url};
 use crate::{hook, spec};
@@ -24,7 +24,8 @@ const HOOK_LIMIT: Duration = Duration::from_secs(24 * 3600);
 
 /// One attempt of one probe.
 pub async fn probe(hands: &Hands, instance: &InstanceId, kind: ProbeKind) -> Outcome {
-    let Some((container, probe)) = wanted_probe(hands, instance, kind) else {
+    let pod = hands.pod();
+    let Some((container, probe)) = wanted_probe(&pod, instance, kind) else {
         return Outcome::Error(format!("container {:?} has no such probe", instance.container));
     };
     let mut outcome = Outcome::Error(String::new());
@@ -38,11 +39,11 @@ pub async fn probe(hands: &Hands, instance: &InstanceId, kind: ProbeKind) -> Out
 }
 
 fn wanted_probe<'a>(
-    hands: &'a Hands,
+    pod: &'a Pod,
     instance: &InstanceId,
     kind: ProbeKind,
 ) -> Option<(&'a Container, &'a Probe)> {
-    let container = hands.container(&instance.container)?;
+    let container = pod.spec.container(&instance.container)?;
     let probe = match kind {
         ProbeKind::Startup => container.startup.as_ref(),
         ProbeKind::Readiness => container.readiness.as_ref(),
@@ -82,7 +83,8 @@ async fn attempt(hands: &Hands, instance: &InstanceId, container: &Container, pr
 /// # Errors
 /// The `<err>` of the kubelet's text (reference 6.3); the core puts whose hook it was before it.
 pub async fn hook(hands: &Hands, instance: &InstanceId, kind: HookKind) -> Result<(), String> {
-    let container = hands.container(&instance.container);
+    let pod = hands.pod();
+    let container = pod.spec.container(&instance.container);
     let handler = container.and_then(|container| match kind {
         HookKind::PostStart => container.post_start.as_ref(),
         HookKind::PreStop => container.pre_stop.as_ref(),
@@ -119,7 +121,9 @@ pub async fn hook(hands: &Hands, instance: &InstanceId, kind: HookKind) -> Resul
 pub async fn resume(hands: &Hands, instance: &InstanceId, rest: HookRest) -> Result<(), String> {
     match rest {
         HookRest::Process { exec } => {
-            let hook = hands.container(&instance.container).and_then(|container| container.pre_stop.as_ref());
+            let pod = hands.pod();
+            let container = pod.spec.container(&instance.container);
+            let hook = container.and_then(|container| container.pre_stop.as_ref());
             let command = match hook {
                 Some(Handler::Exec(command)) => command.as_slice(),
                 _ => &[],

@@ -13,19 +13,19 @@ use hull_shim::wire::{
     Answer, Command, Ended, Exit, Failure, Instance, InstanceId, InstanceState, Inventory, Sandbox,
 };
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::endpoints::Neighbours;
 use super::exec::Execs;
 use super::handle::View;
 use super::shim::Shim;
-use super::versions::Versions;
+use super::versions::{Version, Versions};
 use super::{clock, container, handler, objects, unheard, volumes};
 use crate::core::action::{Action, HookKind};
 use crate::core::input::Input;
 use crate::dns::Zone;
 use crate::manifest::Accepted;
-use crate::manifest::pod::{Container, ContainerName, Pod};
+use crate::manifest::pod::Pod;
 use crate::{api, network};
 
 /// Whether and why the supervisor ends.
@@ -39,21 +39,12 @@ pub enum Leaving {
     Finished,
 }
 
-/// Whether volumes are being brought up to date.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Refresh {
-    Idle,
-    /// It is under way.
-    Running,
-    /// It is to be done again after that: something changed since it began.
-    Again,
-}
-
 /// Everything that a task needs of the pod, shared among all tasks of the one thread.
 pub struct Hands {
     layout: Layout,
     files: PodLayout,
-    accepted: Versions,
+    versions: Versions,
+    node: String,
     shim: Rc<Shim>,
     execs: Rc<Execs>,
     inputs: UnboundedSender<Input>,
@@ -64,9 +55,8 @@ pub struct Hands {
     /// Instances' directories whose roots were mounted before their turn, with the images' ids.
     mounted: RefCell<HashMap<PathBuf, String>>,
     host: OnceCell<crate::spec::Host>,
-    refresh: Cell<Refresh>,
-    /// Of what volumes show of objects, since that was last written.
-    shown: Cell<Option<u64>>,
+    /// Volumes are to be brought up to date.
+    refresh: Notify,
     neighbours: Neighbours,
     names: OnceCell<watch::Sender<Arc<Zone>>>,
     confined: watch::Sender<bool>,
@@ -89,7 +79,8 @@ impl Hands {
             files: layout.pod(&accepted.pod.meta.uid),
             neighbours: Neighbours::new(&layout),
             layout,
-            accepted: Versions::new(accepted),
+            node: accepted.object.spec.node_name.clone().unwrap_or_else(|| "localhost".to_owned()),
+            versions: Versions::new(accepted),
             execs: Rc::new(Execs::new(shim.clone(), first, &inventory.instances)),
             shim,
             inputs,
@@ -98,8 +89,7 @@ impl Hands {
             known: inventory.instances.iter().map(|known| (known.instance.clone(), known.clone())).collect(),
             mounted: RefCell::default(),
             host: OnceCell::new(),
-            refresh: Cell::new(Refresh::Idle),
-            shown: Cell::new(None),
+            refresh: Notify::new(),
             names: OnceCell::new(),
             confined: watch::Sender::new(false),
             leaving: Cell::new(Leaving::No),
@@ -108,37 +98,25 @@ impl Hands {
 
     /// The pod, by its newest manifest.
     #[must_use]
-    pub fn pod(&self) -> &Pod {
-        &self.accepted().pod
+    pub fn pod(&self) -> Rc<Pod> {
+        self.version().pod
     }
 
-    /// The pod and its object, by its newest manifest.
+    /// The newest manifest.
     #[must_use]
-    pub fn accepted(&self) -> &Accepted {
-        self.accepted.newest()
-    }
-
-    /// The object as the API shows it.
-    #[must_use]
-    pub fn object(&self) -> Arc<serde_json::Value> {
-        self.accepted.object()
+    pub fn version(&self) -> Version {
+        self.versions.newest()
     }
 
     /// The pod has this manifest from now on.
     pub fn replace(&self, accepted: Accepted) {
-        self.accepted.add(accepted);
+        self.versions.replace(accepted);
     }
 
     /// The node that the pod was bound to when it was accepted.
     #[must_use]
     pub fn node(&self) -> &str {
-        self.accepted().object.spec.node_name.as_deref().unwrap_or("localhost")
-    }
-
-    /// A container of the pod by name.
-    #[must_use]
-    pub fn container(&self, name: &str) -> Option<&Container> {
-        self.pod().spec.container(&ContainerName::new(name))
+        &self.node
     }
 
     /// The pod's files.
@@ -168,7 +146,7 @@ impl Hands {
     /// What the API knows of the pod beside its view.
     #[must_use]
     pub fn facts(&self) -> api::Facts {
-        api::Facts::new(&self.object(), &self.layout, clock::wall)
+        api::Facts::new(&self.version().object, &self.layout, clock::wall)
     }
 
     /// The host's facts, read once.
@@ -264,7 +242,8 @@ impl Hands {
     /// A view was published.
     pub fn seen(&self, view: &View) {
         tracing::debug!(generation = view.generation, phase = ?view.status.phase, "published");
-        self.neighbours.say(&self.pod().meta.uid, &self.accepted().object, view);
+        let Version { pod, manifest, .. } = self.version();
+        self.neighbours.say(&pod.meta.uid, &manifest, view);
     }
 
     /// Starts one action; its answer comes as an input.
@@ -275,7 +254,7 @@ impl Hands {
 
     async fn perform(self: Rc<Self>, action: Action) {
         match action {
-            Action::RefreshVolumes => self.refresh_volumes().await,
+            Action::RefreshVolumes => self.refresh.notify_one(),
             Action::PrepareVolumes => self.tell(volumes::make(&self).await),
             Action::CreateSandbox { attempt } => self.create_sandbox(attempt).await,
             Action::StopSandbox => {
@@ -285,7 +264,9 @@ impl Hands {
             Action::EnsureImage { instance, image, policy } => {
                 self.tell(container::image(&self, instance, &image, policy).await);
             }
-            Action::CreateContainer { instance } => self.tell(container::create(&self, instance).await),
+            Action::CreateContainer { instance, image } => {
+                self.tell(container::create(&self, instance, &image).await);
+            }
             Action::StartContainer { instance } => self.tell(self.start(instance).await),
             Action::RunProbe { instance, probe } => {
                 self.confined().await;
@@ -312,16 +293,9 @@ impl Hands {
         }
     }
 
-    /// Brings volumes up to date, one time after the other.
-    async fn refresh_volumes(&self) {
-        if self.refresh.replace(Refresh::Again) != Refresh::Idle {
-            return;
-        }
-        while self.refresh.get() == Refresh::Again {
-            self.refresh.set(Refresh::Running);
-            volumes::refresh(self, &self.shown).await;
-        }
-        self.refresh.set(Refresh::Idle);
+    /// Waits until the core has asked, since the last time, for volumes to be brought up to date. Cancel-safe.
+    pub async fn refresh_asked(&self) {
+        self.refresh.notified().await;
     }
 
     async fn create_sandbox(&self, attempt: u32) {

@@ -45,6 +45,7 @@ use crate::store::file::FileError;
 use crate::store::journal::Journal;
 use handle::{Change, Handle, Order, Snapshot, View};
 use hands::{Hands, Leaving};
+use versions::Version;
 
 /// How long the shim may take to say hello: the pod's network is made meanwhile.
 const HELLO_LIMIT: Duration = Duration::from_secs(60);
@@ -140,6 +141,7 @@ async fn live(
     hull_shim::confine::supervisor()?;
     hands.set_confined();
     tokio::task::spawn_local(objects::watch(hands.clone()));
+    tokio::task::spawn_local(volumes::keep_up_to_date(hands.clone()));
     tokio::task::spawn_local(endpoints::watch(hands));
     driver.turn(inputs, reports, orders).await;
     Ok(())
@@ -164,7 +166,7 @@ impl Driver {
         let recovered = recorded.is_some();
         let (state, actions) = match recorded {
             Some(state) => (state, Vec::new()),
-            None => State::new(hands.pod(), hands.node(), clock::now()),
+            None => State::new(&hands.pod(), hands.node(), clock::now()),
         };
         let (order, orders) = mpsc::channel(16);
         let (changes, _) = broadcast::channel(CHANGES_KEPT);
@@ -246,7 +248,8 @@ impl Driver {
     /// Everything of the pod but its directory is gone: free its name, tell the last readers, and let the
     /// shim remove the rest.
     async fn leave(self) {
-        let meta = &self.hands.pod().meta;
+        let pod = self.hands.pod();
+        let meta = &pod.meta;
         self.hands.neighbours().say_farewell(&meta.uid);
         let link = self.hands.layout().name_link(&meta.namespace, &meta.name);
         if std::fs::read_link(&link).is_ok_and(|target| target.ends_with(&meta.uid)) {
@@ -264,14 +267,14 @@ impl Driver {
 
     fn wake(&self) -> Option<Duration> {
         let state = self.state.as_ref()?;
-        state.wake(self.hands.pod()).map(|due| due.since(clock::boot_time()))
+        state.wake(&self.hands.pod()).map(|due| due.since(clock::boot_time()))
     }
 
     /// One step: decide, write down, act, tell.
     async fn step(&mut self, input: Input) {
         tracing::debug!(?input, "input");
         let before = self.state.take().expect("a state is there between steps");
-        let (state, actions) = before.clone().step(self.hands.pod(), input, clock::now());
+        let (state, actions) = before.clone().step(&self.hands.pod(), input, clock::now());
         let told = state.generation() != before.generation();
         let matters = state.must_be_written(&before);
         self.state = Some(state);
@@ -353,12 +356,8 @@ impl Driver {
 }
 
 fn view(state: &State, hands: &Hands) -> View {
-    View {
-        object: hands.object(),
-        generation: state.generation(),
-        deletion: state.deletion(),
-        status: state.status(hands.pod()),
-    }
+    let Version { pod, object, .. } = hands.version();
+    View { object, generation: state.generation(), deletion: state.deletion(), status: state.status(&pod) }
 }
 
 async fn sleep(duration: Option<Duration>) {

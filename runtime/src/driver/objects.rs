@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::hands::Hands;
-use super::resolve::{self, DNS_PORT};
+use super::resolve;
 use crate::dns::{self, Zone};
 use crate::spec::CLUSTER_DOMAIN;
 use crate::store::follow::{Watch, WatchFlags};
@@ -58,7 +58,7 @@ pub async fn serve_names(hands: &Hands) {
     };
     let (renew, names) = watch::channel(Arc::new(zone(hands)));
     hands.follow_names(renew);
-    let listeners = match dns::Listeners::bind(SocketAddr::new(address, DNS_PORT)).await {
+    let listeners = match dns::Listeners::bind(SocketAddr::new(address, dns::PORT)).await {
         Ok(listeners) => listeners,
         Err(error) => {
             return tracing::error!(error = &error as &dyn std::error::Error, "the pod has no resolver");

@@ -60,13 +60,15 @@ impl Driver {
 
     /// Gives the pod another manifest, if it differs in nothing but what may change.
     async fn replace(&mut self, new: &raw::Pod) -> Result<(), Refusal> {
-        let old = &self.hands.accepted().object;
-        let change = match manifest::changed(old, new) {
+        let old = self.hands.version().manifest;
+        let state = self.state.as_ref().expect("a state is there between orders");
+        check_preconditions(&old.metadata, state.generation(), &new.metadata)?;
+        let change = match manifest::changed(&old, new) {
             Update::Unchanged => return Ok(()),
             Update::Forbidden(invalid) => return Err(invalid.into()),
             Update::Allowed(change) => change,
         };
-        let accepted = manifest::replaced(old, new, &change)?;
+        let accepted = manifest::replaced(&old, new, &change)?;
         let json = serde_json::to_vec(&accepted.object).expect("a Pod object has only string keys");
         let written = file::write_whole(&self.hands.files().manifest(), &json, 0o600);
         written.map_err(|error| Refusal::Failed(format!("{error}: {}", error.source)))?;
@@ -113,6 +115,24 @@ impl Driver {
     }
 }
 
+const MODIFIED: &str =
+    "the object has been modified; please apply your changes to the latest version and try again";
+
+/// Refuses an object that was made from another pod, or from what this one is no more. One that names neither is of any.
+fn check_preconditions(old: &raw::ObjectMeta, version: u64, new: &raw::ObjectMeta) -> Result<(), Refusal> {
+    let named = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let (uid, current) = (named(&new.uid), named(&old.uid).unwrap_or_default());
+    let is_of_version = |text: String| text == "0" || text == version.to_string();
+    let why = match (uid, named(&new.resource_version)) {
+        (Some(uid), _) if uid != current => {
+            format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {current}")
+        }
+        (_, Some(version)) if !is_of_version(version.clone()) => MODIFIED.to_owned(),
+        _ => return Ok(()),
+    };
+    Err(Refusal::Conflict { name: old.name.clone().unwrap_or_default(), why })
+}
+
 /// A command that cannot be started, in the words that kubectl's users know.
 fn exec_refusal(failure: &Failure) -> Refusal {
     match failure {
@@ -134,4 +154,36 @@ async fn attach(hands: Rc<Hands>, instance: InstanceId, stdin: bool) -> Result<S
     };
     let resize = hands.execs().resizer(instance, None);
     Ok(Session { stdin: stdin.then_some(input), output: Output::Packets(output), exit: None, resize })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meta(uid: &str, version: &str) -> raw::ObjectMeta {
+        let text = |text: &str| Some(text.to_owned());
+        raw::ObjectMeta {
+            name: text("web"),
+            uid: text(uid),
+            resource_version: text(version),
+            ..raw::ObjectMeta::default()
+        }
+    }
+
+    #[test]
+    fn an_object_of_another_pod_or_state_is_a_conflict() {
+        let check = |uid, version| {
+            check_preconditions(&meta("u1", ""), 7, &meta(uid, version))
+                .map_err(|refusal| refusal.to_string())
+        };
+        for (uid, version) in [("", ""), ("u1", "7"), ("u1", "0"), ("", "7")] {
+            assert_eq!(check(uid, version), Ok(()), "{uid} {version}");
+        }
+        let conflict = |why: &str| Err(format!("Operation cannot be fulfilled on pods \"web\": {why}"));
+        for version in ["6", "8", "07", "x"] {
+            assert_eq!(check("u1", version), conflict(MODIFIED));
+        }
+        let other = "Precondition failed: UID in precondition: u2, UID in object meta: u1";
+        assert_eq!(check("u2", "6"), conflict(other));
+    }
 }

@@ -3,7 +3,7 @@
 //! What is asked leaves by sockets of the host's network namespace, which the shim makes. Nothing here may have a thread
 //! look names up, as getaddrinfo(3) in tokio does: the supervisor must not make one (`hull_shim::confine`).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::rc::Rc;
@@ -20,8 +20,6 @@ use crate::dns::{self, ResolvConf};
 use crate::probe::tcp::Addresses;
 use crate::store::file;
 
-/// Where resolvers listen.
-pub const DNS_PORT: u16 = 53;
 /// Queries by TCP that wait for a socket.
 const STREAMS_WAITING: usize = 16;
 
@@ -53,14 +51,14 @@ async fn look_up(hands: &Hands, host: &str) -> Addresses {
 pub async fn upstream(hands: &Hands) -> Result<(ResolvConf, dns::Upstream), String> {
     let conf = ResolvConf::parse(&text("/etc/resolv.conf")?);
     let mut upstream = dns::Upstream {
-        servers: conf.nameservers.iter().map(|server| SocketAddr::new(*server, DNS_PORT)).collect(),
+        servers: conf.servers(),
         streams: Some(streams(hands.shim().clone())),
         ..dns::Upstream::default()
     };
-    if conf.nameservers.iter().any(IpAddr::is_ipv4) {
+    if upstream.servers.iter().any(SocketAddr::is_ipv4) {
         upstream.v4 = Some(host_socket(hands.shim(), Family::V4, Kind::Datagram).await?.into());
     }
-    if conf.nameservers.iter().any(IpAddr::is_ipv6) {
+    if upstream.servers.iter().any(SocketAddr::is_ipv6) {
         match host_socket(hands.shim(), Family::V6, Kind::Datagram).await {
             Ok(socket) => upstream.v6 = Some(socket.into()),
             // A kernel without IPv6; the other servers are asked.

@@ -68,6 +68,8 @@ pub fn changed(old: &Pod, new: &Pod) -> Update {
 /// The manifest is not valid.
 pub fn replaced(old: &Pod, new: &Pod, change: &Change) -> Result<Accepted, Invalid> {
     let mut new = completed(old, new);
+    new.metadata.name.clone_from(&old.metadata.name);
+    new.metadata.namespace.clone_from(&old.metadata.namespace);
     let (uid, created) = (old.metadata.uid.as_deref().unwrap_or_default(), old.metadata.creation_timestamp);
     accept::identify(&mut new.metadata, uid, created.unwrap_or(jiff::Timestamp::UNIX_EPOCH));
     let generation = old.metadata.generation.unwrap_or(1);
@@ -263,6 +265,19 @@ mod tests {
         assert_eq!(object.spec.containers[0].image_pull_policy.as_deref(), Some("Always"));
         let said = Change { metadata: true, ..Change::default() };
         assert_eq!(replaced(&old, &old, &said).unwrap().pod.meta.generation, 3);
+    }
+
+    #[test]
+    fn a_changed_pod_stays_what_and_where_it_is() {
+        let mut old = pod("nginx", "");
+        defaults::pod(&mut old);
+        old.metadata.namespace = Some("prod".into());
+        let mut new = old.clone();
+        (new.metadata.name, new.metadata.namespace) = (Some("other".into()), None);
+        let said = Change { metadata: true, ..Change::default() };
+        let Accepted { pod, object } = replaced(&old, &new, &said).unwrap();
+        assert_eq!((pod.meta.name.as_str(), pod.meta.namespace.as_str()), ("web", "prod"));
+        assert_eq!(object.metadata.namespace.as_deref(), Some("prod"));
     }
 
     #[test]

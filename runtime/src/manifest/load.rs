@@ -90,6 +90,19 @@ pub enum Error {
         /// At least one.
         problems: Vec<Problem>,
     },
+    /// What a request brings in place of a Pod, in the API server's words.
+    #[error("{kind} in version {version:?} cannot be handled as a Pod{}", reasons(problems))]
+    NoPod {
+        /// `kind`.
+        kind: String,
+        /// `apiVersion`.
+        version: String,
+        /// What is wrong with it, if it is a Pod at all.
+        problems: Vec<Problem>,
+    },
+    /// A request whose body is no JSON.
+    #[error("the request's body is no JSON")]
+    NoJson(#[source] serde_json::Error),
     /// The record of an accepted pod cannot be read.
     #[error("the record of the pod is no Pod object")]
     Record(#[source] serde_json::Error),
@@ -109,6 +122,11 @@ fn place(origin: &str, line: Option<u64>) -> String {
 fn listed(origin: &str, problems: &[Problem]) -> String {
     let lines = problems.iter().map(|problem| format!("{}{}", place(origin, problem.line), problem.text));
     lines.collect::<Vec<_>>().join("\n")
+}
+
+fn reasons(problems: &[Problem]) -> String {
+    let texts: Vec<_> = problems.iter().map(|problem| problem.text.as_str()).collect();
+    if texts.is_empty() { String::new() } else { format!(": strict decoding error: {}", texts.join(", ")) }
 }
 
 /// Reads the objects of `text`, in order. `origin` names the text in errors, usually by its path. What cannot be read
@@ -201,6 +219,20 @@ fn decoded(node: &Node, kind: Kind, origin: &Origin<'_>) -> Result<Loaded, Error
         Kind::ConfigMap => Loaded::ConfigMap(decode::decode(node).map_err(fields)?),
         Kind::Secret => Loaded::Secret(decode::decode(node).map_err(fields)?),
     })
+}
+
+/// Reads the Pod that a request brings: one JSON object. Its path says what it is, so `kind` and `apiVersion` may be left out.
+pub fn load_request(json: &[u8]) -> Result<raw::Pod, Error> {
+    let node = tree::json(json).map_err(Error::NoJson)?;
+    let said = |key, usual: &str| node.text(key).unwrap_or(usual).to_owned();
+    let (kind, version) = (said("kind", "Pod"), said("apiVersion", "v1"));
+    let is_pod = (kind.as_str(), version.as_str()) == ("Pod", "v1");
+    let no_pod = |problems| Error::NoPod { kind, version, problems };
+    match decode::faults(&node) {
+        _ if !is_pod => Err(no_pod(Vec::new())),
+        faults if !faults.is_empty() => Err(no_pod(faults)),
+        _ => decode::decode(&node).map_err(no_pod),
+    }
 }
 
 fn named(node: &Node, kind: Kind, origin: &Origin<'_>) -> Result<Named, Error> {

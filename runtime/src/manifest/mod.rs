@@ -24,7 +24,7 @@ pub use accept::{Accepted, Identity, accept};
 pub use changed::{Change, Update, changed, replaced};
 pub use decode::Problem;
 pub use invalid::{FieldError, Invalid};
-pub use load::{Error, Kind, Loaded, Named, identify, load, reload};
+pub use load::{Error, Kind, Loaded, Named, identify, load, load_request, reload};
 pub use object::{accept_config_map, accept_secret, accept_service};
 
 #[cfg(test)]

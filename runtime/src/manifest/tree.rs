@@ -117,6 +117,11 @@ fn before(text: &str, line: Option<u64>) -> &str {
     &text[..end]
 }
 
+/// Reads the one value that a JSON text is.
+pub(super) fn json(text: &[u8]) -> Result<Node, serde_json::Error> {
+    serde_json::from_slice(text).map(Placed::<NoLines>::node)
+}
+
 fn parse_json(text: &str) -> Result<Vec<Node>, serde_json::Error> {
     let documents = serde_json::Deserializer::from_str(text).into_iter::<Placed<NoLines>>();
     documents.map(|document| document.map(Placed::<NoLines>::node)).collect()

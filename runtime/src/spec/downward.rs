@@ -91,7 +91,7 @@ pub fn resource(
     host: &Host,
 ) -> Result<String, Error> {
     let container = match &reference.container {
-        Some(name) => pod.spec.container(name),
+        Some(name) => pod.spec.container(name.as_str()),
         None => own,
     };
     let named = reference.container.as_ref().map(ToString::to_string).unwrap_or_default();

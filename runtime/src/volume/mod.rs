@@ -2,7 +2,7 @@
 //!
 //! [`plan()`] turns a pod's volumes into [`Step`]s, which can be printed; [`up()`] carries them out on the host and may be
 //! repeated after a crash at any point; [`down()`] removes all of it. `hull task volumes-up` and `volumes-down` call those
-//! two with what is on their standard input, and print an [`Error`] as JSON on their standard error.
+//! two with what is on their standard input, and print what failed.
 //!
 //! **Invariant:** nothing is ever created, followed or deleted through a symlink or mount that a container could have
 //! put into a volume: paths inside volumes are resolved from a descriptor of the volume's root with openat2(2).

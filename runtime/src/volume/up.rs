@@ -61,28 +61,37 @@ fn remove_file(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Carries out all steps, in order. What is there already is left as it is, so it may be repeated.
-///
-/// # Errors
-/// The first step that failed.
-pub fn up(input: &TaskInput) -> Result<(), Error> {
-    match input {
-        TaskInput::Steps(input) => carry_out(input),
-        TaskInput::File(path) => {
-            let text =
-                std::fs::read(path).map_err(failed("read", path)).map_err(|error| Error::new("", error))?;
-            let input = serde_json::from_slice(&text)
-                .map_err(|error| Error::new("", format!("read {}: {error}", path.display())))?;
-            carry_out(&input)?;
-            remove_file(path).map_err(failed("remove", path)).map_err(|error| Error::new("", error))
-        }
-    }
+/// Carries out the steps of each volume in order, up to the first that fails, and says which failed. What is there already is left
+/// as it is, so it may be repeated.
+#[must_use]
+pub fn up(input: &TaskInput) -> Vec<Error> {
+    let carried_out = match input {
+        TaskInput::Steps(input) => Ok(carry_out(input)),
+        TaskInput::File(path) => carry_out_file(path),
+    };
+    carried_out.unwrap_or_else(|error| vec![error])
 }
 
-fn carry_out(input: &UpInput) -> Result<(), Error> {
-    input.steps.iter().try_for_each(|step| {
-        act(&step.action, input.now).map_err(|message| Error { volume: step.volume.clone(), message })
-    })
+fn carry_out_file(path: &Path) -> Result<Vec<Error>, Error> {
+    let text = std::fs::read(path).map_err(failed("read", path)).map_err(|error| Error::new("", error))?;
+    let input = serde_json::from_slice(&text)
+        .map_err(|error| Error::new("", format!("read {}: {error}", path.display())))?;
+    let errors = carry_out(&input);
+    remove_file(path).map_err(failed("remove", path)).map_err(|error| Error::new("", error))?;
+    Ok(errors)
+}
+
+fn carry_out(input: &UpInput) -> Vec<Error> {
+    let mut errors: Vec<Error> = Vec::new();
+    for Step { volume, action } in &input.steps {
+        if errors.iter().any(|error| error.volume == *volume) {
+            continue;
+        }
+        if let Err(message) = act(action, input.now) {
+            errors.push(Error { volume: volume.clone(), message });
+        }
+    }
+    errors
 }
 
 fn act(action: &Action, now: Timestamp) -> Result<(), String> {

@@ -149,13 +149,13 @@ impl Grounds {
     }
 }
 
-/// A namespace whose path is absent, or empty, is new.
 /// Whether a container with this configuration has a namespace of a kind that nobody had before.
 pub(crate) fn has_new(spec: &Spec, kind: LinuxNamespaceType) -> bool {
     let mut all = spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten());
     all.any(|one| one.typ() == kind && is_new(one.path().as_deref()))
 }
 
+/// A namespace whose path is absent, or empty, is new.
 fn is_new(path: Option<&Path>) -> bool {
     path.is_none_or(|path| path.as_os_str().is_empty())
 }

@@ -52,6 +52,14 @@ pub struct Update {
     pub object: Value,
 }
 
+impl Update {
+    /// Whether it looks like the end of its object. One that is no longer selected is `DELETED` too, and may come back; only if it is
+    /// being deleted at the same time, the end of the watch alone tells.
+    fn is_end(&self) -> bool {
+        self.kind == "DELETED" && self.object["metadata"]["deletionTimestamp"].is_string()
+    }
+}
+
 /// What is followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
@@ -211,11 +219,12 @@ impl Progress {
     fn note(&mut self, mut update: Update) -> Option<Update> {
         let text = |pointer| update.object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         let version = text("/metadata/resourceVersion").parse().unwrap_or(0);
-        let known = self.versions.insert(text("/metadata/name").to_owned(), version);
+        let name = text("/metadata/name").to_owned();
         if update.kind == "DELETED" {
+            self.versions.remove(&name);
             return Some(update);
         }
-        match known {
+        match self.versions.insert(name, version) {
             Some(known) if version <= known => return None,
             Some(_) => "MODIFIED".clone_into(&mut update.kind),
             None => "ADDED".clone_into(&mut update.kind),
@@ -235,19 +244,27 @@ async fn follow_once(
     if !subject.labels.is_empty() {
         query::push(&mut url, "labelSelector", &subject.labels);
     }
+    if let Some(version) = progress.versions.get(&pod.name).filter(|_| subject.resource == "pods") {
+        query::push(&mut url, "resourceVersion", &version.to_string());
+    }
     let mut lines = client.watch(pod, url).await?;
-    while let Some(mut line) = lines.next().await? {
-        let kind = line["type"].as_str().unwrap_or_default().to_owned();
-        let gone = kind == "DELETED" && subject.resource == "pods";
-        let update = progress.note(Update { kind, object: line["object"].take() });
-        if let Some(update) = update
+    let mut gone = false;
+    loop {
+        let mut line = match lines.next().await {
+            Ok(Some(line)) => line,
+            Ok(None) => return Ok(gone),
+            Err(_) if gone => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        let update = Update {
+            kind: line["type"].as_str().unwrap_or_default().to_owned(),
+            object: line["object"].take(),
+        };
+        gone = subject.resource == "pods" && update.is_end();
+        if let Some(update) = progress.note(update)
             && sender.send(Ok(update)).await.is_err()
         {
             return Ok(true);
         }
-        if gone {
-            return Ok(true);
-        }
     }
-    Ok(false)
 }

@@ -91,6 +91,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         1 => Just(Input::SandboxDied),
         1 => Just(Input::SandboxStopped),
         1 => Just(Input::VolumesReady),
+        1 => Just(Input::VolumesStale),
         1 => Just(Input::VolumesFailed { volume: "v".to_owned(), message: message() }),
         1 => any_instance().prop_map(|instance| Input::StartFailed { instance, message: "m".to_owned() }),
         1 => (any_instance(), any::<bool>())
@@ -166,10 +167,10 @@ fn answer(action: &Action, well: bool, outcome: Outcome, ended: Ended) -> Option
         Action::EnsureImage { instance, .. } => {
             Input::ImageFailed { instance, reason: ImageFailure::NeverPull, message }
         }
-        Action::CreateContainer { instance } if well => {
+        Action::CreateContainer { instance, .. } if well => {
             Input::Created { instance, id: "1".repeat(64), stop_signal: None }
         }
-        Action::CreateContainer { instance } => Input::CreateFailed { instance, config: true, message },
+        Action::CreateContainer { instance, .. } => Input::CreateFailed { instance, config: true, message },
         Action::StartContainer { instance } if well => Input::Started { instance, started_at: 5 },
         Action::StartContainer { instance } => Input::StartFailed { instance, message },
         Action::RunHook { instance, hook } => {

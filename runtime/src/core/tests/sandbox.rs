@@ -108,8 +108,13 @@ fn volumes_follow_their_objects_from_when_they_are_there_until_the_pod_ends() {
         ObjectSource { name: "cm".to_owned(), items: Vec::new(), default_mode: 0o644, optional: false };
     web.spec.volumes = vec![Volume { name: "v".to_owned(), source: VolumeSource::ConfigMap(objects) }];
     let refreshes = |state: &State, web: &Pod, seconds| {
-        let (_, actions) = state.clone().step(web, Input::ObjectsChanged, clock(secs(seconds)));
-        actions.contains(&Action::RefreshVolumes)
+        let asks = |input| {
+            let (_, actions) = state.clone().step(web, input, clock(secs(seconds)));
+            actions.contains(&Action::RefreshVolumes)
+        };
+        let changed = asks(Input::ObjectsChanged);
+        assert_eq!(asks(Input::VolumesStale), changed);
+        changed
     };
     let (state, _) = State::new(&web, "node1", clock(secs(0)));
     let up = Input::SandboxUp { attempt: 0, ips: Vec::new(), host_ips: Vec::new() };

@@ -148,8 +148,8 @@ impl PodSpec {
 
     /// A container of either list by name.
     #[must_use]
-    pub fn container(&self, name: &ContainerName) -> Option<&Container> {
-        self.all_containers().find(|container| container.name == *name)
+    pub fn container(&self, name: &str) -> Option<&Container> {
+        self.all_containers().find(|container| container.name.as_str() == name)
     }
 
     /// Whether `name` is in the init list.
