@@ -196,6 +196,12 @@ impl PodLayout {
         self.dir.join("shim.json")
     }
 
+    /// What the shim is writing to a log just now.
+    #[must_use]
+    pub fn output_note(&self) -> PathBuf {
+        self.dir.join("output.json")
+    }
+
     /// What the shim and the supervisor say about themselves.
     #[must_use]
     pub fn diagnostics(&self) -> PathBuf {

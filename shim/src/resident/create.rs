@@ -9,8 +9,9 @@ use oci_spec::runtime::Spec;
 
 use super::children::Role;
 use super::instance::{Files, Held, Init, State, unfit};
+use super::log_file::LogFile;
 use super::making::Chosen;
-use super::output::{Kind, Output};
+use super::output::{Kind, Origin, Output};
 use super::record::ProcessRecord;
 use super::streams::{Streams, make_fifo, make_streams, open_fifo, remove_files};
 use super::supervisor::Reply;
@@ -88,8 +89,8 @@ impl Shim {
         };
         // No record yet: should this shim be killed, the init dies with it, and a successor takes its group away.
         self.instances.insert(instance.clone(), held);
-        for (kind, stream) in made.streams.ours {
-            self.follow(&instance, kind, stream);
+        for (kind, fifo) in made.streams.ours {
+            self.follow(&instance, kind, Origin { fifo, terminal: None });
         }
         let begun = match engine {
             Chosen::Own(plan) => self.make_instance(&instance, plan, made.streams.stdio, reply),
@@ -149,8 +150,10 @@ impl Shim {
         held.terminal = master;
         self.roles.insert(pid, Role::Init(instance.clone()));
         let terminal = held.terminal.as_ref().map(OwnedFd::try_clone).transpose();
-        if let Some(copy) = terminal.map_err(|error| error.to_string())? {
-            self.follow(instance, Kind::Terminal, copy);
+        let terminal = terminal.map_err(|error| error.to_string())?;
+        if terminal.is_some() {
+            let fifo = open_fifo(&Files(&held.create).stdout(), OFlag::O_RDWR)?;
+            self.follow(instance, Kind::Terminal, Origin { fifo, terminal });
         }
         self.record();
         Ok(Answer::Created { pid })
@@ -226,7 +229,8 @@ fn make_all(config: &CreateConfig, group: &Group, spec: &Spec, identity: &Identi
     make_fifo(&start, identity)?;
     Ok(Made {
         entry: group.entry().map_err(text)?,
-        output: Output::new(&config.log)
+        output: LogFile::new(&config.log)
+            .map(Output::new)
             .map_err(|error| format!("open {}: {error}", config.log.display()))?,
         streams: make_streams(config, identity)?,
         start: open_fifo(&start, OFlag::O_RDONLY)?,

@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use super::procfs;
 use super::record::ProcessRecord;
 use super::start::{Detached, Error};
+use super::transit::Pipe;
 use crate::harmless;
 use crate::layout::PodLayout;
 use crate::sys::{clock, pidfd, process, socket};
@@ -78,6 +79,8 @@ pub(super) struct Store {
     /// Processes that a shim named, and how they ended.
     pub(super) held: BTreeMap<ProcessRecord, Option<End>>,
     pub(super) descriptors: BTreeMap<String, OwnedFd>,
+    /// What a shim took from a stream when it had written it (see `transit`).
+    pub(super) taken: Option<Pipe>,
 }
 
 /// What a shim finds when its keeper forks it.
@@ -123,10 +126,11 @@ pub(super) fn keep(detached: &Detached, lock: Flock<File>, ready: Option<OwnedFd
     nix::unistd::dup2_stderr(&null).map_err(system("replace standard error"))?;
     drop(null);
     let signals = super::signals().map_err(|errno| Error::System("block signals", errno))?;
+    let taken = Pipe::new().map_err(|errno| Error::System("make a pipe", errno))?;
     let keeper = Keeper {
         detached,
         lock,
-        store: RefCell::default(),
+        store: RefCell::new(Store { taken: Some(taken), ..Store::default() }),
         ready: RefCell::new(ready),
         ends: RefCell::default(),
         link: RefCell::default(),

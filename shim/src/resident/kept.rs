@@ -42,13 +42,9 @@ fn stdin(instance: &InstanceId) -> String {
     format!("stdin {instance}")
 }
 
-/// Name of our reading end of an instance's standard output or error; its terminal is kept as such.
-fn output(instance: &InstanceId, kind: Kind) -> Option<String> {
-    match kind {
-        Kind::Stdout => Some(format!("stdout {instance}")),
-        Kind::Stderr => Some(format!("stderr {instance}")),
-        Kind::Terminal => None,
-    }
+/// Name of our end of a FIFO of an instance's output.
+fn output(instance: &InstanceId, kind: Kind) -> String {
+    format!("{} {instance}", kind.name())
 }
 
 impl Kept {
@@ -76,7 +72,7 @@ impl Kept {
     }
 
     pub(super) fn take_output(&mut self, instance: &InstanceId, kind: Kind) -> Option<OwnedFd> {
-        self.store.descriptors.remove(&output(instance, kind)?)
+        self.store.descriptors.remove(&output(instance, kind))
     }
 
     /// What no instance took is open in the keeper until the record is discharged, and need not be here.
@@ -95,11 +91,14 @@ impl Kept {
 impl Shim {
     /// Takes over what the keeper had for this shim.
     pub(super) fn inherit(&mut self, inheritance: Inheritance) -> nix::Result<()> {
-        let Inheritance { socket, store, ready, predecessor, .. } = inheritance;
+        let Inheritance { socket, mut store, ready, predecessor, .. } = inheritance;
         if let Some(exit) = predecessor {
             self.complain(format_args!(
                 "the shim before this one ended: {exit:?}; this one takes the pod up"
             ));
+        }
+        if let Some(taken) = store.taken.take() {
+            self.transit.inherit(taken);
         }
         let token = self.watch.add(&socket, Source::Keeper)?;
         self.ready = ready;
@@ -162,10 +161,8 @@ impl Shim {
             let terminal =
                 held.terminal.as_ref().map(|descriptor| (terminal(instance), descriptor.as_raw_fd()));
             let stdin = held.stdin.as_ref().map(|descriptor| (stdin(instance), descriptor.as_raw_fd()));
-            let outputs = held
-                .output
-                .sources()
-                .filter_map(|(kind, source)| Some((output(instance, kind)?, source.as_raw_fd())));
+            let sources = held.output.sources();
+            let outputs = sources.map(|(kind, source)| (output(instance, kind), source.as_raw_fd()));
             terminal.into_iter().chain(stdin).chain(outputs)
         })
     }

@@ -25,6 +25,7 @@ mod keeper;
 mod kept;
 mod launch;
 mod log;
+mod log_file;
 mod making;
 mod output;
 mod record;
@@ -40,6 +41,7 @@ mod supervisor;
 mod takeover;
 mod tasks;
 mod timers;
+mod transit;
 mod watch;
 
 use std::cell::RefCell;
@@ -97,8 +99,8 @@ struct Shim {
     supervisor: supervisor::Supervisor,
     finish: finish::Finish,
     next_key: u64,
-    /// What is read of an output, never cleared: after a fork each page that is written to costs a copy.
-    chunk: Vec<u8>,
+    /// The way of output to logs.
+    transit: transit::Transit,
 }
 
 impl Shim {

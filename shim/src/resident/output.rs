@@ -1,23 +1,21 @@
 //! Standard output and standard error of instances: from FIFO or terminal to the CRI log and to attached
 //! clients.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::borrow::Cow;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
 
 use super::Shim;
 use super::instance::Held;
 use super::log::Prefix;
+use super::log_file::LogFile;
+use super::transit::{self, CHUNK, Chunk, Note, Transit};
 use super::watch::{Source, Token};
 use crate::sys::{clock, socket};
 use crate::wire::InstanceId;
 
-/// As much as a pipe holds.
-pub(super) const CHUNK: usize = 64 * 1024;
 /// Reads of one stream before others get their turn.
 const TURN: usize = 4;
 /// Reads at the end of an instance: what its pipes hold, and more that leftovers write while they die.
@@ -26,7 +24,8 @@ const DRAIN: usize = 256;
 const PACKET: usize = 16 * 1024;
 
 /// Which stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) enum Kind {
     Stdout,
     Stderr,
@@ -35,7 +34,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Stdout | Self::Terminal => "stdout",
             Self::Stderr => "stderr",
@@ -48,98 +47,62 @@ impl Kind {
             Self::Stderr => 2,
         }
     }
+
+    /// Makes `text` the lines of the log for what was read at a time.
+    fn lines(self, bytes: &[u8], at: i64, text: &mut Vec<u8>) {
+        text.clear();
+        Prefix { stamp: &clock::timestamp(at), stream: self.name() }.lines(bytes, text);
+    }
+}
+
+/// Where output comes from.
+#[derive(Debug)]
+pub(super) struct Origin {
+    /// Our reading end of a FIFO. That of a terminal can be written to as well.
+    pub(super) fifo: OwnedFd,
+    /// What is written to it here, where the instance does not do so itself.
+    pub(super) terminal: Option<OwnedFd>,
+}
+
+impl Origin {
+    /// What tells that there is output.
+    fn watched(&self) -> &OwnedFd {
+        self.terminal.as_ref().unwrap_or(&self.fifo)
+    }
+
+    /// What comes next.
+    fn look(&self, transit: &mut Transit) -> nix::Result<Chunk> {
+        let Some(terminal) = &self.terminal else { return transit.look(&self.fifo, CHUNK) };
+        let fed = transit::feed(terminal, &self.fifo);
+        match (transit.look(&self.fifo, CHUNK), fed) {
+            // A terminal of Linux 5.10.
+            (Err(Errno::EAGAIN), Err(Errno::EINVAL)) => transit.read(terminal),
+            // The FIFO never ends: its other end is ours.
+            (Err(Errno::EAGAIN), Ok(0)) => Ok(Chunk::Seen(0)),
+            (Err(Errno::EAGAIN), Err(errno)) => Err(errno),
+            (seen, _) => seen,
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Stream {
     kind: Kind,
-    source: OwnedFd,
+    origin: Origin,
     token: Token,
 }
 
 /// Where the output of an instance goes.
 #[derive(Debug)]
 pub(super) struct Output {
-    path: PathBuf,
-    /// None where it could not be opened: that is tried again with the next output.
-    log: Option<File>,
-    /// How many bytes the log has.
-    pub(super) size: u64,
-    /// A timer or a task is at its rotation.
-    pub(super) is_rotated: bool,
-    /// That the log cannot be written was said.
-    complained: bool,
+    pub(super) log: LogFile,
     streams: Vec<Stream>,
     clients: Vec<OwnedFd>,
 }
 
 impl Output {
-    /// Opens the log; directories that are missing are made.
-    pub(super) fn new(log: &Path) -> std::io::Result<Self> {
-        let mut output = Self::unopened(log);
-        output.reopen()?;
-        Ok(output)
-    }
-
-    /// Opens the log that is at its path now.
-    pub(super) fn reopen(&mut self) -> std::io::Result<&mut File> {
-        let log = open_log(&self.path)?;
-        self.size = log.metadata()?.len();
-        Ok(self.log.insert(log))
-    }
-
-    /// For an instance that runs already, and goes on running when its log cannot be opened.
-    pub(super) fn again(log: &Path) -> Self {
-        Self::new(log).unwrap_or_else(|error| {
-            let mut output = Self::unopened(log);
-            output.complain("open", &error);
-            output
-        })
-    }
-
-    /// For an instance that writes nothing any more.
-    pub(super) fn unopened(log: &Path) -> Self {
-        let (streams, clients) = (Vec::new(), Vec::new());
-        Self {
-            path: log.to_owned(),
-            log: None,
-            size: 0,
-            is_rotated: false,
-            complained: false,
-            streams,
-            clients,
-        }
-    }
-
-    /// As containerd does: a container whose log cannot be written goes on, and what it says is lost.
-    fn write(&mut self, text: &[u8]) {
-        if text.is_empty() {
-            return;
-        }
-        let (operation, written) = match &mut self.log {
-            Some(log) => ("write", log.write_all(text)),
-            None => ("open", self.reopen().and_then(|log| log.write_all(text))),
-        };
-        if written.is_ok() {
-            self.size += text.len() as u64;
-        }
-        match written {
-            Ok(()) if std::mem::take(&mut self.complained) => {
-                super::complain(format_args!("the log {} is written again", self.path.display()));
-            }
-            Ok(()) => {}
-            Err(error) => self.complain(operation, &error),
-        }
-    }
-
-    /// Once, not for every line.
-    fn complain(&mut self, operation: &str, error: &std::io::Error) {
-        if !std::mem::replace(&mut self.complained, true) {
-            let path = self.path.display();
-            super::complain(format_args!(
-                "{operation} {path}: {error}; the container's output is lost until this is mended"
-            ));
-        }
+    pub(super) fn new(log: LogFile) -> Self {
+        Self { log, streams: Vec::new(), clients: Vec::new() }
     }
 
     /// Adds a client that gets every chunk from now on.
@@ -149,33 +112,49 @@ impl Output {
 
     /// What is read from.
     pub(super) fn sources(&self) -> impl Iterator<Item = (Kind, &OwnedFd)> {
-        self.streams.iter().map(|stream| (stream.kind, &stream.source))
+        self.streams.iter().map(|stream| (stream.kind, &stream.origin.fifo))
     }
 
-    /// Reads one stream for some rounds; true when it has ended. What was read is written before more is, and whole:
-    /// a shim that is killed has nothing of it in its memory.
-    fn read(&mut self, kind: Kind, rounds: usize, buffer: &mut [u8]) -> bool {
+    /// Reads one stream for some rounds; true when it has ended. What was read is written before more is, and whole.
+    fn read(&mut self, instance: &InstanceId, kind: Kind, rounds: usize, transit: &mut Transit) -> bool {
+        let Some(stream) = self.streams.iter().find(|stream| stream.kind == kind) else { return false };
         let mut text = Vec::new();
         for _ in 0..rounds {
-            let Some(stream) = self.streams.iter().find(|stream| stream.kind == kind) else {
-                return false;
-            };
-            match nix::unistd::read(&stream.source, buffer) {
+            match stream.origin.look(transit) {
                 Err(Errno::EAGAIN) => return false,
                 Err(Errno::EINTR) => {}
                 // EIO: nobody has the terminal open any more.
-                Ok(0) | Err(_) => return true,
-                Ok(count) => {
-                    let bytes = buffer.get(..count).unwrap_or_default();
-                    let stamp = clock::timestamp(clock::wall());
-                    text.clear();
-                    Prefix { stamp: &stamp, stream: kind.name() }.lines(bytes, &mut text);
-                    self.write(&text);
+                Ok(Chunk::Seen(0) | Chunk::Taken(0)) | Err(_) => return true,
+                Ok(Chunk::Seen(length)) => {
+                    let (bytes, at) = (transit.bytes(length), clock::wall());
+                    kind.lines(bytes, at, &mut text);
+                    let instance = Cow::Borrowed(instance);
+                    self.log.write(&text, |place| transit.note(&Note { instance, kind, length, at, place }));
+                    transit.take(&stream.origin.fifo, length);
+                    pass_on(&mut self.clients, kind, bytes);
+                }
+                Ok(Chunk::Taken(length)) => {
+                    let bytes = transit.bytes(length);
+                    kind.lines(bytes, clock::wall(), &mut text);
+                    self.log.write(&text, |_| ());
                     pass_on(&mut self.clients, kind, bytes);
                 }
             }
         }
         false
+    }
+
+    /// Goes on with the chunk that a predecessor was writing.
+    fn resume(&mut self, note: &Note<'_>, transit: &mut Transit) {
+        let Some(stream) = self.streams.iter().find(|stream| stream.kind == note.kind) else { return };
+        if let Ok(Chunk::Seen(length)) = transit.look(&stream.origin.fifo, note.length) {
+            let mut text = Vec::new();
+            note.kind.lines(transit.bytes(length), note.at, &mut text);
+            // Otherwise it was taken, and this is a later one.
+            if self.log.complete(&note.place, &text) {
+                transit.take(&stream.origin.fifo, length);
+            }
+        }
     }
 }
 
@@ -190,26 +169,34 @@ fn pass_on(clients: &mut Vec<OwnedFd>, kind: Kind, bytes: &[u8]) {
     }
 }
 
-fn open_log(path: &Path) -> std::io::Result<File> {
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory)?;
-    }
-    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
-}
-
 impl Shim {
     /// Reads a stream of an instance from now on.
-    pub(super) fn follow(&mut self, instance: &InstanceId, kind: Kind, source: OwnedFd) {
+    pub(super) fn follow(&mut self, instance: &InstanceId, kind: Kind, origin: Origin) {
         let Some(held) = self.instances.get_mut(instance) else {
             return;
         };
-        let watched = super::set_nonblocking(&source)
-            .and_then(|()| self.watch.add(&source, Source::Output(instance.clone(), kind)));
+        let watched = super::set_nonblocking(origin.watched())
+            .and_then(|()| self.watch.add(origin.watched(), Source::Output(instance.clone(), kind)));
         match watched {
             Ok(token) => {
-                held.output.streams.push(Stream { kind, source, token });
+                held.output.streams.push(Stream { kind, origin, token });
             }
             Err(errno) => super::complain(format_args!("watch the output of {instance}: {errno}")),
+        }
+    }
+
+    /// Before anything else is read: what a predecessor was writing is written to its end.
+    pub(super) fn resume_output(&mut self) {
+        if let Some(note) = self.transit.left()
+            && let Some(held) = self.instances.get_mut(note.instance.as_ref())
+        {
+            held.output.resume(&note, &mut self.transit);
+        }
+        self.transit.strike_out(usize::MAX);
+        // Of what a predecessor had from a terminal nothing tells.
+        let terminals = self.instances.iter().filter(|(_, held)| held.terminal.is_some());
+        for instance in terminals.map(|(instance, _)| instance.clone()).collect::<Vec<_>>() {
+            self.output_event(&instance, Kind::Terminal);
         }
     }
 
@@ -221,7 +208,7 @@ impl Shim {
         let Some(held) = self.instances.get_mut(instance) else {
             return;
         };
-        let has_ended = held.output.read(kind, rounds, &mut self.chunk);
+        let has_ended = held.output.read(instance, kind, rounds, &mut self.transit);
         self.log_has_grown(instance);
         if has_ended {
             self.end_output(instance, kind);
@@ -234,7 +221,7 @@ impl Shim {
         };
         if let Some(at) = held.output.streams.iter().position(|stream| stream.kind == kind) {
             let stream = held.output.streams.remove(at);
-            self.watch.remove(&stream.source, stream.token);
+            self.watch.remove(stream.origin.watched(), stream.token);
         }
     }
 
@@ -256,7 +243,7 @@ impl Shim {
     /// Stops reading the output of an instance.
     pub(super) fn unfollow(&mut self, held: &mut Held) {
         for stream in held.output.streams.drain(..) {
-            self.watch.remove(&stream.source, stream.token);
+            self.watch.remove(stream.origin.watched(), stream.token);
         }
         if let (Some(start), Some(starting)) = (&held.start, &held.starting) {
             self.watch.remove(start, starting.token);

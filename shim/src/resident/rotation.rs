@@ -23,8 +23,8 @@ impl Shim {
     /// Something was written to the log of an instance.
     pub(super) fn log_has_grown(&mut self, instance: &InstanceId) {
         let Some(held) = self.instances.get_mut(instance) else { return };
-        let output = &mut held.output;
-        if output.size >= SIZE && !std::mem::replace(&mut output.is_rotated, true) {
+        let log = &mut held.output.log;
+        if log.size >= SIZE && !std::mem::replace(&mut log.is_rotated, true) {
             self.timers.after(PAUSE, Timer::Rotation(instance.clone()));
         }
     }
@@ -50,8 +50,8 @@ impl Shim {
     /// may be about to go, is not made anew.
     fn rotation_ended(&mut self, instance: &InstanceId, failure: Option<String>) {
         let Some(held) = self.instances.get_mut(instance).filter(|held| held.is_alive()) else { return };
-        held.output.is_rotated = false;
-        let reopened = held.output.reopen().map(drop);
+        held.output.log.is_rotated = false;
+        let reopened = held.output.log.reopen().map(drop);
         if let Some(message) = failure.or_else(|| reopened.err().map(|error| error.to_string())) {
             super::complain(format_args!("rotate {}: {message}", held.create.log.display()));
         }

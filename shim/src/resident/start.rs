@@ -24,6 +24,7 @@ use super::record::{self, Record};
 use super::sandbox::Sandbox;
 use super::supervisor::Supervisor;
 use super::timers::Timers;
+use super::transit::Transit;
 use super::watch::{Source, Watch};
 use crate::cgroup::{Group, Hierarchies};
 use crate::harmless;
@@ -331,6 +332,8 @@ fn assemble(
     let mut watch = Watch::new().map_err(system("make an epoll descriptor"))?;
     let signals = super::signals().map_err(system("block signals"))?;
     let timers = Timers::new().map_err(system("make a timer"))?;
+    let path = pod.output_note();
+    let transit = Transit::new(&path).map_err(|source| Error::File { operation: "open", path, source })?;
     watch.add(&signals, Source::Signals).map_err(system("watch signals"))?;
     watch.add(&timers.descriptor(), Source::Timer).map_err(system("watch the timer"))?;
     Ok(Shim {
@@ -360,7 +363,7 @@ fn assemble(
         finish: Finish::default(),
         // Names of cgroups are made from keys: those of a predecessor are not used again.
         next_key: clock::monotonic().unsigned_abs(),
-        chunk: vec![0; super::output::CHUNK],
+        transit,
     })
 }
 

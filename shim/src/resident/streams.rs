@@ -26,10 +26,12 @@ pub(super) struct Streams {
 /// The FIFOs of an instance. Its own ends of standard output are open for reading too, so that it never gets
 /// EPIPE while no shim is there.
 pub(super) fn make_streams(config: &CreateConfig, identity: &Identity) -> Result<Streams, String> {
+    let files = Files(config);
     if config.tty {
+        // Its output goes through here.
+        make_fifo(&files.stdout(), identity)?;
         return Ok(Streams { stdio: Stdio::Terminal, ours: Vec::new(), stdin: None });
     }
-    let files = Files(config);
     let open_both = |kind, path: &Path| {
         make_fifo(path, identity)?;
         // The reader first: it is told of the writers' end only when it was there before them.
@@ -79,7 +81,7 @@ pub(super) fn open_blocking(path: &Path, access: OFlag) -> Result<OwnedFd, Strin
 pub(super) fn remove_files(config: &CreateConfig) {
     let files = Files(config);
     for path in [files.stdin(), files.stdout(), files.stderr(), files.start(), files.go()] {
-        // Those of a terminal were never made.
+        // An instance with a terminal has only some of them.
         harmless(std::fs::remove_file(path));
     }
     if let Err(error) = crate::tree::remove(&files.work()) {

@@ -2,7 +2,8 @@
 //! found to have ended.
 
 use std::cell::RefCell;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::rc::Rc;
 
 use nix::fcntl::OFlag;
@@ -13,7 +14,8 @@ use super::create::identify;
 use super::finish::Finish;
 use super::instance::{Files, Held, Init, State};
 use super::keeper::End;
-use super::output::{Kind, Output};
+use super::log_file::LogFile;
+use super::output::{Kind, Origin, Output};
 use super::record::{InstanceRecord, Phase, ProcessRecord, Record};
 use super::sandbox::{Goal, PAUSE};
 use super::streams::{open_fifo, remove_files};
@@ -51,6 +53,7 @@ impl Shim {
         self.adopt_pause();
         let ended: Vec<_> =
             record.instances.into_iter().filter_map(|instance| self.take_up(instance)).collect();
+        self.resume_output();
         for (instance, end) in ended {
             self.instance_ended(&instance, end, None);
         }
@@ -171,7 +174,11 @@ impl Shim {
             start: open_fifo(&files.start(), OFlag::O_RDONLY).ok(),
             starting: None,
             start_failure: None,
-            output: if is_over { Output::unopened(&create.log) } else { Output::again(&create.log) },
+            output: Output::new(if is_over {
+                LogFile::unopened(&create.log)
+            } else {
+                LogFile::again(&create.log)
+            }),
             stdin: stdin.then(|| open_fifo(&files.stdin(), OFlag::O_WRONLY).ok()).flatten(),
             terminal: None,
             // Whatever the predecessor exec'd is killed.
@@ -189,16 +196,29 @@ impl Shim {
     /// The FIFOs, and a terminal up to its buffer, hold what was written while no shim read. The keeper's ends come
     /// first: what is in a FIFO goes with its last descriptor, which may be the keeper's.
     fn follow_again(&mut self, create: &CreateConfig) {
-        let files = Files(create);
-        let terminal = self.instances.get(&create.instance).and_then(|held| held.terminal.as_ref());
-        if let Some(Ok(copy)) = terminal.map(OwnedFd::try_clone) {
-            self.follow(&create.instance, Kind::Terminal, copy);
-        }
-        for (kind, path) in [(Kind::Stdout, files.stdout()), (Kind::Stderr, files.stderr())] {
-            let kept = self.kept.take_output(&create.instance, kind);
-            if let Some(source) = kept.or_else(|| open_fifo(&path, OFlag::O_RDONLY).ok()) {
-                self.follow(&create.instance, kind, source);
-            }
+        let (files, instance) = (Files(create), &create.instance);
+        let mut origin = |kind, path: &Path, access, terminal| {
+            let kept = self.kept.take_output(instance, kind);
+            kept.or_else(|| open_fifo(path, access).ok()).map(|fifo| (kind, Origin { fifo, terminal }))
+        };
+        let found = if create.tty {
+            let terminal = self.instances.get(instance).and_then(|held| held.terminal.as_ref());
+            let terminal = terminal.and_then(|terminal| terminal.try_clone().ok());
+            [
+                terminal.and_then(|terminal| {
+                    origin(Kind::Terminal, &files.stdout(), OFlag::O_RDWR, Some(terminal))
+                }),
+                None,
+            ]
+        } else {
+            let read = OFlag::O_RDONLY;
+            [
+                origin(Kind::Stdout, &files.stdout(), read, None),
+                origin(Kind::Stderr, &files.stderr(), read, None),
+            ]
+        };
+        for (kind, origin) in found.into_iter().flatten() {
+            self.follow(instance, kind, origin);
         }
     }
 

@@ -1,6 +1,7 @@
 //! The keeper of a shim, which starts its successor: what goes on meanwhile, and what the successor finds.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -41,10 +42,15 @@ pub(crate) const ALL: &[Case] = &[
 ];
 
 /// Writes to an instance as an attached client does.
-fn feed(pod: &mut Pod, instance: &hull_shim::wire::InstanceId, text: &str) {
-    let (answer, descriptors) = pod.ask_with(Command::Attach { instance: instance.clone() }, &[]);
+pub(crate) fn feed(pod: &mut Pod, instance: &hull_shim::wire::InstanceId, text: &str) {
+    nix::unistd::write(input(pod, instance), text.as_bytes()).unwrap();
+}
+
+/// The standard input of an instance, as an attached client has it.
+pub(crate) fn input(pod: &mut Pod, instance: &hull_shim::wire::InstanceId) -> OwnedFd {
+    let (answer, mut descriptors) = pod.ask_with(Command::Attach { instance: instance.clone() }, &[]);
     assert_eq!((answer, descriptors.len()), (Ok(Answer::Attached), 2));
-    nix::unistd::write(&descriptors[0], text.as_bytes()).unwrap();
+    descriptors.swap_remove(0)
 }
 
 fn end_pod(pod: &mut Pod) {

@@ -11,6 +11,7 @@ mod engines;
 mod faults;
 mod growth;
 mod keeper;
+mod logs;
 mod looks;
 mod pod;
 mod stand_in;
@@ -50,5 +51,5 @@ fn main() -> ExitCode {
 
 /// All cases, in the order in which they run.
 fn all() -> impl Iterator<Item = &'static cases::Case> {
-    [cases::ALL, faults::ALL, keeper::ALL, engines::ALL, growth::ALL].into_iter().flatten()
+    [cases::ALL, faults::ALL, keeper::ALL, logs::ALL, engines::ALL, growth::ALL].into_iter().flatten()
 }

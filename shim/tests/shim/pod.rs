@@ -139,6 +139,7 @@ impl Pod {
         let mut command = Process::new(self.root.join("bin/hull-shim"));
         command.arg("pod").arg("--root").arg(&self.root).args(["--uid", &self.uid, "--ready-fd", &number]);
         command.env(SOCKET, self.root.join("test.sock"));
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         assert!(command.status().unwrap().success());
         drop(write);
         let mut said = String::new();
