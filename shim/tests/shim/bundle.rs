@@ -51,7 +51,7 @@ fn make_rootfs(rootfs: &Path) {
     std::fs::copy("/bin/busybox", rootfs.join("bin/busybox")).unwrap();
     for name in [
         "sh", "sleep", "cat", "echo", "grep", "id", "true", "hostname", "stty", "ls", "tty", "kill", "yes",
-        "head", "awk",
+        "head", "awk", "dd",
     ] {
         drop(std::os::unix::fs::symlink("busybox", rootfs.join("bin").join(name)));
     }

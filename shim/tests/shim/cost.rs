@@ -18,7 +18,7 @@ const ROUNDS: u32 = 5;
 /// Execs per round.
 const EXECS: u32 = 500;
 
-/// Measures and prints what is chosen of `members`, `execs`, `crowd` and `floor`.
+/// Measures and prints what is chosen of `members`, `execs`, `crowd`, `output` and `floor`.
 pub(crate) fn print(chosen: &dyn Fn(&str) -> bool) {
     println!("from the shim, milliseconds each; least and median of {ROUNDS} rounds");
     let (mut pod, _) = Pod::start("cost", |_| ());
@@ -44,6 +44,9 @@ pub(crate) fn print(chosen: &dyn Fn(&str) -> bool) {
     if chosen("crowd") {
         in_a_crowd();
     }
+    if chosen("output") {
+        outputs();
+    }
     if chosen("floor") {
         let rounds: Vec<_> = (0..ROUNDS).map(|_| floor()).collect();
         row("fork, execve and wait alone: CPU", &rounds, |one| one.init);
@@ -58,6 +61,35 @@ fn in_a_crowd() {
     let config = pod.bundle("c", &["sleep", "1000"], plain);
     let rounds: Vec<_> = (0..ROUNDS).map(|round| members(&mut pod, &config, round)).collect();
     row("create and start of a member, 1,000 mounts: CPU", &rounds, |one| one.shim + one.init);
+}
+
+/// Output to the log: a great deal of it at once, and line by line.
+fn outputs() {
+    let (mut pod, _) = Pod::start("output", |_| ());
+    let line = "a line of some length, as programs write them into their logs\n";
+    let much = line.repeat(200_000_000 / line.len());
+    let lines = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); echo a line of some length $i; done";
+    for (name, args) in [
+        ("200 MB of output, 64 kB at once", &["dd", "if=/tmp/x", "bs=64k"][..]),
+        ("100,000 lines of output, each at once", &["sh", "-c", lines]),
+    ] {
+        let config = pod.bundle("c", args, plain);
+        std::fs::write(config.bundle.join("rootfs/tmp/x"), &much).unwrap();
+        let rounds: Vec<_> = (0..ROUNDS).map(|round| output(&mut pod, &numbered(&config, round))).collect();
+        row(&format!("{name}: CPU of the shim"), &rounds, |one| one.shim);
+        row(&format!("{name}: wall"), &rounds, |one| one.wall);
+    }
+}
+
+fn output(pod: &mut Pod, config: &CreateConfig) -> Cost {
+    let (before, clock) = (on_processor(pod.shim_pid()), now());
+    let instance = pod.launch_config(config.clone());
+    assert_eq!(pod.exit_of(&instance).exit, Exit::Code(0));
+    let cost =
+        Cost { shim: on_processor(pod.shim_pid()) - before, init: Duration::ZERO, wall: clock.elapsed() };
+    assert_eq!(pod.ask(Command::Forget { instance }), Ok(Answer::Ok));
+    std::fs::remove_file(&config.log).unwrap();
+    cost
 }
 
 /// A thousand more mounts in this namespace, which ends with us.
