@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hull_tests::pod::busybox;
 use hull_tests::{Host, Machine, PodFiles, host, process, wait_until};
 use serde_json::Value;
 
@@ -103,20 +104,11 @@ fn footprint(pid: i32) -> (usize, u64) {
 #[test]
 fn execs_and_restarts_leave_shim_and_supervisor_as_small_as_before() {
     let host = host!();
-    host.apply(
-        "
-apiVersion: v1
-kind: Pod
-metadata: {name: a}
-spec:
-  terminationGracePeriodSeconds: 1
-  containers:
-  - name: main
-    image: busybox
-    command: [sh, -c, 'while :; do sleep 0.1; done']
-    readinessProbe: {exec: {command: ['true']}, periodSeconds: 1}
-",
-    );
+    host.apply(&busybox(
+        "name: a",
+        "    command: [sh, -c, 'while :; do sleep 0.1; done']
+    readinessProbe: {exec: {command: ['true']}, periodSeconds: 1}",
+    ));
     host.wait_row("a", SOON, "1/1", "Running");
     let files = PodFiles::find(&host, "a").unwrap();
     let all = files.processes();

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
+use hull_tests::pod::busybox;
 use hull_tests::pod_files::{Instance, kill_now};
 use hull_tests::{Host, PodFiles, host, process, wait_until};
 use serde_json::Value;
@@ -171,21 +172,12 @@ fn seconds(time: &str) -> i64 {
 #[test]
 fn readiness_and_liveness_go_on_over_deaths_of_the_supervisor() {
     let host = host!();
-    host.apply(
-        "
-apiVersion: v1
-kind: Pod
-metadata: {name: a}
-spec:
-  terminationGracePeriodSeconds: 1
-  containers:
-  - name: main
-    image: busybox
-    command: [sh, -c, 'touch /tmp/live; while :; do sleep 0.1; done']
+    host.apply(&busybox(
+        "name: a",
+        "    command: [sh, -c, 'touch /tmp/live; while :; do sleep 0.1; done']
     readinessProbe: {exec: {command: [test, -e, /tmp/ready]}, periodSeconds: 1}
-    livenessProbe: {exec: {command: [test, -e, /tmp/live]}, periodSeconds: 1, failureThreshold: 3}
-",
-    );
+    livenessProbe: {exec: {command: [test, -e, /tmp/live]}, periodSeconds: 1, failureThreshold: 3}",
+    ));
     host.wait_row("a", SOON, "0/1", "Running");
     let files = PodFiles::find(&host, "a").unwrap();
     let watch = host.start(&["get", "pods", "a", "-w", "--no-headers"]);

@@ -3,11 +3,15 @@
 use std::fs;
 use std::time::Duration;
 
+use hull_tests::pod::busybox;
 use hull_tests::pod_files::kill_now;
 use hull_tests::{Host, PodFiles, host, process, wait_until};
 
 use super::steps::rich;
 use super::{SOON, events, running, statuses, two_containers};
+
+/// What a container does that goes on until it is killed.
+const LOOP: &str = "    command: [sh, -c, 'while :; do sleep 0.1; done']";
 
 #[test]
 fn a_pod_without_shim_supervisor_or_pause_is_deleted_whole() {
@@ -48,16 +52,7 @@ fn a_pod_without_shim_supervisor_or_pause_is_deleted_whole() {
 #[test]
 fn a_killed_pause_gives_the_pod_a_new_sandbox() {
     let host = host!();
-    host.apply(
-        "
-apiVersion: v1
-kind: Pod
-metadata: {name: a}
-spec:
-  terminationGracePeriodSeconds: 1
-  containers: [{name: main, image: busybox, command: [sh, -c, 'while :; do sleep 0.1; done']}]
-",
-    );
+    host.apply(&busybox("name: a", LOOP));
     let (files, before) = running(&host, "a");
     let pause = files.processes().pause.unwrap();
     kill_now(pause);
@@ -78,16 +73,7 @@ spec:
 #[test]
 fn an_init_killed_from_outside_is_restarted() {
     let host = host!();
-    host.apply(
-        "
-apiVersion: v1
-kind: Pod
-metadata: {name: a}
-spec:
-  terminationGracePeriodSeconds: 1
-  containers: [{name: main, image: busybox, command: [sh, -c, 'while :; do sleep 0.1; done']}]
-",
-    );
+    host.apply(&busybox("name: a", LOOP));
     let (files, before) = running(&host, "a");
     kill_now(before["main"].pid);
     let pod = host.wait_pod("a", SOON, "a restart", |pod| {
