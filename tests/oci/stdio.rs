@@ -58,6 +58,28 @@ fn shell(bundle: &Bundle, line: &str) -> hull_tests::Output {
 }
 
 #[test]
+fn a_stream_that_is_closed_is_the_null_device() {
+    let mut bundle = bundle!();
+    bundle.script("for each in 0 2; do readlink /proc/self/fd/$each; done > /work/streams");
+    shell(&bundle, "$OCI run --detach $ID <&- 2>&-").ok();
+    bundle.shows("rootfs/work/streams", "/dev/null\n/dev/null\n");
+}
+
+#[test]
+fn a_reader_that_goes_away_kills_no_command() {
+    let bundle = bundle!();
+    if is_peer() {
+        // Go's runtime dies of SIGPIPE on its standard output.
+        return;
+    }
+    let (read, write) = std::io::pipe().unwrap();
+    drop(read);
+    let output = bundle.command(&["features"]).stdout(write).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && told.contains("/dev/stdout: broken pipe"), "{told}");
+}
+
+#[test]
 fn descriptors_are_preserved_on_request_and_not_otherwise() {
     let mut bundle = bundle!();
     bundle.script("ls /proc/self/fd");
