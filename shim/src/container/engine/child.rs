@@ -332,8 +332,12 @@ fn notifies(identity: &Identity) -> bool {
 
 /// Tells the maker that all is made, and waits: for the maker to have it on disk, then for the start.
 fn wait_at_gate(work: &Work<'_>) {
-    let released = tell(work, Message::Ready, None).is_ok() && await_go(work).is_ok();
-    if !released || process::die_with_parent(0).is_err() {
+    let survives = work.plan.outlives_maker;
+    let is_own = !survives || process::die_with_parent(0).is_ok();
+    let is_ready = is_own && tell(work, Message::Ready, None).is_ok();
+    // A maker that is killed from here on may have it on disk.
+    let stays = is_ready && (await_go(work).is_ok() || survives);
+    if !stays || process::die_with_parent(0).is_err() {
         process::leave(1);
     }
     // Not every maker listens that long.

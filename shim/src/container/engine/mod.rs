@@ -26,7 +26,8 @@
 //! opened is what is used: mounts go from descriptor to descriptor .
 //!
 //! **Invariant:** a maker that dies takes a child along that nobody has recorded: until `Created::release` the child dies
-//! with its parent.
+//! with its parent. A pod's shim has a successor, which kills what its predecessor did not record: there the child is its
+//! own from the moment it is ready, so that no record ever names an init that dies with whoever wrote it.
 
 mod between;
 pub(crate) mod check;

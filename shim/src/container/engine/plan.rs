@@ -86,6 +86,8 @@ pub(crate) struct Plan {
     /// Of a new user namespace.
     pub(crate) maps: Option<Maps>,
     pub(crate) maker: MakerRights,
+    /// A maker that dies has a successor, which finds the init by its record or its group: the init waits for it.
+    pub(crate) outlives_maker: bool,
     pub(crate) steps: Vec<Step>,
     pub(crate) files: files::Plan,
     pub(crate) hooks: Hooks,
@@ -125,6 +127,7 @@ impl Plan {
         let mut plan = Self {
             maps: maps(spec, &namespaces),
             maker: known.maker,
+            outlives_maker: known.sandbox.is_some(),
             steps: Vec::new(),
             files: files(spec, &namespaces, known)?,
             hooks,

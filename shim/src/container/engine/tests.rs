@@ -36,6 +36,7 @@ struct Bundle {
     directory: PathBuf,
     config: Value,
     fault: Option<Fault>,
+    outlives_maker: bool,
 }
 
 /// What a container did.
@@ -60,7 +61,7 @@ impl Bundle {
         }
         copy_busybox(&directory.join("rootfs/bin"));
         std::os::unix::fs::symlink("busybox", directory.join("rootfs/bin/sh")).unwrap();
-        Some(Self { directory, config: configuration(script), fault: None })
+        Some(Self { directory, config: configuration(script), fault: None, outlives_maker: false })
     }
 
     fn with(mut self, change: impl FnOnce(&mut Value)) -> Self {
@@ -94,7 +95,9 @@ impl Bundle {
         let identity = Rc::new(Identity::new(&spec, &self.directory.join("rootfs"), None).unwrap());
         let args = spec.process().as_ref().unwrap().args().clone().unwrap();
         let program = Rc::new(Program::new(&identity, &args, &[]).unwrap());
-        let plan = Rc::new(self.plan(&spec, &program.environment).unwrap());
+        let mut plan = self.plan(&spec, &program.environment).unwrap();
+        plan.outlives_maker = self.outlives_maker;
+        let plan = Rc::new(plan);
         let request = Request {
             plan,
             identity: Rc::clone(&identity),
@@ -338,6 +341,20 @@ fn a_making_that_is_dropped_takes_its_init_along() {
     // Created, and never released: it ends with its maker's socket.
     drop(finish(making).unwrap());
     assert!(await_end(&pidfd).is_some());
+}
+
+#[test]
+fn an_init_that_outlives_its_maker_waits_for_the_successor() {
+    let Some(mut bundle) = Bundle::new("exit 7") else { return };
+    bundle.outlives_maker = true;
+    let null = || OwnedFd::from(File::open("/dev/null").unwrap());
+    let (making, ..) = bundle.begin(Stdio::Files([null(), null(), null()])).unwrap();
+    let pidfd = crate::sys::pidfd::open(making.pid()).unwrap();
+    // As if the maker were killed between its record and the release.
+    drop(finish(making).unwrap());
+    assert_eq!(poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], 200_u16), Ok(0));
+    Gate::open(&bundle.directory).unwrap();
+    assert_eq!(await_end(&pidfd), Some(Exit::Code(7)));
 }
 
 /// What a process of the host's root sees of an init at its gate: a line of its status, and where its descriptors lead.
