@@ -41,12 +41,11 @@ fn hierarchy(names: &str, place: &Path) -> Option<Hierarchy> {
 /// Whether a directory is the root of a hierarchy: only there v1 has `release_agent`, and everywhere else v2 has
 /// `cgroup.events`.
 fn is_root(directory: &Path, kind: FsType) -> bool {
-    let is_kind = statfs(directory).is_ok_and(|about| about.filesystem_type() == kind);
-    is_kind
-        && match kind {
-            CGROUP2_SUPER_MAGIC => !directory.join("cgroup.events").exists(),
-            _ => directory.join("release_agent").exists(),
-        }
+    let is_kind = |path: &Path| statfs(path).is_ok_and(|about| about.filesystem_type() == kind);
+    match kind {
+        CGROUP2_SUPER_MAGIC => is_kind(directory) && !directory.join("cgroup.events").exists(),
+        _ => is_kind(&directory.join("release_agent")),
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! Who a container's processes are: everything of `process` in `config.json` that its init and every
 //! process exec'd in it share. Made once per container, kept by the shim.
 
-use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ffi::CString;
 use std::io::Read;
@@ -10,13 +9,14 @@ use std::rc::Rc;
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use oci_spec::runtime::{
-    Capability, LinuxCapabilities, LinuxNamespaceType, LinuxSeccomp, LinuxSeccompAction, LinuxSyscall, Mount,
-    PosixRlimit, PosixRlimitType, Spec,
+    Capability, LinuxCapabilities, LinuxNamespaceType, LinuxSeccompAction, LinuxSyscall, Mount, PosixRlimit,
+    PosixRlimitType, Spec,
 };
 
 use super::label::Label;
 use super::scheduling::Scheduling;
-use super::seccomp::{self, Arch, Cache, Filter};
+use super::seccomp::aside::KnownFilter;
+use super::seccomp::{self, Cache, Filter};
 use crate::guard::{self, Guard};
 use crate::sys::capability::{self, Sets};
 
@@ -117,26 +117,20 @@ pub(crate) enum Groups {
 impl Identity {
     /// Reads it from a configuration whose root file system is mounted at `rootfs`.
     pub(crate) fn new(spec: &Spec, rootfs: &Path, oom_score_adj: Option<i32>) -> Result<Self, Error> {
-        let compile = |profile: &_| seccomp::compile(profile, Arch::NATIVE).map(Rc::new);
-        Self::with(spec, rootfs, oom_score_adj, compile)
+        let filter = Cache::new().filter(spec, &KnownFilter::Nothing).map_err(Error::Seccomp)?;
+        Self::with(spec, rootfs, oom_score_adj, filter)
     }
 
-    /// The same for a maker of many containers, whose filters are kept in `filters`.
-    pub(crate) fn cached(
+    /// The same with its filter, from a [`Cache`].
+    pub(crate) fn with(
         spec: &Spec,
         rootfs: &Path,
         oom_score_adj: Option<i32>,
-        filters: &RefCell<Cache>,
+        filter: Option<Rc<Filter>>,
     ) -> Result<Self, Error> {
-        Self::with(spec, rootfs, oom_score_adj, |profile| filters.borrow_mut().compile(profile, Arch::NATIVE))
-    }
-
-    fn with(
-        spec: &Spec,
-        rootfs: &Path,
-        oom_score_adj: Option<i32>,
-        compile: impl FnOnce(&LinuxSeccomp) -> Result<Rc<Filter>, seccomp::Error>,
-    ) -> Result<Self, Error> {
+        if let Some(filter) = &filter {
+            check_listener(spec, filter)?;
+        }
         let process = spec.process().as_ref().ok_or(Error::Missing("process"))?;
         let user = process.user();
         let directory = text("cwd", &process.cwd().to_string_lossy())?;
@@ -151,7 +145,7 @@ impl Identity {
             groups: Groups::Listed(user.additional_gids().clone().unwrap_or_default()),
             capabilities: sets(process.capabilities().as_ref(), available(spec)?),
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
-            filter: filter(spec, compile)?,
+            filter,
             directory,
             environment: environment(spec, rootfs, user.uid())?,
             oom_score_adj,
@@ -206,14 +200,11 @@ pub(crate) fn text(field: &'static str, value: &str) -> Result<CString, Error> {
     CString::new(value).map_err(|_| Error::NullByte { field, value: value.to_owned() })
 }
 
-fn filter(
-    spec: &Spec,
-    compile: impl FnOnce(&LinuxSeccomp) -> Result<Rc<Filter>, seccomp::Error>,
-) -> Result<Option<Rc<Filter>>, Error> {
+/// What has to hold where somebody else answers; a filter without that may have come without its profile.
+fn check_listener(spec: &Spec, filter: &Filter) -> Result<(), Error> {
     let Some(profile) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else {
-        return Ok(None);
+        return Ok(());
     };
-    let filter = compile(profile).map_err(Error::Seccomp)?;
     let has_listener = profile.listener_path().as_ref().is_some_and(|path| !path.as_os_str().is_empty());
     if filter.needs_listener() && !has_listener {
         return Err(Error::Listener);
@@ -225,7 +216,7 @@ fn filter(
     if profile.syscalls().iter().flatten().any(notifies_send) {
         return Err(Error::NotifySend);
     }
-    Ok(Some(filter))
+    Ok(())
 }
 
 fn limits(listed: &[PosixRlimit]) -> Result<Vec<Limit>, Error> {

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec, UserBuilder};
 
+use super::seccomp::Cache;
+use super::seccomp::aside::{self, KnownFilter};
+
 /// Namespaces of the sandbox that a container joins.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Joined {
@@ -39,24 +42,34 @@ pub(crate) enum Error {
 }
 
 /// Reads a `config.json`. Capabilities that nobody knows are left out, as runtime-spec wants it.
-pub(crate) fn load(path: &Path) -> Result<Spec, Error> {
-    let fail = |what, error: &dyn std::fmt::Display| Error::File {
-        what,
-        path: path.to_owned(),
-        reason: error.to_string(),
-    };
+pub(crate) fn load(path: &Path) -> Result<Box<Spec>, Error> {
+    load_with(path, &mut Cache::new()).map(|(spec, _)| spec)
+}
+
+/// The same for what makes a process of the container, and what is known of its seccomp filter.
+pub(crate) fn load_with(path: &Path, filters: &mut Cache) -> Result<(Box<Spec>, KnownFilter), Error> {
+    let fail = |what, error: &dyn std::fmt::Display| failed(path, what, error);
     let text = std::fs::read(path).map_err(|error| fail("read", &error))?;
-    let first = match serde_json::from_slice(&text) {
+    let parse = |text: &[u8]| parse(text).map(|spec| (spec, ()));
+    let read = aside::read(&text, filters, parse).map_err(|error| fail("parse", &error))?;
+    Ok((read.0, read.2))
+}
+
+fn failed(path: &Path, what: &'static str, error: &dyn std::fmt::Display) -> Error {
+    Error::File { what, path: path.to_owned(), reason: error.to_string() }
+}
+
+fn parse(text: &[u8]) -> serde_json::Result<Box<Spec>> {
+    let first = match serde_json::from_slice(text) {
         Ok(spec) => return Ok(spec),
         Err(error) => error,
     };
-    let mut value: serde_json::Value =
-        serde_json::from_slice(&text).map_err(|error| fail("parse", &error))?;
+    let mut value: serde_json::Value = serde_json::from_slice(text)?;
     let sets = value.pointer_mut("/process/capabilities").and_then(serde_json::Value::as_object_mut);
     for list in sets.into_iter().flatten().filter_map(|(_, list)| list.as_array_mut()) {
         list.retain(|name| name.as_str().is_some_and(super::capability::is_known));
     }
-    serde_json::from_value(value).map_err(|_| fail("parse", &first))
+    serde_json::from_value(value).map_err(|_| first)
 }
 
 /// Completes `spec`, found in `bundle`, for the cgroup at `cgroup` (absolute, below each hierarchy).

@@ -9,8 +9,11 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::error::Error;
+use super::global::Global;
 use super::log::Log;
 use crate::container::capability;
+use crate::container::seccomp::Cache;
+use crate::container::seccomp::aside::{self, KnownFilter};
 
 /// Reads the bundle's configuration.
 pub(crate) fn read(bundle: &Path) -> Result<Vec<u8>, Error> {
@@ -21,19 +24,28 @@ pub(crate) fn read(bundle: &Path) -> Result<Vec<u8>, Error> {
     })
 }
 
-/// Takes a configuration apart.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Spec, Error> {
+/// Takes a configuration apart. It is in a box, since it is of some kilobytes, and moved often.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Box<Spec>, Error> {
     parse_knowing(bytes).map(|(spec, _)| spec)
 }
 
+/// The same for what makes a process of the container: the capabilities that it names and nobody knows, and what is known
+/// of its seccomp filter.
+pub(crate) fn parse_for(
+    global: &Global<'_>,
+    bytes: &[u8],
+) -> Result<(Box<Spec>, Vec<String>, KnownFilter), Error> {
+    aside::read(bytes, &mut Cache::on_disk(global.root.filters()), parse_knowing)
+}
+
 /// The same, and the capabilities that it names and nobody knows.
-pub(crate) fn parse_knowing(bytes: &[u8]) -> Result<(Spec, Vec<String>), Error> {
+pub(crate) fn parse_knowing(bytes: &[u8]) -> Result<(Box<Spec>, Vec<String>), Error> {
     serde_json::from_slice(bytes).map(|spec| (spec, Vec::new())).or_else(|first| {
         // Perhaps only for names that runtime-spec wants ignored.
         let failed = |error| Error::Json("config.json".to_owned(), error);
         let mut value: Value = serde_json::from_slice(bytes).map_err(failed)?;
         let unknown = value.get_mut("process").map(forget_unknown_capabilities).unwrap_or_default();
-        let parsed = Spec::deserialize(&value).map(|spec| (spec, unknown));
+        let parsed = Box::deserialize(&value).map(|spec| (spec, unknown));
         parsed.map_err(|_| refused(&value).map_or_else(|| failed(first), Error::Refused))
     })
 }

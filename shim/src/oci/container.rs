@@ -98,6 +98,7 @@ fn common(record: &Record, status: &str, pid: i32) -> Map<String, Value> {
 
 /// Prints to standard output.
 pub(crate) fn print(text: &str) -> Result<(), Error> {
-    let written = std::io::stdout().write_all(text.as_bytes());
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     written.map_err(Error::file("write", std::path::Path::new("/dev/stdout")))
 }

@@ -17,6 +17,7 @@ use super::units::{self, Placeholder};
 use crate::cgroup::systemd::Unit;
 use crate::cgroup::{Entry, Group, Tolerance};
 use crate::container::engine::plan::Keyring;
+use crate::container::seccomp::aside::KnownFilter;
 use crate::harmless;
 use crate::resctrl;
 use crate::sys::clock;
@@ -24,12 +25,15 @@ use crate::sys::clock;
 /// Everything that is known before anything is made.
 pub(crate) struct Grounds {
     pub(crate) id: Id,
-    pub(crate) spec: Spec,
+    pub(crate) spec: Box<Spec>,
+    /// What is known of its seccomp filter.
+    pub(crate) filter: KnownFilter,
     pub(crate) bundle: PathBuf,
     pub(crate) rootfs: PathBuf,
     pub(crate) group: Option<Group>,
     pub(crate) membership: Membership,
     pub(crate) tolerance: Tolerance,
+    /// The configuration, until it is laid.
     bytes: Vec<u8>,
     unit: Option<Unit>,
     /// What of the groups was not there before, once they are being made.
@@ -53,7 +57,7 @@ impl Grounds {
         let given_bundle = Path::new(given.value("bundle").filter(|it| !it.is_empty()).unwrap_or("."));
         let bundle = given_bundle.canonicalize().map_err(Error::file("chdir to", given_bundle))?;
         let bytes = config::read(&bundle)?;
-        let (spec, unknown) = config::parse_knowing(&bytes)?;
+        let (spec, unknown, filter) = config::parse_for(global, &bytes)?;
         config::warn_of_unknown(global.log, &unknown);
         config::check_version(&spec)?;
         config::check(spec.process().as_ref())?;
@@ -64,6 +68,7 @@ impl Grounds {
         Ok(Self {
             id,
             spec,
+            filter,
             bundle,
             rootfs,
             group,
@@ -111,7 +116,7 @@ impl Grounds {
     pub(crate) fn lay(&mut self, place: &Place, held: &Held, record: &mut Record) -> Result<Laid, Error> {
         self.group.as_ref().map_or(Ok(()), Group::check_unused)?;
         notify::prepare(place)?;
-        place.lay_config(&self.bytes, held)?;
+        place.lay_config(std::mem::take(&mut self.bytes), held)?;
         self.share((place, held), record)?;
         // What is there is the caller's, and stays whatever comes.
         self.made = self.membership.missing();

@@ -1,7 +1,6 @@
 //! Making a container: what `create` and `run` have in common. Everything is checked and decided first; then
 //! each thing made is undone if a later one fails.
 
-use std::cell::RefCell;
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -30,6 +29,7 @@ use crate::container::engine::{Created, Gate, Progress, Request, begin};
 use crate::container::identity::Identity;
 use crate::container::program::Program;
 use crate::container::seccomp::Cache;
+use crate::container::seccomp::aside::KnownFilter;
 use crate::procfs;
 use crate::sys::process::Vector;
 
@@ -42,6 +42,15 @@ pub(crate) struct Blueprint {
     preserved: Preserved,
     keyring: Keyring,
     handover: Handover,
+}
+
+/// What a process does once it has made a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// It starts it: a program that runs has outlived the making.
+    Start,
+    /// It ends, and must know before that the init goes on without it.
+    End,
 }
 
 /// A container whose init waits at its gate.
@@ -60,8 +69,8 @@ impl Blueprint {
         let handover = Handover::open(given, grounds.has_terminal(), front)?;
         add_variables(&mut grounds.spec, preserved.variables());
         notify::add(&mut grounds.spec, &Place::new(&global.root, &grounds.id))?;
-        let Grounds { id, spec, bundle, rootfs, group, .. } = &grounds;
-        let mut identity = identity(spec, rootfs, global)?;
+        let Grounds { id, spec, filter, bundle, rootfs, group, .. } = &grounds;
+        let mut identity = identity((spec, filter), rootfs, global)?;
         if Supplementary::like(global.maker, "self") == Supplementary::Kept {
             identity.keep_groups().map_err(refuse)?;
         }
@@ -102,13 +111,21 @@ impl Blueprint {
     }
 
     /// Makes it. With a relay, its standard streams are the relay's.
-    pub(crate) fn make(mut self, global: &Global<'_>, relay: Option<&mut Relay>) -> Result<Made, Error> {
+    pub(crate) fn make(
+        mut self,
+        global: &Global<'_>,
+        relay: Option<&mut Relay>,
+        next: Next,
+    ) -> Result<Made, Error> {
         let place = Place::new(&global.root, &self.grounds.id);
         let held = place.claim(&global.root)?;
         let mut record = self.grounds.record(self.keyring);
-        let made = self.fill(&place, &held, (&mut record, relay));
+        let made = self.fill(&place, &held, (&mut record, relay, next));
         match made {
-            Ok((pid, pidfd)) => Ok(Made { container: Container { place, record }, held, pid, pidfd }),
+            Ok((pid, pidfd)) => {
+                self.leave();
+                Ok(Made { container: Container { place, record }, held, pid, pidfd })
+            }
             Err(error) => {
                 self.grounds.clear(&place, &record);
                 Err(error)
@@ -116,11 +133,18 @@ impl Blueprint {
         }
     }
 
+    /// Leaves what was decided where it is. The init has this process's pages as well: giving back thousands of pieces
+    /// would have each of these pages copied, shortly before this process ends.
+    fn leave(self) {
+        let Self { grounds, identity, program, plan, .. } = self;
+        std::mem::forget((grounds.spec, identity, program, plan));
+    }
+
     fn fill(
         &mut self,
         place: &Place,
         held: &Held,
-        (record, relay): (&mut Record, Option<&mut Relay>),
+        (record, relay, next): (&mut Record, Option<&mut Relay>, Next),
     ) -> Result<(i32, OwnedFd), Error> {
         let laid = self.grounds.lay(place, held, record)?;
         let made = self.init(place, &laid.entry, relay).map_err(|error| self.explain(error));
@@ -137,7 +161,10 @@ impl Blueprint {
         record.unfinished = false;
         self.hand_over(&created, master_goes)?;
         place.write(record, held)?;
-        let (pid, pidfd, _) = created.release_for_good().map_err(refuse)?;
+        let (pid, pidfd, _) = match next {
+            Next::Start => created.release(),
+            Next::End => created.release_for_good().map_err(refuse)?,
+        };
         Ok((pid, pidfd))
     }
 
@@ -225,10 +252,15 @@ pub(crate) fn add_variables(spec: &mut Spec, more: Vec<String>) {
 }
 
 /// Who the process of `spec` is to be. Its seccomp profile, the same in nearly every container of a host, is compiled once.
-pub(crate) fn identity(spec: &Spec, rootfs: &Path, global: &Global<'_>) -> Result<Identity, Error> {
+pub(crate) fn identity(
+    (spec, known): (&Spec, &KnownFilter),
+    rootfs: &Path,
+    global: &Global<'_>,
+) -> Result<Identity, Error> {
     let score = spec.process().as_ref().and_then(oci_spec::runtime::Process::oom_score_adj);
-    let filters = RefCell::new(Cache::on_disk(global.root.filters()));
-    Identity::cached(spec, rootfs, score, &filters).map_err(refuse)
+    let filter = Cache::on_disk(global.root.filters()).filter(spec, known);
+    let filter = filter.map_err(|error| refuse(crate::container::identity::Error::Seccomp(error)))?;
+    Identity::with(spec, rootfs, score, filter).map_err(refuse)
 }
 
 /// Our own variables, for hooks that name none.

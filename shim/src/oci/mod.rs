@@ -60,7 +60,8 @@ const SUCCESS: Code = 0;
 /// The whole program: runs its command line and ends.
 pub fn main() -> ! {
     crate::sys::process::begin();
-    std::process::exit(run(std::env::args_os().skip(1)).into())
+    // What goes to standard output is written by then, and nobody has anything to do at the end.
+    crate::sys::process::leave(run(std::env::args_os().skip(1)).into())
 }
 
 /// Runs one command line, without the program's name; its exit status.

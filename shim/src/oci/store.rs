@@ -11,6 +11,7 @@
 //! **Invariant:** the record is on disk before the container's first process runs, so that whatever a killed `create`
 //! leaves is found by `delete --force`. Readers take no lock: what they read was written whole.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Write};
@@ -105,6 +106,8 @@ pub(crate) struct Record {
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
     directory: PathBuf,
+    /// What the configuration is, once it was laid or read.
+    config: OnceCell<Vec<u8>>,
 }
 
 /// The right to change a container, for as long as it is held.
@@ -116,7 +119,7 @@ pub(crate) struct Held {
 impl Place {
     /// Of the container `id`, there or not.
     pub(crate) fn new(root: &Root, id: &Id) -> Self {
-        Self { directory: root.path.join(id.as_str()) }
+        Self { directory: root.path.join(id.as_str()), config: OnceCell::new() }
     }
 
     /// Its directory.
@@ -189,32 +192,39 @@ impl Place {
     }
 
     /// Keeps the configuration of a container that has no record yet, before which nobody reads it.
-    pub(crate) fn lay_config(&self, bytes: &[u8], _: &Held) -> Result<(), Error> {
+    pub(crate) fn lay_config(&self, bytes: Vec<u8>, _: &Held) -> Result<(), Error> {
         let path = self.directory.join(CONFIG);
-        create(&path, bytes, 0o600).map_err(Error::file("write", &path))
+        create(&path, self.config.get_or_init(|| bytes), 0o600).map_err(Error::file("write", &path))
     }
 
-    /// Exchanges the configuration.
+    /// Exchanges the configuration, for the commands that come later.
     pub(crate) fn keep_config(&self, bytes: &[u8], _: &Held) -> Result<(), Error> {
         write_whole(&self.directory.join(CONFIG), bytes, 0o600)
     }
 
-    /// The configuration that the container was made from.
-    pub(crate) fn config(&self) -> Result<Vec<u8>, Error> {
+    /// The configuration that the container was made from, read once.
+    pub(crate) fn config(&self) -> Result<&[u8], Error> {
+        if let Some(bytes) = self.config.get() {
+            return Ok(bytes);
+        }
         let path = self.directory.join(CONFIG);
-        std::fs::read(&path).map_err(Error::file("read", &path))
+        let bytes = std::fs::read(&path).map_err(Error::file("read", &path))?;
+        Ok(self.config.get_or_init(|| bytes))
     }
 
     /// Removes everything, the record first: without it the container is gone.
     pub(crate) fn remove(&self) -> Result<(), Error> {
-        crate::harmless(std::fs::remove_file(self.directory.join(STATE)));
-        let mut removed = Ok(());
+        // Nearly always there is nothing else.
+        for name in [STATE, CONFIG, LOCK] {
+            crate::harmless(std::fs::remove_file(self.directory.join(name)));
+        }
+        let mut removed = std::fs::remove_dir(&self.directory);
         for _ in 0..ATTEMPTS {
-            removed = std::fs::remove_dir_all(&self.directory);
             // A command that came meanwhile makes the lock anew, and finds no record.
             if !matches!(&removed, Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty) {
                 break;
             }
+            removed = std::fs::remove_dir_all(&self.directory);
         }
         match removed {
             Ok(()) => Ok(()),

@@ -18,9 +18,10 @@ use super::supervisor::Reply;
 use super::{Shim, procfs};
 use crate::cgroup::resources::{self, Devices, Live};
 use crate::cgroup::{self, Entry, Group, Tolerance};
-use crate::container::identity::Identity;
+use crate::container::identity::{self, Identity};
 use crate::container::program::Program;
 use crate::container::seccomp::Cache;
+use crate::container::seccomp::aside::KnownFilter;
 use crate::container::spec;
 use crate::sys::process;
 use crate::wire::{Answer, CreateConfig, Failure, InstanceId};
@@ -55,8 +56,9 @@ impl Shim {
     fn begin_create(&mut self, config: CreateConfig, reply: Reply) -> Result<(), String> {
         let instance = config.instance.clone();
         let group = self.group.child(&instance.to_string());
-        let spec = spec::load(&config.bundle.join("config.json")).map_err(|error| super::chain(&error))?;
-        let (identity, program) = identify(&spec, &config, &self.filters)?;
+        let read = spec::load_with(&config.bundle.join("config.json"), &mut self.filters.borrow_mut());
+        let (spec, filter) = read.map_err(|error| super::chain(&error))?;
+        let (identity, program) = identify((&spec, &filter), &config, &self.filters)?;
         let engine = self.choose(&spec, &config, &group, &program.environment)?;
         let made = match make_all(&config, &group, &spec, &identity) {
             Ok(made) => made,
@@ -94,7 +96,7 @@ impl Shim {
         }
         let begun = match engine {
             Chosen::Own(plan) => self.make_instance(&instance, plan, made.streams.stdio, reply),
-            Chosen::Libcontainer => self.begin_creator(&instance, spec, made.streams.stdio, reply),
+            Chosen::Libcontainer => self.begin_creator(&instance, *spec, made.streams.stdio, reply),
         };
         begun.inspect_err(|_| {
             self.discard(&instance);
@@ -198,13 +200,15 @@ impl Shim {
 
 /// Who the processes of an instance are and what its init executes.
 pub(super) fn identify(
-    spec: &Spec,
+    (spec, filter): (&Spec, &KnownFilter),
     config: &CreateConfig,
     filters: &RefCell<Cache>,
 ) -> Result<(Identity, Program), String> {
     let text = |error: &dyn std::error::Error| super::chain(error);
     let rootfs = spec::rootfs(spec, &config.bundle).ok_or("config.json: root is missing")?;
-    let identity = Identity::cached(spec, &rootfs, Some(config.oom_score_adj), filters);
+    let filter = filters.borrow_mut().filter(spec, filter);
+    let filter = filter.map_err(|error| text(&identity::Error::Seccomp(error)))?;
+    let identity = Identity::with(spec, &rootfs, Some(config.oom_score_adj), filter);
     let identity = identity.map_err(|error| text(&error))?;
     let process = spec.process().as_ref().ok_or("config.json: process is missing")?;
     let args = process.args().as_deref().unwrap_or_default();

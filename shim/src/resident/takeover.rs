@@ -7,7 +7,6 @@ use std::path::Path;
 use std::rc::Rc;
 
 use nix::fcntl::OFlag;
-use oci_spec::runtime::Spec;
 
 use super::children::Role;
 use super::create::identify;
@@ -271,9 +270,9 @@ impl Held {
     /// Reads what an exec needs and the record does not hold.
     pub(super) fn read_again(&mut self, share_pid: bool, filters: &RefCell<Cache>) -> Result<(), String> {
         let path = self.create.bundle.join("config.json");
-        let spec = Spec::load(&path);
-        let spec = spec.map_err(|error| format!("read {}: {}", path.display(), super::chain(&error)))?;
-        let (identity, program) = identify(&spec, &self.create, filters)?;
+        let read = spec::load_with(&path, &mut filters.borrow_mut());
+        let (spec, filter) = read.map_err(|error| super::chain(&error))?;
+        let (identity, program) = identify((&spec, &filter), &self.create, filters)?;
         self.ends_with_init = spec::has_own_pid_namespace(&spec, share_pid);
         self.entry = self.group.entry().map_err(|error| super::chain(&error))?;
         (self.identity, self.program, self.unreadable) = (Rc::new(identity), Rc::new(program), None);

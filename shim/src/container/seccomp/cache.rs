@@ -1,7 +1,7 @@
 //! Compiled filters by the digest of what they were made from, in memory and on disk.
 //!
-//! The digest is of the profile as it was read (fields in one order, unknown ones gone), the architecture, and the
-//! compiler's version; so an entry is never out of date, and the directory may be removed at any time.
+//! The digest is of the profile's text, the architecture, and the compiler's version; so an entry is never out of date,
+//! and the directory may be removed at any time.
 //!
 //! **Invariant:** a file is believed only when it and its directory belong to this user and nobody else may write them,
 //! it is a plain file of the length that it names, and its checksum holds. Everything else is compiled anew. A cache that
@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use super::{Arch, Error, Filter, Instruction, compile};
 
 /// Changes with everything that changes what a profile compiles to, and with the file's form.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Most filters that are kept; then the cache begins anew.
 const MOST: usize = 64;
 /// Length of a digest and of a checksum.
@@ -54,38 +54,38 @@ impl Cache {
         Self { filters: HashMap::new(), directory: Some(directory) }
     }
 
-    /// The filter of `profile`: kept, read, or compiled now.
-    pub fn compile(&mut self, profile: &LinuxSeccomp, arch: Arch) -> Result<Rc<Filter>, Error> {
-        let key = key(profile, arch);
+    /// The filter that was compiled of the profile with this text, if it is kept.
+    pub fn find(&mut self, text: &str, arch: Arch) -> Option<Rc<Filter>> {
+        let key = key(text, arch);
         if let Some(filter) = self.filters.get(&key) {
-            return Ok(Rc::clone(filter));
+            return Some(Rc::clone(filter));
         }
         let read = self.directory.as_deref().and_then(|directory| read_if_sound(directory, &key));
-        let filter = match read {
-            Some(filter) => filter,
-            None => {
-                let filter = compile(profile, arch)?;
-                self.directory.iter().for_each(|directory| keep_if_possible(directory, &key, &filter));
-                filter
-            }
-        };
+        read.map(|filter| self.remember(key, filter))
+    }
+
+    /// Compiles `profile`, which is what `text` says, and keeps it.
+    pub fn compile(&mut self, text: &str, profile: &LinuxSeccomp, arch: Arch) -> Result<Rc<Filter>, Error> {
+        let (key, filter) = (key(text, arch), compile(profile, arch)?);
+        self.directory.iter().for_each(|directory| keep_if_possible(directory, &key, &filter));
+        Ok(self.remember(key, filter))
+    }
+
+    fn remember(&mut self, key: Key, filter: Filter) -> Rc<Filter> {
         if self.filters.len() >= MOST {
             self.filters.clear();
         }
         let filter = Rc::new(filter);
         self.filters.insert(key, Rc::clone(&filter));
-        Ok(filter)
+        filter
     }
 }
 
-fn key(profile: &LinuxSeccomp, arch: Arch) -> Key {
-    let mut text = Vec::with_capacity(16 << 10);
-    serde_json::to_writer(&mut text, profile)
-        .expect("a profile has string keys alone, and memory takes all bytes");
+fn key(text: &str, arch: Arch) -> Key {
     let mut digest = Sha256::new();
     digest.update(VERSION.to_le_bytes());
     digest.update([arch as u8]);
-    digest.update(&text);
+    digest.update(text);
     digest.finalize().into()
 }
 

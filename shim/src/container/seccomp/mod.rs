@@ -23,6 +23,7 @@
 //! comparisons. The tests compare every verdict with libseccomp's, and say where that one is wrong.
 
 mod abi;
+pub(crate) mod aside;
 mod cache;
 mod entry;
 pub mod listener;

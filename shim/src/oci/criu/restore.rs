@@ -161,7 +161,7 @@ impl Restore {
     ) -> Result<(), Error> {
         let config = place.config()?;
         let restored = worker.ask(request, |notice| match notice {
-            Notice::SetupNamespaces(pid) => self.set_up(&config, record, pid),
+            Notice::SetupNamespaces(pid) => self.set_up(config, record, pid),
             Notice::OrphanPtsMaster(master) => match relay.as_deref_mut() {
                 Some(relay) => relay.attach(master).map_err(Error::kernel("attach to the terminal")),
                 None => self.handover.terminal(master.as_fd()),

@@ -55,14 +55,14 @@ pub(super) fn checkpoint(global: &Global<'_>, id: &str, given: &Parsed) -> Resul
 
 struct Dump<'a> {
     container: &'a Container,
-    spec: Spec,
+    spec: Box<Spec>,
     directories: Directories,
     pid: i32,
 }
 
 impl<'a> Dump<'a> {
     fn new(container: &'a Container, given: &Parsed) -> Result<Self, Error> {
-        let spec = config::parse(&container.place.config()?)?;
+        let spec = config::parse(container.place.config()?)?;
         let pid = container.record.init.map_or(0, |init| init.pid);
         Ok(Self { container, spec, directories: Directories::new(given)?, pid })
     }

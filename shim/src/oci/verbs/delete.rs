@@ -91,7 +91,7 @@ pub(super) fn destroy(global: &Global<'_>, container: &Container, held: Held) ->
     let config = place.config();
     place.remove()?;
     drop(held);
-    match config.and_then(|bytes| Due::new(&bytes, Kind::Poststop, record)) {
+    match config.and_then(|bytes| Due::new(bytes, Kind::Poststop, record)) {
         // The container is gone by now: nothing is left that an error would keep.
         Ok(due) => due.run_all().iter().for_each(|failure| global.log.warn(failure)),
         Err(error) => global.log.warn(&error.chain()),

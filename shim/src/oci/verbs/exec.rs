@@ -14,6 +14,7 @@ use crate::container::engine::plan::keyring_name;
 use crate::container::exec::{self as join, Stdio, Target, Way};
 use crate::container::identity::Identity;
 use crate::container::program::Program;
+use crate::container::seccomp::aside::KnownFilter;
 use crate::container::transform::Problem;
 use crate::harmless;
 use crate::oci::command::parse::Parsed;
@@ -44,7 +45,7 @@ fn enter(global: &Global<'_>, id: &str, given: &Parsed) -> Result<Code, Error> {
     check(container.status(), given)?;
     let init = container.init().ok_or(Error::NotRunning)?;
     let pid = container.record.init.map_or(0, |init| init.pid);
-    let mut spec = config::parse(&container.place.config()?)?;
+    let (mut spec, _, filter) = config::parse_for(global, container.place.config()?)?;
     let (process, unknown) = process(&spec, given, preserved)?;
     config::warn_of_unknown(global.log, &unknown);
     let has_terminal = process.terminal().unwrap_or(false);
@@ -52,7 +53,7 @@ fn enter(global: &Global<'_>, id: &str, given: &Parsed) -> Result<Code, Error> {
     let mut handover = Handover::open(given, has_terminal, front)?;
     let size = process.console_size().as_ref().map(|size| (short(size.width()), short(size.height())));
     spec.set_process(Some(process));
-    let (identity, program) = prepare(&spec, pid, global)?;
+    let (identity, program) = prepare((&spec, &filter), pid, global)?;
     let entry = groups::entry(&container.record.cgroup, given.values("cgroup"), pid)?;
     let mut relay = match front {
         Front::Attached => Some(begin_relay()?),
@@ -137,13 +138,17 @@ fn begin_relay() -> Result<Relay, Error> {
     Relay::new().map_err(Error::kernel("take signals"))
 }
 
-fn prepare(spec: &Spec, pid: i32, global: &Global<'_>) -> Result<(Identity, Program), Error> {
+fn prepare(
+    (spec, filter): (&Spec, &KnownFilter),
+    pid: i32,
+    global: &Global<'_>,
+) -> Result<(Identity, Program), Error> {
     let process = spec.process().as_ref();
     // The image's files as the container has them, whatever was mounted over them.
     let root = format!("/proc/{pid}/root");
     let mut spec = spec.clone();
     spec.set_mounts(None);
-    let mut identity = identity(&spec, root.as_ref(), global)?;
+    let mut identity = identity((&spec, filter), root.as_ref(), global)?;
     if Supplementary::like(global.maker, &pid.to_string()) == Supplementary::Kept {
         identity.keep_groups().map_err(refuse)?;
     }

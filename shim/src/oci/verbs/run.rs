@@ -7,7 +7,7 @@ use crate::oci::container::{Container, print};
 use crate::oci::error::Error;
 use crate::oci::global::Global;
 use crate::oci::handover::Front;
-use crate::oci::make::{Blueprint, Made};
+use crate::oci::make::{Blueprint, Made, Next};
 use crate::oci::protect;
 use crate::oci::relay::{self, Relay};
 use crate::oci::{Code, SUCCESS};
@@ -30,7 +30,7 @@ fn detached(global: &Global<'_>, id: &str, given: &Parsed) -> Result<(), Error> 
     if given.is_on("dry-run") {
         return print(&blueprint.print());
     }
-    let Made { container, held, pidfd, .. } = blueprint.make(global, None)?;
+    let Made { container, held, pidfd, .. } = blueprint.make(global, None, Next::Start)?;
     let notify = start::let_go(&container, held, &pidfd).inspect_err(|_| clean(global, id))?;
     start::await_ready(&container, notify.as_ref());
     Ok(())
@@ -45,7 +45,7 @@ fn attached(global: &Global<'_>, id: &str, given: &Parsed) -> Result<Code, Error
         process::become_subreaper().map_err(Error::kernel("become a subreaper"))?;
     }
     let mut relay = Relay::new().map_err(Error::kernel("take signals"))?;
-    let Made { container, held, pid, pidfd } = blueprint.make(global, Some(&mut relay))?;
+    let Made { container, held, pid, pidfd } = blueprint.make(global, Some(&mut relay), Next::Start)?;
     relay.forward(start::let_go(&container, held, &pidfd).inspect_err(|_| clean(global, id))?);
     let exit = relay.run(&pidfd, pid).map_err(Error::kernel("wait for the container"))?;
     if !given.is_on("keep") {

@@ -66,12 +66,12 @@ pub(super) fn let_go(container: &Container, held: Held, init: &OwnedFd) -> Resul
     match await_outcome(&result, init) {
         Outcome::Failed(problem) => {
             procfs::wait_end(init, LOOK);
-            return Err(Error::Container(explain(container, &bytes, problem) + &Gate::printed(&result)));
+            return Err(Error::Container(explain(container, bytes, problem) + &Gate::printed(&result)));
         }
         Outcome::Executed | Outcome::Waiting => Gate::remove(directory),
     }
     drop(held);
-    Due::new(&bytes, Kind::Poststart, record)?.run().inspect_err(|_| {
+    Due::new(bytes, Kind::Poststart, record)?.run().inspect_err(|_| {
         // runtime-spec: the container is stopped. That the hook failed is what the caller hears of.
         harmless(super::kill::send(container, libc::SIGKILL));
     })?;

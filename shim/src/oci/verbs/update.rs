@@ -22,7 +22,7 @@ pub(super) fn update(global: &Global<'_>, id: &str, given: &Parsed) -> Result<()
     }
     share(&container, given)?;
     let change = change(given)?;
-    let mut config = crate::oci::config::parse(&container.place.config()?)?;
+    let mut config = crate::oci::config::parse(container.place.config()?)?;
     let stored = stored(&config);
     let group = container.record.cgroup.needed()?;
     let unit = container.record.cgroup.unit.as_deref();

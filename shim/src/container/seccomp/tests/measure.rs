@@ -49,6 +49,7 @@ fn compiling_reading_and_installing() {
     let profile = containers(&LISTED[..3]).unwrap();
     let directory = std::env::temp_dir().join(format!("hull-measure-{}", std::process::id()));
     let ours = compile(&profile, Arch::NATIVE).unwrap();
+    let text = serde_json::to_string(&profile).unwrap();
     let theirs = Filter { program: reference.native(&profile).unwrap(), flags: ours.flags };
     println!("instructions: {}, libseccomp's {}", ours.program.len(), theirs.program.len());
     println!("compile       {:?}", timed(|| compile(&profile, Arch::NATIVE)));
@@ -56,17 +57,17 @@ fn compiling_reading_and_installing() {
     println!(
         "keep          {:?}",
         timed(|| {
-            let made = Cache::on_disk(directory.clone()).compile(&profile, Arch::NATIVE);
+            let made = Cache::on_disk(directory.clone()).compile(&text, &profile, Arch::NATIVE);
             std::fs::remove_dir_all(&directory).unwrap();
             made
         })
     );
-    println!(
-        "read          {:?}",
-        timed(|| Cache::on_disk(directory.clone()).compile(&profile, Arch::NATIVE))
-    );
+    Cache::on_disk(directory.clone()).compile(&text, &profile, Arch::NATIVE).unwrap();
+    let read = || Cache::on_disk(directory.clone()).find(&text, Arch::NATIVE).unwrap();
+    println!("read          {:?}", timed(read));
     let mut cache = Cache::new();
-    println!("from memory   {:?}", timed(|| cache.compile(&profile, Arch::NATIVE)));
+    cache.compile(&text, &profile, Arch::NATIVE).unwrap();
+    println!("from memory   {:?}", timed(|| cache.find(&text, Arch::NATIVE)));
     println!("install       {:?}, libseccomp's {:?}", install(&ours), install(&theirs));
     std::fs::remove_dir_all(&directory).unwrap();
 }

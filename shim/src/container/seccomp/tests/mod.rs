@@ -1,6 +1,7 @@
 //! The compiled program, run by a small BPF machine: beside a plain reading of the profile, beside libseccomp's, and
 //! in the kernel itself.
 
+mod aside;
 mod cache;
 mod fuzz;
 mod kernel;
