@@ -18,6 +18,7 @@ mod unwritable;
 pub mod wire;
 
 pub use sys::descriptor::inherited;
+pub use sys::heap::Heap;
 
 /// Says of an operation that its failure changes nothing here; the comment beside the call says why.
 pub(crate) fn harmless<T, E>(_: Result<T, E>) {}

@@ -10,6 +10,7 @@ pub(crate) mod capability;
 pub(crate) mod clock;
 pub(crate) mod descriptor;
 pub(crate) mod environment;
+pub(crate) mod heap;
 pub(crate) mod image;
 pub(crate) mod interface;
 pub(crate) mod keyring;
