@@ -140,9 +140,14 @@ impl Group {
     /// # Errors
     /// A directory cannot be made.
     pub fn create(&self) -> Result<(), Error> {
+        self.create_telling(&mut drop)
+    }
+
+    /// The same, and tells of each directory of the group itself that was not there before.
+    pub(crate) fn create_telling(&self, tell: &mut dyn FnMut(PathBuf)) -> Result<(), Error> {
         match &*self.hierarchies {
-            Hierarchies::V1(all) => v1::create(all, &self.path),
-            Hierarchies::V2(root) => v2::create(root, &self.path),
+            Hierarchies::V1(all) => v1::create(all, &self.path, tell),
+            Hierarchies::V2(root) => v2::create(root, &self.path, tell),
         }
     }
 

@@ -41,9 +41,13 @@ pub(super) fn shown(all: &[Hierarchy], path: &Path) -> Vec<(String, PathBuf)> {
     all.iter().flat_map(shown).collect()
 }
 
-pub(super) fn create(all: &[Hierarchy], path: &Path) -> Result<(), Error> {
+pub(super) fn create(all: &[Hierarchy], path: &Path, tell: &mut dyn FnMut(PathBuf)) -> Result<(), Error> {
     for hierarchy in all {
-        let made = make_directory(&hierarchy.root.join(path))?;
+        let directory = hierarchy.root.join(path);
+        let made = make_directory(&directory)?;
+        if made == Made::Now {
+            tell(directory);
+        }
         if hierarchy.controllers.iter().any(|known| known == "cpuset") {
             fill_cpuset(&hierarchy.root, path, made)?;
         }

@@ -5,14 +5,14 @@
 //! group and have no controllers, which the rule allows.
 
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use nix::errno::Errno;
 use oci_spec::runtime::LinuxDeviceCgroup;
 
 use super::devices::{self, Rule, loaded, program};
-use super::file::{keyed, kill_members, make_directory, number, open_directory, short, write};
+use super::file::{Made, keyed, kill_members, make_directory, number, open_directory, short, write};
 use super::{Entry, Error};
 use crate::harmless;
 use crate::sys::bpf;
@@ -20,12 +20,16 @@ use crate::wire::Statistics;
 
 const CONTROLLERS: [&str; 7] = ["cpu", "memory", "pids", "cpuset", "io", "hugetlb", "rdma"];
 
-pub(super) fn create(root: &Path, path: &Path) -> Result<(), Error> {
+pub(super) fn create(root: &Path, path: &Path, tell: &mut dyn FnMut(PathBuf)) -> Result<(), Error> {
     let mut directory = root.to_owned();
+    let mut made = Made::Before;
     for name in path {
         enable_controllers(&directory);
         directory.push(name);
-        make_directory(&directory)?;
+        made = make_directory(&directory)?;
+    }
+    if made == Made::Now {
+        tell(directory);
     }
     Ok(())
 }

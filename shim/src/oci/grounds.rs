@@ -118,15 +118,21 @@ impl Grounds {
         notify::prepare(place)?;
         place.lay_config(std::mem::take(&mut self.bytes), held)?;
         self.share((place, held), record)?;
-        // What is there is the caller's, and stays whatever comes.
-        self.made = self.membership.missing();
         self.killed_before = self.group.as_ref().map_or(0, Group::killed_for_memory);
+        // What is there is the caller's, and stays whatever comes.
         let placeholder = match self.unit.as_ref().zip(self.group.as_ref()) {
-            Some((unit, group)) => units::start(unit, group, &self.spec)?,
+            Some((unit, group)) => {
+                self.made = self.membership.missing();
+                units::start(unit, group, &self.spec)?
+            }
             None => None,
         };
-        let entry = groups::make(&self.spec, self.group.as_ref(), self.tolerance)?;
-        Ok(Laid { entry, _placeholder: placeholder })
+        let mut made = Vec::new();
+        let entry = groups::make(&self.spec, self.group.as_ref(), self.tolerance, &mut made);
+        if self.unit.is_none() {
+            self.made = self.membership.within(&made);
+        }
+        Ok(Laid { entry: entry?, _placeholder: placeholder })
     }
 
     /// Takes away what was made. A failure came before, of which the caller hears; what stays is found by

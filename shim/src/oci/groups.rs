@@ -38,6 +38,12 @@ impl Membership {
         Group::from_paths(&self.paths)
     }
 
+    /// The part of it in these directories.
+    pub(crate) fn within(&self, directories: &[PathBuf]) -> Self {
+        let paths = self.paths.iter().filter(|(_, path)| directories.contains(path));
+        Self { paths: paths.map(|(name, path)| (name.clone(), path.clone())).collect(), unit: None }
+    }
+
     /// The part of it that is yet to be made. A unit is not, whose group is there.
     pub(crate) fn missing(&self) -> Self {
         let paths = self.paths.iter().filter(|(_, path)| !path.exists());
@@ -163,12 +169,17 @@ pub(crate) fn limits(
 }
 
 /// Makes the group, sets its limits, and opens the way in.
-pub(crate) fn make(spec: &Spec, group: Option<&Group>, tolerance: Tolerance) -> Result<Entry, Error> {
+pub(crate) fn make(
+    spec: &Spec,
+    group: Option<&Group>,
+    tolerance: Tolerance,
+    made: &mut Vec<PathBuf>,
+) -> Result<Entry, Error> {
     let (Some(group), Some(limits)) = (group, limits(spec, group, tolerance)?) else {
         return Ok(Entry::default());
     };
-    let made = group.create().and_then(|()| group.apply(&limits, tolerance)).and_then(|()| group.entry());
-    match made {
+    let created = group.create_telling(&mut |directory| made.push(directory));
+    match created.and_then(|()| group.apply(&limits, tolerance)).and_then(|()| group.entry()) {
         Ok(entry) => Ok(entry),
         // Nothing was delegated to this user; then only limits that nobody asked for are missing.
         Err(error) if tolerance == Tolerance::Rootless && error.is_lack_of_rights() => Ok(Entry::default()),

@@ -24,7 +24,7 @@ use crate::cgroup::Entry;
 use crate::container::engine::files::{Base, ChangeRoot, Covers};
 use crate::container::engine::kernel::Kernel;
 use crate::container::engine::maker::Stdio;
-use crate::container::engine::plan::{Keyring, Known, Plan};
+use crate::container::engine::plan::{Keyring, Known, MakerRights, Plan};
 use crate::container::engine::{Created, Gate, Progress, Request, begin};
 use crate::container::identity::Identity;
 use crate::container::program::Program;
@@ -71,7 +71,10 @@ impl Blueprint {
         notify::add(&mut grounds.spec, &Place::new(&global.root, &grounds.id))?;
         let Grounds { id, spec, filter, bundle, rootfs, group, .. } = &grounds;
         let mut identity = identity((spec, filter), rootfs, global)?;
-        if Supplementary::like(global.maker, "self") == Supplementary::Kept {
+        // Nothing denies it to the host's root.
+        if global.maker != MakerRights::Root
+            && Supplementary::like(global.maker, "self") == Supplementary::Kept
+        {
             identity.keep_groups().map_err(refuse)?;
         }
         let args = spec.process().as_ref().and_then(|process| process.args().clone()).unwrap_or_default();
