@@ -1,11 +1,12 @@
 //! Flags that change what is dumped.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use hull_tests::criu;
 
 use super::{checkpoint, counting, counts_beyond, restore, there_and_back, up};
-use crate::bundle::is_peer;
+use crate::bundle::{Bundle, is_peer};
 
 #[test]
 fn memory_is_dumped_ahead_and_the_rest_later() {
@@ -67,6 +68,74 @@ fn a_deleted_file_is_kept_open() {
     there_and_back(&bundle, &["--file-locks"], || ());
     let opened = bundle.exec(&["/bin/readlink", "/proc/1/fd/5"]).ok();
     assert!(opened.contains("(deleted)"), "{opened}");
+}
+
+/// How much room the memory of a checkpoint takes.
+fn room(bundle: &Bundle) -> u64 {
+    let files = fs::read_dir(bundle.path("checkpoint")).unwrap().flatten();
+    let pages = files.filter(|file| file.file_name().to_string_lossy().starts_with("pages-"));
+    pages.map(|file| file.metadata().unwrap().blocks()).sum()
+}
+
+#[test]
+fn memory_that_is_restored_gives_its_room_back_on_request() {
+    let bundle = counting!();
+    up(&bundle);
+    // At a checkpoint it is about an earlier one, of which this one takes the place.
+    there_and_back(&bundle, &[], || assert!(room(&bundle) > 0));
+    assert!(room(&bundle) > 0);
+    let mut before = 0;
+    there_and_back(&bundle, &["--auto-dedup"], || before = room(&bundle));
+    assert!(before > 0 && room(&bundle) < before / 2, "{before}, then {}", room(&bundle));
+}
+
+#[test]
+fn a_file_that_has_another_name_left_is_kept_open_on_request() {
+    if is_peer() {
+        // runc 1.1 has no such flag.
+        return;
+    }
+    let mut bundle = counting!();
+    let prepare = "exec 5>/work/gone; /bin/busybox ln /work/gone /work/other; /bin/busybox rm /work/gone";
+    bundle.script(&format!("{prepare}; {}", super::COUNTER));
+    up(&bundle);
+    counts_beyond(&bundle, 3);
+    let told = checkpoint(&bundle, &[]).fails(1);
+    assert!(told.contains("link-remap"), "{told}");
+    let at = counts_beyond(&bundle, super::count(&bundle).unwrap_or_default());
+    checkpoint(&bundle, &["--link-remap"]).ok();
+    restore(&bundle, &[]).ok();
+    counts_beyond(&bundle, at);
+    bundle.exec(&["/bin/sh", "-c", "echo same > /proc/1/fd/5"]).ok();
+    assert_eq!(bundle.read("rootfs/work/other"), "same\n");
+}
+
+#[test]
+fn memory_goes_to_a_server_on_request() {
+    let bundle = counting!();
+    up(&bundle);
+    let at = counts_beyond(&bundle, 3);
+    let images = bundle.path("served").display().to_string();
+    fs::create_dir(&images).unwrap();
+    let port = (30_000 + std::process::id() % 10_000).to_string();
+    let mut serve = std::process::Command::new(criu::program().unwrap());
+    serve.args(["page-server", "--address", "127.0.0.1", "--port", &port, "--images-dir", &images]);
+    serve.args(["-v4", "--log-file", "server.log"]);
+    let mut server = hull_tests::Running::start(&mut serve);
+    let log = bundle.path("served/server.log");
+    hull_tests::wait_until(super::LIMIT, "the page server", || match fs::read_to_string(&log) {
+        Ok(text) if text.contains("Starting page server") => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    checkpoint(&bundle, &["--page-server", &format!("127.0.0.1:{port}")]).ok();
+    assert!(server.wait(super::LIMIT).success());
+    assert_eq!(room(&bundle), 0);
+    restore(&bundle, &[]).fails(1);
+    for file in fs::read_dir(&images).unwrap().flatten() {
+        fs::rename(file.path(), bundle.path("checkpoint").join(file.file_name())).unwrap();
+    }
+    restore(&bundle, &[]).ok();
+    counts_beyond(&bundle, at);
 }
 
 #[test]

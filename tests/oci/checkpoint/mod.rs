@@ -4,6 +4,7 @@ mod failures;
 mod flags;
 mod life;
 mod outside;
+mod sockets;
 mod streams;
 
 use std::process::Stdio;
