@@ -18,6 +18,7 @@ mod kill;
 mod lifecycle;
 mod network;
 mod outputs;
+mod process;
 mod refusals;
 mod resources;
 mod rootless;

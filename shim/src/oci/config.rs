@@ -41,10 +41,10 @@ pub(crate) fn parse_for(
 /// The same, and the capabilities that it names and nobody knows.
 pub(crate) fn parse_knowing(bytes: &[u8]) -> Result<(Box<Spec>, Vec<String>), Error> {
     serde_json::from_slice(bytes).map(|spec| (spec, Vec::new())).or_else(|first| {
-        // Perhaps only for names that runtime-spec wants ignored.
+        // Perhaps only for names that runtime-spec wants ignored, or that oci-spec has otherwise.
         let failed = |error| Error::Json("config.json".to_owned(), error);
         let mut value: Value = serde_json::from_slice(bytes).map_err(failed)?;
-        let unknown = value.get_mut("process").map(forget_unknown_capabilities).unwrap_or_default();
+        let unknown = value.get_mut("process").map(adapt).unwrap_or_default();
         let parsed = Box::deserialize(&value).map(|spec| (spec, unknown));
         parsed.map_err(|_| refused(&value).map_or_else(|| failed(first), Error::Refused))
     })
@@ -54,7 +54,7 @@ pub(crate) fn parse_knowing(bytes: &[u8]) -> Result<(Box<Spec>, Vec<String>), Er
 pub(crate) fn parse_process(what: &str, bytes: &[u8]) -> Result<(Process, Vec<String>), Error> {
     let failed = |error| Error::Json(what.to_owned(), error);
     let mut value: Value = serde_json::from_slice(bytes).map_err(failed)?;
-    let unknown = forget_unknown_capabilities(&mut value);
+    let unknown = adapt(&mut value);
     serde_json::from_value(value).map(|process| (process, unknown)).map_err(failed)
 }
 
@@ -63,6 +63,23 @@ pub(crate) fn warn_of_unknown(log: &Log, unknown: &[String]) {
     if !unknown.is_empty() {
         log.warn(&format!("ignoring unknown or unavailable capabilities: {}", unknown.join(" ")));
     }
+}
+
+/// Flags of schedulers that oci-spec 0.10 has under other names than runtime-spec.
+const SCHEDULER_FLAGS: [(&str, &str); 2] = [
+    ("SCHED_FLAG_RESET_ON_FORK", "SCHED_RESET_ON_FORK"),
+    ("SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_D_L_OVERRUN"),
+];
+
+/// Makes a process one that oci-spec takes; the capabilities that were left out for it.
+fn adapt(process: &mut Value) -> Vec<String> {
+    let flags = process.pointer_mut("/scheduler/flags").and_then(Value::as_array_mut);
+    for flag in flags.into_iter().flatten() {
+        if let Some((_, known)) = SCHEDULER_FLAGS.iter().find(|(name, _)| flag == name) {
+            *flag = Value::from(*known);
+        }
+    }
+    forget_unknown_capabilities(process)
 }
 
 /// A capability that the kernel may have learned since is no error: `config.md`, Linux Process.
@@ -147,6 +164,17 @@ mod tests {
         let process = check(spec.process().as_ref()).unwrap();
         assert_eq!(process.capabilities().as_ref().unwrap().bounding().as_ref().unwrap().len(), 1);
         check_version(&spec).unwrap();
+    }
+
+    #[test]
+    fn flags_of_a_scheduler_have_the_names_of_runtime_spec() {
+        let process = r#"{"cwd": "/", "user": {}, "scheduler": {"policy": "SCHED_DEADLINE",
+            "flags": ["SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_RECLAIM", "SCHED_FLAG_DL_OVERRUN"]}}"#;
+        let flags = |process: &Process| process.scheduler().as_ref().unwrap().flags().clone().unwrap();
+        let (alone, _) = parse_process("p", process.as_bytes()).unwrap();
+        assert_eq!(flags(&alone).len(), 3);
+        let spec = parse(format!(r#"{{"ociVersion": "1.0.0", "process": {process}}}"#).as_bytes()).unwrap();
+        assert_eq!(flags(spec.process().as_ref().unwrap()), flags(&alone));
     }
 
     #[test]
