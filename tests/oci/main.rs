@@ -16,6 +16,7 @@ mod flags;
 mod hooks;
 mod kill;
 mod lifecycle;
+mod namespaces;
 mod network;
 mod outputs;
 mod process;
