@@ -77,8 +77,11 @@ fn a_user_joins_the_users_and_processes_of_another_container_of_his() {
     give_away(&mut second);
     second.configure(|config| {
         let linux = config["linux"].as_object_mut().unwrap();
-        linux.remove("uidMappings");
-        linux.remove("gidMappings");
+        if !is_peer() {
+            // runc 1.1 wants them even so.
+            linux.remove("uidMappings");
+            linux.remove("gidMappings");
+        }
         for one in linux["namespaces"].as_array_mut().unwrap() {
             if one["type"] == "user" || one["type"] == "pid" {
                 let kind = one["type"].as_str().unwrap();
@@ -223,6 +226,102 @@ fn without_a_group_of_its_own_a_container_is_not_paused_or_limited() {
     }
     assert_eq!(as_user(&bundle, &["state", &bundle.id]).ok().matches("\"running\"").count(), 1);
     as_user(&bundle, &["delete", "--force", &bundle.id]).ok();
+}
+
+#[test]
+fn without_a_group_of_its_own_limits_are_refused_and_so_is_a_path() {
+    let mut bundle = bundle!();
+    give_away(&mut bundle);
+    // Of devices none is delegated, and rules for them are left out.
+    bundle.configure(|config| {
+        config["linux"]["resources"] =
+            json!({"devices": [{"allow": false, "access": "rwm"}], "pids": {"limit": 0}});
+    });
+    bundle.args(&["/bin/echo", "in"]);
+    assert_eq!(as_user(&bundle, &["run", &bundle.id]).ok(), "in\n");
+    let path = format!("/{}/box", bundle.id);
+    let rows = [
+        json!({"resources": {"memory": {"limit": 64 << 20}}}),
+        json!({"resources": {"cpu": {"shares": 512}}}),
+        json!({"resources": {}, "cgroupsPath": path}),
+        json!({"resources": {"pids": {"limit": 40}}, "cgroupsPath": path}),
+    ];
+    for row in rows {
+        bundle.configure(|config| {
+            config["linux"].as_object_mut().unwrap().extend(row.as_object().unwrap().clone());
+        });
+        let told = as_user(&bundle, &["run", &bundle.id]).fails(1);
+        assert!(told.contains("cgroup"), "{row}: {told}");
+        bundle.assert_gone();
+    }
+}
+
+#[test]
+fn what_spec_writes_for_a_user_runs_as_he_is() {
+    let mut bundle = bundle!();
+    give_away(&mut bundle);
+    std::fs::remove_file(bundle.path("config.json")).unwrap();
+    as_user(&bundle, &["spec", "--rootless"]).ok();
+    let mut config: Value = serde_json::from_str(&bundle.read("config.json")).unwrap();
+    let mounts = config["mounts"].as_array().unwrap();
+    let sys = mounts.iter().find(|mount| mount["destination"] == "/sys").unwrap();
+    let options = sys["options"].as_array().unwrap();
+    for option in ["rbind", "ro", "nosuid", "noexec", "nodev"] {
+        assert!(options.contains(&json!(option)), "{sys}");
+    }
+    let all = config.to_string();
+    assert!(!all.contains("\"gid=") && !all.contains("\"uid="), "{all}");
+    assert!(
+        config["linux"].get("resources").is_none_or(|all| all == &Value::Null || all == &json!({})),
+        "{all}"
+    );
+    for field in ["uidMappings", "gidMappings"] {
+        assert_eq!(config["linux"][field], json!([{"containerID": 0, "hostID": ID, "size": 1}]));
+    }
+    config["process"]["terminal"] = json!(false);
+    config["process"]["args"] = json!([
+        "/bin/sh",
+        "-c",
+        "id -u; (: > /sys/new) 2>/dev/null || echo closed; : > /dev/null && echo open"
+    ]);
+    config["process"]["env"] = json!(["PATH=/bin"]);
+    bundle.configure(|own| *own = config);
+    assert_eq!(as_user(&bundle, &["run", &bundle.id]).ok(), "0\nclosed\nopen\n");
+}
+
+/// The directory somewhere below another that has an entry of this name.
+fn root_below(directory: &Path, name: &str) -> Option<PathBuf> {
+    if directory.join(name).is_dir() {
+        return Some(directory.to_owned());
+    }
+    let below = std::fs::read_dir(directory).ok()?.flatten();
+    below.filter_map(|entry| root_below(&entry.path(), name)).next()
+}
+
+#[test]
+fn a_users_state_is_below_his_runtime_directory() {
+    let mut bundle = bundle!();
+    give_away(&mut bundle);
+    let id = ID.to_string();
+    let call = |words: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--reuid", &id, "--regid", &id, "--clear-groups", "--"])
+            .arg(crate::bundle::runtime().unwrap());
+        command.args(words).current_dir(&bundle.directory).env("XDG_RUNTIME_DIR", bundle.path("own"));
+        command.env_remove("NOTIFY_SOCKET").env("USER", "caller");
+        bundle.to_files(command)
+    };
+    std::fs::create_dir(bundle.path("own")).unwrap();
+    std::os::unix::fs::chown(bundle.path("own"), Some(ID), Some(ID)).unwrap();
+    call(&["run", "-d", &bundle.id]).ok();
+    let root = root_below(&bundle.path("own"), &bundle.id).expect("a directory with the container's name");
+    let about = std::fs::metadata(&root).unwrap();
+    // Sticky, so that nobody cleans it up.
+    assert_eq!(std::os::unix::fs::MetadataExt::mode(&about) & 0o7777, 0o1700);
+    assert_eq!(call(&["list", "-q"]).ok(), format!("{}\n", bundle.id));
+    call(&["delete", "--force", &bundle.id]).ok();
+    assert!(!root.join(&bundle.id).exists());
 }
 
 /// A group in every hierarchy that root has given to the user, with a group below in which he calls; removed with what

@@ -12,22 +12,13 @@ use super::resources::{Missing, Plan, Step, Write};
 use super::{Error, Group, Hierarchies, v2};
 use crate::harmless;
 
-/// What a failed step means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tolerance {
-    /// An error: the limit was asked for.
-    Strict,
-    /// Nothing, where an ordinary user may not: his group has only the limits that were delegated to him.
-    Rootless,
-}
-
 impl Group {
     /// Carries a plan out.
     ///
     /// # Errors
     /// A step fails. What was written before stays written.
-    pub fn apply(&self, plan: &Plan, tolerance: Tolerance) -> Result<(), Error> {
-        Performer::new(self, tolerance).perform(plan)
+    pub fn apply(&self, plan: &Plan) -> Result<(), Error> {
+        Performer::new(self).perform(plan)
     }
 }
 
@@ -41,7 +32,6 @@ pub(super) struct Before {
 /// Performs the steps of one plan.
 pub(super) struct Performer<'a> {
     group: &'a Group,
-    tolerance: Tolerance,
     /// The file that was written to last: device rules go to the same one, a dozen in a row.
     open: Option<(PathBuf, File)>,
     /// What is to be tried again at the end.
@@ -53,8 +43,8 @@ pub(super) struct Performer<'a> {
 }
 
 impl<'a> Performer<'a> {
-    pub(super) fn new(group: &'a Group, tolerance: Tolerance) -> Self {
-        Self { group, tolerance, open: None, again: Vec::new(), before: None, remembered: BTreeMap::new() }
+    pub(super) fn new(group: &'a Group) -> Self {
+        Self { group, open: None, again: Vec::new(), before: None, remembered: BTreeMap::new() }
     }
 
     /// Looks at every file that a plan writes to, so that all can be put back.
@@ -78,27 +68,18 @@ impl<'a> Performer<'a> {
     pub(super) fn perform<'b: 'a>(&mut self, plan: &'b Plan) -> Result<(), Error> {
         for step in &plan.0 {
             match step {
-                Step::Write(write) => self.tolerate(|performer| performer.write(write))?,
+                Step::Write(write) => self.write(write)?,
                 Step::Filter(rules) => match &*self.group.hierarchies {
                     Hierarchies::V1(_) => {}
-                    Hierarchies::V2(root) => {
-                        self.tolerate(|performer| v2::filter(root, &performer.group.path, rules))?;
-                    }
+                    Hierarchies::V2(root) => v2::filter(root, &self.group.path, rules)?,
                 },
             }
         }
         for write in std::mem::take(&mut self.again) {
             let path = self.path(write, &write.file)?;
-            self.tolerate(|performer| performer.put(&path, &write.value))?;
+            self.put(&path, &write.value)?;
         }
         Ok(())
-    }
-
-    fn tolerate(&mut self, act: impl FnOnce(&mut Self) -> Result<(), Error>) -> Result<(), Error> {
-        match act(self) {
-            Err(error) if self.tolerance == Tolerance::Rootless && error.is_lack_of_rights() => Ok(()),
-            result => result,
-        }
     }
 
     fn path(&self, write: &Write, file: &str) -> Result<PathBuf, Error> {

@@ -35,7 +35,6 @@ mod v2;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-pub use apply::Tolerance;
 pub use entry::Entry;
 pub use error::Error;
 pub use hierarchy::Hierarchies;
@@ -157,7 +156,7 @@ impl Group {
     /// The kernel refuses one, or lacks its controller.
     pub fn limit(&self, resources: &Resources) -> Result<(), Error> {
         let plan = resources::plan(&resources.into(), self.version(), Devices::Leave, &Live::default())?;
-        self.apply(&plan, Tolerance::Strict)
+        self.apply(&plan)
     }
 
     /// One out-of-memory kill takes the whole group, as Kubernetes has it on v2; v1 knows no such thing.

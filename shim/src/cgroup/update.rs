@@ -4,7 +4,7 @@ use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
 
 use super::apply::Performer;
 use super::resources::{Devices, Plan, Version, plan};
-use super::{Error, Group, Tolerance};
+use super::{Error, Group};
 use crate::harmless;
 
 impl Group {
@@ -24,7 +24,7 @@ impl Group {
     ) -> Result<(), E> {
         let plan = self.plan_update(stored, change)?;
         let merged = merge(stored, change);
-        let mut performer = Performer::new(self, Tolerance::Strict);
+        let mut performer = Performer::new(self);
         performer.remember(&plan);
         let performed = announce(&merged).and_then(|()| performer.perform(&plan).map_err(E::from));
         let kept = performed.and_then(|()| keep(merged));

@@ -14,8 +14,9 @@ use super::make::refuse;
 use super::notify;
 use super::store::{Held, Id, Place, Record};
 use super::units::{self, Placeholder};
+use crate::cgroup::resources::Devices;
 use crate::cgroup::systemd::Unit;
-use crate::cgroup::{Entry, Group, Tolerance};
+use crate::cgroup::{Entry, Group};
 use crate::container::engine::plan::Keyring;
 use crate::container::seccomp::aside::KnownFilter;
 use crate::harmless;
@@ -32,7 +33,7 @@ pub(crate) struct Grounds {
     pub(crate) rootfs: PathBuf,
     pub(crate) group: Option<Group>,
     pub(crate) membership: Membership,
-    pub(crate) tolerance: Tolerance,
+    pub(crate) devices: Devices,
     /// The configuration, until it is laid.
     bytes: Vec<u8>,
     unit: Option<Unit>,
@@ -63,7 +64,8 @@ impl Grounds {
         config::check(spec.process().as_ref())?;
         let rootfs = rootfs(&spec, &bundle)?;
         let (group, membership, unit) = groups::place(&spec, &id, global)?;
-        let tolerance = if global.rootless { Tolerance::Rootless } else { Tolerance::Strict };
+        // To an ordinary user they are not delegated.
+        let devices = if global.rootless { Devices::Leave } else { Devices::Restrict };
         let made = Membership::default();
         Ok(Self {
             id,
@@ -73,7 +75,7 @@ impl Grounds {
             rootfs,
             group,
             membership,
-            tolerance,
+            devices,
             bytes,
             unit,
             made,
@@ -128,7 +130,7 @@ impl Grounds {
             None => None,
         };
         let mut made = Vec::new();
-        let entry = groups::make(&self.spec, self.group.as_ref(), self.tolerance, &mut made);
+        let entry = groups::make(&self.spec, self.group.as_ref(), self.devices, &mut made);
         if self.unit.is_none() {
             self.made = self.membership.within(&made);
         }

@@ -12,9 +12,9 @@ use super::error::Error;
 use super::global::Global;
 use super::store::Id;
 use super::units;
-use crate::cgroup::resources::{self, Devices, Live, Plan};
+use crate::cgroup::resources::{self, Devices, Live, Plan, Version};
 use crate::cgroup::systemd::Unit;
-use crate::cgroup::{self, Depth, Entry, Group, Tolerance};
+use crate::cgroup::{self, Depth, Entry, Group};
 use crate::container::engine::plan::CgroupView;
 
 /// How long processes may take to leave a group, and to stop in it.
@@ -123,9 +123,19 @@ pub(crate) fn place(
         Err(cgroup::Error::NotMounted) if global.rootless => return Ok((None, Membership::default(), None)),
         Err(error) => return Err(error.into()),
     };
-    if global.rootless && !group.paths().values().all(|path| can_be_made(path)) {
+    let closed = || group.paths().into_values().find(|path| !can_be_made(path));
+    if global.rootless
+        && let Some(closed) = closed()
+    {
         // Nothing was delegated to this user.
-        return Ok((None, Membership::default(), None));
+        return match is_asked_for(spec, group.version())? {
+            false => Ok((None, Membership::default(), None)),
+            true => Err(Error::Refused(format!(
+                "rootless needs no limits + no cgrouppath when no permission is granted for cgroups: mkdir {}: \
+                 permission denied",
+                closed.display()
+            ))),
+        };
     }
     let membership = Membership { paths: group.paths(), unit: None };
     Ok((Some(group), membership, None))
@@ -149,40 +159,48 @@ pub(crate) fn view(group: Option<&Group>) -> CgroupView {
 }
 
 /// What makes the group keep the limits of the configuration.
-pub(crate) fn limits(
-    spec: &Spec,
-    group: Option<&Group>,
-    tolerance: Tolerance,
-) -> Result<Option<Plan>, Error> {
-    let Some(group) = group else { return Ok(None) };
+pub(crate) fn limits(spec: &Spec, group: Option<&Group>, devices: Devices) -> Result<Option<Plan>, Error> {
+    group.map(|group| planned(spec, group.version(), devices)).transpose()
+}
+
+fn planned(spec: &Spec, version: Version, devices: Devices) -> Result<Plan, Error> {
     let mut resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
     // podman 4 writes 0 for no limit; with the kernel's 0 nothing in the container could fork.
     if resources.pids().as_ref().is_some_and(|pids| pids.limit() == 0) {
         resources.set_pids(None);
     }
-    let devices = match tolerance {
-        Tolerance::Strict => Devices::Restrict,
-        Tolerance::Rootless => Devices::Leave,
-    };
-    let plan = resources::plan(&resources, group.version(), devices, &Live::default());
-    plan.map(Some).map_err(|error| cgroup::Error::from(error).into())
+    let plan = resources::plan(&resources, version, devices, &Live::default());
+    plan.map_err(|error| cgroup::Error::from(error).into())
+}
+
+/// Whether a configuration names a group, or has limits that need one.
+fn is_asked_for(spec: &Spec, version: Version) -> Result<bool, Error> {
+    let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
+    let is_named = path.is_some_and(|path| !path.as_os_str().is_empty());
+    Ok(is_named || !planned(spec, version, Devices::Leave)?.0.is_empty())
 }
 
 /// Makes the group, sets its limits, and opens the way in.
 pub(crate) fn make(
     spec: &Spec,
     group: Option<&Group>,
-    tolerance: Tolerance,
+    devices: Devices,
     made: &mut Vec<PathBuf>,
 ) -> Result<Entry, Error> {
-    let (Some(group), Some(limits)) = (group, limits(spec, group, tolerance)?) else {
+    let (Some(group), Some(limits)) = (group, limits(spec, group, devices)?) else {
         return Ok(Entry::default());
     };
     let created = group.create_telling(&mut |directory| made.push(directory));
-    match created.and_then(|()| group.apply(&limits, tolerance)).and_then(|()| group.entry()) {
+    match created.and_then(|()| group.apply(&limits)).and_then(|()| group.entry()) {
         Ok(entry) => Ok(entry),
-        // Nothing was delegated to this user; then only limits that nobody asked for are missing.
-        Err(error) if tolerance == Tolerance::Rootless && error.is_lack_of_rights() => Ok(Entry::default()),
+        // Nothing was delegated to this user, and nothing asked for.
+        Err(error)
+            if devices == Devices::Leave
+                && error.is_lack_of_rights()
+                && !is_asked_for(spec, group.version())? =>
+        {
+            Ok(Entry::default())
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -102,11 +102,11 @@ impl Blueprint {
     /// What would be done, for `--dry-run`.
     pub(crate) fn print(&self) -> String {
         let mut text = String::new();
-        let Grounds { spec, group, membership, tolerance, .. } = &self.grounds;
+        let Grounds { spec, group, membership, devices, .. } = &self.grounds;
         for (controller, path) in &membership.paths {
             text.push_str(&format!("cgroup {controller}: {}\n", path.display()));
         }
-        if let Some(limits) = groups::limits(spec, group.as_ref(), *tolerance).ok().flatten() {
+        if let Some(limits) = groups::limits(spec, group.as_ref(), *devices).ok().flatten() {
             text.push_str(&limits.to_string());
         }
         text.push_str(&self.plan.to_string());

@@ -17,7 +17,7 @@ use super::streams::{Streams, make_fifo, make_streams, open_fifo, remove_files};
 use super::supervisor::Reply;
 use super::{Shim, procfs};
 use crate::cgroup::resources::{self, Devices, Live};
-use crate::cgroup::{self, Entry, Group, Tolerance};
+use crate::cgroup::{self, Entry, Group};
 use crate::container::identity::{self, Identity};
 use crate::container::program::Program;
 use crate::container::seccomp::Cache;
@@ -247,5 +247,5 @@ fn limit(group: &Group, spec: &Spec) -> Result<(), String> {
     };
     let plan = resources::plan(resources, group.version(), Devices::Restrict, &Live::default())
         .map_err(|error| super::chain(&error))?;
-    group.apply(&plan, Tolerance::Strict).map_err(|error| super::chain(&error))
+    group.apply(&plan).map_err(|error| super::chain(&error))
 }
