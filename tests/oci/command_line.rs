@@ -27,7 +27,9 @@ const VERBS: [&str; 17] = [
 #[test]
 fn help_of_everything_ends_with_success() {
     let bundle = bundle!();
-    assert!(bundle.oci(&["--help"]).ok().contains("COMMANDS"));
+    for flag in ["--help", "-h", "help"] {
+        assert!(bundle.oci(&[flag]).ok().contains("COMMANDS"), "{flag}");
+    }
     for verb in VERBS {
         assert!(bundle.oci(&[verb, "--help"]).ok().contains(verb), "{verb}");
         assert!(bundle.oci(&[verb, "-h"]).ok().contains(verb), "{verb}");

@@ -229,3 +229,24 @@ fn a_socket_that_is_not_there_is_told_and_nothing_is_made() {
     assert!(told.contains("/nonexistent/socket"), "{told}");
     bundle.assert_gone();
 }
+
+#[test]
+fn exec_in_the_foreground_has_the_callers_terminal() {
+    let bundle = bundle!();
+    bundle.up();
+    let exec = bundle.command(&[
+        "exec",
+        "-t",
+        &bundle.id,
+        "/bin/sh",
+        "-c",
+        "test -t 0 && test -t 2 && echo all; exit 6",
+    ]);
+    let words = std::iter::once(exec.get_program()).chain(exec.get_args());
+    let line = words.map(|word| format!("'{}'", word.to_string_lossy())).collect::<Vec<_>>().join(" ");
+    let mut script = std::process::Command::new("script");
+    script.args(["-qec", &line, "/dev/null"]).current_dir(&bundle.directory);
+    let mut running = hull_tests::Running::start(&mut script);
+    assert_eq!(running.wait(Duration::from_secs(30)).code(), Some(6), "{:?}", running.lines());
+    assert!(running.lines().iter().any(|line| line.trim() == "all"), "{:?}", running.lines());
+}

@@ -161,3 +161,195 @@ fn a_hook_inherits_no_descriptor() {
     // The one more is that of the directory which ls reads.
     assert_eq!(bundle.read("fds").split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3"]);
 }
+
+/// Where a hook of that kind writes: it sees the host's files, or the container's.
+fn note(bundle: &Bundle, kind: &str) -> String {
+    match kind {
+        "startContainer" => format!("/tmp/{kind}"),
+        _ => bundle.path("rootfs/tmp").join(kind).display().to_string(),
+    }
+}
+
+/// One hook of each kind that runs a script, `@` being the file that it notes things in.
+fn all(bundle: &Bundle, script: &str, env: &Value) -> Value {
+    let hook = |kind: &&str| {
+        let script = script.replace('@', &note(bundle, kind));
+        let mut hook = json!({"path": "/bin/sh", "args": ["sh", "-c", script]});
+        if !env.is_null() {
+            hook["env"] = env.clone();
+        }
+        ((*kind).to_owned(), json!([hook]))
+    };
+    Value::Object(KINDS.iter().map(hook).collect())
+}
+
+/// From creation to deletion; what the hook of each kind noted.
+fn noted(bundle: &mut Bundle, script: &str, env: &Value) -> Vec<(&'static str, String)> {
+    let hooks = all(bundle, script, env);
+    bundle.configure(|config| config["hooks"] = hooks);
+    let mut create = bundle.command(&["create", &bundle.id]);
+    create.env("CALLER", "create");
+    bundle.to_files(create).ok();
+    for verb in ["start", "delete"] {
+        let force = if verb == "delete" { &["--force"][..] } else { &[] };
+        let mut command = bundle.command(&[&[verb], force, &[bundle.id.as_str()]].concat());
+        bundle
+            .to_files({
+                command.env("CALLER", verb);
+                command
+            })
+            .ok();
+    }
+    KINDS.iter().map(|kind| (*kind, bundle.read(&format!("rootfs/tmp/{kind}")))).collect()
+}
+
+#[test]
+fn hooks_run_in_the_namespaces_and_groups_of_their_kind() {
+    let mut bundle = bundle!();
+    let script = "for each in mnt uts net; do readlink /proc/self/ns/$each; done > @
+        grep -q ':/@ID' /proc/self/cgroup && echo inside >> @ || echo outside >> @";
+    let script = script.replace("@ID", &bundle.id);
+    let own = ["mnt", "uts", "net"].map(|name| std::fs::read_link(format!("/proc/self/ns/{name}")).unwrap());
+    let own = own.map(|link| link.display().to_string());
+    for (kind, seen) in noted(&mut bundle, &script, &Value::Null) {
+        let lines: Vec<&str> = seen.lines().collect();
+        let inside = ["createContainer", "startContainer"].contains(&kind);
+        assert_eq!(lines.len(), 4, "{kind}: {seen}");
+        for (line, own) in lines.iter().zip(&own) {
+            assert_eq!(line != own, inside, "{kind}: {seen}");
+        }
+        assert_eq!(lines[3], if inside { "inside" } else { "outside" }, "{kind}");
+    }
+}
+
+#[test]
+fn a_hook_has_the_environment_that_it_was_given_or_the_callers() {
+    let mut bundle = bundle!();
+    bundle.configure(|config| config["process"]["env"] = json!(["PATH=/bin", "OWN=container"]));
+    for (kind, seen) in noted(&mut bundle, "env > @", &json!(["PATH=/bin:/usr/bin", "GIVEN=yes"])) {
+        assert!(seen.contains("GIVEN=yes\n"), "{kind}: {seen}");
+        assert!(!seen.contains("CALLER=") && !seen.contains("OWN="), "{kind}: {seen}");
+    }
+    for (kind, seen) in noted(&mut bundle, "env > @", &Value::Null) {
+        let verb = match kind {
+            "startContainer" => {
+                assert!(seen.contains("OWN=container\n") && !seen.contains("CALLER="), "{kind}: {seen}");
+                continue;
+            }
+            // Neither says whose it is in the container's namespaces; runc 1.1 has poststart at the creation.
+            "createContainer" => continue,
+            "poststart" if is_peer() => "create",
+            "poststart" => "start",
+            "poststop" => "delete",
+            _ => "create",
+        };
+        assert!(seen.contains(&format!("CALLER={verb}\n")) && !seen.contains("OWN="), "{kind}: {seen}");
+    }
+}
+
+#[test]
+fn every_hook_reads_the_whole_state() {
+    let mut bundle = bundle!();
+    bundle.configure(|config| config["annotations"] = json!({"org.example.key": "value"}));
+    let id = bundle.id.clone();
+    let path = bundle.directory.canonicalize().unwrap();
+    for (kind, seen) in noted(&mut bundle, "cat > @", &json!(["PATH=/bin:/usr/bin"])) {
+        let state: Value =
+            serde_json::from_str(&seen).unwrap_or_else(|error| panic!("{kind}: {error}: {seen}"));
+        assert_eq!(state["id"], json!(id), "{kind}");
+        assert_eq!(state["bundle"], json!(path), "{kind}");
+        assert!(
+            state["ociVersion"].as_str().is_some_and(|version| version.starts_with("1.")),
+            "{kind}: {seen}"
+        );
+        assert_eq!(state["annotations"], json!({"org.example.key": "value"}), "{kind}");
+        let pid = state["pid"].as_i64();
+        assert!(kind == "poststop" || pid.is_some_and(|pid| pid > 0), "{kind}: {seen}");
+    }
+}
+
+#[test]
+fn hooks_of_one_kind_run_in_the_order_of_their_list() {
+    let mut bundle = bundle!();
+    let hook = |bundle: &Bundle, kind: &str, word: &str| {
+        let script = format!("echo {word} >> {}", note(bundle, kind));
+        json!({"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"]})
+    };
+    let words = ["one", "two", "three"];
+    let list = |kind: &&str| {
+        ((*kind).to_owned(), Value::Array(words.iter().map(|word| hook(&bundle, kind, word)).collect()))
+    };
+    let hooks = Value::Object(KINDS.iter().map(list).collect());
+    bundle.configure(|config| config["hooks"] = hooks).up();
+    bundle.delete();
+    for kind in KINDS {
+        assert_eq!(bundle.read(&format!("rootfs/tmp/{kind}")), "one\ntwo\nthree\n", "{kind}");
+    }
+}
+
+#[test]
+fn arguments_of_a_hook_begin_with_its_name() {
+    let mut bundle = bundle!();
+    let out = bundle.path("out").display().to_string();
+    let program = bundle.path("program");
+    std::fs::write(
+        &program,
+        format!("#!/bin/sh\nread -r -d '' line < /proc/$$/cmdline; echo $# $1 >> {out}\n"),
+    )
+    .unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let shell =
+        json!({"path": "/bin/sh", "args": ["a name", "-c", format!("echo $0 $1 >> {out}"), "zero", "first"]});
+    bundle.configure(|config| {
+        config["hooks"] = json!({"createRuntime": [
+            {"path": program, "args": ["name", "one"]}, {"path": program}, shell,
+        ]});
+    });
+    bundle.create();
+    assert_eq!(bundle.read("out"), "1 one\n0\nzero first\n");
+}
+
+#[test]
+fn a_hook_that_cannot_be_run_is_told() {
+    let mut bundle = bundle!();
+    for (hook, words) in [
+        (json!({"path": "/nonexistent/hook"}), "/nonexistent/hook"),
+        // runtime-spec: the path is absolute, and a time limit greater than zero.
+        (json!({"path": "relative"}), "relative"),
+        (json!({"path": "/bin/true", "timeout": 0}), "timeout"),
+        (json!({"path": "/bin/true", "timeout": -1}), "timeout"),
+    ] {
+        if is_peer() && hook["path"] != "/nonexistent/hook" {
+            // runc looks at neither.
+            continue;
+        }
+        bundle.configure(|config| config["hooks"] = json!({"createRuntime": [hook]}));
+        let told = bundle.detached(&["create", &bundle.id]).fails(1);
+        assert!(told.contains(words), "{told}");
+        bundle.assert_gone();
+    }
+}
+
+#[test]
+fn a_failing_poststart_hook_ends_the_container() {
+    let (bundle, output) = match Bundle::new() {
+        Ok(_) => failing("poststart"),
+        Err(reason) => hull_tests::skip!("{reason}"),
+    };
+    let told = output.fails(1);
+    assert!(told.contains("exit status 3"), "{told}");
+    bundle.assert_gone();
+    let hook = json!([{"path": "/bin/false"}]);
+    let mut bundle = bundle!();
+    bundle.configure(|config| config["hooks"] = json!({"poststart": hook}));
+    if is_peer() {
+        // It has run them at the creation.
+        return;
+    }
+    bundle.create();
+    let told = bundle.oci(&["start", &bundle.id]).fails(1);
+    assert!(told.contains("poststart hook #0"), "{told}");
+    // What is left is deleted as any container that ended, if it is there.
+    bundle.oci(&["delete", &bundle.id]);
+    bundle.assert_gone();
+}

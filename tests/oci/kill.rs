@@ -36,6 +36,14 @@ fn without_a_signal_it_is_sigterm() {
 }
 
 #[test]
+fn a_signal_without_a_name_is_sigterm_too() {
+    let bundle = bundle!();
+    bundle.create();
+    bundle.oci(&["kill", &bundle.id, ""]).ok();
+    bundle.becomes("stopped");
+}
+
+#[test]
 fn a_stopped_container_is_not_running() {
     let mut bundle = bundle!();
     bundle.args(&["/bin/true"]).up();
@@ -94,4 +102,37 @@ fn a_container_that_waits_for_its_start_ends_by_sigterm() {
     bundle.create();
     bundle.oci(&["kill", &bundle.id, "TERM"]).ok();
     bundle.becomes("stopped");
+}
+
+#[test]
+fn the_first_process_alone_gets_a_signal() {
+    let mut bundle = bundle!();
+    let trap = |name: &str| {
+        format!("trap 'echo {name} >> /tmp/out' USR1; echo ready >> /tmp/out; while :; do sleep 0.05; done")
+    };
+    bundle.script(&format!("({}) & {}", trap("child"), trap("first"))).up();
+    hull_tests::wait_until(std::time::Duration::from_secs(15), "both", || {
+        let text = bundle.read("rootfs/tmp/out");
+        if text.matches("ready").count() == 2 { Ok(()) } else { Err(text) }
+    });
+    bundle.oci(&["kill", &bundle.id, "USR1"]).ok();
+    bundle.shows("rootfs/tmp/out", "first");
+    bundle.oci(&["kill", &bundle.id, "KILL"]).ok();
+    bundle.becomes("stopped");
+    assert!(!bundle.read("rootfs/tmp/out").contains("child"));
+    // The others go with it.
+    assert!(bundle.groups().iter().all(|group| {
+        std::fs::read_to_string(group.join("cgroup.procs")).is_ok_and(|pids| pids.is_empty())
+    }));
+}
+
+#[test]
+fn a_signal_that_there_is_not_is_refused() {
+    let bundle = bundle!();
+    bundle.up();
+    for signal in ["SIGNONESUCH", "-1", "999", "USR1 "] {
+        let output = bundle.oci(&["kill", &bundle.id, signal]);
+        assert!(!output.status.success(), "{signal:?}: {output}");
+    }
+    assert_eq!(bundle.status(), "running");
 }

@@ -151,3 +151,40 @@ fn a_group_with_strangers_in_it_is_not_taken() {
     assert!(told.contains("container's cgroup is not empty"), "{told}");
     assert_eq!(bundle.status(), "running");
 }
+
+#[test]
+fn an_interval_that_is_none_is_refused() {
+    let bundle = bundle!();
+    bundle.up();
+    for interval in ["0s", "-1s", "soon"] {
+        let output = bundle.oci(&["events", "--interval", interval, &bundle.id]);
+        assert!(!output.status.success() && !output.stdout.contains("\"data\""), "{interval}: {output}");
+    }
+}
+
+#[test]
+fn a_table_of_processes_is_asked_for_by_name_too() {
+    let bundle = bundle!();
+    bundle.up();
+    if !std::process::Command::new("ps").arg("-ef").output().is_ok_and(|output| output.status.success()) {
+        // procps finds no boot time in what User-mode Linux has in /proc/stat.
+        return;
+    }
+    let pid = bundle.state()["pid"].to_string();
+    for flags in [&["-f", "table"][..], &["--format", "table"], &["--format=table"]] {
+        let table = bundle.oci(&[&["ps"], flags, &[&bundle.id]].concat()).ok();
+        assert!(table.starts_with("UID") && table.contains(&pid), "{table}");
+    }
+    assert!(!bundle.oci(&["ps", "-f", "xml", &bundle.id]).status.success());
+}
+
+#[test]
+fn a_container_that_waits_for_its_start_has_limits_and_takes_commands() {
+    let bundle = bundle!();
+    bundle.create();
+    bundle.oci(&["update", "--pids-limit", "44", &bundle.id]).ok();
+    assert_eq!(value(&bundle, "pids", "pids.max", "pids.max"), "44");
+    assert_eq!(bundle.exec(&["echo", "in"]).ok(), "in\n");
+    assert!(bundle.oci(&["events", "--stats", &bundle.id]).ok().contains("\"limit\":44"));
+    assert_eq!(bundle.status(), "created");
+}

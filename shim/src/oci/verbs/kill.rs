@@ -8,7 +8,8 @@ use crate::oci::global::Global;
 use crate::oci::signal;
 
 pub(super) fn kill(global: &Global<'_>, id: &str, given: &Parsed) -> Result<(), Error> {
-    let number = signal::parse(given.arguments.get(1).map_or("SIGTERM", String::as_str))?;
+    let named = given.arguments.get(1).filter(|name| !name.is_empty());
+    let number = signal::parse(named.map_or("SIGTERM", String::as_str))?;
     let container = Container::find(global, id)?;
     match send(&container, number) {
         // `--all` is from a time when it meant more; its callers expect no error from a container that is done.
