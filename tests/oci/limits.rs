@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::bundle::{Bundle, is_peer};
+use crate::security::cgroups::Ground;
 
 /// Resources, a controller, its file on v1 and on v2, and what is to stand there: the file, or a line of it.
 type Row = (fn() -> Value, &'static str, (&'static str, &'static str), (&'static str, &'static str));
@@ -328,4 +329,43 @@ fn without_a_path_a_container_has_a_group_of_its_own() {
     assert!(path.ends_with(&format!("/{}", bundle.id)), "{path}");
     bundle.delete();
     bundle.assert_gone();
+}
+
+/// A container whose mount of cgroups has these options runs where v2 is all there is; what its user could do there.
+fn in_own_group(options: &[&str], namespaces: &[&str]) -> String {
+    let mut bundle = Bundle::new().unwrap();
+    let Some(ground) = Ground::make(&bundle, "own") else { return String::new() };
+    bundle.configure(|config| {
+        config["linux"]["resources"] = json!({});
+        let list = config["linux"]["namespaces"].as_array_mut().unwrap();
+        list.extend(namespaces.iter().map(|kind| json!({"type": kind})));
+        if namespaces.contains(&"user") {
+            let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+            config["linux"]["uidMappings"] = map.clone();
+            config["linux"]["gidMappings"] = map;
+        }
+        config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+        let mount = json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options});
+        config["mounts"].as_array_mut().unwrap().push(mount);
+    });
+    bundle.script(
+        "cd /sys/fs/cgroup; /bin/busybox stat -c %u . cgroup.procs cgroup.kill
+         (/bin/busybox mkdir own && echo $$ > own/cgroup.procs) 2>/dev/null && echo moved; true",
+    );
+    ground.run(&bundle).ok()
+}
+
+#[test]
+fn a_group_on_v2_is_the_containers_user_where_it_sees_no_other_and_may_write() {
+    if is_peer() {
+        // runc gives groups away with systemd alone.
+        return;
+    }
+    let first = bundle!();
+    if Ground::make(&first, "probe").is_none() {
+        return println!("left out: no cgroup v2 is mounted, and v1 is given to nobody");
+    }
+    assert_eq!(in_own_group(&["rw"], &["cgroup", "user"]), "1000\n1000\n65534\nmoved\n");
+    assert_eq!(in_own_group(&[], &["cgroup"]), "1000\n1000\n0\nmoved\n");
+    assert_eq!(in_own_group(&["ro"], &["cgroup"]), "0\n0\n0\n");
 }

@@ -5,11 +5,12 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use nix::unistd::{AccessFlags, access};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 use serde::{Deserialize, Serialize};
 
 use super::error::Error;
 use super::global::Global;
+use super::grounds::has_new;
 use super::store::Id;
 use super::units;
 use crate::cgroup::resources::{self, Devices, Live, Plan, Version};
@@ -190,8 +191,14 @@ pub(crate) fn make(
     let (Some(group), Some(limits)) = (group, limits(spec, group, devices)?) else {
         return Ok(Entry::default());
     };
-    let created = group.create_telling(&mut |directory| made.push(directory));
-    match created.and_then(|()| group.apply(&limits)).and_then(|()| group.entry()) {
+    let owner = owner(spec).filter(|_| devices == Devices::Restrict);
+    let ready = group
+        .create_telling(&mut |directory| made.push(directory))
+        .and_then(|()| group.apply(&limits))
+        // An ordinary user's is his already.
+        .and_then(|()| owner.map_or(Ok(()), |uid| group.delegate(uid)))
+        .and_then(|()| group.entry());
+    match ready {
         Ok(entry) => Ok(entry),
         // Nothing was delegated to this user, and nothing asked for.
         Err(error)
@@ -203,6 +210,32 @@ pub(crate) fn make(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The host's id of the user to whom a group on v2 is given: that of the container's process, where it sees no groups
+/// above and may write to its own (`config-linux.md`, Cgroup ownership).
+fn owner(spec: &Spec) -> Option<u32> {
+    let writes = |mount: &Mount| {
+        let options = mount.options().as_deref().unwrap_or_default();
+        mount.typ().as_deref() == Some("cgroup")
+            && mount.destination() == Path::new("/sys/fs/cgroup")
+            && !options.iter().any(|option| option == "ro" || option == "rro")
+    };
+    let is_its_own = has_new(spec, LinuxNamespaceType::Cgroup);
+    if !is_its_own || !spec.mounts().iter().flatten().any(writes) {
+        return None;
+    }
+    let uid = spec.process().as_ref()?.user().uid();
+    let linux = spec.linux().as_ref()?;
+    let mut namespaces = linux.namespaces().iter().flatten();
+    if !namespaces.any(|one| one.typ() == LinuxNamespaceType::User) {
+        return Some(uid);
+    }
+    // Of a user namespace by path nobody says here whom it maps.
+    linux.uid_mappings().iter().flatten().find_map(|map| {
+        let at = uid.checked_sub(map.container_id()).filter(|at| *at < map.size())?;
+        map.host_id().checked_add(at)
+    })
 }
 
 /// The way into the group of the container whose init is `init`, or into existing ones below it:
@@ -286,6 +319,25 @@ mod tests {
         assert_eq!(of(&[there, missing], None).missing(), of(&[missing], None));
         assert_eq!(of(&[there], Some("box.scope")).missing(), Membership::default());
         assert_eq!(of(&[missing], Some("box.scope")).missing(), of(&[missing], Some("box.scope")));
+    }
+
+    #[test]
+    fn a_group_is_the_containers_users_where_he_sees_no_other_and_may_write() {
+        let of = |namespaces: &str, options: &str, more: &str| {
+            let spec = format!(
+                r#"{{"ociVersion": "1.0.0", "process": {{"cwd": "/", "user": {{"uid": 7}}}},
+                "mounts": [{{"destination": "/sys/fs/cgroup", "type": "cgroup", "options": [{options}]}}],
+                "linux": {{"namespaces": [{namespaces}]{more}}}}}"#
+            );
+            owner(&serde_json::from_str(&spec).unwrap())
+        };
+        let (cgroup, both) = (r#"{"type": "cgroup"}"#, r#"{"type": "cgroup"}, {"type": "user"}"#);
+        let map = r#", "uidMappings": [{"containerID": 0, "hostID": 50, "size": 5}, {"containerID": 5, "hostID": 900, "size": 5}]"#;
+        assert_eq!(of(cgroup, "", ""), Some(7));
+        assert_eq!(of(both, r#""nosuid", "rw""#, map), Some(902));
+        assert_eq!(of(both, "", ""), None);
+        assert_eq!(of(cgroup, r#""nosuid", "ro""#, ""), None);
+        assert_eq!(of("", "", ""), None);
     }
 
     #[test]

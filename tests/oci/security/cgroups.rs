@@ -9,10 +9,10 @@ use serde_json::json;
 use crate::bundle::Bundle;
 
 /// A v2 group of the case's own, to be the root of all that its runtime sees.
-struct Ground(PathBuf);
+pub(crate) struct Ground(pub(crate) PathBuf);
 
 impl Ground {
-    fn make(bundle: &Bundle, name: &str) -> Option<Self> {
+    pub(crate) fn make(bundle: &Bundle, name: &str) -> Option<Self> {
         let roots = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
         let root = roots.into_iter().find(|root| root.join("cgroup.controllers").exists())?;
         let ground = root.join(format!("{}-{name}", bundle.id));
@@ -22,7 +22,7 @@ impl Ground {
 
     /// Runs the container where v2 is all there is, and this group the root of it. The runtime is in a group below: one
     /// with processes in it may not give controllers to others.
-    fn run(&self, bundle: &Bundle) -> hull_tests::Output {
+    pub(crate) fn run(&self, bundle: &Bundle) -> hull_tests::Output {
         let runtime = bundle.command(&["run", &bundle.id]);
         let mut command = Command::new("sh");
         let script = "echo $$ >\"$1/cgroup.procs\" && shift && exec unshare --cgroup --mount --propagation private \

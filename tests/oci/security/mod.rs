@@ -14,7 +14,7 @@ macro_rules! target {
     }};
 }
 
-mod cgroups;
+pub(crate) mod cgroups;
 mod descriptors;
 mod devices;
 mod joining;
