@@ -137,6 +137,36 @@ fn it_lands_in_the_containers_group_or_one_below() {
 }
 
 #[test]
+fn it_lands_in_a_group_of_its_own_for_each_controller_that_is_named() {
+    let bundle = bundle!();
+    bundle.up();
+    let of = |controller: &str| {
+        bundle.groups().into_iter().find(|group| group.starts_with(format!("/sys/fs/cgroup/{controller}")))
+    };
+    let (Some(memory), Some(pids)) = (of("memory"), of("pids")) else {
+        return println!("left out: cgroup v2 has one group for all controllers");
+    };
+    for group in [&memory, &pids] {
+        std::fs::create_dir(group.join("one")).unwrap();
+        std::fs::create_dir(group.join("two")).unwrap();
+    }
+    let lands = |flags: &[&str]| {
+        let groups = bundle.oci(&[&["exec"], flags, &[&bundle.id, "cat", "/proc/self/cgroup"]].concat()).ok();
+        ["memory", "pids"].map(|controller| {
+            let line =
+                groups.lines().find(|line| line.contains(&format!(":{controller}:"))).unwrap_or_default();
+            line.rsplit('/').next().unwrap_or_default().to_owned()
+        })
+    };
+    assert_eq!(lands(&["--cgroup", "memory:one", "--cgroup", "pids:two"]), ["one", "two"]);
+    assert_eq!(lands(&["--cgroup", "memory,pids:two"]), ["two", "two"]);
+    assert_eq!(lands(&["--cgroup", "pids:one"]), [bundle.id.as_str(), "one"]);
+    for flag in ["nonesuch:one", "memory:nonesuch"] {
+        bundle.oci(&["exec", "--cgroup", flag, &bundle.id, "true"]).fails(255);
+    }
+}
+
+#[test]
 fn a_user_namespace_is_joined() {
     let mut bundle = bundle!();
     bundle.configure(|config| {

@@ -40,6 +40,17 @@ fn without_pivot_the_root_is_the_same() {
 }
 
 #[test]
+fn without_pivot_no_root_is_private() {
+    let mut bundle = bundle!();
+    for class in ["private", "rprivate"] {
+        bundle.configure(|config| config["linux"]["rootfsPropagation"] = json!(class));
+        let told = bundle.detached(&["create", "--no-pivot", &bundle.id]).fails(1);
+        assert!(told.contains("[r]private is not safe"), "{told}");
+        bundle.assert_gone();
+    }
+}
+
+#[test]
 fn without_a_subreaper_the_status_is_told_all_the_same() {
     let mut bundle = bundle!();
     bundle.script("exit 9");

@@ -371,6 +371,15 @@ fn file_systems_of_the_container_are_its_own() {
 }
 
 #[test]
+fn a_directory_for_devices_that_is_read_only_has_them_all_the_same() {
+    let mut bundle = bundle!();
+    bundle
+        .script("(: > /dev/new) 2>/dev/null || echo closed; : > /dev/null && test -c /dev/ptmx && echo open");
+    bundle.configure(|config| config["mounts"][1]["options"].as_array_mut().unwrap().push(json!("ro")));
+    assert_eq!(run(&bundle), "closed\nopen\n");
+}
+
+#[test]
 fn a_root_that_is_read_only_has_mounts_that_are_not() {
     let mut bundle = bundle!();
     bundle.script("(echo > /new) 2>/dev/null || echo closed; : > /work/new && : > /dev/shm/new && echo open");

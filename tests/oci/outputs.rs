@@ -60,6 +60,149 @@ fn features_have_every_key() {
     }
 }
 
+/// What is in a list of `features`, and has to be for what is in the reference's tables.
+const VALUES: &[(&str, &[&str])] = &[
+    ("hooks", &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"]),
+    ("linux.namespaces", &["cgroup", "ipc", "mount", "network", "pid", "user", "uts"]),
+    (
+        "linux.seccomp.actions",
+        &[
+            "SCMP_ACT_ALLOW",
+            "SCMP_ACT_ERRNO",
+            "SCMP_ACT_KILL",
+            "SCMP_ACT_KILL_PROCESS",
+            "SCMP_ACT_KILL_THREAD",
+            "SCMP_ACT_LOG",
+            "SCMP_ACT_NOTIFY",
+            "SCMP_ACT_TRACE",
+            "SCMP_ACT_TRAP",
+        ],
+    ),
+    (
+        "linux.seccomp.operators",
+        &[
+            "SCMP_CMP_EQ",
+            "SCMP_CMP_GE",
+            "SCMP_CMP_GT",
+            "SCMP_CMP_LE",
+            "SCMP_CMP_LT",
+            "SCMP_CMP_MASKED_EQ",
+            "SCMP_CMP_NE",
+        ],
+    ),
+    ("linux.seccomp.archs", &["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_AARCH64"]),
+    (
+        "mountOptions",
+        &[
+            "async",
+            "atime",
+            "bind",
+            "defaults",
+            "dev",
+            "diratime",
+            "dirsync",
+            "exec",
+            "iversion",
+            "lazytime",
+            "loud",
+            "mand",
+            "noatime",
+            "nodev",
+            "nodiratime",
+            "noexec",
+            "noiversion",
+            "nolazytime",
+            "nomand",
+            "norelatime",
+            "nostrictatime",
+            "nosuid",
+            "nosymfollow",
+            "private",
+            "ratime",
+            "rbind",
+            "rdev",
+            "rdiratime",
+            "relatime",
+            "remount",
+            "rexec",
+            "rnoatime",
+            "rnodev",
+            "rnodiratime",
+            "rnoexec",
+            "rnorelatime",
+            "rnostrictatime",
+            "rnosuid",
+            "rnosymfollow",
+            "ro",
+            "rprivate",
+            "rrelatime",
+            "rro",
+            "rrw",
+            "rshared",
+            "rslave",
+            "rstrictatime",
+            "rsuid",
+            "rsymfollow",
+            "runbindable",
+            "rw",
+            "shared",
+            "silent",
+            "slave",
+            "strictatime",
+            "suid",
+            "symfollow",
+            "sync",
+            "tmpcopyup",
+            "unbindable",
+        ],
+    ),
+];
+
+/// Of runc 1.2 and later.
+const LATER: &[(&str, &[&str])] = &[
+    ("mountOptions", &["idmap", "ridmap"]),
+    ("linux.namespaces", &["time"]),
+    (
+        "linux.seccomp.knownFlags",
+        &[
+            "SECCOMP_FILTER_FLAG_LOG",
+            "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+            "SECCOMP_FILTER_FLAG_TSYNC",
+            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+        ],
+    ),
+    (
+        "linux.memoryPolicy.modes",
+        &[
+            "MPOL_DEFAULT",
+            "MPOL_BIND",
+            "MPOL_INTERLEAVE",
+            "MPOL_WEIGHTED_INTERLEAVE",
+            "MPOL_PREFERRED",
+            "MPOL_PREFERRED_MANY",
+            "MPOL_LOCAL",
+        ],
+    ),
+    ("linux.memoryPolicy.flags", &["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"]),
+    ("potentiallyUnsafeConfigAnnotations", &["bundle", "org.systemd.property.", "org.criu.config"]),
+];
+
+#[test]
+fn features_name_all_that_the_tables_have() {
+    let bundle = bundle!();
+    let features: Value = serde_json::from_str(&bundle.oci(&["features"]).ok()).unwrap();
+    let mut missing: Vec<&str> = Vec::new();
+    for (path, wanted) in VALUES.iter().chain(if is_peer() { &[] } else { LATER }) {
+        let list = at(&features, path).as_array().unwrap();
+        missing.extend(wanted.iter().filter(|one| !list.iter().any(|other| other == *one)));
+    }
+    assert!(missing.is_empty(), "{missing:?}");
+    assert_eq!(features["ociVersionMin"], "1.0.0");
+    for path in ["linux.cgroup.v1", "linux.cgroup.v2", "linux.cgroup.systemd", "linux.seccomp.enabled"] {
+        assert_eq!(at(&features, path), &json!(true), "{path}");
+    }
+}
+
 #[test]
 fn statistics_have_every_key() {
     let mut bundle = bundle!();

@@ -67,15 +67,18 @@ fn a_hundred_calls_at_once_do_not_spoil_a_container() {
 
 #[test]
 fn of_many_starts_at_once_one_starts() {
+    if is_peer() {
+        // runc takes no lock: more than one start may find the same init at its gate, and one may wait there for ever.
+        return;
+    }
     let bundle = bundle!();
     bundle.create();
     let calls: Vec<_> = (0..12).map(|at| call(&bundle, at, &["start", &bundle.id])).collect();
     let ended = calls.into_iter().map(|(mut child, name)| (child.wait().unwrap(), bundle.read(&name)));
     let (good, bad): (Vec<_>, Vec<_>) = ended.partition(|(status, _)| status.success());
-    // runc takes no lock: more than one of its starts may find the same init at its gate.
-    assert!(good.len() == 1 || is_peer() && !good.is_empty(), "{good:?} {bad:?}");
+    assert!(good.len() == 1, "{good:?} {bad:?}");
     let known = |text: &str| text.contains("cannot start an already running container");
-    assert!(is_peer() || bad.iter().all(|(_, text)| known(text)), "{bad:?}");
+    assert!(bad.iter().all(|(_, text)| known(text)), "{bad:?}");
     assert_eq!(bundle.status(), "running");
 }
 
