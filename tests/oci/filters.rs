@@ -100,6 +100,9 @@ fn every_operator_compares_an_argument() {
 
 #[test]
 fn architectures_and_flags_are_taken_by_their_names() {
+    if !cfg!(target_arch = "x86_64") {
+        return println!("left out: the names are those of another machine");
+    }
     let mut bundle = bundle!();
     bundle.args(&["/bin/grep", "^Seccomp:", "/proc/self/status"]);
     let flags = ["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"];

@@ -506,7 +506,8 @@ fn owners_are_mapped_by_a_mount_of_its_own_or_by_the_containers_map() {
     let map = |from: u32, to: u32| json!([{"containerID": from, "hostID": to, "size": 10_000}]);
     let own = json!({"uidMappings": map(0, 5000), "gidMappings": map(0, 7000)});
     let output = owner(&mut bundle, &["bind"], &own);
-    if output.stderr.contains("idmap") && output.stderr.contains("not supported") {
+    // The kernel refuses it where a file system does not know it.
+    if !output.status.success() && output.stderr.contains("invalid argument") {
         return println!(
             "left out: the file system of {} knows no id-mapped mounts",
             bundle.directory.display()

@@ -213,9 +213,12 @@ fn settings_of_the_kernel_are_those_of_the_containers_namespaces() {
         ("net/ipv4/conf/lo/forwarding", "1"),
         ("kernel.domainname", "example.org"),
     ];
-    // runc 1.1 takes the dots alone.
-    let rows: Vec<_> = rows.into_iter().filter(|(name, _)| !(is_peer() && name.contains('/'))).collect();
     let path = |name: &str| format!("/proc/sys/{}", name.replace('.', "/"));
+    // Not every kernel has all of them, and runc 1.1 takes the dots alone.
+    let is_known =
+        |name: &str| !(is_peer() && name.contains('/')) && std::path::Path::new(&path(name)).exists();
+    let rows: Vec<_> = rows.into_iter().filter(|(name, _)| is_known(name)).collect();
+    assert!(rows.len() > 5, "{rows:?}");
     let host: Vec<String> =
         rows.iter().map(|(name, _)| fs::read_to_string(path(name)).unwrap_or_default()).collect();
     let script: Vec<String> = rows.iter().map(|(name, _)| format!("cat {}", path(name))).collect();
@@ -259,6 +262,9 @@ fn the_kernel_shows_itself_as_the_domain_says() {
     if is_peer() || !cfg!(target_arch = "x86_64") {
         // runc 1.1 does not know it.
         return;
+    }
+    if hull_tests::criu::is_foreign_machine() {
+        return println!("left out: User-mode Linux has no other machine to show");
     }
     let mut bundle = bundle!();
     bundle.args(&["/bin/busybox", "uname", "-m"]);
