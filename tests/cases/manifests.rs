@@ -191,9 +191,9 @@ fn liveness_by_exec_kills_when_the_file_goes_after_a_minute() {
     let killing = "spec.containers{busybox}: Container busybox failed liveness probe, will be restarted";
     let event = wait_described(&host, "liveness-exec-test", Duration::from_secs(90), killing);
     assert!(event.starts_with("Normal   Killing"), "{event}");
-    let event = wait_described(&host, "liveness-exec-test", SOON, "Unhealthy");
+    // On a busy host a probe may time out before: that is another event.
+    let event = wait_described(&host, "liveness-exec-test", SOON, "(x3 over ");
     assert!(event.starts_with("Warning  Unhealthy"), "{event}");
-    assert!(event.contains("(x3 over "), "{event}");
     assert!(
         event.ends_with("kubelet            spec.containers{busybox}: Liveness probe failed:"),
         "{event}"
