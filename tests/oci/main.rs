@@ -26,6 +26,7 @@ mod outputs;
 mod process;
 mod refusals;
 mod resources;
+mod root;
 mod rootless;
 mod seccomp;
 mod security;
