@@ -6,7 +6,8 @@
 #![no_main]
 
 #[global_allocator]
-static HEAP: hull_shim::Heap = hull_shim::Heap::new();
+// SAFETY: this program starts no thread.
+static HEAP: hull_shim::Heap = unsafe { hull_shim::Heap::new() };
 
 /// What the C library calls; the command line is where Rust finds it.
 // SAFETY: no other function of the program has this name, and the C library passes to it what it does not take.

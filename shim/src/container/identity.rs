@@ -58,6 +58,9 @@ pub(crate) enum Error {
     /// The seccomp profile cannot be compiled.
     #[error("config.json")]
     Seccomp(#[source] seccomp::Error),
+    /// The profile was not compiled.
+    #[error("config.json: linux.seccomp has no filter")]
+    Unfiltered,
     /// Somebody else would have to answer.
     #[error("config.json: linux.seccomp: SCMP_ACT_NOTIFY needs listenerPath")]
     Listener,
@@ -128,8 +131,11 @@ impl Identity {
         oom_score_adj: Option<i32>,
         filter: Option<Rc<Filter>>,
     ) -> Result<Self, Error> {
-        if let Some(filter) = &filter {
-            check_listener(spec, filter)?;
+        let has_profile = spec.linux().as_ref().is_some_and(|linux| linux.seccomp().is_some());
+        match &filter {
+            Some(filter) => check_listener(spec, filter)?,
+            None if has_profile => return Err(Error::Unfiltered),
+            None => {}
         }
         let process = spec.process().as_ref().ok_or(Error::Missing("process"))?;
         let user = process.user();

@@ -129,7 +129,7 @@ impl Grounds {
             }
             None => None,
         };
-        let mut made = Vec::new();
+        let mut made: Vec<PathBuf> = self.made.paths.values().cloned().collect();
         let entry = groups::make(&self.spec, self.group.as_ref(), self.devices, &mut made);
         if self.unit.is_none() {
             self.made = self.membership.within(&made);

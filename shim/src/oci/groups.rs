@@ -121,7 +121,9 @@ pub(crate) fn place(
     }
     let group = match Group::from_oci_path(path.as_deref(), id.as_str()) {
         Ok(group) => group,
-        Err(cgroup::Error::NotMounted) if global.rootless => return Ok((None, Membership::default(), None)),
+        Err(cgroup::Error::NotMounted) if global.rootless && !is_asked_for(spec, Version::V2)? => {
+            return Ok((None, Membership::default(), None));
+        }
         Err(error) => return Err(error.into()),
     };
     let closed = || group.paths().into_values().find(|path| !can_be_made(path));
@@ -181,7 +183,8 @@ fn is_asked_for(spec: &Spec, version: Version) -> Result<bool, Error> {
     Ok(is_named || !planned(spec, version, Devices::Leave)?.0.is_empty())
 }
 
-/// Makes the group, sets its limits, and opens the way in.
+/// Makes the group, sets its limits, and opens the way in. `made` has what this command made of it before, and gets what is made
+/// now.
 pub(crate) fn make(
     spec: &Spec,
     group: Option<&Group>,
@@ -195,8 +198,8 @@ pub(crate) fn make(
     let ready = group
         .create_telling(&mut |directory| made.push(directory))
         .and_then(|()| group.apply(&limits))
-        // An ordinary user's is his already.
-        .and_then(|()| owner.map_or(Ok(()), |uid| group.delegate(uid)))
+        // An ordinary user's is his already, and one that was there is whoever's made it.
+        .and_then(|()| owner.filter(|_| !made.is_empty()).map_or(Ok(()), |uid| group.delegate(uid)))
         .and_then(|()| group.entry());
     match ready {
         Ok(entry) => Ok(entry),
@@ -217,7 +220,7 @@ pub(crate) fn make(
 fn owner(spec: &Spec) -> Option<u32> {
     let writes = |mount: &Mount| {
         let options = mount.options().as_deref().unwrap_or_default();
-        mount.typ().as_deref() == Some("cgroup")
+        matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2"))
             && mount.destination() == Path::new("/sys/fs/cgroup")
             && !options.iter().any(|option| option == "ro" || option == "rro")
     };
@@ -232,6 +235,9 @@ fn owner(spec: &Spec) -> Option<u32> {
         return Some(uid);
     }
     // Of a user namespace by path nobody says here whom it maps.
+    if !has_new(spec, LinuxNamespaceType::User) {
+        return None;
+    }
     linux.uid_mappings().iter().flatten().find_map(|map| {
         let at = uid.checked_sub(map.container_id()).filter(|at| *at < map.size())?;
         map.host_id().checked_add(at)

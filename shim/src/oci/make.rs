@@ -164,9 +164,12 @@ impl Blueprint {
         record.unfinished = false;
         self.hand_over(&created, master_goes)?;
         place.write(record, held)?;
+        // What a filter that is in force by then does to it on its way to the gate would look as if its program ran.
+        let is_confined = self.identity.filter.as_ref().is_some_and(|filter| filter.needs_listener())
+            || self.identity.filter.is_some() && !self.identity.no_new_privileges;
         let (pid, pidfd, _) = match next {
-            Next::Start => created.release(),
-            Next::End => created.release_for_good().map_err(refuse)?,
+            Next::Start if !is_confined => created.release(),
+            Next::Start | Next::End => created.release_for_good().map_err(refuse)?,
         };
         Ok((pid, pidfd))
     }

@@ -89,7 +89,7 @@ impl Shim {
             terminal: None,
             pre_stop: None,
         };
-        // No record yet: should this shim be killed, the init dies with it, and a successor takes its group away.
+        // No record yet: should this shim be killed, a successor takes the group away, with whoever is in it.
         self.instances.insert(instance.clone(), held);
         for (kind, fifo) in made.streams.ours {
             self.follow(&instance, kind, Origin { fifo, terminal: None });

@@ -144,6 +144,8 @@ impl Shim {
         };
         if outcome.is_err() {
             self.roles.remove(&at_work.making.pid());
+            // One that is ready already is on its own.
+            at_work.making.kill();
         }
         let Making { making, reply, .. } = *at_work;
         // An init that failed is killed by this.

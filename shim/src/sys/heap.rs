@@ -1,10 +1,10 @@
-//! The heap of a program that ends soon.
+//! The heap of a program of one thread that ends soon, or does little for long.
 //!
 //! A command of `hull-oci` allocates some thousand small pieces within milliseconds, and the C library's allocator sorts and
 //! merges what comes back for a future that there is not. Here a piece has the size of its class, comes from the list of
 //! its class or from the end of a block, and goes back to that list; what is larger is the C library's.
 //!
-//! **Invariant:** one thread uses it. `hull-oci` starts no other, and a child that is cloned has a copy.
+//! **Invariant:** one thread uses it; a child that is cloned has a copy.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
@@ -35,20 +35,17 @@ struct Lists {
     left: usize,
 }
 
-// SAFETY: there is one thread, by the invariant.
+// SAFETY: whoever makes one has a single thread.
 unsafe impl Sync for Heap {}
 
 impl Heap {
     /// Empty: nothing is taken before it is asked for.
+    ///
+    /// # Safety
+    /// No more than one thread of the process ever uses it.
     #[must_use]
-    pub const fn new() -> Self {
+    pub const unsafe fn new() -> Self {
         Self(UnsafeCell::new(Lists { free: [ptr::null_mut(); CLASSES], rest: ptr::null_mut(), left: 0 }))
-    }
-}
-
-impl Default for Heap {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -203,7 +200,8 @@ mod tests {
 
     #[test]
     fn pieces_keep_what_is_in_them() {
-        let heap = Heap::new();
+        // SAFETY: it is this test's thread's.
+        let heap = unsafe { Heap::new() };
         let mut held: Vec<Piece> = Vec::new();
         let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
         let mut random = |below: usize| {
@@ -230,7 +228,8 @@ mod tests {
 
     #[test]
     fn what_comes_back_is_given_again() {
-        let heap = Heap::new();
+        // SAFETY: it is this test's thread's.
+        let heap = unsafe { Heap::new() };
         for size in [1, 16, 17, 1000, LARGEST] {
             let first = Piece::new(&heap, size, 8, 1);
             let at = first.at;
@@ -245,7 +244,8 @@ mod tests {
 
     #[test]
     fn the_newest_piece_grows_where_it_is() {
-        let heap = Heap::new();
+        // SAFETY: it is this test's thread's.
+        let heap = unsafe { Heap::new() };
         let mut piece = Piece::new(&heap, 8, 1, 7);
         let at = piece.at;
         for size in [9, 16, 17, 400, LARGEST] {

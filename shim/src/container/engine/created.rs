@@ -14,7 +14,7 @@ use crate::sys::{pidfd, process, socket};
 /// How long an init may take to read that it may live on, in milliseconds: only a starved one takes so long.
 const RELEASE: u16 = 10_000;
 
-/// An init at its gate. Dropped without [`Created::release`], it takes the init along.
+/// An init at its gate. Dropped without [`Created::release`], it takes the init along, unless that outlives its maker.
 pub(crate) struct Created {
     pub(crate) pid: i32,
     pub(crate) pidfd: OwnedFd,

@@ -2,9 +2,9 @@
 //! is most of what there is to parse, and nearly the same in every container.
 //!
 //! **Invariant:** a filter is found by a text only when it was compiled from this text, and is given to a configuration only
-//! when the text stands at `linux.seccomp`: a stand-in that takes its place while the rest is parsed has to come out there. So neither
-//! a key that only looks like that one nor one that is spelled with escapes gives a container, or a later one, the
-//! filter of another.
+//! when the text stands at `linux.seccomp`: a stand-in that takes its place while the rest is parsed has to come out there, and there
+//! is no other key of that name, nor one that could be spelled so with escapes. So no container gets the filter of another, nor
+//! does a later one.
 
 use std::rc::Rc;
 
@@ -16,6 +16,8 @@ use super::{Arch, Cache, Error, Filter};
 /// Takes the place of the profile. Should it ever stay there, it lets nothing run.
 const STAND_IN: &str = r#"{"defaultAction":"SCMP_ACT_KILL_PROCESS","listenerMetadata":"set aside"}"#;
 const NAME: &str = "\"seccomp\"";
+/// How an escape of one of its letters begins.
+const ESCAPES: [&str; 2] = ["\\u006", "\\u007"];
 
 /// What is known of the filter of a configuration that was read.
 #[derive(Debug)]
@@ -90,6 +92,9 @@ impl<'a> Aside<'a> {
     /// ask for, or with escapes.
     fn find(config: &'a [u8]) -> Option<Self> {
         let text = std::str::from_utf8(config).ok()?;
+        if ESCAPES.iter().any(|escape| text.contains(escape)) {
+            return None;
+        }
         let (start, rest) = text.split_once(NAME)?;
         let value = rest.trim_start().strip_prefix(':')?.trim_start();
         let mut values = serde_json::Deserializer::from_str(value).into_iter::<IgnoredAny>();

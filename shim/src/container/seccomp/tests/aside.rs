@@ -80,6 +80,13 @@ fn a_text_that_stands_elsewhere_is_no_profile() {
         r#"{{"ociVersion": "1.0.2", "other": {{"seccomp": {strict}}}, "linux": {{"\u0073eccomp": {loose}}}}}"#
     );
     assert_eq!(*filter(&mut cache, &hidden).0.unwrap(), compiled(&denying(1)));
+    // So is one that says what takes a profile's place meanwhile, which is refused, since it has no path of a listener.
+    let stand_in = r#"{"defaultAction":"SCMP_ACT_KILL_PROCESS","listenerMetadata":"set aside"}"#;
+    for name in ["\\u0073eccomp", "secco\\u006dp", "secc\\u006Fmp"] {
+        let sly = hidden.replace("\\u0073eccomp", name).replace(&loose, stand_in);
+        let (spec, (), known) = read(sly.as_bytes(), &mut cache, parse).unwrap();
+        assert!(cache.filter(&spec, &known).is_err(), "{sly}");
+    }
     let named = config(&strict).replace("\"x\"", "\"seccomp\"");
     assert!(!filter(&mut cache, &named).1, "which of two it is nobody looks for");
 }
