@@ -29,6 +29,7 @@ mod resources;
 mod rootless;
 mod seccomp;
 mod security;
+mod selinux;
 mod soak;
 mod stdio;
 mod strain;

@@ -1,0 +1,156 @@
+//! `process.selinuxLabel` and `linux.mountLabel`, where SELinux is on: the test machine with `--selinux` (`make test-vm` has
+//! none; see docs/testing-pods-in-a-vm.md). The labels are those of Debian's policy, and the caller is unconfined.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use hull_tests::{command, wait_until};
+use serde_json::json;
+
+use crate::bundle::Bundle;
+
+/// What a container's process is, and another one, whose files it may not have.
+const LABEL: &str = "system_u:system_r:container_t:s0:c1,c2";
+const OTHER: &str = "system_u:system_r:container_t:s0:c3,c4";
+/// What it may read and write.
+const FILES: &str = "system_u:object_r:container_file_t:s0:c1,c2";
+/// How long a command may take, also in an emulated machine.
+const SOON: Duration = Duration::from_secs(60);
+
+/// Whether SELinux is on, and whether it forbids anything.
+fn enforce() -> Option<bool> {
+    fs::read_to_string("/sys/fs/selinux/enforce").ok().map(|enforce| enforce.starts_with('1'))
+}
+
+/// A bundle, or the end of the case where SELinux is off.
+macro_rules! labelled {
+    () => {
+        if enforce().is_none() {
+            return println!("left out: SELinux is off; try: tests/vm/run --kernel qemu --selinux enforcing");
+        } else {
+            let bundle = bundle!();
+            label(&bundle.path("rootfs"), FILES);
+            bundle
+        }
+    };
+}
+
+/// Gives a tree of files a label.
+#[track_caller]
+fn label(tree: &Path, label: &str) {
+    command::run(Command::new("chcon").args(["-R", "-h", label]).arg(tree), "", SOON).ok();
+}
+
+/// The label of a file.
+#[track_caller]
+fn label_of(file: &Path) -> String {
+    command::run(Command::new("stat").args(["-c", "%C"]).arg(file), "", SOON).ok().trim().to_owned()
+}
+
+/// The label of a process, as the kernel tells it to the host.
+fn label_of_process(pid: &str) -> String {
+    let label = fs::read_to_string(format!("/proc/{}/attr/current", pid.trim())).unwrap_or_default();
+    label.trim_end_matches(['\0', '\n']).to_owned()
+}
+
+/// What the host sees of a path in the container.
+fn inside(bundle: &Bundle, path: &str) -> PathBuf {
+    Path::new("/proc").join(bundle.state()["pid"].to_string()).join("root").join(path)
+}
+
+/// The label of a process that `exec` starts with these flags.
+#[track_caller]
+fn executed(bundle: &Bundle, flags: &[&str]) -> String {
+    let pid_file = bundle.path("executed");
+    let pid_path = pid_file.display().to_string();
+    let line =
+        [&["exec", "-d", "--pid-file", &pid_path], flags, &[&bundle.id, "/bin/sleep", "1000"]].concat();
+    bundle.detached(&line).ok();
+    let pid = fs::read_to_string(pid_file).unwrap();
+    // The pid file is there before the program is.
+    wait_until(SOON, "the program", || match fs::read_to_string(format!("/proc/{pid}/cmdline")) {
+        Ok(line) if line.starts_with("/bin/sleep") => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    label_of_process(&pid)
+}
+
+#[test]
+fn a_container_and_what_is_executed_in_it_have_its_label() {
+    let mut bundle = labelled!();
+    bundle.script("cat /proc/self/attr/current >/work/label; exec sleep 1000");
+    bundle.configure(|config| config["process"]["selinuxLabel"] = json!(LABEL)).up();
+    bundle.shows("rootfs/work/label", LABEL);
+    assert_eq!(label_of_process(&bundle.state()["pid"].to_string()), LABEL);
+    // One that is executed has the container's, although nobody says so.
+    assert_eq!(executed(&bundle, &[]), LABEL);
+    // Categories that are its own.
+    label(&bundle.path("rootfs/bin/busybox"), "system_u:object_r:container_file_t:s0");
+    assert_eq!(executed(&bundle, &["--process-label", OTHER]), OTHER);
+    assert_eq!(executed(&bundle, &[&format!("--process-label={OTHER}")]), OTHER);
+    bundle.delete();
+}
+
+#[test]
+fn a_process_may_have_a_label_of_its_own() {
+    let bundle = labelled!();
+    bundle.up();
+    let own = label_of_process("self");
+    assert_eq!(label_of_process(&bundle.state()["pid"].to_string()), own);
+    assert_eq!(executed(&bundle, &[]), own);
+    assert_eq!(executed(&bundle, &["--process-label", LABEL]), LABEL);
+    let process = json!({
+        "args": ["/bin/sh", "-c", "cat /proc/self/attr/current >/work/label"], "cwd": "/", "env": ["PATH=/bin"],
+        "user": {"uid": 0, "gid": 0}, "selinuxLabel": LABEL,
+    });
+    fs::write(bundle.path("process.json"), process.to_string()).unwrap();
+    bundle.oci(&["exec", "-p", "process.json", &bundle.id]).ok();
+    bundle.shows("rootfs/work/label", LABEL);
+    bundle.delete();
+}
+
+#[test]
+fn features_say_that_there_are_labels() {
+    let bundle = labelled!();
+    let features: serde_json::Value = serde_json::from_str(&bundle.oci(&["features"]).ok()).unwrap();
+    assert_eq!(features["linux"]["selinux"]["enabled"], json!(true), "{features}");
+}
+
+#[test]
+fn without_a_mount_label_mounts_have_what_the_policy_says() {
+    let bundle = labelled!();
+    bundle.up();
+    for path in ["dev", "dev/pts", "dev/shm", "sys/firmware"] {
+        assert_ne!(label_of(&inside(&bundle, path)), FILES, "{path}");
+    }
+    bundle.delete();
+}
+
+/// What labels are for: a container has its own files, and neither those of another nor the host's.
+#[test]
+fn a_container_has_the_files_of_its_own_label_only() {
+    let mut bundle = labelled!();
+    fs::write(bundle.path("rootfs/work/others"), "others'").unwrap();
+    fs::write(bundle.path("rootfs/work/own"), "own").unwrap();
+    label(&bundle.path("rootfs/work/own"), FILES);
+    label(&bundle.path("rootfs/work/others"), "system_u:object_r:container_file_t:s0:c3,c4");
+    bundle.script(
+        "cat /work/own >/tmp/seen; cat /work/others >>/tmp/seen || echo refused >>/tmp/seen; exec sleep 1000",
+    );
+    bundle.configure(|config| {
+        config["process"]["selinuxLabel"] = json!(LABEL);
+        config["linux"]["mountLabel"] = json!(FILES);
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts.push(json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}));
+    });
+    bundle.up();
+    let wanted = if enforce() == Some(true) { "ownrefused\n" } else { "ownothers'" };
+    let seen = inside(&bundle, "tmp/seen");
+    wait_until(SOON, wanted, || match fs::read_to_string(&seen) {
+        Ok(text) if text == wanted => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    bundle.delete();
+}
