@@ -112,6 +112,44 @@ fn a_process_may_have_a_label_of_its_own() {
 }
 
 #[test]
+fn mounts_that_take_one_have_the_mount_label() {
+    let mut bundle = labelled!();
+    bundle.configure(|config| {
+        config["linux"]["mountLabel"] = json!(FILES);
+        config["linux"]["maskedPaths"] = json!(["/proc/kcore", "/sys/firmware"]);
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts.push(json!({"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid"]}));
+        mounts.push(json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["ro"]}));
+        mounts.push(json!({"destination": "/run", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]}));
+        mounts.push(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]}));
+    });
+    fs::write(bundle.path("rootfs/run/copied"), "").unwrap();
+    bundle.up();
+    for path in [
+        "dev",
+        "dev/null",
+        "dev/fd",
+        "dev/pts",
+        "dev/pts/ptmx",
+        "dev/shm",
+        "dev/mqueue",
+        "tmp",
+        "run",
+        "run/copied",
+        "sys/firmware",
+    ] {
+        assert_eq!(label_of(&inside(&bundle, path)), FILES, "{path}");
+    }
+    // These have labels of the policy's own, whatever a mount says.
+    for path in ["proc", "sys", "sys/fs/cgroup"] {
+        assert_ne!(label_of(&inside(&bundle, path)), FILES, "{path}");
+    }
+    // The label is the mounts', not the process's.
+    assert_eq!(label_of_process(&bundle.state()["pid"].to_string()), label_of_process("self"));
+    bundle.delete();
+}
+
+#[test]
 fn features_say_that_there_are_labels() {
     let bundle = labelled!();
     let features: serde_json::Value = serde_json::from_str(&bundle.oci(&["features"]).ok()).unwrap();
