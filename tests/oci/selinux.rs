@@ -166,6 +166,38 @@ fn without_a_mount_label_mounts_have_what_the_policy_says() {
     bundle.delete();
 }
 
+/// The session keyring is made with the label of the processes, which could not use one of the caller's. The program that
+/// asks for it is the container's.
+#[test]
+fn the_session_keyring_has_the_label_of_the_processes() {
+    let mut bundle = labelled!();
+    let source = bundle.path("keyring.c");
+    let text = r#"
+        #include <stdio.h>
+        #include <unistd.h>
+        #include <sys/syscall.h>
+        int main(void) {
+            char label[256] = "";
+            if (syscall(SYS_keyctl, 17, -3, label, sizeof label) < 0) perror(label);
+            FILE *out = fopen("/work/keyring", "w");
+            fprintf(out, "%s\n", label);
+            fclose(out);
+            pause();
+        }
+    "#;
+    fs::write(&source, text).unwrap();
+    let program = bundle.path("rootfs/bin/keyring");
+    command::run(Command::new("cc").arg("-static").arg("-o").arg(&program).arg(&source), "", SOON).ok();
+    label(&bundle.path("rootfs"), FILES);
+    bundle.args(&["/bin/keyring"]).configure(|config| config["process"]["selinuxLabel"] = json!(LABEL)).up();
+    bundle.shows("rootfs/work/keyring", &format!("{LABEL}\n"));
+    // What is executed joins that one.
+    fs::write(bundle.path("rootfs/work/keyring"), "").unwrap();
+    bundle.detached(&["exec", "-d", &bundle.id, "/bin/keyring"]).ok();
+    bundle.shows("rootfs/work/keyring", &format!("{LABEL}\n"));
+    bundle.delete();
+}
+
 /// What labels are for: a container has its own files, and neither those of another nor the host's.
 #[test]
 fn a_container_has_the_files_of_its_own_label_only() {
