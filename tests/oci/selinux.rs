@@ -9,13 +9,17 @@ use std::time::Duration;
 use hull_tests::{command, wait_until};
 use serde_json::json;
 
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, is_peer};
 
 /// What a container's process is, and another one, whose files it may not have.
 const LABEL: &str = "system_u:system_r:container_t:s0:c1,c2";
 const OTHER: &str = "system_u:system_r:container_t:s0:c3,c4";
 /// What it may read and write.
 const FILES: &str = "system_u:object_r:container_file_t:s0:c1,c2";
+/// No policy has it.
+const IMPOSSIBLE: &str = "system_u:system_r:hull_of_nobody_t:s0";
+/// A domain that the policy has, and that nobody who is unconfined enters.
+const FORBIDDEN: &str = "system_u:system_r:svirt_t:s0";
 /// How long a command may take, also in an emulated machine.
 const SOON: Duration = Duration::from_secs(60);
 
@@ -196,6 +200,75 @@ fn the_session_keyring_has_the_label_of_the_processes() {
     bundle.detached(&["exec", "-d", &bundle.id, "/bin/keyring"]).ok();
     bundle.shows("rootfs/work/keyring", &format!("{LABEL}\n"));
     bundle.delete();
+}
+
+#[test]
+fn a_label_that_the_policy_does_not_know_is_told_with_its_field() {
+    let mut bundle = labelled!();
+    let mut told = Vec::new();
+    bundle.configure(|config| config["process"]["selinuxLabel"] = json!(IMPOSSIBLE));
+    told.push(("process.selinuxLabel", bundle.detached(&["create", &bundle.id]).fails(1)));
+    bundle.assert_gone();
+    told.push((
+        "process.selinuxLabel",
+        bundle.detached(&["create", "--no-new-keyring", &bundle.id]).fails(1),
+    ));
+    bundle.assert_gone();
+    bundle.configure(|config| {
+        config["process"]["selinuxLabel"] = json!("");
+        config["linux"]["mountLabel"] = json!(IMPOSSIBLE);
+    });
+    told.push(("linux.mountLabel", bundle.detached(&["create", &bundle.id]).fails(1)));
+    bundle.assert_gone();
+    bundle.configure(|config| config["linux"]["mountLabel"] = json!("")).up();
+    let line = ["exec", "--process-label", IMPOSSIBLE, &bundle.id, "/bin/true"];
+    told.push(("process.selinuxLabel", bundle.oci(&line).fails(255)));
+    bundle.delete();
+    for (field, text) in told {
+        // runc has the file and the kernel's word.
+        let wanted: &[&str] = if is_peer() { &["invalid argument"] } else { &[field, IMPOSSIBLE] };
+        assert!(wanted.iter().all(|word| text.contains(word)), "{field}: {text}");
+    }
+}
+
+#[test]
+fn a_label_that_the_policy_forbids_is_told_at_start() {
+    let mut bundle = labelled!();
+    // With no_new_privs the kernel has another word for it.
+    for (kept, reason) in [(true, "operation not permitted"), (false, "permission denied")] {
+        bundle.configure(|config| {
+            config["process"]["noNewPrivileges"] = json!(kept);
+            config["process"]["selinuxLabel"] = json!(FORBIDDEN);
+        });
+        if enforce() != Some(true) {
+            // A permissive kernel writes it to its log and does it all the same.
+            bundle.up();
+            assert_eq!(label_of_process(&bundle.state()["pid"].to_string()), FORBIDDEN);
+            bundle.delete();
+            continue;
+        }
+        bundle.create();
+        let started = bundle.oci(&["start", &bundle.id]);
+        if is_peer() {
+            // runc's init is on its own by then: start knows nothing of it.
+            bundle.shows("stderr", reason);
+            bundle.delete();
+            continue;
+        }
+        let mut told = vec![started.fails(1)];
+        bundle.delete();
+        // A command likewise.
+        bundle.configure(|config| config["process"]["selinuxLabel"] = json!("")).up();
+        told.push(bundle.oci(&["exec", "--process-label", FORBIDDEN, &bundle.id, "/bin/true"]).fails(255));
+        bundle.exec(&["/bin/true"]).ok();
+        bundle.delete();
+        for text in told {
+            assert!(
+                [reason, "process.selinuxLabel", FORBIDDEN].iter().all(|word| text.contains(word)),
+                "{text}"
+            );
+        }
+    }
 }
 
 /// What labels are for: a container has its own files, and neither those of another nor the host's.

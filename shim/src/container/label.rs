@@ -43,6 +43,11 @@ impl Label {
         Some(String::from_utf8_lossy(written.strip_prefix(EXEC).unwrap_or(written)))
     }
 
+    /// The SELinux label that is asked for.
+    pub(crate) fn selinux(&self) -> Option<Cow<'_, str>> {
+        self.selinux.as_deref().map(CStr::to_string_lossy)
+    }
+
     /// Whether there is anything to write.
     pub(crate) fn is_some(&self) -> bool {
         self.apparmor.is_some() || self.selinux.is_some()
