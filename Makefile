@@ -11,7 +11,7 @@ BASH_TO = $(TO)/share/bash-completion/completions
 ZSH_TO = $(TO)/share/zsh/site-functions
 FISH_TO = $(TO)/share/fish/vendor_completions.d
 
-.PHONY: build debug images demo demo-long test test-oci test-callers test-root test-security soak fuzz test-vm test-vm-systemd vm-kernel vm-qemu vm-systemd check bench install clean setup
+.PHONY: build debug images demo demo-long test test-oci test-callers test-root test-security soak fuzz test-vm test-vm-systemd vm-kernel vm-qemu vm-selinux vm-systemd check bench install clean setup
 
 # Release binaries, side by side in $(OUT)/release.
 build: setup
@@ -90,6 +90,10 @@ vm-kernel:
 VERSIONS ?= 6.12
 vm-qemu:
 	tests/vm/qemu-kernel $(VERSIONS)
+
+# The policy for a machine with SELinux, kept there too.
+vm-selinux:
+	tests/vm/selinux-policy
 
 # The root with systemd, kept there too.
 vm-systemd:

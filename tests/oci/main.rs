@@ -30,6 +30,7 @@ mod root;
 mod rootless;
 mod seccomp;
 mod security;
+mod selinux;
 mod soak;
 mod stdio;
 mod strain;

@@ -374,7 +374,10 @@ fn place_stdio(plan: &Plan<'_>) -> Result<(), Problem> {
 /// What depends on the user namespace: its ids, and where the keyring's name is known.
 fn own_inside(plan: &Plan<'_>) -> Result<(), Problem> {
     if let Some(name) = plan.keyring {
+        let (label, procfs) = (&plan.identity.label, plan.procfs.as_ref().map(AsFd::as_fd));
+        label.begin_keys(procfs)?;
         keyring::join_session(name).map_err(Problem::at(Step::Session))?;
+        label.end_keys(procfs)?;
     }
     if let Stdio::Files(_) = plan.stdio {
         console::own_standard(plan.identity.uid).map_err(Problem::at(Step::Stdio))?;

@@ -1,7 +1,7 @@
 //! AppArmor profile and SELinux label of a container's processes, which `execve` is to put in force.
 
 use std::borrow::Cow;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
@@ -13,6 +13,10 @@ use super::transform::{Problem, Step};
 
 /// What comes before the name of a profile that `execve` is to put in force.
 const EXEC: &[u8] = b"exec ";
+/// The label of keys that this thread makes.
+const KEYS: &CStr = c"thread-self/attr/keycreate";
+/// The kernel's own choice.
+const NO_LABEL: &[u8] = b"\n";
 
 /// What to write to `attr/exec`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,9 +43,25 @@ impl Label {
         Some(String::from_utf8_lossy(written.strip_prefix(EXEC).unwrap_or(written)))
     }
 
+    /// The SELinux label that is asked for.
+    pub(crate) fn selinux(&self) -> Option<Cow<'_, str>> {
+        self.selinux.as_deref().map(CStr::to_string_lossy)
+    }
+
     /// Whether there is anything to write.
     pub(crate) fn is_some(&self) -> bool {
         self.apparmor.is_some() || self.selinux.is_some()
+    }
+
+    /// Keys that this thread makes from here on have the label of the processes: a confined one could not use its own session
+    /// keyring otherwise. Allocates nothing.
+    pub(crate) fn begin_keys(&self, procfs: Option<BorrowedFd<'_>>) -> Result<(), Problem> {
+        self.selinux.as_deref().map_or(Ok(()), |label| write_keys(procfs, label.to_bytes()))
+    }
+
+    /// Until here.
+    pub(crate) fn end_keys(&self, procfs: Option<BorrowedFd<'_>>) -> Result<(), Problem> {
+        self.selinux.as_deref().map_or(Ok(()), |_| write_keys(procfs, NO_LABEL))
     }
 
     /// Writes it, through a procfs that the container cannot have touched. Allocates nothing.
@@ -66,4 +86,9 @@ impl Label {
             None => Ok(()),
         }
     }
+}
+
+fn write_keys(procfs: Option<BorrowedFd<'_>>, label: &[u8]) -> Result<(), Problem> {
+    let written = procfs.ok_or(Errno::ENOENT).and_then(|procfs| procfs::write(procfs, KEYS, label));
+    written.map_err(Problem::at(Step::Label))
 }

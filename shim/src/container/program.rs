@@ -54,7 +54,7 @@ impl Program {
             Step::Execute if problem.errno == nix::Error::ENOENT && !name.contains('/') => {
                 format!("exec: {name:?}: executable file not found in $PATH")
             }
-            Step::Execute => format!("exec: {name:?}: {reason}"),
+            Step::Execute => format!("exec: {name:?}: {reason}{}", denial(identity, problem)),
             Step::Directory => format!("chdir to cwd ({directory:?}) set in config.json failed: {reason}"),
             Step::DirectoryOutside => {
                 format!(
@@ -77,10 +77,31 @@ impl Program {
                     "unable to apply apparmor profile {profile:?}: it is not loaded; try: apparmor_parser --replace FILE"
                 )
             }
+            Step::Label if identity.label.selinux().is_some() => {
+                let label = identity.label.selinux().unwrap_or_default();
+                match problem.errno {
+                    nix::Error::EINVAL => {
+                        format!("process.selinuxLabel {label:?} is not known to the host's SELinux policy")
+                    }
+                    _ => format!("process.selinuxLabel {label:?} cannot be set: {reason}"),
+                }
+            }
             Step::Hook(index) => format!("error running startContainer hook #{index}: {reason}"),
             step => format!("{}: {reason}", operation(step)),
         };
         format!("unable to start container process: {what}")
+    }
+}
+
+/// Who may have refused a program beside the modes of its file.
+fn denial(identity: &Identity, problem: Problem) -> String {
+    match (identity.label.selinux(), problem.errno) {
+        (Some(label), nix::Error::EACCES | nix::Error::EPERM) => {
+            format!(
+                "; if it is SELinux that denies it process.selinuxLabel {label:?}, the kernel's log says so"
+            )
+        }
+        (Some(_) | None, _) => String::new(),
     }
 }
 

@@ -162,7 +162,10 @@ fn set_by_number(mount: i32, reach: Reach, attributes: &libc::mount_attr) -> nix
 }
 
 /// A new tmpfs that is in no namespace, with string options.
-pub(crate) fn new_tmpfs(options: &[(&CStr, &CStr)], attributes: u64) -> nix::Result<OwnedFd> {
+pub(crate) fn new_tmpfs<'a>(
+    options: impl IntoIterator<Item = (&'a CStr, &'a CStr)>,
+    attributes: u64,
+) -> nix::Result<OwnedFd> {
     // SAFETY: reads a name that ends in a null byte.
     let context = made(unsafe { libc::syscall(libc::SYS_fsopen, c"tmpfs".as_ptr(), libc::FSOPEN_CLOEXEC) })?;
     for (key, value) in options {
@@ -172,6 +175,14 @@ pub(crate) fn new_tmpfs(options: &[(&CStr, &CStr)], attributes: u64) -> nix::Res
     let context = context.as_raw_fd();
     // SAFETY: fsmount takes integers.
     made(unsafe { libc::syscall(libc::SYS_fsmount, context, libc::FSMOUNT_CLOEXEC, attributes) })
+}
+
+/// Gives the working directory an SELinux label; setxattr(2).
+pub(crate) fn label_here(label: &CStr) -> nix::Result<()> {
+    let (value, length) = (label.as_ptr().cast(), label.count_bytes() + 1);
+    // SAFETY: path and name end in null bytes, and the value is as long as is said, its own null byte included.
+    check(unsafe { libc::setxattr(c".".as_ptr(), c"security.selinux".as_ptr(), value, length, 0) }.into())
+        .map(drop)
 }
 
 /// A new procfs of this PID namespace that is in no mount namespace, with options of a string or of none.

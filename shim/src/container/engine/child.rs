@@ -238,7 +238,12 @@ fn perform(work: &Work<'_>, made: &mut Made, step: &Step) -> Result<(), Trouble>
         Step::CgroupNamespace => unshare(CloneFlags::CLONE_NEWCGROUP).map_err(Doing::Namespace.failed())?,
         Step::Join => work.joins.join()?,
         Step::Time { offsets } => new_time(work, offsets.to_bytes())?,
-        Step::Keyring(name) => keyring::join_session(name).map_err(failed)?,
+        Step::Keyring(name) => {
+            let (label, procfs) = (&work.identity.label, Some(work.procfs.as_fd()));
+            label.begin_keys(procfs).map_err(Trouble::Member)?;
+            keyring::join_session(name).map_err(failed)?;
+            label.end_keys(procfs).map_err(Trouble::Member)?;
+        }
         Step::Session => drop(setsid().map_err(failed)?),
         Step::Loopback => interface::raise_loopback().map_err(failed)?,
         Step::Files(part, at) => {

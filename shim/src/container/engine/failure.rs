@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 use super::failed::{Doing, Failed};
 use super::plan::Plan;
-use super::user;
+use super::{kernel, user};
 use crate::container::program::lower;
 use crate::sys::process;
 use crate::wire::Exit;
@@ -44,7 +44,8 @@ impl Failure {
             Doing::Itself => String::new(),
             doing => format!("{doing}: "),
         };
-        Self { step: number, errno: Some(failed.errno), message: format!("{what}: {doing}{reason}") }
+        let label = unknown_label(plan, failed);
+        Self { step: number, errno: Some(failed.errno), message: format!("{what}: {doing}{reason}{label}") }
     }
 
     pub(super) fn namespace(path: &Path, kind: &str, errno: Errno) -> Self {
@@ -71,4 +72,17 @@ impl Failure {
         };
         Self { step: None, errno: None, message: how }
     }
+}
+
+/// What the kernel means by an invalid argument of a new file system, if it is that.
+fn unknown_label(plan: &Plan, failed: Failed) -> String {
+    let label = plan
+        .files
+        .label
+        .as_deref()
+        .filter(|_| matches!(failed, Failed { doing: Doing::Configure, errno: Errno::EINVAL }));
+    let unknown = label.filter(|label| !kernel::has_label(label)).map(std::ffi::CStr::to_string_lossy);
+    unknown.map_or_else(String::new, |label| {
+        format!("; linux.mountLabel {label:?} is not known to the host's SELinux policy")
+    })
 }

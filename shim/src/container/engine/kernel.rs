@@ -1,5 +1,7 @@
 //! What the running kernel can do, as far as a plan depends on it.
 
+use std::ffi::CStr;
+use std::io::Write;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -54,6 +56,13 @@ pub(crate) fn slower_ways() -> Vec<&'static str> {
         (version() >= (5, 14), "cgroup.kill (5.14)"),
     ];
     all.into_iter().filter(|(is_there, _)| !is_there).map(|(_, what)| what).collect()
+}
+
+/// Whether SELinux's policy has this label. Where nobody can tell, it has.
+pub(super) fn has_label(label: &CStr) -> bool {
+    let context = std::fs::OpenOptions::new().write(true).open("/sys/fs/selinux/context");
+    let asked = context.and_then(|mut context| context.write_all(label.to_bytes()));
+    !asked.is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL))
 }
 
 pub(super) fn version() -> (u32, u32) {

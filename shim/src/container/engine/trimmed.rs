@@ -51,7 +51,7 @@ fn trim() -> nix::Result<OwnedFd> {
     mount::change(c"/", MsFlags::MS_REC | MsFlags::MS_PRIVATE)?;
     let own = open(c"/proc/thread-self/ns/mnt", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
     let options = [(c"nr_blocks", c"1"), (c"nr_inodes", c"1"), (c"mode", c"555")];
-    let root = mount::new_tmpfs(&options, mount::RDONLY | mount::NOSUID | mount::NODEV | mount::NOEXEC)?;
+    let root = mount::new_tmpfs(options, mount::RDONLY | mount::NOSUID | mount::NODEV | mount::NOEXEC)?;
     mount::attach_at(root.as_fd(), c"/")?;
     fchdir(&root)?;
     mount::pivot_here()?;

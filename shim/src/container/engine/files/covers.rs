@@ -2,6 +2,7 @@
 //! directories. One of each serves every container of this process, as trees of mounts in no namespace.
 
 use std::cell::{Cell, OnceCell};
+use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
@@ -48,12 +49,14 @@ const EMPTY: u64 = mount::RDONLY | mount::NOSUID | mount::NODEV | mount::NOEXEC;
 
 impl Covers {
     /// Covers for one container: in the maker, or in a child that has left none of its mounts yet.
-    pub(super) fn own(&self) -> Result<OwnCovers, Failed> {
+    pub(super) fn own(&self, label: Option<&CStr>) -> Result<OwnCovers, Failed> {
         match self {
+            // No other container has its label.
+            _ if label.is_some() => Ok(OwnCovers { null: cover(null()?), empty: cover(empty(label)?) }),
             Self::Shared { null: one, empty: other } => {
-                Ok(OwnCovers { null: copied(one, null)?, empty: copied(other, empty)? })
+                Ok(OwnCovers { null: copied(one, null)?, empty: copied(other, || empty(None))? })
             }
-            Self::OfOne => Ok(OwnCovers { null: cover(null()?), empty: cover(empty()?) }),
+            Self::OfOne => Ok(OwnCovers { null: cover(null()?), empty: cover(empty(None)?) }),
         }
     }
 }
@@ -84,9 +87,10 @@ fn null() -> Result<OwnedFd, Failed> {
     Ok(null)
 }
 
-fn empty() -> Result<OwnedFd, Failed> {
+fn empty(label: Option<&CStr>) -> Result<OwnedFd, Failed> {
     let options = [(c"nr_blocks", c"1"), (c"nr_inodes", c"1"), (c"mode", c"755")];
-    mount::new_tmpfs(&options, EMPTY).map_err(Doing::Configure.failed())
+    let label = label.map(|label| (c"context", label));
+    mount::new_tmpfs(options.into_iter().chain(label), EMPTY).map_err(Doing::Configure.failed())
 }
 
 impl OwnCovers {

@@ -34,6 +34,8 @@ pub(crate) struct Instance {
     /// Of the file system and of the call.
     pub(super) flags: MsFlags,
     pub(super) data: CString,
+    /// SELinux's, of a file system that takes none as an option.
+    pub(super) label: Option<CString>,
     pub(super) directory: DirectoryMode,
     /// Made afterwards.
     pub(super) settings: Vec<Setting>,
@@ -83,6 +85,11 @@ impl Instance {
         if matches!(self.directory, DirectoryMode::Copied { .. }) {
             let new = root.find(&self.destination, links).map_err(Doing::Place.failed())?;
             copy::contents(place.as_fd(), new.as_fd()).map_err(Doing::Write.failed())?;
+        }
+        if let Some(label) = &self.label {
+            let new = root.find(&self.destination, links).map_err(Doing::Place.failed())?;
+            fchdir(new).map_err(Doing::Place.failed())?;
+            mount::label_here(label).map_err(Doing::Configure.failed())?;
         }
         self.set(root, links)
     }

@@ -167,6 +167,8 @@ pub(crate) struct Plan {
     pub(crate) seal: Vec<Step>,
     kernel: Abilities,
     opener: Opener,
+    /// SELinux's `mountLabel`.
+    pub(crate) label: Option<CString>,
 }
 
 /// One step.

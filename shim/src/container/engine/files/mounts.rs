@@ -178,6 +178,7 @@ impl Context<'_> {
             attributes,
             flags,
             data: text(Path::new(&self.data(kind, options)))?,
+            label: self.label.filter(|_| kind == "mqueue").map(|label| text(Path::new(label))).transpose()?,
             directory: directory_mode(kind, options),
             settings: mount_settings(options),
             otherwise: self.otherwise(kind)?,

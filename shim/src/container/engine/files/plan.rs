@@ -45,7 +45,8 @@ pub(crate) fn plan(spec: &Spec, known: &Known<'_>) -> Result<Plan, Error> {
         Rights::Root | Rights::Inside => Opener::Maker,
         Rights::Rootless => Opener::Child,
     };
-    let empty = Plan { prepare: vec![], enter: vec![], seal: vec![], kernel: known.kernel, opener };
+    let label = mount_label(linux).map(|label| text(Path::new(label))).transpose()?;
+    let empty = Plan { prepare: vec![], enter: vec![], seal: vec![], kernel: known.kernel, opener, label };
     let covered = restricted(linux.readonly_paths(), Step::ReadOnlyPath)?
         .into_iter()
         .chain(restricted(linux.masked_paths(), Step::Mask)?)
@@ -169,11 +170,15 @@ fn context<'a>(parts: &Parts<'a>, class: Option<(Propagation, Reach)>) -> Contex
         opener: parts.opener,
         own_cgroup_namespace: namespace(linux, LinuxNamespaceType::Cgroup) != Namespace::Absent,
         host: host_class(class),
-        label: linux.mount_label().as_deref().filter(|label| !label.is_empty()),
+        label: mount_label(linux),
         id_map,
         users: (!users.is_empty()).then_some(users),
         groups: (!groups.is_empty()).then_some(groups),
     }
+}
+
+fn mount_label(linux: &Linux) -> Option<&str> {
+    linux.mount_label().as_deref().filter(|label| !label.is_empty())
 }
 
 fn namespace(linux: &Linux, kind: LinuxNamespaceType) -> Namespace {

@@ -1,7 +1,7 @@
 //! The root of a container's files: one descriptor, below which everything is looked up, and what the steps share.
 
 use std::cell::OnceCell;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
@@ -44,6 +44,8 @@ pub(crate) struct Root {
     covers: OnceCell<OwnCovers>,
     /// What those are copied from.
     shared_covers: Rc<Covers>,
+    /// SELinux's, of those.
+    label: Option<CString>,
     /// The runtime's own procfs, through which kernels before 5.12 change a mount by its descriptor.
     procfs: Option<OwnedFd>,
 }
@@ -56,7 +58,9 @@ impl Root {
         } else {
             Some(procfs::root().map_err(Doing::Source.failed())?)
         };
-        let root = Self { tree: OnceCell::new(), covers: OnceCell::new(), shared_covers: covers, procfs };
+        let label = plan.label.clone();
+        let root =
+            Self { tree: OnceCell::new(), covers: OnceCell::new(), shared_covers: covers, label, procfs };
         if plan.opener == Opener::Maker {
             if plan.masks() {
                 root.fill_covers()?;
@@ -86,7 +90,7 @@ impl Root {
 
     /// Gets the covers ready, from the mounts of this process.
     pub(super) fn fill_covers(&self) -> Result<(), Failed> {
-        let own = self.shared_covers.own()?;
+        let own = self.shared_covers.own(self.label.as_deref())?;
         crate::harmless(self.covers.set(own));
         Ok(())
     }
@@ -101,7 +105,7 @@ impl Root {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let root = nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty());
         let tree = OnceCell::from(root.map_err(Doing::Place.failed())?);
-        Ok(Self { tree, covers: OnceCell::new(), shared_covers: Rc::default(), procfs: None })
+        Ok(Self { tree, covers: OnceCell::new(), shared_covers: Rc::default(), label: None, procfs: None })
     }
 
     /// Takes the root directory that this process has.

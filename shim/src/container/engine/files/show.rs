@@ -121,6 +121,9 @@ impl fmt::Display for Instance {
         if !self.data.is_empty() {
             write!(out, ", {}", shown(&self.data))?;
         }
+        if let Some(label) = &self.label {
+            write!(out, ", then labelled {}", shown(label))?;
+        }
         match self.directory {
             DirectoryMode::Own => {}
             DirectoryMode::Kept => write!(out, ", mode kept")?,

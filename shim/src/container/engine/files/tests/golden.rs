@@ -72,6 +72,31 @@ fn a_rootless_container_opens_its_sources_itself() {
 }
 
 #[test]
+fn a_mount_label_goes_to_file_systems_that_take_one() {
+    let mut world = planned();
+    world.config["mounts"] = json!([
+        { "destination": "/proc", "type": "proc", "source": "proc" },
+        { "destination": "/dev", "source": "/dev", "options": ["rbind"] },
+        { "destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["mode=1777"] },
+        { "destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue" },
+        { "destination": "/sys", "type": "sysfs", "source": "sysfs" },
+    ]);
+    world.config["linux"]["mountLabel"] = json!("u:object_r:t:s0:c1,c2");
+    let words = super::world::words(&world.plan().unwrap());
+    let mounts = words.iter().filter(|words| words.starts_with("mount")).collect::<Vec<_>>();
+    assert_eq!(
+        mounts,
+        [
+            "mount \"proc\" of type proc to \"/proc\" (an ordinary directory)",
+            // Without quotes the kernel would take the second category for an option.
+            "mount \"shm\" of type tmpfs to \"/dev/shm\", \"mode=1777,context=\\\"u:object_r:t:s0:c1,c2\\\"\"",
+            "mount \"mqueue\" of type mqueue to \"/dev/mqueue\", then labelled \"u:object_r:t:s0:c1,c2\"",
+            "mount \"sysfs\" of type sysfs to \"/sys\" (an ordinary directory)",
+        ]
+    );
+}
+
+#[test]
 fn what_cannot_be_is_refused_before_anything_is_made() {
     let cases = [
         (
