@@ -21,8 +21,8 @@ impl Shim {
 
     fn try_start(&mut self, instance: &InstanceId, reply: Reply) -> Result<(), Failure> {
         let held = self.instances.get_mut(instance).ok_or_else(|| unknown(instance))?;
-        // A supervisor died over its request, and the next one asks again.
-        if let (State::Running, Some(started_at)) = (&held.state, held.started_at) {
+        // A supervisor died over its request, and the next one asks again, perhaps of a program that has come to its end.
+        if let (State::Running | State::Exited(_), Some(started_at)) = (&held.state, held.started_at) {
             self.answer(Some(reply), Ok(Answer::Started { started_at }));
             return Ok(());
         }

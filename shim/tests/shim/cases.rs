@@ -67,6 +67,9 @@ fn a_container_runs_and_its_exit_is_kept() {
     assert_eq!(hello.supervisor_starts, 1);
     assert_eq!(find(&hello, &instance).state, InstanceState::Exited(ended));
     assert_eq!(pod.exit_of(&instance), ended);
+    // Its predecessor may have died before it heard that it started.
+    let started_at = ended.started_at.unwrap();
+    assert_eq!(pod.ask(Command::Start { instance: instance.clone() }), Ok(Answer::Started { started_at }));
     assert_eq!(pod.ask(Command::Forget { instance: instance.clone() }), Ok(Answer::Ok));
     pod.drop_supervisor();
     assert!(pod.greet().instances.is_empty());
