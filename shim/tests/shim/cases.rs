@@ -382,7 +382,7 @@ fn terminals_have_a_size_and_a_log() {
         config["process"]["terminal"] = json!(true);
     });
     let instance = pod.launch_config(config);
-    pod.await_log("c", "stdout F end");
+    pod.await_said("c", "end\n");
     assert!(pod.said("c").starts_with("/dev/pts/0\n"), "{}", pod.log("c"));
     let resize = Command::Resize { instance: instance.clone(), exec: None, size: (100, 30) };
     assert_eq!(pod.ask(resize), Ok(Answer::Ok));

@@ -42,8 +42,17 @@ impl Pod {
 
     /// Waits until the log of a container has a text.
     pub(crate) fn await_log(&self, name: &str, text: &str) {
+        self.await_text(name, text, |name| self.log(name));
+    }
+
+    /// Waits until a container has said a text, in whatever pieces.
+    pub(crate) fn await_said(&self, name: &str, text: &str) {
+        self.await_text(name, text, |name| self.said(name));
+    }
+
+    fn await_text(&self, name: &str, text: &str, look: impl Fn(&str) -> String) {
         let mut tries = 0;
-        while !self.log(name).contains(text) {
+        while !look(name).contains(text) {
             tries += 1;
             assert!(tries < 2000, "{text:?} does not come: {}", self.log(name));
             // Waits ten milliseconds without a clock of its own.

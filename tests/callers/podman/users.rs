@@ -156,8 +156,9 @@ fn a_user_runs_containers() {
     assert_eq!(user.podman(&["exec", "one", "id", "-u"]).ok(), "0\n");
     user.podman(&["exec", "one", "sh", "-c", "exit 9"]).fails(9);
     assert_eq!(user.podman(&["exec", "-u", "1000:1001", "one", "id", "-g"]).ok(), "1001\n");
-    let (status, shown) =
-        run_on_terminal(&user.command(&["exec", "-it", "one", "sh", "-c", "tty; stty size; exit 3"]));
+    // podman tells the size of the window just after the start.
+    let script = "tty; for i in $(seq 100); do stty size 2>/dev/null && break; sleep 0.05; done; exit 3";
+    let (status, shown) = run_on_terminal(&user.command(&["exec", "-it", "one", "sh", "-c", script]));
     assert_eq!(status, Some(3), "{shown}");
     assert!(shown.contains("/dev/pts/") && shown.contains("33 99"), "{shown}");
     user.podman(&["kill", "--signal=KILL", "one"]).ok();
