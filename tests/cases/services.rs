@@ -112,6 +112,11 @@ fn play_tcp_resolver(listener: &TcpListener) {
 fn apply_with_resolver(host: &Host, address: IpAddr, play: impl FnOnce()) {
     let ip = format!("ip addr add {address}/{} dev lo", if address.is_ipv4() { 32 } else { 128 });
     assert!(host.command("busybox").args(ip.split(' ')).status().unwrap().success());
+    // The kernel puts an address of IPv6 in force a little later.
+    wait_until(SOON, "its address", || {
+        let bound = process::in_network_of(host.network_pid(), move || UdpSocket::bind((address, 0)));
+        bound.map(drop).map_err(|error| error.to_string())
+    });
     play();
     let resolv = host.root().join("resolv.conf");
     std::fs::write(&resolv, format!("nameserver {address}\n")).unwrap();
