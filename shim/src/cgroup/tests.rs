@@ -333,6 +333,19 @@ fn a_frozen_process_of_v2_can_be_killed_where_there_is_no_file_for_it() {
 }
 
 #[test]
+fn a_group_below_one_with_processes_takes_processes_too() {
+    let Some(Scratch(group)) = &v2_group() else { return };
+    let mut child = idle(group);
+    let below = group.child("below");
+    below.create().unwrap();
+    let kind = std::fs::read_to_string(below.file("", "cgroup.type").unwrap()).unwrap();
+    assert_eq!(kind, "domain\n");
+    assert!(run(&below, "true").wait().unwrap().success());
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
 fn a_group_in_use_or_frozen_is_not_for_a_new_container() {
     for Scratch(group) in &both().collect::<Vec<_>>() {
         group.check_unused().unwrap();

@@ -49,8 +49,15 @@ fn enable_controllers(directory: &Path) {
     let missing = |name: &&str| is_in(&there, name) && !is_in(&enabled, name);
     let missing: Vec<String> =
         CONTROLLERS.iter().filter(|name| missing(name)).map(|name| format!("+{name}")).collect();
-    if missing.is_empty() || write(on.clone(), &missing.join(" ")).is_ok() {
+    if missing.is_empty() {
         return;
+    }
+    match write(on.clone(), &missing.join(" ")) {
+        Ok(()) => return,
+        // It has processes of its own. With the controllers of threads alone it would be a tree of threads, and its groups below
+        // would take no process (cgroup-v2.rst, Threads).
+        Err(Error::File { source, .. }) if source.raw_os_error() == Some(libc::EBUSY) => return,
+        Err(_) => {}
     }
     // One of them cannot be: realtime processes keep `cpu` off, for one. The others can.
     for controller in missing {
