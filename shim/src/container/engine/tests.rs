@@ -348,17 +348,19 @@ fn an_init_that_outlives_its_maker_waits_for_the_successor() {
     let Some(mut bundle) = Bundle::new("exit 7") else { return };
     bundle.outlives_maker = true;
     // As if the maker were killed between its record and the release: the thread is the init's parent, whose end the kernel
-    // tells it, and the socket is closed with it.
+    // tells it, and then the socket is closed.
     let directory = bundle.directory.clone();
     let made = std::thread::spawn(move || {
         let null = || OwnedFd::from(File::open("/dev/null").unwrap());
         let (making, ..) = bundle.begin(Stdio::Files([null(), null(), null()])).unwrap();
-        let pidfd = crate::sys::pidfd::open(making.pid()).unwrap();
-        drop(finish(making).unwrap());
-        (pidfd, bundle)
+        (finish(making).unwrap(), bundle)
     });
-    let (pidfd, _bundle) = made.join().unwrap();
-    assert_eq!(poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], 200_u16), Ok(0));
+    let (created, _bundle) = made.join().unwrap();
+    let pidfd = created.pidfd.try_clone().unwrap();
+    let lives_on = || poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], 200_u16) == Ok(0);
+    assert!(lives_on());
+    drop(created);
+    assert!(lives_on());
     Gate::open(&directory).unwrap();
     assert_eq!(await_end(&pidfd), Some(Exit::Code(7)));
 }
