@@ -58,9 +58,6 @@ pub(crate) enum Error {
     /// The seccomp profile cannot be compiled.
     #[error("config.json")]
     Seccomp(#[source] seccomp::Error),
-    /// The profile was not compiled.
-    #[error("config.json: linux.seccomp has no filter")]
-    Unfiltered,
     /// Somebody else would have to answer.
     #[error("config.json: linux.seccomp: SCMP_ACT_NOTIFY needs listenerPath")]
     Listener,
@@ -120,22 +117,19 @@ pub(crate) enum Groups {
 impl Identity {
     /// Reads it from a configuration whose root file system is mounted at `rootfs`.
     pub(crate) fn new(spec: &Spec, rootfs: &Path, oom_score_adj: Option<i32>) -> Result<Self, Error> {
-        let filter = Cache::new().filter(spec, &KnownFilter::Nothing).map_err(Error::Seccomp)?;
-        Self::with(spec, rootfs, oom_score_adj, filter)
+        Self::cached(spec, rootfs, oom_score_adj, (&KnownFilter::Nothing, &mut Cache::new()))
     }
 
-    /// The same with its filter, from a [`Cache`].
-    pub(crate) fn with(
+    /// The same where something is known of its filter, with those that are kept.
+    pub(crate) fn cached(
         spec: &Spec,
         rootfs: &Path,
         oom_score_adj: Option<i32>,
-        filter: Option<Rc<Filter>>,
+        (known, filters): (&KnownFilter, &mut Cache),
     ) -> Result<Self, Error> {
-        let has_profile = spec.linux().as_ref().is_some_and(|linux| linux.seccomp().is_some());
-        match &filter {
-            Some(filter) => check_listener(spec, filter)?,
-            None if has_profile => return Err(Error::Unfiltered),
-            None => {}
+        let filter = filters.filter(spec, known).map_err(Error::Seccomp)?;
+        if let Some(filter) = &filter {
+            check_listener(spec, filter)?;
         }
         let process = spec.process().as_ref().ok_or(Error::Missing("process"))?;
         let user = process.user();
@@ -186,6 +180,12 @@ impl Identity {
             scheduling: Scheduling::default(),
             label: Label::default(),
         }
+    }
+
+    /// Whether its filter is in force before its program is let go: without `noNewPrivileges` it takes rights to install it, and an
+    /// agent has its listener by then.
+    pub(crate) fn is_filtered_early(&self) -> bool {
+        self.filter.as_ref().is_some_and(|filter| filter.needs_listener() || !self.no_new_privileges)
     }
 
     /// Whether a process that becomes this writes to files of its own in procfs.

@@ -4,9 +4,11 @@
 //! libcontainer would do those steps before the start signal, lets go of the seccomp filter in exec'd
 //! processes, keeps the caller's groups and reports no reason when `execve` fails.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec, UserBuilder};
+use serde_json::Value;
 
 use super::seccomp::Cache;
 use super::seccomp::aside::{self, KnownFilter};
@@ -41,7 +43,7 @@ pub(crate) enum Error {
     User(#[source] oci_spec::OciSpecError),
 }
 
-/// Reads a `config.json`. Capabilities that nobody knows are left out, as runtime-spec wants it.
+/// Reads a `config.json`, made one that oci-spec takes where it is not.
 pub(crate) fn load(path: &Path) -> Result<Box<Spec>, Error> {
     load_with(path, &mut Cache::new()).map(|(spec, _)| spec)
 }
@@ -64,12 +66,40 @@ fn parse(text: &[u8]) -> serde_json::Result<Box<Spec>> {
         Ok(spec) => return Ok(spec),
         Err(error) => error,
     };
-    let mut value: serde_json::Value = serde_json::from_slice(text)?;
-    let sets = value.pointer_mut("/process/capabilities").and_then(serde_json::Value::as_object_mut);
-    for list in sets.into_iter().flatten().filter_map(|(_, list)| list.as_array_mut()) {
-        list.retain(|name| name.as_str().is_some_and(super::capability::is_known));
-    }
+    let mut value: Value = serde_json::from_slice(text)?;
+    value.get_mut("process").map(adapt);
     serde_json::from_value(value).map_err(|_| first)
+}
+
+/// Flags of schedulers that oci-spec 0.10 has under other names than runtime-spec.
+const SCHEDULER_FLAGS: [(&str, &str); 2] = [
+    ("SCHED_FLAG_RESET_ON_FORK", "SCHED_RESET_ON_FORK"),
+    ("SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_D_L_OVERRUN"),
+];
+
+/// Makes a process one that oci-spec takes; the capabilities that were left out for it.
+pub(crate) fn adapt(process: &mut Value) -> Vec<String> {
+    let flags = process.pointer_mut("/scheduler/flags").and_then(Value::as_array_mut);
+    for flag in flags.into_iter().flatten() {
+        if let Some((_, known)) = SCHEDULER_FLAGS.iter().find(|(name, _)| flag == name) {
+            *flag = Value::from(*known);
+        }
+    }
+    forget_unknown_capabilities(process)
+}
+
+/// A capability that the kernel may have learned since is no error: `config.md`, Linux Process.
+fn forget_unknown_capabilities(process: &mut Value) -> Vec<String> {
+    let Some(sets) = process.get_mut("capabilities").and_then(Value::as_object_mut) else {
+        return Vec::new();
+    };
+    let mut unknown = BTreeSet::new();
+    let known = |name: &Value| name.as_str().is_some_and(super::capability::is_known);
+    for set in sets.values_mut().filter_map(Value::as_array_mut) {
+        unknown.extend(set.iter().filter(|name| !known(name)).map(ToString::to_string));
+        set.retain(known);
+    }
+    unknown.into_iter().collect()
 }
 
 /// Completes `spec`, found in `bundle`, for the cgroup at `cgroup` (absolute, below each hierarchy).
@@ -152,6 +182,17 @@ mod tests {
         let namespaces = spec.linux().as_ref().unwrap().namespaces().as_ref().unwrap();
         let found = namespaces.iter().find(|namespace| namespace.typ() == kind).unwrap();
         found.path().as_ref().map(|path| path.display().to_string())
+    }
+
+    #[test]
+    fn a_pods_configuration_is_read_as_an_oci_runtimes() {
+        let text = br#"{"ociVersion": "1.0.0", "process": {"cwd": "/", "user": {},
+            "scheduler": {"policy": "SCHED_BATCH", "flags": ["SCHED_FLAG_RESET_ON_FORK"]},
+            "capabilities": {"bounding": ["CAP_KILL", "CAP_FUTURE"]}}}"#;
+        let spec = parse(text).unwrap();
+        let process = spec.process().as_ref().unwrap();
+        assert_eq!(process.scheduler().as_ref().unwrap().flags().as_ref().unwrap().len(), 1);
+        assert_eq!(process.capabilities().as_ref().unwrap().bounding().as_ref().unwrap().len(), 1);
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! Reading `config.json` and `process.json`.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use oci_spec::runtime::{IOPriorityClass, MemoryPolicyModeType, Process, Spec};
@@ -11,9 +10,9 @@ use serde_json::Value;
 use super::error::Error;
 use super::global::Global;
 use super::log::Log;
-use crate::container::capability;
 use crate::container::seccomp::Cache;
 use crate::container::seccomp::aside::{self, KnownFilter};
+use crate::container::spec::adapt;
 
 /// Reads the bundle's configuration.
 pub(crate) fn read(bundle: &Path) -> Result<Vec<u8>, Error> {
@@ -63,40 +62,6 @@ pub(crate) fn warn_of_unknown(log: &Log, unknown: &[String]) {
     if !unknown.is_empty() {
         log.warn(&format!("ignoring unknown or unavailable capabilities: {}", unknown.join(" ")));
     }
-}
-
-/// Flags of schedulers that oci-spec 0.10 has under other names than runtime-spec.
-const SCHEDULER_FLAGS: [(&str, &str); 2] = [
-    ("SCHED_FLAG_RESET_ON_FORK", "SCHED_RESET_ON_FORK"),
-    ("SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_D_L_OVERRUN"),
-];
-
-/// Makes a process one that oci-spec takes; the capabilities that were left out for it.
-fn adapt(process: &mut Value) -> Vec<String> {
-    let flags = process.pointer_mut("/scheduler/flags").and_then(Value::as_array_mut);
-    for flag in flags.into_iter().flatten() {
-        if let Some((_, known)) = SCHEDULER_FLAGS.iter().find(|(name, _)| flag == name) {
-            *flag = Value::from(*known);
-        }
-    }
-    forget_unknown_capabilities(process)
-}
-
-/// A capability that the kernel may have learned since is no error: `config.md`, Linux Process.
-fn forget_unknown_capabilities(process: &mut Value) -> Vec<String> {
-    let Some(sets) = process.get_mut("capabilities").and_then(Value::as_object_mut) else {
-        return Vec::new();
-    };
-    let mut unknown = BTreeSet::new();
-    let known = |name: &Value| {
-        let name = name.as_str().and_then(|name| name.strip_prefix("CAP_"));
-        name.is_some_and(|name| capability::NAMES.contains(&name))
-    };
-    for set in sets.values_mut().filter_map(Value::as_array_mut) {
-        unknown.extend(set.iter().filter(|name| !known(name)).map(ToString::to_string));
-        set.retain(known);
-    }
-    unknown.into_iter().collect()
 }
 
 /// What runc says of values that it does not know, where it has words of its own.

@@ -9,12 +9,11 @@ use super::command::parse::Parsed;
 use super::config;
 use super::error::Error;
 use super::global::Global;
-use super::groups::{self, Membership};
+use super::groups::{self, Membership, Rights};
 use super::make::refuse;
 use super::notify;
 use super::store::{Held, Id, Place, Record};
 use super::units::{self, Placeholder};
-use crate::cgroup::resources::Devices;
 use crate::cgroup::systemd::Unit;
 use crate::cgroup::{Entry, Group};
 use crate::container::engine::plan::Keyring;
@@ -33,7 +32,7 @@ pub(crate) struct Grounds {
     pub(crate) rootfs: PathBuf,
     pub(crate) group: Option<Group>,
     pub(crate) membership: Membership,
-    pub(crate) devices: Devices,
+    pub(crate) rights: Rights,
     /// The configuration, until it is laid.
     bytes: Vec<u8>,
     unit: Option<Unit>,
@@ -64,8 +63,7 @@ impl Grounds {
         config::check(spec.process().as_ref())?;
         let rootfs = rootfs(&spec, &bundle)?;
         let (group, membership, unit) = groups::place(&spec, &id, global)?;
-        // To an ordinary user they are not delegated.
-        let devices = if global.rootless { Devices::Leave } else { Devices::Restrict };
+        let rights = if global.rootless { Rights::Delegated } else { Rights::All };
         let made = Membership::default();
         Ok(Self {
             id,
@@ -75,7 +73,7 @@ impl Grounds {
             rootfs,
             group,
             membership,
-            devices,
+            rights,
             bytes,
             unit,
             made,
@@ -130,7 +128,7 @@ impl Grounds {
             None => None,
         };
         let mut made: Vec<PathBuf> = self.made.paths.values().cloned().collect();
-        let entry = groups::make(&self.spec, self.group.as_ref(), self.devices, &mut made);
+        let entry = groups::make(&self.spec, self.group.as_ref(), self.rights, &mut made);
         if self.unit.is_none() {
             self.made = self.membership.within(&made);
         }

@@ -21,6 +21,15 @@ use crate::container::engine::plan::CgroupView;
 /// How long processes may take to leave a group, and to stop in it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What may be done to groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rights {
+    /// Everything.
+    All,
+    /// What was delegated to an ordinary user, which rules for devices never are.
+    Delegated,
+}
+
 /// Which group a container is in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -41,16 +50,19 @@ impl Membership {
 
     /// The part of it in these directories.
     pub(crate) fn within(&self, directories: &[PathBuf]) -> Self {
-        let paths = self.paths.iter().filter(|(_, path)| directories.contains(path));
-        Self { paths: paths.map(|(name, path)| (name.clone(), path.clone())).collect(), unit: None }
+        Self { paths: self.part(|path| directories.contains(path)), unit: None }
     }
 
     /// The part of it that is yet to be made. A unit is not, whose group is there.
     pub(crate) fn missing(&self) -> Self {
-        let paths = self.paths.iter().filter(|(_, path)| !path.exists());
-        let paths: BTreeMap<_, _> = paths.map(|(name, path)| (name.clone(), path.clone())).collect();
+        let paths = self.part(|path| !path.exists());
         let unit = self.unit.clone().filter(|_| paths.len() == self.paths.len());
         Self { paths, unit }
+    }
+
+    fn part(&self, is_in: impl Fn(&PathBuf) -> bool) -> BTreeMap<String, PathBuf> {
+        let paths = self.paths.iter().filter(|(_, path)| is_in(path));
+        paths.map(|(name, path)| (name.clone(), path.clone())).collect()
     }
 
     /// The group, for what cannot be done without.
@@ -162,11 +174,15 @@ pub(crate) fn view(group: Option<&Group>) -> CgroupView {
 }
 
 /// What makes the group keep the limits of the configuration.
-pub(crate) fn limits(spec: &Spec, group: Option<&Group>, devices: Devices) -> Result<Option<Plan>, Error> {
-    group.map(|group| planned(spec, group.version(), devices)).transpose()
+pub(crate) fn limits(spec: &Spec, group: Option<&Group>, rights: Rights) -> Result<Option<Plan>, Error> {
+    group.map(|group| planned(spec, group.version(), rights)).transpose()
 }
 
-fn planned(spec: &Spec, version: Version, devices: Devices) -> Result<Plan, Error> {
+fn planned(spec: &Spec, version: Version, rights: Rights) -> Result<Plan, Error> {
+    let devices = match rights {
+        Rights::All => Devices::Restrict,
+        Rights::Delegated => Devices::Leave,
+    };
     let mut resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone()).unwrap_or_default();
     // podman 4 writes 0 for no limit; with the kernel's 0 nothing in the container could fork.
     if resources.pids().as_ref().is_some_and(|pids| pids.limit() == 0) {
@@ -180,7 +196,7 @@ fn planned(spec: &Spec, version: Version, devices: Devices) -> Result<Plan, Erro
 fn is_asked_for(spec: &Spec, version: Version) -> Result<bool, Error> {
     let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
     let is_named = path.is_some_and(|path| !path.as_os_str().is_empty());
-    Ok(is_named || !planned(spec, version, Devices::Leave)?.0.is_empty())
+    Ok(is_named || !planned(spec, version, Rights::Delegated)?.0.is_empty())
 }
 
 /// Makes the group, sets its limits, and opens the way in. `made` has what this command made of it before, and gets what is made
@@ -188,13 +204,13 @@ fn is_asked_for(spec: &Spec, version: Version) -> Result<bool, Error> {
 pub(crate) fn make(
     spec: &Spec,
     group: Option<&Group>,
-    devices: Devices,
+    rights: Rights,
     made: &mut Vec<PathBuf>,
 ) -> Result<Entry, Error> {
-    let (Some(group), Some(limits)) = (group, limits(spec, group, devices)?) else {
+    let (Some(group), Some(limits)) = (group, limits(spec, group, rights)?) else {
         return Ok(Entry::default());
     };
-    let owner = owner(spec).filter(|_| devices == Devices::Restrict);
+    let owner = owner(spec).filter(|_| rights == Rights::All);
     let ready = group
         .create_telling(&mut |directory| made.push(directory))
         .and_then(|()| group.apply(&limits))
@@ -205,7 +221,7 @@ pub(crate) fn make(
         Ok(entry) => Ok(entry),
         // Nothing was delegated to this user, and nothing asked for.
         Err(error)
-            if devices == Devices::Leave
+            if rights == Rights::Delegated
                 && error.is_lack_of_rights()
                 && !is_asked_for(spec, group.version())? =>
         {

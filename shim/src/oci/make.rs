@@ -102,11 +102,11 @@ impl Blueprint {
     /// What would be done, for `--dry-run`.
     pub(crate) fn print(&self) -> String {
         let mut text = String::new();
-        let Grounds { spec, group, membership, devices, .. } = &self.grounds;
+        let Grounds { spec, group, membership, rights, .. } = &self.grounds;
         for (controller, path) in &membership.paths {
             text.push_str(&format!("cgroup {controller}: {}\n", path.display()));
         }
-        if let Some(limits) = groups::limits(spec, group.as_ref(), *devices).ok().flatten() {
+        if let Some(limits) = groups::limits(spec, group.as_ref(), *rights).ok().flatten() {
             text.push_str(&limits.to_string());
         }
         text.push_str(&self.plan.to_string());
@@ -165,10 +165,8 @@ impl Blueprint {
         self.hand_over(&created, master_goes)?;
         place.write(record, held)?;
         // What a filter that is in force by then does to it on its way to the gate would look as if its program ran.
-        let is_confined = self.identity.filter.as_ref().is_some_and(|filter| filter.needs_listener())
-            || self.identity.filter.is_some() && !self.identity.no_new_privileges;
         let (pid, pidfd, _) = match next {
-            Next::Start if !is_confined => created.release(),
+            Next::Start if !self.identity.is_filtered_early() => created.release(),
             Next::Start | Next::End => created.release_for_good().map_err(refuse)?,
         };
         Ok((pid, pidfd))
@@ -264,9 +262,8 @@ pub(crate) fn identity(
     global: &Global<'_>,
 ) -> Result<Identity, Error> {
     let score = spec.process().as_ref().and_then(oci_spec::runtime::Process::oom_score_adj);
-    let filter = Cache::on_disk(global.root.filters()).filter(spec, known);
-    let filter = filter.map_err(|error| refuse(crate::container::identity::Error::Seccomp(error)))?;
-    Identity::with(spec, rootfs, score, filter).map_err(refuse)
+    let mut filters = Cache::on_disk(global.root.filters());
+    Identity::cached(spec, rootfs, score, (known, &mut filters)).map_err(refuse)
 }
 
 /// Our own variables, for hooks that name none.

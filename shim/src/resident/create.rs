@@ -18,7 +18,7 @@ use super::supervisor::Reply;
 use super::{Shim, procfs};
 use crate::cgroup::resources::{self, Devices, Live};
 use crate::cgroup::{self, Entry, Group};
-use crate::container::identity::{self, Identity};
+use crate::container::identity::Identity;
 use crate::container::program::Program;
 use crate::container::seccomp::Cache;
 use crate::container::seccomp::aside::KnownFilter;
@@ -206,9 +206,8 @@ pub(super) fn identify(
 ) -> Result<(Identity, Program), String> {
     let text = |error: &dyn std::error::Error| super::chain(error);
     let rootfs = spec::rootfs(spec, &config.bundle).ok_or("config.json: root is missing")?;
-    let filter = filters.borrow_mut().filter(spec, filter);
-    let filter = filter.map_err(|error| text(&identity::Error::Seccomp(error)))?;
-    let identity = Identity::with(spec, &rootfs, Some(config.oom_score_adj), filter);
+    let known = (filter, &mut *filters.borrow_mut());
+    let identity = Identity::cached(spec, &rootfs, Some(config.oom_score_adj), known);
     let identity = identity.map_err(|error| text(&error))?;
     let process = spec.process().as_ref().ok_or("config.json: process is missing")?;
     let args = process.args().as_deref().unwrap_or_default();
