@@ -369,3 +369,25 @@ fn a_group_on_v2_is_the_containers_user_where_it_sees_no_other_and_may_write() {
     assert_eq!(in_own_group(&[], &["cgroup"]), "1000\n1000\n0\nmoved\n");
     assert_eq!(in_own_group(&["ro"], &["cgroup"]), "0\n0\n0\n");
 }
+
+#[test]
+fn a_group_in_a_tree_of_threads_is_told() {
+    if is_peer() {
+        // runc makes it one of threads.
+        return;
+    }
+    let mut bundle = bundle!();
+    let Some(ground) = Ground::make(&bundle, "threads") else {
+        return println!("left out: no cgroup v2 is mounted");
+    };
+    let threads = ground.0.join("odd/threads");
+    fs::create_dir_all(&threads).unwrap();
+    fs::write(threads.join("cgroup.type"), "threaded").unwrap();
+    bundle.configure(|config| {
+        config["linux"]["resources"] = json!({});
+        config["linux"]["cgroupsPath"] = json!("/odd/box");
+    });
+    let told = ground.run(&bundle).fails(1);
+    assert!(told.contains("tree of threads (cgroup.type; try another cgroupsPath)"), "{told}");
+    assert!(!ground.0.join("odd/box").exists());
+}

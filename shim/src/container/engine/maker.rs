@@ -255,7 +255,16 @@ fn make(work: &Work<'_>, pid: Option<BorrowedFd<'_>>, cgroup: &Entry) -> Result<
             None => clone(),
         }
     };
-    made.map_err(|errno| Failure::system("make a process in its namespaces", errno))
+    made.map_err(|errno| match errno {
+        // clone3(2) with CLONE_INTO_CGROUP.
+        Errno::EOPNOTSUPP if cgroup.directory().is_some() => {
+            Failure::system(
+                "make a process in its cgroup, which takes none below a tree of threads (cgroup.type; try another cgroupsPath)",
+                errno,
+            )
+        }
+        errno => Failure::system("make a process in its namespaces", errno),
+    })
 }
 
 impl Making {
