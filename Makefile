@@ -11,7 +11,7 @@ BASH_TO = $(TO)/share/bash-completion/completions
 ZSH_TO = $(TO)/share/zsh/site-functions
 FISH_TO = $(TO)/share/fish/vendor_completions.d
 
-.PHONY: build debug images demo demo-long test test-oci test-callers test-root test-security soak fuzz test-vm test-vm-systemd vm-kernel vm-qemu vm-selinux vm-systemd check bench install clean setup
+.PHONY: build debug images demo demo-long test test-oci test-callers test-root test-security soak fuzz test-vm test-vm-systemd vm-kernel vm-qemu vm-selinux vm-systemd check bench order install clean setup
 
 # Release binaries, side by side in $(OUT)/release.
 build: setup
@@ -124,6 +124,19 @@ bench: build images
 	HULL_HIDE_CGROUP2=1 tests/run $(OUT)/release/hull-bench --binaries $(OUT)/bench --images $(IMAGES) \
 		--peers "$$(tests/bench/peers)" $(BENCH)
 	TMPDIR=/run tests/run $(CARGO) test --release -q -p hull-shim --test shim -- --cost
+
+# Records which functions the programs run, in shim/order.ld and runtime/order.ld: what is run lies together in the next build.
+ORDER = target/order
+order: build images
+	install -d $(ORDER)/bin
+	for each in hull-shim/hull-oci hull-shim/hull-shim hull/hull; do \
+		$(CARGO) rustc --release -p $${each%/*} --bin $${each#*/} -- -C link-arg=-Wl,-Map=$$PWD/$(ORDER)/$${each#*/}.map \
+			|| exit 1; done
+	install -m 755 $(addprefix $(OUT)/release/,$(BINARIES)) $(ORDER)/bin/
+	$(CARGO) build -p hull-tests --bin hull-order
+	tests/run $(OUT)/debug/hull-order $(ORDER)/bin/hull-oci,$(ORDER)/hull-oci.map,shim/order.ld \
+		$(ORDER)/bin/hull-shim,$(ORDER)/hull-shim.map,shim/order.ld $(ORDER)/bin/hull,$(ORDER)/hull.map,runtime/order.ld \
+		-- tests/order/commands $(ORDER)/bin $(IMAGES)
 
 # Binaries, manual pages and completions. DESTDIR is for packagers.
 install: build

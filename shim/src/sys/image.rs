@@ -62,7 +62,8 @@ pub(crate) fn run_from(file: BorrowedFd<'_>) -> nix::Result<()> {
     addresses.exe_fd = file.as_raw_fd() as u32;
     let headers = headers();
     let pages = File::open("/proc/self/pagemap").map_err(|_| Errno::ENOENT)?;
-    for segment in headers.iter().filter(|header| header.p_type == libc::PT_LOAD).map(segment) {
+    // Data first: what that takes is still executed from the pages that are there.
+    for segment in headers.iter().rev().filter(|header| header.p_type == libc::PT_LOAD).map(segment) {
         let written = written(segment, &pages)?;
         exchange(segment, file, &written)?;
     }
