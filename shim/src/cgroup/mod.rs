@@ -150,6 +150,18 @@ impl Group {
         }
     }
 
+    /// Groups that are made below this one have its processors and memory nodes from the beginning: on v1 by the kernel instead of
+    /// by [`Group::create`], as on v2.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn hand_down(&self) -> Result<(), Error> {
+        match &*self.hierarchies {
+            Hierarchies::V1(all) => v1::hand_down(all, &self.path),
+            Hierarchies::V2(_) => Ok(()),
+        }
+    }
+
     /// Sets a pod's limits.
     ///
     /// # Errors

@@ -346,6 +346,23 @@ fn a_group_below_one_with_processes_takes_processes_too() {
 }
 
 #[test]
+fn a_group_has_the_processors_of_one_that_hands_them_down() {
+    for Scratch(group) in &both().collect::<Vec<_>>() {
+        group.hand_down().unwrap();
+        let below = Scratch(group.child("below"));
+        below.0.create().unwrap();
+        if group.version() == Version::V1 {
+            let files = ["cpuset.cpus", "cpuset.mems"]
+                .map(|file| (read(group, "cpuset", file), read(&below.0, "cpuset", file)));
+            assert!(files.iter().all(|(above, own)| !own.is_empty() && above == own), "{files:?}");
+        }
+        let mut child = idle(&below.0);
+        below.0.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+#[test]
 fn a_group_in_use_or_frozen_is_not_for_a_new_container() {
     for Scratch(group) in &both().collect::<Vec<_>>() {
         group.check_unused().unwrap();

@@ -55,8 +55,20 @@ pub(super) fn create(all: &[Hierarchy], path: &Path, tell: &mut dyn FnMut(PathBu
     Ok(())
 }
 
+/// With this a new cpuset has what its parent has; cpusets in the kernel's documentation of v1.
+const CLONE_CHILDREN: &str = "cgroup.clone_children";
+
+/// What is made below the group has its processors and memory nodes from the kernel.
+pub(super) fn hand_down(all: &[Hierarchy], path: &Path) -> Result<(), Error> {
+    file_of(all, "cpuset", path, CLONE_CHILDREN).map_or(Ok(()), |file| write(file, "1"))
+}
+
 /// A new cpuset has no CPU and no memory node and so takes no process: it gets its parent's.
 fn fill_cpuset(root: &Path, path: &Path, made: Made) -> Result<(), Error> {
+    let hands_down = |above: &Path| short(&root.join(above).join(CLONE_CHILDREN)) == "1";
+    if made == Made::Now && path.parent().is_some_and(hands_down) {
+        return Ok(());
+    }
     for file in ["cpuset.cpus", "cpuset.mems"] {
         fill_cpuset_file(root, path, file, made)?;
     }

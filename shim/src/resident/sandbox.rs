@@ -123,6 +123,7 @@ impl Shim {
             }
         };
         self.group.create().map_err(|error| text(&error))?;
+        self.group.hand_down().map_err(|error| text(&error))?;
         self.group.limit(&self.config.resources).map_err(|error| text(&error))?;
         let group = self.group.child(PAUSE);
         group.create().map_err(|error| text(&error))?;
