@@ -144,6 +144,12 @@ pub enum Error {
     /// A recursive read-only mount that is not read-only or not private.
     #[error("volumeMount {0:?}: recursiveReadOnly needs readOnly: true and mountPropagation: None")]
     RecursiveReadOnly(String),
+    /// A recursive read-only mount, and the kernel has none.
+    #[error(
+        "volumeMount {0:?}: recursiveReadOnly: Enabled needs Linux 5.12, this kernel is older; \
+         IfPossible does without"
+    )]
+    NoRecursiveReadOnly(String),
 }
 
 impl Error {
@@ -165,7 +171,8 @@ impl Error {
             | Self::ImageRunsAsRoot { .. }
             | Self::ImageUserUnverifiable { .. }
             | Self::VolumeMissing { .. }
-            | Self::RecursiveReadOnly(_) => true,
+            | Self::RecursiveReadOnly(_)
+            | Self::NoRecursiveReadOnly(_) => true,
             Self::Nul { .. }
             | Self::NoCommand
             | Self::UserMissing(_)

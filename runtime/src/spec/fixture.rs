@@ -21,6 +21,7 @@ pub(crate) fn host() -> Host {
         cgroup: CgroupMode::V1,
         cgroup_hierarchies: vec!["cpu".to_owned(), "memory".to_owned()],
         swap_limits: false,
+        recursive_attributes: true,
         pids_limit: Some(4096),
         oom_score_adj: 0,
         devices: Vec::new(),

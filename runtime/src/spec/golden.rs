@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::fixture::{Case, container, literal};
 use super::{CgroupMode, plan};
 use crate::manifest::pod::{
-    Container, Propagation, Resources, Seccomp, SubPath, Volume, VolumeMount, VolumeSource,
+    Container, Propagation, RecursiveReadOnly, Resources, Seccomp, SubPath, Volume, VolumeMount, VolumeSource,
 };
 
 /// The JSON with sets in order and without the long list of system calls, which has tests of its own.
@@ -100,7 +100,7 @@ fn volumes_on_a_host_with_cgroup_v2() {
         mount_path: path.to_owned(),
         sub_path: SubPath::Whole,
         read_only: false,
-        recursive_read_only: false,
+        recursive_read_only: RecursiveReadOnly::Disabled,
         propagation: Propagation::Private,
     };
     let app = Container {

@@ -25,6 +25,8 @@ pub struct Host {
     pub cgroup_hierarchies: Vec<String>,
     /// Whether swap can be limited.
     pub swap_limits: bool,
+    /// Whether a mount can be made read-only together with all that is mounted below it.
+    pub recursive_attributes: bool,
     /// Largest number of tasks of one container.
     pub pids_limit: Option<i64>,
     /// `oom_score_adj` of hull itself: containers cannot go below it without `CAP_SYS_RESOURCE`.
@@ -70,6 +72,7 @@ impl Host {
             cgroup,
             cgroup_hierarchies: if cgroup == CgroupMode::V1 { names(CGROUP_ROOT) } else { Vec::new() },
             swap_limits: swap_limits(cgroup),
+            recursive_attributes: hull_shim::container::has_recursive_attributes(),
             pids_limit: Some(DEFAULT_PIDS_LIMIT),
             oom_score_adj: adjustment.trim().parse().unwrap_or(0),
             devices: devices(Path::new("/dev")),

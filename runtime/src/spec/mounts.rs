@@ -10,8 +10,8 @@ use hull_shim::wire::InstanceId;
 use oci_spec::runtime::Mount;
 
 use super::env::{Variables, expand};
-use super::{Error, Input};
-use crate::manifest::pod::{Propagation, SubPath, VolumeMount, VolumeSource};
+use super::{Error, Host, Input};
+use crate::manifest::pod::{Propagation, RecursiveReadOnly, SubPath, VolumeMount, VolumeSource};
 use crate::volume::{self, Step};
 
 /// What a container mounts.
@@ -175,7 +175,7 @@ fn volume_mount(
     };
     let read_only = wanted.read_only || is_read_only(&found.source);
     let destination = &wanted.mount_path;
-    Ok((bind(&source, destination, &options(wanted, read_only)?), step))
+    Ok((bind(&source, destination, &options(wanted, read_only, input.host)?), step))
 }
 
 /// The places that the image wants volumes at. Each is what the root has there, which is of this instance alone, bound as a
@@ -217,18 +217,23 @@ fn is_read_only(source: &VolumeSource) -> bool {
     }
 }
 
-fn options(wanted: &VolumeMount, read_only: bool) -> Result<Vec<&'static str>, Error> {
+fn options(wanted: &VolumeMount, read_only: bool, host: &Host) -> Result<Vec<&'static str>, Error> {
     let propagation = match wanted.propagation {
         Propagation::Private => "rprivate",
         Propagation::HostToContainer => "rslave",
         Propagation::Bidirectional => "rshared",
     };
     let mut options = vec!["rbind", propagation, if read_only { "ro" } else { "rw" }];
-    if wanted.recursive_read_only {
-        if !wanted.read_only || wanted.propagation != Propagation::Private {
-            return Err(Error::RecursiveReadOnly(wanted.name.clone()));
-        }
-        options.push("rro");
+    if wanted.recursive_read_only == RecursiveReadOnly::Disabled {
+        return Ok(options);
+    }
+    if !wanted.read_only || wanted.propagation != Propagation::Private {
+        return Err(Error::RecursiveReadOnly(wanted.name.clone()));
+    }
+    match wanted.recursive_read_only {
+        _ if host.recursive_attributes => options.push("rro"),
+        RecursiveReadOnly::Enabled => return Err(Error::NoRecursiveReadOnly(wanted.name.clone())),
+        RecursiveReadOnly::Disabled | RecursiveReadOnly::IfPossible => {}
     }
     Ok(options)
 }

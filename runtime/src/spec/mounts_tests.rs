@@ -1,6 +1,6 @@
 use super::*;
 use crate::manifest::pod::{Container, ObjectSource, Volume};
-use crate::spec::fixture::{Case, container, literal};
+use crate::spec::fixture::{Case, container, host, literal};
 
 fn volume(name: &str, source: VolumeSource) -> Volume {
     Volume { name: name.to_owned(), source }
@@ -16,7 +16,7 @@ fn at(name: &str, path: &str) -> VolumeMount {
         mount_path: path.to_owned(),
         sub_path: SubPath::Whole,
         read_only: false,
-        recursive_read_only: false,
+        recursive_read_only: RecursiveReadOnly::Disabled,
         propagation: Propagation::Private,
     }
 }
@@ -109,13 +109,31 @@ fn propagation_reaches_the_root() {
 
 #[test]
 fn recursive_read_only_must_be_read_only_and_private() {
-    let wanted = VolumeMount { read_only: true, recursive_read_only: true, ..at("data", "/d") };
+    let recursive_read_only = RecursiveReadOnly::IfPossible;
+    let wanted = VolumeMount { read_only: true, recursive_read_only, ..at("data", "/d") };
     assert!(show(find(&mounts(&case(vec![wanted.clone()])), "/d").unwrap()).ends_with("ro,rro"));
     for wrong in [
         VolumeMount { read_only: false, ..wanted.clone() },
         VolumeMount { propagation: Propagation::HostToContainer, ..wanted },
     ] {
-        assert_eq!(options(&wrong, wrong.read_only), Err(Error::RecursiveReadOnly("data".to_owned())));
+        assert_eq!(
+            options(&wrong, wrong.read_only, &host()),
+            Err(Error::RecursiveReadOnly("data".to_owned()))
+        );
+    }
+}
+
+#[test]
+fn an_older_kernel_has_no_recursive_read_only() {
+    let old = Host { recursive_attributes: false, ..host() };
+    let with = |recursive_read_only, host| {
+        options(&VolumeMount { read_only: true, recursive_read_only, ..at("data", "/d") }, true, host)
+    };
+    let new = host();
+    assert_eq!(with(RecursiveReadOnly::Enabled, &new), Ok(vec!["rbind", "rprivate", "ro", "rro"]));
+    assert_eq!(with(RecursiveReadOnly::Enabled, &old), Err(Error::NoRecursiveReadOnly("data".to_owned())));
+    for fine in [RecursiveReadOnly::IfPossible, RecursiveReadOnly::Disabled] {
+        assert_eq!(with(fine, &old), Ok(vec!["rbind", "rprivate", "ro"]));
     }
 }
 

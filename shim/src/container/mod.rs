@@ -18,3 +18,10 @@ pub(crate) mod scheduling;
 pub mod seccomp;
 pub(crate) mod spec;
 pub(crate) mod transform;
+
+/// Whether this kernel changes the attributes of a mount together with those of all that is mounted below it:
+/// mount_setattr(2), of Linux 5.12.
+#[must_use]
+pub fn has_recursive_attributes() -> bool {
+    crate::sys::mount::has_set_attributes()
+}

@@ -2,6 +2,8 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+
 use super::check;
 use crate::cgroup::devices::program::Instruction;
 
@@ -36,7 +38,26 @@ struct Attach {
 }
 
 /// Has the kernel verify a program.
+///
+/// Before Linux 5.11 the programs of all groups count as memory that their user has locked. Of that 64 KiB are allowed by
+/// default, which is sixteen programs; that is not what the limit is for.
 pub(crate) fn load_device_program(program: &[Instruction]) -> nix::Result<OwnedFd> {
+    match load(program) {
+        Err(nix::Error::EPERM) => without_limit_of_locked_memory(|| load(program)),
+        loaded => loaded,
+    }
+}
+
+/// Does something without that limit, which is back afterwards: what is executed later inherits it.
+fn without_limit_of_locked_memory<T>(act: impl FnOnce() -> nix::Result<T>) -> nix::Result<T> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_MEMLOCK)?;
+    setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)?;
+    let result = act();
+    setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard)?;
+    result
+}
+
+fn load(program: &[Instruction]) -> nix::Result<OwnedFd> {
     let load = Load {
         kind: CGROUP_DEVICE_PROGRAM,
         count: u32::try_from(program.len()).map_err(|_| nix::Error::EINVAL)?,
@@ -74,4 +95,33 @@ fn attach(program: &OwnedFd, group: BorrowedFd<'_>, flags: u32) -> nix::Result<(
     };
     // SAFETY: the kernel reads one `Attach` of the size given, which outlives the call.
     check(unsafe { libc::syscall(libc::SYS_bpf, ATTACH, &raw const attach, size_of::<Attach>()) }).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cgroup::devices::program::compile;
+
+    #[test]
+    fn more_programs_are_loaded_than_locked_memory_holds() {
+        let load = || load_device_program(&compile(&[]));
+        let first = match load() {
+            Err(errno) => return println!("skipped: may not load a device program: {errno}"),
+            Ok(first) => first,
+        };
+        let others: nix::Result<Vec<OwnedFd>> = (0..40).map(|_| load()).collect();
+        assert_eq!(others.map(|others| others.len()), Ok(40));
+        drop(first);
+    }
+
+    #[test]
+    fn the_limit_of_locked_memory_is_lifted_for_a_moment() {
+        let limit = || getrlimit(Resource::RLIMIT_MEMLOCK);
+        let before = limit();
+        match without_limit_of_locked_memory(limit) {
+            Err(nix::Error::EPERM) => println!("skipped: no right to lift it"),
+            lifted => assert_eq!(lifted, Ok((RLIM_INFINITY, RLIM_INFINITY))),
+        }
+        assert_eq!(limit(), before);
+    }
 }

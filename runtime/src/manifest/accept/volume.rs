@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::manifest::pod::{
-    DownwardItem, EnvValue, HostPathKind, KeyToPath, ObjectSource, ProjectedSource, Propagation, SubPath,
-    Volume, VolumeMount, VolumeSource,
+    DownwardItem, EnvValue, HostPathKind, KeyToPath, ObjectSource, ProjectedSource, Propagation,
+    RecursiveReadOnly, SubPath, Volume, VolumeMount, VolumeSource,
 };
 use crate::manifest::{names, raw};
 
@@ -339,18 +339,28 @@ fn sub_path(raw: &raw::VolumeMount, at: &At, errors: &mut Errors) -> SubPath {
     }
 }
 
-fn recursive(raw: &raw::VolumeMount, propagation: Propagation, at: &At, errors: &mut Errors) -> bool {
+fn recursive(
+    raw: &raw::VolumeMount,
+    propagation: Propagation,
+    at: &At,
+    errors: &mut Errors,
+) -> RecursiveReadOnly {
     let Some(text) = &raw.recursive_read_only else {
-        return false;
+        return RecursiveReadOnly::Disabled;
     };
     let at = at.field("recursiveReadOnly");
-    let wanted =
-        one_of(Some(text), &at, &[("Disabled", false), ("IfPossible", true), ("Enabled", true)], errors);
+    let values = [
+        ("Disabled", RecursiveReadOnly::Disabled),
+        ("IfPossible", RecursiveReadOnly::IfPossible),
+        ("Enabled", RecursiveReadOnly::Enabled),
+    ];
+    let mode = one_of(Some(text), &at, &values, errors);
+    let wanted = mode != RecursiveReadOnly::Disabled;
     if wanted && raw.read_only != Some(true) {
         errors.forbidden(&at, "may only be specified when readOnly is true");
     }
     if wanted && propagation != Propagation::Private {
         errors.forbidden(&at, "may only be specified when mountPropagation is None or not specified");
     }
-    wanted
+    mode
 }

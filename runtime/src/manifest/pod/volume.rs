@@ -13,8 +13,8 @@ pub struct VolumeMount {
     pub sub_path: SubPath,
     /// `readOnly`.
     pub read_only: bool,
-    /// `recursiveReadOnly: Enabled` (or `IfPossible`).
-    pub recursive_read_only: bool,
+    /// `recursiveReadOnly`.
+    pub recursive_read_only: RecursiveReadOnly,
     /// `mountPropagation`.
     pub propagation: Propagation,
 }
@@ -28,6 +28,17 @@ pub enum SubPath {
     Path(String),
     /// `subPathExpr`: to be expanded first.
     Expression(String),
+}
+
+/// `recursiveReadOnly`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecursiveReadOnly {
+    /// What is mounted below the volume may be writable.
+    Disabled,
+    /// Nothing below is writable, where the kernel can have that.
+    IfPossible,
+    /// Nothing below is writable, or there is no container.
+    Enabled,
 }
 
 /// `mountPropagation`.

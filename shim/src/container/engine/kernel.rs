@@ -51,6 +51,8 @@ impl Kernel {
 pub(crate) fn slower_ways() -> Vec<&'static str> {
     let all = [
         (crate::sys::descriptor::can_mark_range(), "close_range(2) with CLOSE_RANGE_CLOEXEC (5.11)"),
+        // Nobody is told by asking: it shows when there are many.
+        (version() >= (5, 11), "device programs that are not counted as locked memory (5.11)"),
         (crate::sys::mount::has_set_attributes(), "mount_setattr(2) (5.12)"),
         // Only groups have it, and not the root: it came with this version.
         (version() >= (5, 14), "cgroup.kill (5.14)"),
