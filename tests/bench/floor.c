@@ -72,6 +72,7 @@ static void copy(const char *group, const char *file)
 	close(out);
 }
 
+/* On v1 only: a child of v2 is born in its group. */
 static void enter(const char *group)
 {
 	char path[512];
@@ -79,7 +80,7 @@ static void enter(const char *group)
 	copy(group, "cpuset.cpus");
 	copy(group, "cpuset.mems");
 	/* A process of one thread that moves itself through tasks is spared the wait for an RCU grace period. */
-	snprintf(path, sizeof path, "%s/%s", group, is_v2() ? "cgroup.procs" : "tasks");
+	snprintf(path, sizeof path, "%s/tasks", group);
 	int members = open(path, O_WRONLY | O_CLOEXEC);
 	need(members, path);
 	need(write(members, "0", 1), path);
@@ -210,10 +211,17 @@ int main(int count, char **words)
 	struct clone_args args = {0};
 	args.flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS;
 	args.exit_signal = SIGCHLD;
+	int v2 = is_v2();
+	if (v2) {
+		int group = open(all.gl_pathv[0], O_PATH | O_DIRECTORY | O_CLOEXEC);
+		need(group, all.gl_pathv[0]);
+		args.flags |= CLONE_INTO_CGROUP;
+		args.cgroup = group;
+	}
 	long pid = syscall(SYS_clone3, &args, sizeof args);
 	need(pid, "clone3");
 	if (pid == 0) {
-		for (size_t i = 0; i < all.gl_pathc; i++)
+		for (size_t i = 0; !v2 && i < all.gl_pathc; i++)
 			enter(all.gl_pathv[i]);
 		loopback();
 		mounts(words[1], &all);

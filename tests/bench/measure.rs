@@ -1,7 +1,8 @@
 //! Time and processor time of an operation, and the table of several operations in interleaved rounds.
 //!
-//! Processor time is read from control groups, to the nanosecond on v1 and the microsecond on v2: this process and whatever
-//! it starts is in one group, and what a program moves out of it is in groups whose names are known.
+//! Processor time is read from control groups, to the nanosecond on v1 and the microsecond on v2, which count all that is
+//! below one: this process and whatever it starts is in a group below ours, as containers are, and what a program moves out
+//! of ours is in groups whose names are known.
 
 use std::cell::RefCell;
 use std::fs;
@@ -36,20 +37,25 @@ impl Sample {
 pub(crate) struct Meter {
     /// The root of the hierarchy that counts.
     root: PathBuf,
-    /// Ours, below which are those of crun and runc.
+    /// Ours, which has no process itself: below it are this process and the containers of OCI runtimes.
     own: PathBuf,
 }
 
+/// Names the group below ours that this process is in: a v2 group has either processes or groups with controllers.
+const BENCH: &str = "bench";
+
 impl Meter {
-    /// Makes a group and enters it.
+    /// Makes a group and enters one below it.
     pub(crate) fn enter() -> Result<Self, String> {
         let top = Path::new("/sys/fs/cgroup");
         let hierarchies = fs::read_dir(top).into_iter().flatten().flatten().map(|entry| entry.path());
         let v1 = hierarchies.into_iter().find(|path| path.join("cpuacct.usage").exists());
         let root = v1.unwrap_or_else(|| top.to_owned());
         let meter = Self { own: root.join(own_group()), root };
-        fs::create_dir_all(&meter.own).map_err(|error| format!("{}: {error}", meter.own.display()))?;
-        move_into(&meter.own)?;
+        let bench = meter.own.join(BENCH);
+        fs::create_dir_all(&bench).map_err(|error| format!("{}: {error}", bench.display()))?;
+        move_into(&bench)?;
+        pass_on_controllers(&meter.own)?;
         Ok(meter)
     }
 
@@ -89,6 +95,15 @@ pub(crate) fn own_group() -> String {
 fn move_into(group: &Path) -> Result<(), String> {
     let members = group.join("cgroup.procs");
     fs::write(&members, "0").map_err(|error| format!("{}: {error}", members.display()))
+}
+
+/// Gives all controllers of a v2 group to those below it, so that whoever makes one there pays for the same ones,
+/// whichever runtime was there before. Of v1 there is nothing to give.
+fn pass_on_controllers(group: &Path) -> Result<(), String> {
+    let Ok(controllers) = fs::read_to_string(group.join("cgroup.controllers")) else { return Ok(()) };
+    let control = group.join("cgroup.subtree_control");
+    let all: Vec<String> = controllers.split_whitespace().map(|name| format!("+{name}")).collect();
+    fs::write(&control, all.join(" ")).map_err(|error| format!("{}: {error}", control.display()))
 }
 
 /// Processor time of a group and those below it; none of one that is not there.

@@ -168,11 +168,12 @@ pub(crate) fn make_rootfs(rootfs: &Path) -> Result<(), String> {
 
 /// Removes groups of this name and those below them: runtimes remove a container's own one only.
 pub(crate) fn remove_groups(name: &str) {
-    for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-        // Where v2 is hidden (tests/run) there is a plain directory, which is ours alone.
-        if hierarchy.path().join("cgroup.procs").exists() {
-            remove_group(&hierarchy.path().join(name));
-        }
+    let top = PathBuf::from("/sys/fs/cgroup");
+    let below = fs::read_dir(&top).into_iter().flatten().flatten().map(|entry| entry.path());
+    // v2 alone is mounted at the top. Where v2 is hidden (tests/run) there is a plain directory, which is ours alone.
+    let hierarchies = if top.join("cgroup.procs").exists() { vec![top] } else { below.collect() };
+    for hierarchy in hierarchies.iter().filter(|path| path.join("cgroup.procs").exists()) {
+        remove_group(&hierarchy.join(name));
     }
 }
 
