@@ -5,16 +5,16 @@
 //! resident shim. Both talk to the host's root only; stack, heap and the kernel's pages stay where chance puts them. `hull`, which talks to pods, stays position-independent.
 //!
 //! The kernel maps program text in pieces of 64 kB around what is executed. What runs comes first in the programs that are installed
-//! (`order.ld`, which `make order` records), so that a short command has a third of its text in memory and takes fewer page faults.
-
-use std::path::PathBuf;
+//! (`order.ld`, which `make order` records), so that a short command has a third of its text in memory and takes fewer page faults. lld and GNU ld take such a
+//! script; with a linker that does not (gold, mold), `HULL_NO_ORDER=1 make build` leaves it out.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=order.ld");
-    let order = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default()).join("order.ld");
-    if std::env::var_os("PROFILE").is_some_and(|profile| profile == "release") {
-        println!("cargo:rustc-link-arg-bins=-Wl,-T,{}", order.display());
+    println!("cargo:rerun-if-env-changed=HULL_NO_ORDER");
+    let is_release = std::env::var_os("PROFILE").is_some_and(|profile| profile == "release");
+    if is_release && std::env::var_os("HULL_NO_ORDER").is_none() {
+        println!("cargo:rustc-link-arg-bins=-T{}/order.ld", env!("CARGO_MANIFEST_DIR"));
     }
     println!("cargo:rustc-link-arg-bins=-no-pie");
     println!("cargo:rustc-link-arg-bins=-static");

@@ -154,3 +154,59 @@ fn without_hashes(name: &str) -> String {
     };
     format!("{stem}*")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: &str = "target/deps/hull_oci-1.hull_oci.2-cgu.0.rcgu.o";
+
+    #[test]
+    fn a_name_is_without_what_differs_from_build_to_build() {
+        let named = |section: &str| pattern(&format!("{OURS}:({section})"));
+        for (section, wanted) in [
+            (".text._ZN9hull_shim3oci4main17h0123456789abcdefE", "*(.text*._ZN9hull_shim3oci4main17h*)"),
+            (".text.unlikely._ZN3std4fail17h0123456789abcdefE.llvm.7", "*(.text*._ZN3std4fail17h*)"),
+            (".text._ZN4core3ptr9drop_in_place17h0123456789abcdefE", "*(.text*._ZN4core3ptr*drop_in_place*)"),
+            (
+                ".text._RNvNtCs4X4t9plMPHF_9addr2line4line9path_push",
+                "*(.text*._RNvNtCs*_9addr2line4line9path_push)",
+            ),
+            (
+                ".text._RNvMs4_NtCslNYArtu3iFV_5alloc4growCs4X4t9plMPHF_5gimli",
+                "*(.text*._RNvMs4_NtCs*_5alloc4grow*)",
+            ),
+            (".text._RNvNtCslNYArtu3iFV_5alloc4growB7_", "*(.text*._RNvNtCs*_5alloc4grow*)"),
+            (".text.main", "*(.text.main)"),
+        ] {
+            assert_eq!(named(section).as_deref(), Some(wanted), "{section}");
+        }
+        assert_eq!((named(".text"), named(".rodata._ZN3std17h0E")), (None, None));
+    }
+
+    #[test]
+    fn files_of_the_c_library_are_taken_whole() {
+        let named = |name: &str| pattern(name).unwrap();
+        assert_eq!(named("/usr/lib/libc.a(malloc.o):(.text)"), "*libc.a:malloc.o(.text .text.*)");
+        assert_eq!(named("/usr/lib/libm-2.36.a(e_log2.o):(.text.fma)"), "*libm*:e_log2.o(.text .text.*)");
+        assert_eq!(named("/usr/lib/crt1.o:(.text)"), "*crt1.o(.text)");
+    }
+
+    #[test]
+    fn functions_are_symbols_of_sections_with_instructions() {
+        let text = format!(
+            "             VMA              LMA     Size Align Out     In      Symbol\n\
+             \x20         200000           200000       10     4 .rodata\n\
+             \x20         200000           200000       10     4         {OURS}:(.rodata.x)\n\
+             \x20         200000           200000       10     1                 constant\n\
+             \x20         2d4600           2d4600       30    64 .text\n\
+             \x20         2d4600           2d4600       30    64         {OURS}:(.text._ZN1a1b17h0E)\n\
+             \x20         2d4600           2d4600       20     1                 a::b\n"
+        );
+        let map = Map::parse(&text);
+        assert_eq!(map.functions, [0x2d_4600]);
+        assert_eq!(map.section(0x2d_462f).unwrap().pattern, "*(.text*._ZN1a1b17h*)");
+        assert!(map.section(0x2d_4630).is_none() && map.section(0x20_0000).is_none());
+        assert_eq!(map.size("*(.text*._ZN1a1b17h*)"), 0x30);
+    }
+}

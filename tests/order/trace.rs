@@ -1,6 +1,8 @@
 //! Marks every function of some programs with a breakpoint, in all descendants of a command, and notes which are met;
 //! ptrace(2). A breakpoint goes when it was met, so that the command runs on nearly as fast as alone.
 //!
+//! A signal that stops a process does not stop one that is watched.
+//!
 //! What a program maps anew (`shim/src/sys/image.rs`) has no breakpoints: to see the rest, it is started where it need not.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -139,7 +141,8 @@ pub(crate) fn run(command: &[String], programs: &mut [Program]) -> Result<(), St
     let options = Options::PTRACE_O_TRACEFORK
         | Options::PTRACE_O_TRACEVFORK
         | Options::PTRACE_O_TRACECLONE
-        | Options::PTRACE_O_TRACEEXEC;
+        | Options::PTRACE_O_TRACEEXEC
+        | Options::PTRACE_O_EXITKILL;
     ptrace::seize(first, options).map_err(say)?;
     kill(first, Signal::SIGCONT).map_err(say)?;
     let mut family = Family { tracees: BTreeMap::from([(first, None)]), early: BTreeSet::new(), programs };
@@ -200,7 +203,7 @@ impl Family<'_> {
                 };
                 go_on(pid, Some(signal).filter(|_| met == Met::SomethingElse));
             }
-            _ => {}
+            WaitStatus::PtraceSyscall(_) | WaitStatus::Continued(_) | WaitStatus::StillAlive => {}
         }
         Ok(())
     }

@@ -122,6 +122,25 @@ fn probes_and_hooks_come_out_with_their_defaults() {
 }
 
 #[test]
+fn a_volume_is_recursively_read_only_as_it_says() {
+    use pod::RecursiveReadOnly::{Disabled, Enabled, IfPossible};
+    let mounted = |line: &str| {
+        let text =
+            with_container(&format!("volumeMounts: [{{name: v, mountPath: /v, readOnly: true{line}}}]"));
+        accepted(&(text + "  volumes: [{name: v, emptyDir: {}}]\n")).pod.spec.containers[0].volume_mounts[0]
+            .clone()
+    };
+    for (line, wanted) in [
+        ("", Disabled),
+        (", recursiveReadOnly: Disabled", Disabled),
+        (", recursiveReadOnly: IfPossible", IfPossible),
+        (", recursiveReadOnly: Enabled", Enabled),
+    ] {
+        assert_eq!(mounted(line).recursive_read_only, wanted, "{line}");
+    }
+}
+
+#[test]
 fn the_object_shows_defaults_and_identity() {
     let shown = serde_json::to_value(accepted(LIVENESS_TCP).object).unwrap();
     assert_eq!(

@@ -146,8 +146,7 @@ pub enum Error {
     RecursiveReadOnly(String),
     /// A recursive read-only mount, and the kernel has none.
     #[error(
-        "volumeMount {0:?}: recursiveReadOnly: Enabled needs Linux 5.12, this kernel is older; \
-         IfPossible does without"
+        "volumeMount {0:?}: recursiveReadOnly Enabled needs Linux 5.12, this kernel is older (try IfPossible)"
     )]
     NoRecursiveReadOnly(String),
 }

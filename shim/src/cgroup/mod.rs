@@ -151,7 +151,7 @@ impl Group {
     }
 
     /// Groups that are made below this one have its processors and memory nodes from the beginning: on v1 by the kernel instead of
-    /// by [`Group::create`], as on v2.
+    /// by [`Group::create`], as on v2. A group that does not is as good a parent: this spares work.
     ///
     /// # Errors
     /// The kernel refuses it.

@@ -65,11 +65,14 @@ pub(super) fn hand_down(all: &[Hierarchy], path: &Path) -> Result<(), Error> {
 
 /// A new cpuset has no CPU and no memory node and so takes no process: it gets its parent's.
 fn fill_cpuset(root: &Path, path: &Path, made: Made) -> Result<(), Error> {
+    const FILES: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
     let hands_down = |above: &Path| short(&root.join(above).join(CLONE_CHILDREN)) == "1";
-    if made == Made::Now && path.parent().is_some_and(hands_down) {
+    // Nothing comes down from one that is empty itself, nor beside one that has processors for itself alone.
+    let has_own = || FILES.iter().all(|file| !short(&root.join(path).join(file)).is_empty());
+    if made == Made::Now && path.parent().is_some_and(hands_down) && has_own() {
         return Ok(());
     }
-    for file in ["cpuset.cpus", "cpuset.mems"] {
+    for file in FILES {
         fill_cpuset_file(root, path, file, made)?;
     }
     Ok(())

@@ -62,17 +62,19 @@ pub(crate) fn run_from(file: BorrowedFd<'_>) -> nix::Result<()> {
     addresses.exe_fd = file.as_raw_fd() as u32;
     let headers = headers();
     let pages = File::open("/proc/self/pagemap").map_err(|_| Errno::ENOENT)?;
-    // Data first: what that takes is still executed from the pages that are there.
+    // Text late: until then the code of this loop runs from pages that are mapped already.
     for segment in headers.iter().rev().filter(|header| header.p_type == libc::PT_LOAD).map(segment) {
         let written = written(segment, &pages)?;
         exchange(segment, file, &written)?;
-    }
-    for header in headers.iter().filter(|header| header.p_type == libc::PT_GNU_RELRO) {
-        // The C library did this after it relocated itself; the last page may hold other data as well.
-        let begin = base() + header.p_vaddr as usize;
-        let end = (begin + header.p_memsz as usize) / page() * page();
-        let start = begin / page() * page();
-        protect(start, end.saturating_sub(start), libc::PROT_READ)?;
+        for header in headers.iter().filter(|header| header.p_type == libc::PT_GNU_RELRO) {
+            // The C library did this after it relocated itself; the last page may hold other data as well.
+            let begin = base() + header.p_vaddr as usize;
+            let end = (begin + header.p_memsz as usize) / page() * page();
+            let start = begin / page() * page();
+            if (segment.start..segment.start + segment.length).contains(&start) {
+                protect(start, end.saturating_sub(start), libc::PROT_READ)?;
+            }
+        }
     }
     tell(&addresses)
 }
