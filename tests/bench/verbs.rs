@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::measure::{Contender, Medians, Meter, Sample, compare, execute, mount_memory, own_group, unmount};
-use crate::{Arguments, Skipped, note, profile};
+use crate::{Arguments, Skipped, note, profile, target};
 
 /// Verbs that are measured one by one, with seccomp.
 const VERBS: [&str; 6] = ["create", "start", "state", "exec", "kill", "delete"];
@@ -93,7 +93,7 @@ pub(crate) fn measure(arguments: &Arguments, place: &Path, meter: &Meter, skippe
         medians.extend(runs(title, ", 1,000 mounts", both, (rounds, Seccomp::None, meter, skipped)));
         unmount(&directory.join("many"));
     }
-    peaks(&runtimes);
+    medians.extend(peaks(&runtimes));
     unmount(&directory.join("state"));
     medians
 }
@@ -157,7 +157,8 @@ fn contender<'a>(runtime: &'a Runtime, verb: &'static str, meter: &'a Meter) -> 
 }
 
 /// Peak memory of `run` and of `state`: of the largest process of all that took part.
-fn peaks(runtimes: &[Runtime]) {
+fn peaks(runtimes: &[Runtime]) -> Medians {
+    let mut peaks = Medians::new();
     println!("peak memory of one process, kB{:>47} {:>10}", "run, seccomp", "state");
     for runtime in runtimes {
         let run = || {
@@ -167,11 +168,17 @@ fn peaks(runtimes: &[Runtime]) {
             Ok::<_, String>((peak(&runtime.run_command(Seccomp::Profile, "peak", 0))?, state?))
         };
         match run() {
-            Ok((run, state)) => println!("  {:<65} {run:>10} {state:>10}", runtime.name),
+            Ok((run, state)) => {
+                println!("  {:<65} {run:>10} {state:>10}", runtime.name);
+                for (operation, count) in [("run, seccomp", run), ("state", state)] {
+                    peaks.push(target::peak(&format!("{} {operation}", runtime.name), count));
+                }
+            }
             Err(reason) => println!("  {:<65} {}", runtime.name, reason.trim()),
         }
     }
     println!();
+    peaks
 }
 
 /// Most kB that `command` or any descendant had in memory.

@@ -18,8 +18,9 @@ macro_rules! machine {
     };
 }
 
-/// On the machine's network: the kernel of a package cannot translate addresses, and nothing here speaks.
+/// With HULL_TEST_HOST_NETWORK on the machine's network: the kernel of a package cannot translate addresses.
 fn pod(command: &str, container: &str) -> String {
+    let on_host = std::env::var_os("HULL_TEST_HOST_NETWORK").is_some_and(|value| !value.is_empty());
     format!(
         "
 apiVersion: v1
@@ -27,7 +28,7 @@ kind: Pod
 metadata: {{name: full}}
 spec:
   restartPolicy: Never
-  hostNetwork: true
+  hostNetwork: {on_host}
   terminationGracePeriodSeconds: 1
   containers:
   - {{name: main, image: busybox, imagePullPolicy: IfNotPresent, command: [sh, -c, '{command}'], {container}}}

@@ -127,8 +127,7 @@ fn a_volume_is_recursively_read_only_as_it_says() {
     let mounted = |line: &str| {
         let text =
             with_container(&format!("volumeMounts: [{{name: v, mountPath: /v, readOnly: true{line}}}]"));
-        accepted(&(text + "  volumes: [{name: v, emptyDir: {}}]\n")).pod.spec.containers[0].volume_mounts[0]
-            .clone()
+        accepted(&(text + "  volumes: [{name: v, emptyDir: {}}]\n")).pod.spec.containers[0].mounts[0].clone()
     };
     for (line, wanted) in [
         ("", Disabled),
