@@ -158,6 +158,14 @@ pub(crate) fn run(mut command: Command) -> Output {
     command::run(&mut command, "", LIMIT)
 }
 
+/// A script that tells its terminal and, once that has one, its size: callers give it just after the start, and `stty` of
+/// busybox says nothing, without failing, as long as there is none.
+pub(crate) fn tell_terminal(exit: u8) -> String {
+    format!(
+        "tty; for i in $(seq 100); do size=$(stty size); [ -z \"$size\" ] || break; sleep 0.05; done; echo \"$size\"; exit {exit}"
+    )
+}
+
 /// The same on a terminal of script(1), of 33 rows and 99 columns. Its input stays open: at an end of input script
 /// would type into the terminal.
 #[track_caller]

@@ -3,7 +3,7 @@
 use hull_tests::{command, wait_until};
 
 use super::{Docker, IMAGE};
-use crate::place::{LIMIT, groups, is_peer};
+use crate::place::{LIMIT, groups, is_peer, tell_terminal};
 
 #[test]
 fn the_engine_knows_the_runtime() {
@@ -79,8 +79,7 @@ fn commands_run_inside_with_and_without_a_terminal() {
     let told = docker.docker(&["exec", "one", "nonesuch"]);
     assert!(told.to_string().contains("executable file not found in $PATH"), "{told}");
     assert!([126, 127].contains(&told.status.code().unwrap()), "{told}");
-    let (status, shown) =
-        docker.on_terminal(&["exec", "-it", "one", "sh", "-c", "tty; sleep 0.3; stty size; exit 3"]);
+    let (status, shown) = docker.on_terminal(&["exec", "-it", "one", "sh", "-c", &tell_terminal(3)]);
     assert_eq!(status, Some(3), "{shown}");
     assert!(shown.contains("/dev/pts/") && shown.contains("33 99"), "{shown}");
     // runc 1.1 fails where a capability is missing from the bounding set of the host's own processes.

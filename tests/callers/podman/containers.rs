@@ -5,7 +5,7 @@ use std::time::Duration;
 use hull_tests::{command, wait_until};
 
 use super::{IMAGE, Podman};
-use crate::place::{LIMIT, groups, is_peer};
+use crate::place::{LIMIT, groups, is_peer, tell_terminal};
 
 #[test]
 fn a_command_runs_and_its_status_is_told() {
@@ -83,7 +83,7 @@ fn commands_run_inside_with_and_without_a_terminal() {
         "1000\n/tmp\nb\n"
     );
     assert!(exec(&["--privileged"], "grep CapEff /proc/self/status").ok().contains("000001ff"));
-    let (status, shown) = podman.on_terminal(&["exec", "-it", "one", "sh", "-c", "tty; stty size; exit 3"]);
+    let (status, shown) = podman.on_terminal(&["exec", "-it", "one", "sh", "-c", &tell_terminal(3)]);
     assert_eq!(status, Some(3), "{shown}");
     assert!(shown.contains("/dev/pts/") && shown.contains("33 99"), "{shown}");
     podman.podman(&["exec", "-d", "one", "touch", "/made"]).ok();
@@ -96,7 +96,7 @@ fn commands_run_inside_with_and_without_a_terminal() {
 #[test]
 fn a_container_has_a_terminal() {
     let podman = caller!(Podman);
-    let line = ["run", "--rm", "-it", "--network=none", IMAGE, "sh", "-c", "tty; stty size; exit 5"];
+    let line = ["run", "--rm", "-it", "--network=none", IMAGE, "sh", "-c", &tell_terminal(5)];
     let (status, shown) = podman.on_terminal(&line);
     assert_eq!(status, Some(5), "{shown}");
     assert!(shown.contains("/dev/pts/0") && shown.contains("33 99"), "{shown}");

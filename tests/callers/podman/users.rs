@@ -8,7 +8,7 @@ use hull_tests::command::copy_program;
 use hull_tests::{Output, wait_until};
 
 use super::IMAGE;
-use crate::place::{LIMIT, Place, archive, end, find, run, run_on_terminal, runtime};
+use crate::place::{LIMIT, Place, archive, end, find, run, run_on_terminal, runtime, tell_terminal};
 
 /// Ids that nobody else has.
 const ID: u32 = 54321;
@@ -156,9 +156,8 @@ fn a_user_runs_containers() {
     assert_eq!(user.podman(&["exec", "one", "id", "-u"]).ok(), "0\n");
     user.podman(&["exec", "one", "sh", "-c", "exit 9"]).fails(9);
     assert_eq!(user.podman(&["exec", "-u", "1000:1001", "one", "id", "-g"]).ok(), "1001\n");
-    // podman tells the size of the window just after the start.
-    let script = "tty; for i in $(seq 100); do stty size 2>/dev/null && break; sleep 0.05; done; exit 3";
-    let (status, shown) = run_on_terminal(&user.command(&["exec", "-it", "one", "sh", "-c", script]));
+    let script = tell_terminal(3);
+    let (status, shown) = run_on_terminal(&user.command(&["exec", "-it", "one", "sh", "-c", &script]));
     assert_eq!(status, Some(3), "{shown}");
     assert!(shown.contains("/dev/pts/") && shown.contains("33 99"), "{shown}");
     user.podman(&["kill", "--signal=KILL", "one"]).ok();
