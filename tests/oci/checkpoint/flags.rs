@@ -146,9 +146,64 @@ fn who_fetches_memory_later_is_told_when_it_can_be_had() {
     }
     up(&bundle);
     counts_beyond(&bundle, 3);
-    let port = (20_000 + std::process::id() % 10_000).to_string();
-    let (server, lazy) = (format!("127.0.0.1:{port}"), bundle.path("lazy"));
-    fs::create_dir_all(&lazy).unwrap();
+    let port = 20_000 + (std::process::id() % 10_000) as u16;
+    let mut dump = dump_without_memory(&bundle, port);
+    // Who wants nothing lets it end.
+    drop(std::net::TcpStream::connect(("127.0.0.1", port)).unwrap());
+    dump.wait(super::LIMIT);
+}
+
+#[test]
+fn memory_is_fetched_when_it_is_needed() {
+    if std::env::var_os("HULL_VM").is_none() {
+        return println!("left out: without CAP_SYS_RESOURCE criu's own lazy restore hangs, under runc too");
+    }
+    let mut bundle = counting!();
+    if !criu::has("uffd-noncoop") {
+        hull_tests::skip!("the kernel has no userfaultfd that criu can use");
+    }
+    up(&bundle);
+    let at = counts_beyond(&bundle, 3);
+    let port = 10_000 + (std::process::id() % 10_000) as u16;
+    let mut dump = dump_without_memory(&bundle, port);
+    let fetched = bundle.path("fetched");
+    fs::create_dir(&fetched).unwrap();
+    let mut fetch = std::process::Command::new(criu::program().unwrap());
+    fetch.args(["lazy-pages", "--page-server", "--address", "127.0.0.1", "--port", &port.to_string()]);
+    fetch.arg("--images-dir").arg(bundle.path("lazy")).arg("--work-dir").arg(&fetched);
+    let mut fetching = hull_tests::Running::start(&mut fetch);
+    hull_tests::wait_until(super::LIMIT, "the socket of who fetches", || {
+        let there = fetched.join("lazy-pages.socket").exists();
+        if there { Ok(()) } else { Err(format!("{} is not there", fetched.display())) }
+    });
+    // The one that is dumped is there until all its memory was fetched.
+    let again = format!("{}-again", bundle.id);
+    bundle.configure(|config| config["linux"]["cgroupsPath"] = format!("/{again}").into());
+    bundle
+        .detached(&[
+            "restore",
+            "-d",
+            "--lazy-pages",
+            "--image-path",
+            "lazy",
+            "--work-path",
+            "fetched",
+            &again,
+        ])
+        .ok();
+    counts_beyond(&bundle, at);
+    assert!(fetching.wait(super::LIMIT).success());
+    assert!(dump.wait(super::LIMIT).success());
+    bundle.oci(&["state", &bundle.id]).fails(1);
+    let state = bundle.oci(&["state", &again]).ok();
+    assert!(state.contains("running"), "{state}");
+    counts_beyond(&bundle, super::count(&bundle).unwrap_or_default());
+}
+
+/// A `checkpoint` that keeps the memory until somebody has fetched it from `port`, once it can be had.
+fn dump_without_memory(bundle: &Bundle, port: u16) -> hull_tests::Running {
+    let server = format!("127.0.0.1:{port}");
+    fs::create_dir_all(bundle.path("lazy")).unwrap();
     // The shell opens a pipe as descriptor 7, in which the runtime says that pages can be had.
     let line = bundle.command(&["checkpoint", "--lazy-pages", "--page-server", &server, "--status-fd", "7"]);
     let mut shell = std::process::Command::new("sh");
@@ -156,12 +211,10 @@ fn who_fetches_memory_later_is_told_when_it_can_be_had() {
     shell.args(["-c", "\"$@\" 7>status", "sh"]).arg(line.get_program()).args(words);
     shell.args(["--image-path", "lazy", "--work-path", "lazy", &bundle.id]).current_dir(&bundle.directory);
     shell.envs(line.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let mut dump = hull_tests::Running::start(&mut shell);
+    let dump = hull_tests::Running::start(&mut shell);
     hull_tests::wait_until(super::LIMIT, "the page server", || match fs::read(bundle.path("status")) {
         Ok(bytes) if bytes == [0] => Ok(()),
         other => Err(format!("{other:?}")),
     });
-    // Who wants nothing lets it end.
-    drop(std::net::TcpStream::connect(("127.0.0.1", port.parse::<u16>().unwrap())).unwrap());
-    dump.wait(super::LIMIT);
+    dump
 }
