@@ -44,11 +44,6 @@ fn main() -> ExitCode {
     {
         return report(podman::strip_and_execute(rest));
     }
-    if let Some((first, rest)) = words.split_first()
-        && first == "--peak"
-    {
-        return report(verbs::print_peak(rest));
-    }
     report(parse(&words).and_then(|arguments| enter_network(&words).and_then(|()| run(&arguments))))
 }
 

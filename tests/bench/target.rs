@@ -33,7 +33,7 @@ const fn verb(what: &'static str, of: &'static str, figure: Figure) -> Ratio {
     Ratio { what, of, figure, share: 1.0 }
 }
 
-const RATIOS: [Ratio; 20] = [
+const RATIOS: [Ratio; 25] = [
     Ratio { what: APPLY, of: PLAY, figure: Figure::Wall, share: 0.1 },
     Ratio { what: WITHOUT_CLIENT, of: CRUN_EXEC, figure: Figure::Cpu, share: 0.05 },
     Ratio { what: WITHOUT_CLIENT, of: FLOOR, figure: Figure::Cpu, share: 2.0 },
@@ -52,8 +52,13 @@ const RATIOS: [Ratio; 20] = [
     verb("hull-oci delete", "static crun delete", Figure::Wall),
     verb("hull-oci 200 runs", "static crun 200 runs", Figure::Wall),
     verb("hull-oci run, 1,000 mounts", "static crun run, 1,000 mounts", Figure::Wall),
-    verb("hull-oci run, seccomp: peak", "static crun run, seccomp: peak", Figure::Peak),
+    verb("hull-oci run: peak", "static crun run: peak", Figure::Peak),
+    verb("hull-oci create: peak", "static crun create: peak", Figure::Peak),
+    verb("hull-oci start: peak", "static crun start: peak", Figure::Peak),
     verb("hull-oci state: peak", "static crun state: peak", Figure::Peak),
+    verb("hull-oci exec: peak", "static crun exec: peak", Figure::Peak),
+    verb("hull-oci kill: peak", "static crun kill: peak", Figure::Peak),
+    verb("hull-oci delete: peak", "static crun delete: peak", Figure::Peak),
 ];
 
 /// Most kB of PSS per pod, with so many pods.

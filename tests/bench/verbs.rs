@@ -1,7 +1,7 @@
 //! Each verb of an OCI runtime by itself: `/bin/true` in a root file system with busybox, in new namespaces, with the
 //! specification that `hull-oci spec` writes, with and without the seccomp profile that podman and docker give.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -25,6 +25,9 @@ const HANGS: &str = "youki";
 /// Mounts that the host has besides its own in one table.
 const MOUNTS: usize = 1000;
 
+/// What is measured.
+type Work<'a> = &'a dyn Fn() -> Result<(), String>;
+
 /// Whether the container has a seccomp profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Seccomp {
@@ -47,6 +50,8 @@ struct Runtime {
     program: PathBuf,
     directory: PathBuf,
     count: Cell<u32>,
+    /// What its commands are started by, where their memory is asked for.
+    launcher: RefCell<Option<Launcher>>,
 }
 
 /// Measures every verb of every runtime that is there.
@@ -93,7 +98,7 @@ pub(crate) fn measure(arguments: &Arguments, place: &Path, meter: &Meter, skippe
         medians.extend(runs(title, ", 1,000 mounts", both, (rounds, Seccomp::None, meter, skipped)));
         unmount(&directory.join("many"));
     }
-    medians.extend(peaks(&runtimes));
+    medians.extend(note(peaks(&runtimes, &directory), "peak memory", skipped).unwrap_or_default());
     unmount(&directory.join("state"));
     medians
 }
@@ -156,52 +161,53 @@ fn contender<'a>(runtime: &'a Runtime, verb: &'static str, meter: &'a Meter) -> 
     Contender::new(format!("{} {verb}", runtime.name), move || runtime.verb(verb, meter))
 }
 
-/// Peak memory of `run` and of `state`: of the largest process of all that took part.
-fn peaks(runtimes: &[Runtime]) -> Medians {
+/// Peak memory of each verb: of the largest process that took part.
+fn peaks(runtimes: &[Runtime], directory: &Path) -> Result<Medians, String> {
+    let launcher = Launcher {
+        program: compile(directory, "peak", include_str!("peak.c"))?,
+        file: directory.join("peaks"),
+    };
     let mut peaks = Medians::new();
-    println!("peak memory of one process, kB{:>47} {:>10}", "run, seccomp", "state");
+    print!("peak memory of one process, kB  {:>9}", "run");
+    VERBS.iter().for_each(|verb| print!(" {verb:>9}"));
+    println!();
     for runtime in runtimes {
-        let run = || {
-            runtime.create(Seccomp::Profile, "sleep")?;
-            let state = peak(&runtime.command(&["state", "sleep"]));
-            runtime.remove("sleep")?;
-            Ok::<_, String>((peak(&runtime.run_command(Seccomp::Profile, "peak", 0))?, state?))
-        };
-        match run() {
-            Ok((run, state)) => {
-                println!("  {:<65} {run:>10} {state:>10}", runtime.name);
-                for (operation, count) in [("run, seccomp", run), ("state", state)] {
-                    peaks.push(target::peak(&format!("{} {operation}", runtime.name), count));
+        print!("  {:<30}", runtime.name);
+        for verb in std::iter::once("run").chain(VERBS) {
+            match runtime.peak(verb, &launcher) {
+                Ok(count) => {
+                    print!(" {count:>9}");
+                    peaks.push(target::peak(&format!("{} {verb}", runtime.name), count));
                 }
+                // The tables of times say why.
+                Err(_) => print!(" {:>9}", "-"),
             }
-            Err(reason) => println!("  {:<65} {}", runtime.name, reason.trim()),
         }
+        println!();
     }
     println!();
-    peaks
+    Ok(peaks)
 }
 
-/// Most kB that `command` or any descendant had in memory.
-fn peak(command: &Command) -> Result<u64, String> {
-    let own = std::env::current_exe().map_err(|error| error.to_string())?;
-    let mut measured = Command::new(own);
-    measured.arg("--peak").arg(command.get_program()).args(command.get_args());
-    let text = execute(&mut measured)?;
-    let last = text.lines().last().unwrap_or_default();
-    last.parse().map_err(|_| format!("no figure but {text:?}"))
+/// Starts commands so that their peak memory is known (`peak.c`).
+#[derive(Clone)]
+struct Launcher {
+    program: PathBuf,
+    /// What it writes.
+    file: PathBuf,
 }
 
-/// Runs a program and prints the peak memory of the largest process. Part of a process's peak is that of the one it was
-/// forked from, so this is asked of a small process, not of the bench itself.
-pub(crate) fn print_peak(words: &[String]) -> Result<(), String> {
-    let (program, arguments) = words.split_first().ok_or("--peak needs a program")?;
-    let status = Command::new(program).args(arguments).stdin(Stdio::null()).status();
-    let status = status.map_err(|error| format!("{program}: {error}"))?;
-    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN);
-    let peak = usage.map_err(|error| format!("getrusage: {error}"))?.max_rss();
-    // What the program printed need not end its line.
-    println!("\n{peak}");
-    if status.success() { Ok(()) } else { Err(format!("{program}: {status}")) }
+impl Launcher {
+    /// The most that was written since.
+    fn take(&self) -> Result<u64, String> {
+        let say = |error| format!("{}: {error}", self.file.display());
+        let text = fs::read_to_string(&self.file).map_err(say)?;
+        fs::remove_file(&self.file).map_err(say)?;
+        text.lines()
+            .filter_map(|line| line.parse().ok())
+            .max()
+            .ok_or_else(|| format!("no figure but {text:?}"))
+    }
 }
 
 impl Runtime {
@@ -213,7 +219,7 @@ impl Runtime {
         place: &Path,
     ) -> Result<Self, String> {
         let directory = place.join(name.replace(' ', "-"));
-        let runtime = Self { name, program, directory, count: Cell::new(0) };
+        let runtime = Self { name, program, directory, count: Cell::new(0), launcher: RefCell::default() };
         let spec = default_spec(arguments, place)?;
         let profile = profile::resolved()?;
         for number in 0..=PARALLEL.0 {
@@ -250,7 +256,14 @@ impl Runtime {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = match &*self.launcher.borrow() {
+            None => Command::new(&self.program),
+            Some(launcher) => {
+                let mut command = Command::new(&launcher.program);
+                command.arg(&launcher.file).arg(&self.program);
+                command
+            }
+        };
         let state = self.directory.with_file_name("state").join(self.name.replace(' ', "-"));
         command.arg("--root").arg(state).args(arguments);
         command
@@ -296,10 +309,28 @@ impl Runtime {
         self.act(&["delete", id])
     }
 
-    /// Measures one verb on a container that is made for it.
+    /// Times one verb.
     fn verb(&self, verb: &str, meter: &Meter) -> Result<Sample, String> {
+        self.measured(verb, &|work| meter.timed(Vec::new, work))
+    }
+
+    /// Its peak memory, in kB.
+    fn peak(&self, verb: &str, launcher: &Launcher) -> Result<u64, String> {
+        let launched = |work: Work<'_>| {
+            self.launcher.replace(Some(launcher.clone()));
+            let done = work();
+            self.launcher.replace(None);
+            done.and_then(|()| launcher.take())
+        };
+        self.measured(verb, &launched)
+    }
+
+    /// Does one verb by `timed`, on a container that is made for it.
+    fn measured<T>(&self, verb: &str, timed: &dyn Fn(Work<'_>) -> Result<T, String>) -> Result<T, String> {
         let id = self.next_id();
-        let timed = |work: &dyn Fn() -> Result<(), String>| meter.timed(Vec::new, work);
+        if verb == "run" {
+            return timed(&|| execute(&mut self.run_command(Seccomp::Profile, &id, 0)).map(drop));
+        }
         if verb == "create" {
             let sample = timed(&|| self.create(Seccomp::Profile, &id))?;
             self.remove(&id)?;
@@ -330,7 +361,7 @@ impl Runtime {
         }
     }
 
-    fn with(&self, id: &str, work: impl FnOnce() -> Result<Sample, String>) -> Result<Sample, String> {
+    fn with<T>(&self, id: &str, work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
         let sample = work();
         self.remove(id)?;
         sample
@@ -387,6 +418,14 @@ fn default_spec(arguments: &Arguments, place: &Path) -> Result<Value, String> {
     Ok(spec)
 }
 
+/// Builds a program of C, linked statically.
+fn compile(place: &Path, name: &str, text: &str) -> Result<PathBuf, String> {
+    let (source, built) = (place.join(format!("{name}.c")), place.join(name));
+    fs::write(&source, text).map_err(|error| format!("{}: {error}", source.display()))?;
+    execute(Command::new("cc").args(["-O2", "-static", "-o"]).arg(&built).arg(&source))?;
+    Ok(built)
+}
+
 /// The program of system calls alone (`floor.c`).
 struct Floor {
     program: PathBuf,
@@ -397,14 +436,10 @@ struct Floor {
 impl Floor {
     /// Builds it, and puts it beside our programs, as `make bench` put them there.
     fn build(place: &Path, beside: &Path) -> Result<Self, String> {
-        let source = place.join("floor.c");
-        let built = place.join("floor");
+        let built = compile(place, "floor", include_str!("floor.c"))?;
         let program = beside.join("floor");
-        let say = |error| format!("{}: {error}", source.display());
-        fs::write(&source, include_str!("floor.c")).map_err(say)?;
         let filter = place.join("filter");
-        fs::write(&filter, profile::tree()).map_err(say)?;
-        execute(Command::new("cc").args(["-O2", "-static", "-o"]).arg(&built).arg(&source))?;
+        fs::write(&filter, profile::tree()).map_err(|error| format!("{}: {error}", filter.display()))?;
         fs::copy(&built, &program).map_err(|error| format!("{}: {error}", program.display()))?;
         Ok(Self { program, rootfs: place.join("rootfs"), filter })
     }
