@@ -230,10 +230,10 @@ fn options(wanted: &VolumeMount, read_only: bool, host: &Host) -> Result<Vec<&'s
     if !wanted.read_only || wanted.propagation != Propagation::Private {
         return Err(Error::RecursiveReadOnly(wanted.name.clone()));
     }
-    match wanted.recursive_read_only {
-        _ if host.recursive_attributes => options.push("rro"),
-        RecursiveReadOnly::Enabled => return Err(Error::NoRecursiveReadOnly(wanted.name.clone())),
-        RecursiveReadOnly::Disabled | RecursiveReadOnly::IfPossible => {}
+    if host.recursive_attributes {
+        options.push("rro");
+    } else if wanted.recursive_read_only == RecursiveReadOnly::Enabled {
+        return Err(Error::NoRecursiveReadOnly(wanted.name.clone()));
     }
     Ok(options)
 }

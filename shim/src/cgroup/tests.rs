@@ -52,6 +52,13 @@ fn v1_group() -> Option<Scratch> {
     }
 }
 
+/// The same and its directory in that of cpuset.
+fn v1_cpuset() -> Option<(Scratch, PathBuf)> {
+    let group = v1_group()?;
+    let directory = group.0.file("cpuset", "").or_else(|| skip("no cpuset of v1"))?;
+    Some((group, directory))
+}
+
 /// A fresh group on v2, also where it is mounted beside v1.
 fn v2_group() -> Option<Scratch> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
@@ -347,11 +354,7 @@ fn a_group_below_one_with_processes_takes_processes_too() {
 
 #[test]
 fn a_group_that_hands_down_its_processors_gives_them_to_any_below() {
-    let Some(Scratch(group)) = &v1_group() else { return };
-    let Some(directory) = group.file("cpuset", "") else {
-        skip::<()>("no cpuset of v1");
-        return;
-    };
+    let Some((Scratch(group), directory)) = &v1_cpuset() else { return };
     group.hand_down().unwrap();
     // Nobody fills it but the kernel.
     std::fs::create_dir(directory.join("below")).unwrap();
@@ -363,11 +366,7 @@ fn a_group_that_hands_down_its_processors_gives_them_to_any_below() {
 
 #[test]
 fn a_group_below_one_that_has_nothing_to_hand_down_takes_processes() {
-    let Some(Scratch(group)) = &v1_group() else { return };
-    let Some(directory) = group.file("cpuset", "") else {
-        skip::<()>("no cpuset of v1");
-        return;
-    };
+    let Some((Scratch(group), directory)) = &v1_cpuset() else { return };
     let empty = Scratch(group.child("empty"));
     std::fs::create_dir(directory.join("empty")).unwrap();
     empty.0.hand_down().unwrap();

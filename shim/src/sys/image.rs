@@ -66,14 +66,9 @@ pub(crate) fn run_from(file: BorrowedFd<'_>) -> nix::Result<()> {
     for segment in headers.iter().rev().filter(|header| header.p_type == libc::PT_LOAD).map(segment) {
         let written = written(segment, &pages)?;
         exchange(segment, file, &written)?;
-        for header in headers.iter().filter(|header| header.p_type == libc::PT_GNU_RELRO) {
-            // The C library did this after it relocated itself; the last page may hold other data as well.
-            let begin = base() + header.p_vaddr as usize;
-            let end = (begin + header.p_memsz as usize) / page() * page();
-            let start = begin / page() * page();
-            if (segment.start..segment.start + segment.length).contains(&start) {
-                protect(start, end.saturating_sub(start), libc::PROT_READ)?;
-            }
+        if let Some((start, length)) = relro(headers).filter(|(start, _)| segment.holds(*start)) {
+            // The C library did this after it relocated itself.
+            protect(start, length, libc::PROT_READ)?;
         }
     }
     tell(&addresses)
@@ -98,6 +93,20 @@ fn headers() -> &'static [libc::Elf64_Phdr] {
     let first = ((&raw const __ehdr_start).addr() + head().e_phoff as usize) as *const libc::Elf64_Phdr;
     // SAFETY: the head says where the program headers are, and how many; they are in the same mapping, and never change.
     unsafe { std::slice::from_raw_parts(first, usize::from(head().e_phnum)) }
+}
+
+impl Segment {
+    fn holds(&self, address: usize) -> bool {
+        (self.start..self.start + self.length).contains(&address)
+    }
+}
+
+/// What is written to at the start only, in whole pages; the last may hold other data as well, and is left out then.
+fn relro(headers: &[libc::Elf64_Phdr]) -> Option<(usize, usize)> {
+    let header = headers.iter().find(|header| header.p_type == libc::PT_GNU_RELRO)?;
+    let begin = base() + header.p_vaddr as usize;
+    let (start, end) = (begin / page() * page(), (begin + header.p_memsz as usize) / page() * page());
+    Some((start, end.saturating_sub(start)))
 }
 
 fn segment(header: &libc::Elf64_Phdr) -> Segment {
@@ -235,5 +244,8 @@ mod tests {
             assert_ne!(length, 0);
             assert!(maps.lines().any(|line| line.starts_with(&format!("{start:x}-"))), "{start:x} in {maps}");
         }
+        let (start, _) = relro(headers()).unwrap();
+        let loaded = headers().iter().filter(|header| header.p_type == libc::PT_LOAD).map(segment);
+        assert_eq!(loaded.filter(|segment| segment.holds(start)).count(), 1);
     }
 }
