@@ -57,7 +57,7 @@ impl Hierarchies {
     /// # Errors
     /// There are no cgroups.
     pub fn find() -> Result<Self, Error> {
-        Ok(match Mounted::find()?.hierarchies {
+        Ok(match Mounted::find(&own_groups()?)?.hierarchies {
             Self::V1(mut all) => {
                 all.retain(|hierarchy| !hierarchy.is_named());
                 Self::V1(all)
@@ -68,6 +68,11 @@ impl Hierarchies {
 }
 
 impl Hierarchy {
+    /// Whether a controller is its.
+    pub(super) fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|one| one == controller)
+    }
+
     /// Whether it has a name instead of controllers.
     pub(super) fn is_named(&self) -> bool {
         self.controllers.iter().all(|one| one.starts_with(NAMED))
@@ -84,8 +89,9 @@ pub(super) struct Mounted {
 }
 
 impl Mounted {
-    pub(super) fn find() -> Result<Self, Error> {
-        if let Some(hierarchies) = usual::find() {
+    /// Looks, with the text of [`own_groups`] at hand.
+    pub(super) fn find(own: &str) -> Result<Self, Error> {
+        if let Some(hierarchies) = usual::find(own) {
             return Ok(Self { hierarchies, roots: Vec::new() });
         }
         let path = "/proc/self/mountinfo";
@@ -136,6 +142,13 @@ impl Mounted {
             _ => root.to_owned(),
         }
     }
+}
+
+/// `/proc/self/cgroup`, which has one line for each hierarchy in use; cgroups(7).
+pub(super) fn own_groups() -> Result<String, Error> {
+    let path = "/proc/self/cgroup";
+    let fail = |source| Error::File { operation: "read", path: path.into(), source };
+    crate::procfs::text(path).map_err(fail)
 }
 
 /// The part of the file system that is mounted, where, and what follows the separator.

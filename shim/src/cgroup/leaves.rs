@@ -24,7 +24,7 @@ impl Group {
         let names = subdirectories(&root.join(&self.path)).into_iter();
         let names = names.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()));
         let named = names.filter(|name| name.starts_with(prefix));
-        named.map(|name| Self { hierarchies: Rc::clone(&hierarchies), path: self.path.join(name) }).collect()
+        named.map(|name| Self::new(Rc::clone(&hierarchies), self.path.join(name))).collect()
     }
 
     /// The groups right below this one, whoever made them and in whichever hierarchies.

@@ -40,9 +40,10 @@ pub use error::Error;
 pub use hierarchy::Hierarchies;
 use oci_spec::runtime::LinuxDeviceCgroup;
 pub use processes::Depth;
-use resources::{Devices, Live, Version};
+use resources::{Devices, Live, Plan, Version};
 
 use self::file::{keyed, number, remove_if_empty, remove_tree};
+use self::hierarchy::Hierarchy;
 use crate::wire::{CgroupManager, Resources, Statistics};
 
 /// Whether a group is gone.
@@ -58,6 +59,8 @@ pub enum Removal {
 #[derive(Debug, Clone)]
 pub struct Group {
     hierarchies: Rc<Hierarchies>,
+    /// v1 hierarchies in which it has no directory: its processes are in its parent there ([`Group::sharing`]).
+    shared: Vec<Hierarchy>,
     path: PathBuf,
 }
 
@@ -68,18 +71,32 @@ impl Group {
             CgroupManager::Cgroupfs => PathBuf::from("hull"),
             CgroupManager::Systemd => systemd::pod::scope(uid),
         };
-        Self { hierarchies: Rc::clone(hierarchies), path: above.join(format!("pod{uid}")) }
+        Self::new(Rc::clone(hierarchies), above.join(format!("pod{uid}")))
+    }
+
+    fn new(hierarchies: Rc<Hierarchies>, path: PathBuf) -> Self {
+        Self { hierarchies, shared: Vec::new(), path }
     }
 
     /// The group that this one is in.
     fn parent(&self) -> Option<Self> {
-        let path = self.path.parent()?.to_owned();
-        Some(Self { hierarchies: Rc::clone(&self.hierarchies), path })
+        Some(Self::new(Rc::clone(&self.hierarchies), self.path.parent()?.to_owned()))
     }
 
     /// A group below this one.
     pub fn child(&self, name: &str) -> Self {
-        Self { hierarchies: Rc::clone(&self.hierarchies), path: self.path.join(name) }
+        Self::new(Rc::clone(&self.hierarchies), self.path.join(name))
+    }
+
+    /// The same group for a member of a pod with these limits, to be made and entered. On v1 it has a directory only where something is
+    /// counted, allowed or done for each member, and where the plan writes; elsewhere its processes are in its parent.
+    #[must_use]
+    pub fn sharing(self, limits: &Plan) -> Self {
+        let Hierarchies::V1(all) = &*self.hierarchies else { return self };
+        let (own, shared): (_, Vec<_>) =
+            all.iter().cloned().partition(|one| v1::is_of_each(one) || limits.writes_to(one));
+        let shared = [self.shared, shared].concat();
+        Self { hierarchies: Rc::new(Hierarchies::V1(own)), shared, path: self.path }
     }
 
     /// Its absolute path as `cgroupsPath` of a specification wants it.
@@ -91,7 +108,10 @@ impl Group {
     /// none on v2, where one mount shows all.
     pub fn shown(&self) -> Option<Vec<(String, PathBuf)>> {
         match &*self.hierarchies {
-            Hierarchies::V1(all) => Some(v1::shown(all, &self.path)),
+            Hierarchies::V1(all) => {
+                let above = self.path.parent().unwrap_or(&self.path);
+                Some([v1::shown(all, &self.path), v1::shown(&self.shared, above)].concat())
+            }
             Hierarchies::V2(_) => None,
         }
     }
@@ -150,18 +170,6 @@ impl Group {
         }
     }
 
-    /// Groups that are made below this one have its processors and memory nodes from the beginning: on v1 by the kernel instead of
-    /// by [`Group::create`], as on v2. A group that does not is as good a parent: this spares work.
-    ///
-    /// # Errors
-    /// The kernel refuses it.
-    pub fn hand_down(&self) -> Result<(), Error> {
-        match &*self.hierarchies {
-            Hierarchies::V1(all) => v1::hand_down(all, &self.path),
-            Hierarchies::V2(_) => Ok(()),
-        }
-    }
-
     /// Sets a pod's limits.
     ///
     /// # Errors
@@ -211,7 +219,11 @@ impl Group {
     /// The kernel refuses it.
     pub fn entry(&self) -> Result<Entry, Error> {
         match &*self.hierarchies {
-            Hierarchies::V1(all) => v1::entry(all, &self.path),
+            Hierarchies::V1(all) => {
+                let above = self.path.parent().unwrap_or(&self.path);
+                let own = all.iter().map(|one| (one, self.path.as_path()));
+                v1::entry(own.chain(self.shared.iter().map(|one| (one, above))))
+            }
             Hierarchies::V2(root) => v2::entry(root, &self.path),
         }
     }
@@ -251,7 +263,8 @@ impl Group {
     /// The kernel refuses it.
     pub fn remove(&self) -> Result<Removal, Error> {
         match &*self.hierarchies {
-            Hierarchies::V1(all) => v1::remove(all, &self.path),
+            // Somebody else may have made it everywhere.
+            Hierarchies::V1(all) => v1::remove(all.iter().chain(&self.shared), &self.path),
             Hierarchies::V2(root) => remove_tree(&root.join(&self.path)),
         }
     }

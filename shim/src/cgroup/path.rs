@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
-use super::hierarchy::{Hierarchies, Hierarchy, Mounted};
+use super::hierarchy::{Hierarchies, Hierarchy, Mounted, own_groups};
 use super::{Error, Group};
 
 impl Group {
@@ -17,12 +17,12 @@ impl Group {
     /// # Errors
     /// There are no cgroups.
     pub fn from_oci_path(path: Option<&Path>, id: &str) -> Result<Self, Error> {
-        let mounted = Mounted::find()?;
+        let own = own_groups()?;
+        let mounted = Mounted::find(&own)?;
         let path = match path.filter(|path| !path.as_os_str().is_empty()) {
             Some(path) => clean(path),
             None => clean(Path::new(id)),
         };
-        let own = if path.is_absolute() { String::new() } else { own_groups()? };
         Ok(resolve(&mounted, &path, &own))
     }
 
@@ -62,7 +62,7 @@ impl Group {
 
     /// The group that each of these directories is.
     fn at(hierarchies: Hierarchies) -> Self {
-        Self { hierarchies: Rc::new(hierarchies), path: PathBuf::new() }
+        Self::new(Rc::new(hierarchies), PathBuf::new())
     }
 }
 
@@ -86,13 +86,6 @@ fn clean(path: &Path) -> PathBuf {
     clean
 }
 
-/// `/proc/self/cgroup`; cgroups(7).
-fn own_groups() -> Result<String, Error> {
-    let path = "/proc/self/cgroup";
-    let fail = |source| Error::File { operation: "read", path: path.into(), source };
-    crate::procfs::text(path).map_err(fail)
-}
-
 fn resolve(mounted: &Mounted, path: &Path, own: &str) -> Group {
     let inner = path.strip_prefix("/").ok();
     let relative = inner.unwrap_or(path).to_owned();
@@ -110,7 +103,7 @@ fn resolve(mounted: &Mounted, path: &Path, own: &str) -> Group {
         }
         all => all.clone(),
     };
-    Group { hierarchies: Rc::new(hierarchies), path: relative }
+    Group::new(Rc::new(hierarchies), relative)
 }
 
 /// The caller's group in the hierarchy of one of these controllers; without any, in that of v2.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, poll};
+use nix::sched::CloneFlags;
 use oci_spec::runtime::LinuxResources;
 use serde_json::{Value, json};
 
@@ -52,13 +53,6 @@ fn v1_group() -> Option<Scratch> {
     }
 }
 
-/// The same and its directory in that of cpuset.
-fn v1_cpuset() -> Option<(Scratch, PathBuf)> {
-    let group = v1_group()?;
-    let directory = group.0.file("cpuset", "").or_else(|| skip("no cpuset of v1"))?;
-    Some((group, directory))
-}
-
 /// A fresh group on v2, also where it is mounted beside v1.
 fn v2_group() -> Option<Scratch> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
@@ -67,7 +61,7 @@ fn v2_group() -> Option<Scratch> {
         return skip("no cgroup v2 is mounted");
     };
     let hierarchies = Rc::new(Hierarchies::V2(root.into()));
-    let group = Group { hierarchies, path: name().into() };
+    let group = Group::new(hierarchies, name().into());
     match group.create() {
         Ok(()) => Some(Scratch(group)),
         Err(error) => skip(&error.to_string()),
@@ -353,29 +347,45 @@ fn a_group_below_one_with_processes_takes_processes_too() {
 }
 
 #[test]
-fn a_group_that_hands_down_its_processors_gives_them_to_any_below() {
-    let Some((Scratch(group), directory)) = &v1_cpuset() else { return };
-    group.hand_down().unwrap();
-    // Nobody fills it but the kernel.
-    std::fs::create_dir(directory.join("below")).unwrap();
-    for file in ["cpuset.cpus", "cpuset.mems"] {
-        let own = read(&group.child("below"), "cpuset", file);
-        assert!(!own.is_empty() && own == read(group, "cpuset", file), "{file}: {own}");
+fn a_member_of_a_pod_has_a_directory_where_something_is_its_own() {
+    let Some(Scratch(pod)) = &v1_group() else { return };
+    let Hierarchies::V1(all) = &*pod.hierarchies else { return };
+    let limits = |json| plan(&resources(json), Version::V1, Devices::Leave, &Live::default()).unwrap();
+    let shared = ["cpuset", "blkio", "net_cls", "perf_event"];
+    for (name, limits, own) in [
+        ("usual", limits(json!({ "memory": { "limit": 1 << 24 } })), None),
+        ("pinned", limits(json!({ "cpu": { "cpus": "0" } })), Some("cpuset")),
+    ] {
+        let member = pod.child(name).sharing(&limits);
+        member.create().unwrap();
+        member.apply(&limits).unwrap();
+        for one in all.iter().filter(|one| !one.is_named()) {
+            let is_shared =
+                one.controllers.iter().all(|name| shared.contains(&&**name) && Some(&**name) != own);
+            assert_eq!(one.root.join(&member.path).exists(), !is_shared, "{name} in {one:?}");
+        }
+        // It is in its own group where it has one, and elsewhere in its pod's.
+        let entry = member.entry().unwrap();
+        let child = crate::sys::process::spawn(CloneFlags::empty(), None, &entry, |entry| {
+            if entry.enter().is_ok() {
+                poll(&mut [], 10_000_u16).ok();
+            }
+            crate::sys::process::leave(0)
+        });
+        let child = child.unwrap();
+        let groups = || std::fs::read_to_string(format!("/proc/{}/cgroup", child.pid)).unwrap();
+        let inside = |one: &Hierarchy| {
+            let path = if one.root.join(&member.path).exists() { &member.path } else { &pod.path };
+            groups()
+                .lines()
+                .any(|line| line.ends_with(&format!("{}:/{}", one.controllers.join(","), path.display())))
+        };
+        wait_for("the child in its groups", || all.iter().filter(|one| !one.is_named()).all(inside));
+        assert_eq!(member.processes(Depth::Own), [child.pid]);
+        member.kill().unwrap();
+        crate::sys::process::reap_ended(child.pidfd.as_fd());
+        wait_for("the member's end", || member.remove().unwrap() == Removal::Gone);
     }
-}
-
-#[test]
-fn a_group_below_one_that_has_nothing_to_hand_down_takes_processes() {
-    let Some((Scratch(group), directory)) = &v1_cpuset() else { return };
-    let empty = Scratch(group.child("empty"));
-    std::fs::create_dir(directory.join("empty")).unwrap();
-    empty.0.hand_down().unwrap();
-    assert_eq!(read(&empty.0, "cpuset", "cpuset.cpus"), "");
-    let below = empty.0.child("below");
-    below.create().unwrap();
-    let mut child = idle(&below);
-    below.kill().unwrap();
-    child.wait().unwrap();
 }
 
 #[test]

@@ -8,16 +8,15 @@ use std::path::Path;
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, FsType, statfs};
 
 use super::hierarchy::{Hierarchies, Hierarchy, controllers};
-use crate::procfs;
 
 const PLACE: &str = "/sys/fs/cgroup";
 
-/// All of them, each shown from its root on; none where one is elsewhere.
-pub(super) fn find() -> Option<Hierarchies> {
-    parse(&procfs::text("/proc/self/cgroup").ok()?, Path::new(PLACE))
+/// All of them, each shown from its root on; none where one is elsewhere. By the lines of `/proc/<pid>/cgroup`, of which there
+/// is one for each hierarchy in use; cgroups(7).
+pub(super) fn find(lines: &str) -> Option<Hierarchies> {
+    parse(lines, Path::new(PLACE))
 }
 
-/// By the lines of `/proc/<pid>/cgroup`, of which there is one for each hierarchy in use; cgroups(7).
 fn parse(lines: &str, place: &Path) -> Option<Hierarchies> {
     let names = lines.lines().filter_map(|line| line.split(':').nth(1)).filter(|names| !names.is_empty());
     let mut all: Vec<Hierarchy> = names.map(|names| hierarchy(names, place)).collect::<Option<_>>()?;
@@ -50,13 +49,13 @@ fn is_root(directory: &Path, kind: FsType) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::hierarchy::Mounted;
+    use super::super::hierarchy::{Mounted, own_groups};
     use super::*;
 
     #[test]
     fn what_is_found_is_what_is_mounted() {
         let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let Some(found) = find() else {
+        let Some(found) = find(&own_groups().unwrap()) else {
             println!("skipped: the hierarchies of this host are elsewhere");
             return;
         };

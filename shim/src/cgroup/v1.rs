@@ -14,14 +14,19 @@ use super::{Entry, Error, Removal};
 use crate::wire::Statistics;
 
 pub(super) fn file_of(all: &[Hierarchy], controller: &str, path: &Path, file: &str) -> Option<PathBuf> {
-    let hierarchy = all.iter().find(|one| one.controllers.iter().any(|known| known == controller))?;
+    let hierarchy = all.iter().find(|one| one.has(controller))?;
     Some(hierarchy.root.join(path).join(file))
 }
 
 /// The hierarchy in which leaves are made and members are listed.
 pub(super) fn killing(all: &[Hierarchy]) -> Option<&Hierarchy> {
-    let freezer = all.iter().find(|one| one.controllers.iter().any(|known| known == "freezer"));
-    freezer.or(all.first())
+    let freezer = all.iter().find(|one| one.has("freezer"));
+    freezer.or(all.iter().find(|one| is_of_each(one))).or(all.first())
+}
+
+/// Whether the members of a pod have a directory each in this hierarchy, whatever their limits are.
+pub(super) fn is_of_each(hierarchy: &Hierarchy) -> bool {
+    ["cpu", "cpuacct", "memory", "pids", "devices", "freezer"].iter().any(|name| hierarchy.has(name))
 }
 
 /// `cpu,cpuacct` as the hierarchy is called, then `cpu` and `cpuacct`, which other hosts have as links.
@@ -48,34 +53,18 @@ pub(super) fn create(all: &[Hierarchy], path: &Path, tell: &mut dyn FnMut(PathBu
         if made == Made::Now {
             tell(directory);
         }
-        if hierarchy.controllers.iter().any(|known| known == "cpuset") {
+        if hierarchy.has("cpuset") {
             fill_cpuset(&hierarchy.root, path, made)?;
         }
     }
     Ok(())
 }
 
-/// With this a new cpuset has what its parent has; cpusets in the kernel's documentation of v1.
-const CLONE_CHILDREN: &str = "cgroup.clone_children";
-
-/// What is made below the group has its processors and memory nodes from the kernel.
-pub(super) fn hand_down(all: &[Hierarchy], path: &Path) -> Result<(), Error> {
-    file_of(all, "cpuset", path, CLONE_CHILDREN).map_or(Ok(()), |file| write(file, "1"))
-}
-
 /// A new cpuset has no CPU and no memory node and so takes no process: it gets its parent's.
 fn fill_cpuset(root: &Path, path: &Path, made: Made) -> Result<(), Error> {
-    const FILES: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
-    let hands_down = |above: &Path| short(&root.join(above).join(CLONE_CHILDREN)) == "1";
-    // Nothing comes down from one that is empty itself, nor beside one that has processors for itself alone.
-    let has_own = || FILES.iter().all(|file| !short(&root.join(path).join(file)).is_empty());
-    if made == Made::Now && path.parent().is_some_and(hands_down) && has_own() {
-        return Ok(());
-    }
-    for file in FILES {
-        fill_cpuset_file(root, path, file, made)?;
-    }
-    Ok(())
+    ["cpuset.cpus", "cpuset.mems"]
+        .iter()
+        .try_for_each(|file| fill_cpuset_file(root, path, file, made).map(drop))
 }
 
 /// What the file holds when it is not empty any more.
@@ -90,11 +79,10 @@ fn fill_cpuset_file(root: &Path, path: &Path, file: &str, made: Made) -> Result<
     Ok(value)
 }
 
-pub(super) fn entry(all: &[Hierarchy], path: &Path) -> Result<Entry, Error> {
-    let members = all
-        .iter()
-        .map(|hierarchy| open_members(hierarchy.root.join(path).join("tasks")).map(Rc::new))
-        .collect::<Result<_, _>>()?;
+/// The way into a group of each hierarchy.
+pub(super) fn entry<'a>(all: impl Iterator<Item = (&'a Hierarchy, &'a Path)>) -> Result<Entry, Error> {
+    let open = |(hierarchy, path): (&Hierarchy, &Path)| open_members(hierarchy.root.join(path).join("tasks"));
+    let members = all.map(|one| open(one).map(Rc::new)).collect::<Result<_, _>>()?;
     Ok(Entry { directory: None, members })
 }
 
@@ -126,13 +114,13 @@ pub(super) fn kill(all: &[Hierarchy], path: &Path) -> Result<(), Error> {
 }
 
 fn freeze(hierarchy: &Hierarchy, directory: &Path, state: &str) -> Result<(), Error> {
-    if !hierarchy.controllers.iter().any(|known| known == "freezer") {
+    if !hierarchy.has("freezer") {
         return Ok(());
     }
     write(directory.join("freezer.state"), state)
 }
 
-pub(super) fn remove(all: &[Hierarchy], path: &Path) -> Result<Removal, Error> {
+pub(super) fn remove<'a>(all: impl Iterator<Item = &'a Hierarchy>, path: &Path) -> Result<Removal, Error> {
     let mut removal = Removal::Gone;
     for hierarchy in all {
         if remove_tree(&hierarchy.root.join(path))? == Removal::Busy {

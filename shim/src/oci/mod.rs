@@ -71,8 +71,11 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> Code {
         return fail(&Log::default(), &Error::Refused(format!("HULL_WITHOUT: no guard is called {name:?}")));
     }
     let words: Result<Vec<String>, OsString> = arguments.map(OsString::into_string).collect();
-    if let Ok(words) = &words {
-        protect::early(words);
+    if let Ok(words) = &words
+        && makes_processes(words)
+    {
+        protect::early();
+        crate::sys::process::note_ignored_signals();
     }
     let parsed = words
         .map_err(|word| Error::Refused(format!("argument {word:?} is not UTF-8")))
@@ -90,6 +93,11 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> Code {
             fail(&Log::default(), &error)
         }
     }
+}
+
+/// Whether a command line looks as if it made processes of a container, before it is read.
+fn makes_processes(words: &[String]) -> bool {
+    words.iter().any(|word| matches!(word.as_str(), "create" | "run" | "exec"))
 }
 
 fn fail(log: &Log, error: &Error) -> Code {

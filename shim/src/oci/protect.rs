@@ -10,6 +10,7 @@
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
@@ -22,16 +23,18 @@ use crate::unwritable::{is_forbidden, is_sealed, reopen, unwritable};
 
 const SELF: &str = "/proc/self/exe";
 
-/// [`ensure()`] for a command line that looks as if it needs that, before it is read: what is mapped of the program by then
-/// is mapped twice. What fails is told by the command itself.
-pub(crate) fn early(words: &[String]) {
-    if words.iter().any(|word| matches!(word.as_str(), "create" | "run" | "exec")) {
-        harmless(ensure());
-    }
+/// [`ensure()`] for a command line that is not read yet: what is mapped of the program by then is mapped twice. What fails is told
+/// by the command itself.
+pub(crate) fn early() {
+    harmless(ensure());
 }
 
 /// Comes back in a process whose file nobody can write to.
 pub(crate) fn ensure() -> Result<(), Error> {
+    static IS_DONE: AtomicBool = AtomicBool::new(false);
+    if IS_DONE.load(Ordering::Relaxed) {
+        return Ok(());
+    }
     let file = std::fs::File::open(SELF).map_err(Error::file("open", SELF.as_ref()))?;
     let is_read_only = fstatvfs(&file).is_ok_and(|about| about.flags().contains(FsFlags::ST_RDONLY));
     if is_read_only || is_sealed(&file) || guard::is_off(Guard::OwnFile) {
@@ -42,6 +45,7 @@ pub(crate) fn ensure() -> Result<(), Error> {
         Error::Kernel(format!("copy the program to a file in memory{forbidden}"), errno)
     })?;
     if exchange(&copy) {
+        IS_DONE.store(true, Ordering::Relaxed);
         return Ok(());
     }
     let text = |text: &OsStr| CString::new(text.as_bytes()).unwrap_or_default();

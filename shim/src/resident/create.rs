@@ -16,7 +16,7 @@ use super::record::ProcessRecord;
 use super::streams::{Streams, make_fifo, make_streams, open_fifo, remove_files};
 use super::supervisor::Reply;
 use super::{Shim, procfs};
-use crate::cgroup::resources::{self, Devices, Live};
+use crate::cgroup::resources::{self, Devices, Live, Plan, Version};
 use crate::cgroup::{self, Entry, Group};
 use crate::container::identity::Identity;
 use crate::container::program::Program;
@@ -55,12 +55,13 @@ impl Shim {
 
     fn begin_create(&mut self, config: CreateConfig, reply: Reply) -> Result<(), String> {
         let instance = config.instance.clone();
-        let group = self.group.child(&instance.to_string());
         let read = spec::load_with(&config.bundle.join("config.json"), &mut self.filters.borrow_mut());
         let (spec, filter) = read.map_err(|error| super::chain(&error))?;
+        let limits = limits(&spec, self.group.version())?;
+        let group = self.group.child(&instance.to_string()).sharing(&limits);
         let (identity, program) = identify((&spec, &filter), &config, &self.filters)?;
         let engine = self.choose(&spec, &config, &group, &program.environment)?;
-        let made = match make_all(&config, &group, &spec, &identity) {
+        let made = match make_all(&config, (&group, &limits), &identity) {
             Ok(made) => made,
             Err(message) => {
                 self.remove_group(&group, 0);
@@ -223,11 +224,15 @@ struct Made {
     start: OwnedFd,
 }
 
-fn make_all(config: &CreateConfig, group: &Group, spec: &Spec, identity: &Identity) -> Result<Made, String> {
+fn make_all(
+    config: &CreateConfig,
+    (group, limits): (&Group, &Plan),
+    identity: &Identity,
+) -> Result<Made, String> {
     let text = |error: cgroup::Error| super::chain(&error);
     group.create().map_err(text)?;
     group.kill_together().map_err(text)?;
-    limit(group, spec)?;
+    group.apply(limits).map_err(text)?;
     let start = Files(config).start();
     make_fifo(&start, identity)?;
     Ok(Made {
@@ -240,11 +245,12 @@ fn make_all(config: &CreateConfig, group: &Group, spec: &Spec, identity: &Identi
     })
 }
 
-fn limit(group: &Group, spec: &Spec) -> Result<(), String> {
-    let Some(resources) = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()) else {
-        return Ok(());
-    };
-    let plan = resources::plan(resources, group.version(), Devices::Restrict, &Live::default())
-        .map_err(|error| super::chain(&error))?;
-    group.apply(&plan).map_err(|error| super::chain(&error))
+/// The limits of a container, and the devices that it may use.
+pub(super) fn limits(spec: &Spec, version: Version) -> Result<Plan, String> {
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    let plan = |resources| resources::plan(resources, version, Devices::Restrict, &Live::default());
+    resources.map_or_else(
+        || Ok(Plan::default()),
+        |resources| plan(resources).map_err(|error| super::chain(&error)),
+    )
 }

@@ -20,6 +20,7 @@ use super::supervisor::Reply;
 use super::tasks::{Outcome, Purpose, Task};
 use super::watch::{Source, Token};
 use super::{Shim, procfs};
+use crate::cgroup::resources::Plan;
 use crate::cgroup::systemd;
 use crate::container::transform::Problem;
 use crate::harmless;
@@ -123,9 +124,8 @@ impl Shim {
             }
         };
         self.group.create().map_err(|error| text(&error))?;
-        self.group.hand_down().map_err(|error| text(&error))?;
         self.group.limit(&self.config.resources).map_err(|error| text(&error))?;
-        let group = self.group.child(PAUSE);
+        let group = self.group.child(PAUSE).sharing(&Plan::default());
         group.create().map_err(|error| text(&error))?;
         let entry = group.entry().map_err(|error| text(&error))?;
         mounts::mount_shm(&self.pod.shm()).map_err(|error| text(&error))?;

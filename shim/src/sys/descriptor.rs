@@ -67,10 +67,13 @@ pub(crate) fn close_all_but(keep: &[RawFd]) -> nix::Result<()> {
     range(first, u32::MAX, 0)
 }
 
-/// Closes these, for the same child.
+/// Closes these (in ascending order), for the same child. Numbers that follow one another take one call.
 pub(crate) fn close_all(numbers: &[RawFd]) -> nix::Result<()> {
-    let mut numbers = numbers.iter().filter_map(|number| u32::try_from(*number).ok());
-    numbers.try_for_each(|number| range(number, number, 0))
+    let mut runs = numbers.chunk_by(|one, next| *next == *one + 1);
+    runs.try_for_each(|run| match (run.first(), run.last()) {
+        (Some(first), Some(last)) => range(*first as u32, *last as u32, 0),
+        _ => Ok(()),
+    })
 }
 
 fn range(first: u32, last: u32, flags: u32) -> nix::Result<()> {

@@ -105,27 +105,21 @@ fn move_mount(mount: BorrowedFd<'_>, at: i32, path: &CStr, flags: u32) -> nix::R
     check(unsafe { libc::syscall(libc::SYS_move_mount, from, empty, at, path.as_ptr(), flags) }).map(drop)
 }
 
-/// Sets and clears attributes of a mount, from the constants above.
-pub(crate) fn set_attributes(mount: BorrowedFd<'_>, reach: Reach, set: u64, clear: u64) -> nix::Result<()> {
-    let attributes = libc::mount_attr { attr_set: set, attr_clr: clear, propagation: 0, userns_fd: 0 };
-    mount_setattr(mount, reach, &attributes)
+/// Sets and clears attributes of a mount, from the constants above, and how mounts travel.
+pub(crate) fn set(
+    mount: BorrowedFd<'_>,
+    reach: Reach,
+    (attr_set, attr_clr): (u64, u64),
+    propagation: Option<Propagation>,
+) -> nix::Result<()> {
+    let propagation = propagation.map_or(0, |propagation| propagation.flag().bits());
+    mount_setattr(mount, reach, &libc::mount_attr { attr_set, attr_clr, propagation, userns_fd: 0 })
 }
 
 /// Sets attributes of the mount behind a descriptor by its number, for a forked child.
 pub(crate) fn set_attributes_of(mount: i32, reach: Reach, set: u64) -> nix::Result<()> {
     let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation: 0, userns_fd: 0 };
     set_by_number(mount, reach, &attributes)
-}
-
-/// Sets how mounts travel.
-pub(crate) fn set_propagation(
-    mount: BorrowedFd<'_>,
-    reach: Reach,
-    propagation: Propagation,
-) -> nix::Result<()> {
-    let propagation = propagation.flag().bits();
-    let attributes = libc::mount_attr { attr_set: 0, attr_clr: 0, propagation, userns_fd: 0 };
-    mount_setattr(mount, reach, &attributes)
 }
 
 /// Shows a mount that is in no namespace with the ids that a user namespace maps.

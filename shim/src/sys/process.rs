@@ -198,7 +198,7 @@ static IGNORED: AtomicU64 = AtomicU64::new(u64::MAX);
 
 /// Looks which signals this process ignores, so that its children need not reset all; it must not ignore others later.
 pub(crate) fn note_ignored_signals() {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = crate::procfs::text("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     if let Some(ignored) = line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()) {
         IGNORED.store(ignored, Ordering::Relaxed);

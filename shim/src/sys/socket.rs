@@ -33,11 +33,15 @@ pub(crate) fn send_some(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[Raw
     sendmsg::<UnixAddr>(socket.as_raw_fd(), &parts, control, MsgFlags::MSG_NOSIGNAL, None)
 }
 
-/// Receives one message of at most `limit` bytes. It is looked at first, so that nobody keeps memory for the
-/// largest that there may be.
+/// Receives one message of at most `limit` bytes. Where that is much it is looked at first, so that nobody keeps memory for
+/// the largest that there may be.
 pub(crate) fn receive(socket: BorrowedFd<'_>, limit: usize) -> nix::Result<Packet> {
-    let length = recv(socket.as_raw_fd(), &mut [], MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC)?;
-    let mut buffer = vec![0; length.min(limit)];
+    const MUCH: usize = 256;
+    let length = match limit {
+        ..=MUCH => limit,
+        _ => recv(socket.as_raw_fd(), &mut [], MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC)?.min(limit),
+    };
+    let mut buffer = vec![0; length];
     let mut space = nix::cmsg_space!([RawFd; MOST]);
     let mut parts = [IoSliceMut::new(&mut buffer)];
     let message =
@@ -50,10 +54,14 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, limit: usize) -> nix::Result<Packe
             descriptors.extend(numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }));
         }
     }
-    Ok(match message.bytes {
+    let length = message.bytes;
+    Ok(match length {
         _ if truncated => Packet::Truncated,
         0 if descriptors.is_empty() => Packet::Closed,
-        _ => Packet::Message(buffer, descriptors),
+        _ => {
+            buffer.truncate(length);
+            Packet::Message(buffer, descriptors)
+        }
     })
 }
 

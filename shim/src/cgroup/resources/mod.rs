@@ -21,6 +21,7 @@ pub(super) use cpu::{ranges, weight};
 pub(super) use memory::swap_alone;
 
 use super::devices::{self, Rule, list};
+use super::hierarchy::Hierarchy;
 use crate::wire;
 
 /// Which of the kernel's two ways.
@@ -197,6 +198,16 @@ fn or_max(limit: i64) -> String {
 }
 
 /// A line per step: `memory.max = 1048576`.
+impl Plan {
+    /// Whether it writes to a file of this hierarchy.
+    pub(super) fn writes_to(&self, hierarchy: &Hierarchy) -> bool {
+        self.0.iter().any(|step| match step {
+            Step::Write(write) => hierarchy.has(&write.controller),
+            Step::Filter(_) => false,
+        })
+    }
+}
+
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|step| writeln!(f, "{step}"))

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
-use nix::sys::stat::{Mode, SFlag, fchmod, fstat, major, minor};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, major, minor};
 use nix::unistd::{Uid, fchown};
 
 use super::failed::{Doing, Failed};
@@ -65,11 +65,12 @@ fn bind(slave: BorrowedFd<'_>, devices: BorrowedFd<'_>) -> Result<(), Failed> {
 /// host's `/dev/null`, the container's own takes its place.
 pub(super) fn place(files: &[OwnedFd; 3], uid: u32) -> Result<(), Failed> {
     for (number, file) in files.iter().enumerate() {
-        let own = if is_null(file.as_fd()) { open_null() } else { None };
+        let status = fstat(file).ok();
+        let own = if status.is_some_and(|status| is_null(&status)) { open_null() } else { None };
         let source = own.as_ref().unwrap_or(file);
         descriptor::place(source.as_fd(), number as RawFd).map_err(Doing::Itself.failed())?;
         if own.is_none() {
-            give(file, uid).map_err(Doing::Own.failed())?;
+            give(file.as_fd(), status, uid).map_err(Doing::Own.failed())?;
         }
     }
     Ok(())
@@ -77,12 +78,12 @@ pub(super) fn place(files: &[OwnedFd; 3], uid: u32) -> Result<(), Failed> {
 
 /// Gives the standard descriptors that this process has to the user of the container.
 pub(crate) fn own_standard(uid: u32) -> nix::Result<()> {
-    descriptor::standard().into_iter().try_for_each(|file| give(file, uid))
+    descriptor::standard().into_iter().try_for_each(|file| give(file, fstat(file).ok(), uid))
 }
 
 /// So that it can open it by `/dev/stdout`. What cannot change hands stays as it is, and everybody's null device too.
-fn give(file: impl AsFd, uid: u32) -> nix::Result<()> {
-    if is_null(file.as_fd()) {
+fn give(file: BorrowedFd<'_>, status: Option<FileStat>, uid: u32) -> nix::Result<()> {
+    if status.is_some_and(|status| is_null(&status) || status.st_uid == uid) {
         return Ok(());
     }
     match fchown(file, Some(Uid::from_raw(uid)), None) {
@@ -91,15 +92,13 @@ fn give(file: impl AsFd, uid: u32) -> nix::Result<()> {
     }
 }
 
-fn is_null(file: BorrowedFd<'_>) -> bool {
-    fstat(file).is_ok_and(|status| {
-        let is_device = status.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFCHR.bits();
-        is_device && (major(status.st_rdev), minor(status.st_rdev)) == (1, 3)
-    })
+fn is_null(status: &FileStat) -> bool {
+    let is_device = status.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFCHR.bits();
+    is_device && (major(status.st_rdev), minor(status.st_rdev)) == (1, 3)
 }
 
 fn open_null() -> Option<OwnedFd> {
     let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
     let own = open(c"/dev/null", flags, Mode::empty()).ok()?;
-    is_null(own.as_fd()).then_some(own)
+    fstat(&own).is_ok_and(|status| is_null(&status)).then_some(own)
 }

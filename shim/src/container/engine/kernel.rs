@@ -5,12 +5,10 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use crate::procfs;
-
 /// Abilities of the kernel, found once per process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Kernel {
-    /// Version, as `uname` tells.
+    /// Version, as uname(2) tells.
     pub(crate) version: (u32, u32),
     /// User namespaces.
     pub(crate) user: bool,
@@ -70,7 +68,8 @@ pub(super) fn has_label(label: &CStr) -> bool {
 pub(super) fn version() -> (u32, u32) {
     static VERSION: OnceLock<(u32, u32)> = OnceLock::new();
     *VERSION.get_or_init(|| {
-        let release = procfs::text("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let about = nix::sys::utsname::uname().ok();
+        let release = about.as_ref().map(|about| about.release().to_string_lossy()).unwrap_or_default();
         let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map(str::parse);
         let mut next = || numbers.next().and_then(Result::ok).unwrap_or_default();
         (next(), next())

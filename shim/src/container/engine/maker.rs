@@ -234,7 +234,8 @@ impl Work<'_> {
         self.keep_as_member = sorted(self.keep_at_gate.iter().copied().chain(own).collect());
         let still_told = std::iter::once(self.socket).chain(self.observer);
         self.keep_to_appear = sorted(self.keep_at_gate.iter().copied().chain(still_told).collect());
-        self.leave_outside = self.cgroup.numbers().chain(self.joins.numbers()).chain(self.mounts).collect();
+        self.leave_outside =
+            sorted(self.cgroup.numbers().chain(self.joins.numbers()).chain(self.mounts).collect());
         let inside = self.stdio.numbers().into_iter().chain(self.sources.numbers()).chain(output());
         let inside = inside.chain(self.pid_namespace);
         let all = self.keep_as_member.iter().chain(&self.leave_outside).copied().chain(inside);

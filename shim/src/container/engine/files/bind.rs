@@ -12,7 +12,7 @@ use nix::sys::stat::fstat;
 use super::guard::{self, Guard};
 use super::id_map::IdMap;
 use super::place::{Kind, Links};
-use super::root::{Root, Setting, set_by_descriptor};
+use super::root::{Root, Setting, set_all_by_descriptor};
 use super::{Opened, Opener};
 use crate::container::engine::failed::{Doing, Failed};
 use crate::sys::mount::{self, Reach};
@@ -72,9 +72,7 @@ impl Bind {
     fn tree(&self) -> Result<Tree, Failed> {
         let tree = self.source.open()?;
         if self.source.set_first {
-            for setting in &self.settings {
-                set_by_descriptor(tree.mount.as_fd(), *setting).map_err(Doing::Attributes.failed())?;
-            }
+            set_all_by_descriptor(tree.mount.as_fd(), &self.settings).map_err(Doing::Attributes.failed())?;
         }
         Ok(tree)
     }

@@ -98,6 +98,9 @@ impl Root {
 
     /// Makes the directory `path`, unless it is there.
     pub(crate) fn make_directory(&self, path: &CStr) -> Result<(), Failed> {
+        if path == c"/" {
+            return Ok(());
+        }
         if self.directory().is_err() {
             // Without a mount namespace nothing was attached.
             self.adopt()?;

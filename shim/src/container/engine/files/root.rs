@@ -143,8 +143,27 @@ impl Root {
 /// The way of Linux 5.12 and later, for attached mounts and others.
 pub(super) fn set_by_descriptor(target: BorrowedFd<'_>, setting: Setting) -> nix::Result<()> {
     match setting.change {
-        Change::Attributes { set, clear } => mount::set_attributes(target, setting.reach, set, clear),
-        Change::Propagation(propagation) => mount::set_propagation(target, setting.reach, propagation),
+        Change::Attributes { set, clear } => mount::set(target, setting.reach, (set, clear), None),
+        Change::Propagation(propagation) => mount::set(target, setting.reach, (0, 0), Some(propagation)),
+    }
+}
+
+/// All of these, in their order: attributes and the propagation that follows them take one call.
+pub(super) fn set_all_by_descriptor(target: BorrowedFd<'_>, settings: &[Setting]) -> nix::Result<()> {
+    match settings {
+        [
+            Setting { reach, change: Change::Attributes { set, clear } },
+            Setting { reach: same, change: Change::Propagation(propagation) },
+            rest @ ..,
+        ] if reach == same => {
+            mount::set(target, *reach, (*set, *clear), Some(*propagation))?;
+            set_all_by_descriptor(target, rest)
+        }
+        [first, rest @ ..] => {
+            set_by_descriptor(target, *first)?;
+            set_all_by_descriptor(target, rest)
+        }
+        [] => Ok(()),
     }
 }
 
