@@ -15,7 +15,7 @@ use super::store::Id;
 use super::units;
 use crate::cgroup::resources::{self, Devices, Live, Plan, Version};
 use crate::cgroup::systemd::Unit;
-use crate::cgroup::{self, Depth, Entry, Group};
+use crate::cgroup::{self, Depth, Entry, Group, Removal};
 use crate::container::engine::plan::CgroupView;
 
 /// How long processes may take to leave a group, and to stop in it.
@@ -111,6 +111,10 @@ impl Membership {
         let Some(group) = self.group() else {
             return Ok(());
         };
+        // As a rule nobody is left in it.
+        if group.remove()? == Removal::Gone {
+            return Ok(());
+        }
         if group.is_frozen() {
             group.kill()?;
             group.thaw()?;

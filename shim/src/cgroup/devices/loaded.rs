@@ -1,7 +1,7 @@
 //! Device programs that the kernel has verified, kept to be bound to more groups.
 //!
-//! Loading one takes the kernel 0.7 ms and more, most of it for its verifier; binding takes a few microseconds. The containers
-//! of a shim mostly have the same rules, and start again and again.
+//! Loading one takes the kernel a tenth of a millisecond and more, most of it for its verifier; binding takes a few microseconds.
+//! The containers of a shim mostly have the same rules, and start again and again.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
