@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, poll};
-use nix::sched::CloneFlags;
 use oci_spec::runtime::LinuxResources;
 use serde_json::{Value, json};
 
@@ -92,6 +91,11 @@ fn run(group: &Group, script: &str) -> Child {
         Hierarchies::V2(root) => vec![root.join(&group.path).join("cgroup.procs")],
     };
     files.sort();
+    joined(files, script)
+}
+
+/// A shell that first writes itself into these files.
+fn joined(files: Vec<PathBuf>, script: &str) -> Child {
     let joins: String = files.iter().map(|file| format!("echo 0 > '{}' && ", file.display())).collect();
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", &format!("{joins} {{ {script}; }}")]);
@@ -351,39 +355,34 @@ fn a_member_of_a_pod_has_a_directory_where_something_is_its_own() {
     let Some(Scratch(pod)) = &v1_group() else { return };
     let Hierarchies::V1(all) = &*pod.hierarchies else { return };
     let limits = |json| plan(&resources(json), Version::V1, Devices::Leave, &Live::default()).unwrap();
-    let shared = ["cpuset", "blkio", "net_cls", "perf_event"];
-    for (name, limits, own) in [
+    let of_each = ["cpu", "cpuacct", "memory", "pids", "devices", "freezer"];
+    for (name, limits, pinned) in [
         ("usual", limits(json!({ "memory": { "limit": 1 << 24 } })), None),
         ("pinned", limits(json!({ "cpu": { "cpus": "0" } })), Some("cpuset")),
     ] {
         let member = pod.child(name).sharing(&limits);
         member.create().unwrap();
         member.apply(&limits).unwrap();
-        for one in all.iter().filter(|one| !one.is_named()) {
-            let is_shared =
-                one.controllers.iter().all(|name| shared.contains(&&**name) && Some(&**name) != own);
-            assert_eq!(one.root.join(&member.path).exists(), !is_shared, "{name} in {one:?}");
+        let all: Vec<_> = all.iter().filter(|one| !one.is_named()).collect();
+        for one in &all {
+            let is_own =
+                one.controllers.iter().any(|name| of_each.contains(&&**name) || Some(&**name) == pinned);
+            assert_eq!(one.root.join(&member.path).exists(), is_own, "{name} in {one:?}");
         }
         // It is in its own group where it has one, and elsewhere in its pod's.
         let entry = member.entry().unwrap();
-        let child = crate::sys::process::spawn(CloneFlags::empty(), None, &entry, |entry| {
-            if entry.enter().is_ok() {
-                poll(&mut [], 10_000_u16).ok();
-            }
-            crate::sys::process::leave(0)
-        });
-        let child = child.unwrap();
-        let groups = || std::fs::read_to_string(format!("/proc/{}/cgroup", child.pid)).unwrap();
-        let inside = |one: &Hierarchy| {
+        let ways = entry.numbers().map(|number| format!("/proc/{}/fd/{number}", std::process::id()).into());
+        let mut child = joined(ways.collect(), "exec sleep 1000");
+        let inside = |one: &&Hierarchy| {
             let path = if one.root.join(&member.path).exists() { &member.path } else { &pod.path };
-            groups()
-                .lines()
-                .any(|line| line.ends_with(&format!("{}:/{}", one.controllers.join(","), path.display())))
+            let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap();
+            let end = format!("{}:/{}", one.controllers.join(","), path.display());
+            groups.lines().any(|line| line.ends_with(&end))
         };
-        wait_for("the child in its groups", || all.iter().filter(|one| !one.is_named()).all(inside));
-        assert_eq!(member.processes(Depth::Own), [child.pid]);
+        wait_for("the child in its groups", || all.iter().all(inside));
+        assert_eq!(member.processes(Depth::Own), [child.id() as i32]);
         member.kill().unwrap();
-        crate::sys::process::reap_ended(child.pidfd.as_fd());
+        child.wait().unwrap();
         wait_for("the member's end", || member.remove().unwrap() == Removal::Gone);
     }
 }
