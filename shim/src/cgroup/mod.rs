@@ -1,4 +1,4 @@
-//! Control groups: a pod's is `hull/pod<uid>`, or `pod<uid>` in a scope that systemd made for it ([`systemd::pod`]), below it one group per instance, and one per exec'd process; an OCI
+//! Control groups: a pod's is `hull/pod<uid>`, or `pod<uid>` in a scope that systemd made for it ([`systemd::pod`]), below it one group per instance, which on v1 is not in every hierarchy ([`Group::sharing`]), and one per exec'd process; an OCI
 //! container's is where its `cgroupsPath` says.
 //!
 //! cgroups(7). On a host with v1 controllers (hybrid too, where v2 is mounted beside them) a group is a
