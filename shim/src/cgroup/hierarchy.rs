@@ -144,11 +144,16 @@ impl Mounted {
     }
 }
 
-/// `/proc/self/cgroup`, which has one line for each hierarchy in use; cgroups(7).
+/// `/proc/self/cgroup`, which has one line for each hierarchy in use; cgroups(7). A kernel without cgroups has no such file.
 pub(super) fn own_groups() -> Result<String, Error> {
-    let path = "/proc/self/cgroup";
-    let fail = |source| Error::File { operation: "read", path: path.into(), source };
-    crate::procfs::text(path).map_err(fail)
+    lines_of("/proc/self/cgroup")
+}
+
+fn lines_of(path: &str) -> Result<String, Error> {
+    crate::procfs::text(path).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => Error::NotMounted,
+        _ => Error::File { operation: "read", path: path.into(), source },
+    })
 }
 
 /// The part of the file system that is mounted, where, and what follows the separator.
@@ -179,6 +184,12 @@ mod tests {
 
     fn parse(text: &str) -> Option<Hierarchies> {
         Mounted::parse(text).map(|mounted| mounted.hierarchies)
+    }
+
+    #[test]
+    fn a_kernel_without_cgroups_has_none_mounted() {
+        assert!(matches!(lines_of("/proc/self/no-such-file"), Err(Error::NotMounted)));
+        assert!(matches!(lines_of("/proc/self/task"), Err(Error::File { .. })));
     }
 
     #[test]

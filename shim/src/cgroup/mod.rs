@@ -55,7 +55,7 @@ pub enum Removal {
     Busy,
 }
 
-/// One group, by its path below every hierarchy's root.
+/// One group, by its path below the root of every hierarchy that it is in.
 #[derive(Debug, Clone)]
 pub struct Group {
     hierarchies: Rc<Hierarchies>,
@@ -88,8 +88,9 @@ impl Group {
         Self::new(Rc::clone(&self.hierarchies), self.path.join(name))
     }
 
-    /// The same group for a member of a pod with these limits, to be made and entered. On v1 it has a directory only where something is
-    /// counted, allowed or done for each member, and where the plan writes; elsewhere its processes are in its parent.
+    /// The same group for a member of a pod with these limits, to be made and entered. On v1 it has a directory where members share time,
+    /// memory or disks, or are counted, restricted or stopped apart, and where the plan writes; elsewhere (cpuset, hugetlb, perf_event,
+    /// net_cls and such) its processes are in its parent.
     #[must_use]
     pub fn sharing(self, limits: &Plan) -> Self {
         let Hierarchies::V1(all) = &*self.hierarchies else { return self };
@@ -104,7 +105,7 @@ impl Group {
         Path::new("/").join(&self.path)
     }
 
-    /// The group's directory in each v1 hierarchy, under every name that a container looks for it by;
+    /// The directory that the group's processes are in, in each v1 hierarchy, under every name that a container looks for it by;
     /// none on v2, where one mount shows all.
     pub fn shown(&self) -> Option<Vec<(String, PathBuf)>> {
         match &*self.hierarchies {
@@ -221,6 +222,7 @@ impl Group {
         match &*self.hierarchies {
             Hierarchies::V1(all) => {
                 let above = self.path.parent().unwrap_or(&self.path);
+                // Its own first, in the order of `all`: a leaf takes the place of one of them.
                 let own = all.iter().map(|one| (one, self.path.as_path()));
                 v1::entry(own.chain(self.shared.iter().map(|one| (one, above))))
             }
@@ -263,7 +265,7 @@ impl Group {
     /// The kernel refuses it.
     pub fn remove(&self) -> Result<Removal, Error> {
         match &*self.hierarchies {
-            // Somebody else may have made it everywhere.
+            // An earlier version of the shim, or libcontainer, made it everywhere.
             Hierarchies::V1(all) => v1::remove(all.iter().chain(&self.shared), &self.path),
             Hierarchies::V2(root) => remove_tree(&root.join(&self.path)),
         }

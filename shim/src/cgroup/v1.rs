@@ -18,7 +18,8 @@ pub(super) fn file_of(all: &[Hierarchy], controller: &str, path: &Path, file: &s
     Some(hierarchy.root.join(path).join(file))
 }
 
-/// The hierarchy in which leaves are made and members are listed.
+/// The hierarchy in which leaves are made and members are listed: one in which a pod and each of its members have a directory, so that
+/// it is the same for all.
 pub(super) fn killing(all: &[Hierarchy]) -> Option<&Hierarchy> {
     let freezer = all.iter().find(|one| one.has("freezer"));
     freezer.or(all.iter().find(|one| is_of_each(one))).or(all.first())
@@ -26,7 +27,8 @@ pub(super) fn killing(all: &[Hierarchy]) -> Option<&Hierarchy> {
 
 /// Whether the members of a pod have a directory each in this hierarchy, whatever their limits are.
 pub(super) fn is_of_each(hierarchy: &Hierarchy) -> bool {
-    ["cpu", "cpuacct", "memory", "pids", "devices", "freezer"].iter().any(|name| hierarchy.has(name))
+    const CONTROLLERS: [&str; 7] = ["cpu", "cpuacct", "memory", "pids", "blkio", "devices", "freezer"];
+    CONTROLLERS.iter().any(|name| hierarchy.has(name))
 }
 
 /// `cpu,cpuacct` as the hierarchy is called, then `cpu` and `cpuacct`, which other hosts have as links.

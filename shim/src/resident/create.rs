@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use nix::fcntl::OFlag;
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Mount, Spec};
 
 use super::children::Role;
 use super::instance::{Files, Held, Init, State, unfit};
@@ -58,7 +58,7 @@ impl Shim {
         let read = spec::load_with(&config.bundle.join("config.json"), &mut self.filters.borrow_mut());
         let (spec, filter) = read.map_err(|error| super::chain(&error))?;
         let limits = limits(&spec, self.group.version())?;
-        let group = self.group.child(&instance.to_string()).sharing(&limits);
+        let group = own_group(self.group.child(&instance.to_string()), &spec, &limits);
         let (identity, program) = identify((&spec, &filter), &config, &self.filters)?;
         let engine = self.choose(&spec, &config, &group, &program.environment)?;
         let made = match make_all(&config, (&group, &limits), &identity) {
@@ -253,4 +253,14 @@ pub(super) fn limits(spec: &Spec, version: Version) -> Result<Plan, String> {
         || Ok(Plan::default()),
         |resources| plan(resources).map_err(|error| super::chain(&error)),
     )
+}
+
+/// The group of a container, as far as it needs one of its own. One that may make groups below itself has it everywhere: they go with it.
+pub(super) fn own_group(group: Group, spec: &Spec, limits: &Plan) -> Group {
+    let is_given = |mount: &Mount| {
+        let options = mount.options().as_deref().unwrap_or_default();
+        matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2")) && !options.iter().any(|one| one == "ro")
+    };
+    let makes_groups = spec.mounts().iter().flatten().any(is_given);
+    if makes_groups { group } else { group.sharing(limits) }
 }

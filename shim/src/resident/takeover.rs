@@ -9,7 +9,7 @@ use std::rc::Rc;
 use nix::fcntl::OFlag;
 
 use super::children::Role;
-use super::create::{identify, limits};
+use super::create::{identify, limits, own_group};
 use super::finish::Finish;
 use super::instance::{Files, Held, Init, State};
 use super::keeper::End;
@@ -274,7 +274,8 @@ impl Held {
         let (spec, filter) = read.map_err(|error| super::chain(&error))?;
         let (identity, program) = identify((&spec, &filter), &self.create, filters)?;
         self.ends_with_init = spec::has_own_pid_namespace(&spec, share_pid);
-        self.group = self.group.clone().sharing(&limits(&spec, self.group.version())?);
+        let limits = limits(&spec, self.group.version())?;
+        self.group = own_group(self.group.clone(), &spec, &limits);
         self.entry = self.group.entry().map_err(|error| super::chain(&error))?;
         (self.identity, self.program, self.unreadable) = (Rc::new(identity), Rc::new(program), None);
         Ok(())

@@ -86,6 +86,16 @@ pub enum Step {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan(pub Vec<Step>);
 
+impl Plan {
+    /// Whether it writes to a file of this hierarchy.
+    pub(super) fn writes_to(&self, hierarchy: &Hierarchy) -> bool {
+        self.0.iter().any(|step| match step {
+            Step::Write(write) => hierarchy.has(&write.controller),
+            Step::Filter(_) => false,
+        })
+    }
+}
+
 /// Whether a plan says something of devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Devices {
@@ -198,16 +208,6 @@ fn or_max(limit: i64) -> String {
 }
 
 /// A line per step: `memory.max = 1048576`.
-impl Plan {
-    /// Whether it writes to a file of this hierarchy.
-    pub(super) fn writes_to(&self, hierarchy: &Hierarchy) -> bool {
-        self.0.iter().any(|step| match step {
-            Step::Write(write) => hierarchy.has(&write.controller),
-            Step::Filter(_) => false,
-        })
-    }
-}
-
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|step| writeln!(f, "{step}"))
