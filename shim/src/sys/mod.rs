@@ -24,6 +24,8 @@ pub(crate) mod protect;
 pub(crate) mod scheduling;
 pub(crate) mod seccomp;
 pub(crate) mod socket;
+#[cfg(test)]
+pub(crate) mod strict;
 pub(crate) mod terminal;
 
 use nix::errno::Errno;

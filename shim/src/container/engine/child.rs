@@ -93,6 +93,8 @@ impl From<Failed> for Trouble {
 
 /// The body of the child.
 pub(super) fn run(work: &Work<'_>) -> ! {
+    #[cfg(test)]
+    crate::sys::strict::forbid();
     let mut made = Made { pid: 0 };
     if let Err(trouble) = settle(work, &mut made) {
         give_up(work, PRELUDE, trouble);

@@ -160,7 +160,8 @@ fn copy_busybox(directory: &Path) {
 fn finish(mut making: Making) -> Result<super::Created, Failure> {
     let pidfd = crate::sys::pidfd::open(making.pid()).unwrap();
     loop {
-        assert!(is_readable(&making.descriptor()), "the init says nothing");
+        let pid = making.pid();
+        assert!(is_readable(&making.descriptor()), "the init says nothing: {}", looks(pid));
         match making.advance() {
             Ok(Progress::Waiting) => {}
             Ok(Progress::Created(created)) => return Ok(created),
@@ -171,6 +172,12 @@ fn finish(mut making: Making) -> Result<super::Created, Failure> {
             }
         }
     }
+}
+
+/// What the kernel tells of a process that hangs.
+fn looks(pid: i32) -> String {
+    let read = |file| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    ["stat", "wchan", "syscall", "stack"].map(read).join("\n")
 }
 
 fn is_readable(descriptor: &impl AsFd) -> bool {
