@@ -2,7 +2,7 @@
 //! container's is where its `cgroupsPath` says.
 //!
 //! cgroups(7). On a host with v1 controllers (hybrid too, where v2 is mounted beside them) a group is a
-//! directory in every v1 hierarchy; on v2 it is one directory. The difference stays in this folder:
+//! directory in every v1 hierarchy that it is in; on v2 it is one directory. The difference stays in this folder:
 //! [`v1`] and [`v2`] have the same functions, and [`Group`] calls one or the other.
 //!
 //! Limits are planned ([`resources`]: pure, printable), then written ([`apply`]); [`update`] changes them on a group
@@ -109,12 +109,16 @@ impl Group {
     /// none on v2, where one mount shows all.
     pub fn shown(&self) -> Option<Vec<(String, PathBuf)>> {
         match &*self.hierarchies {
-            Hierarchies::V1(all) => {
-                let above = self.path.parent().unwrap_or(&self.path);
-                Some([v1::shown(all, &self.path), v1::shown(&self.shared, above)].concat())
-            }
+            Hierarchies::V1(all) => Some(v1::shown(self.places(all))),
             Hierarchies::V2(_) => None,
         }
+    }
+
+    /// Where the group's processes are in each v1 hierarchy. Its own come first, in their order: a leaf takes the place of one of them.
+    fn places<'a>(&'a self, own: &'a [Hierarchy]) -> impl Iterator<Item = (&'a Hierarchy, &'a Path)> {
+        let above = self.path.parent().unwrap_or(&self.path);
+        let own = own.iter().map(|one| (one, self.path.as_path()));
+        own.chain(self.shared.iter().map(move |one| (one, above)))
     }
 
     /// Which of the kernel's two ways it is made by.
@@ -220,12 +224,7 @@ impl Group {
     /// The kernel refuses it.
     pub fn entry(&self) -> Result<Entry, Error> {
         match &*self.hierarchies {
-            Hierarchies::V1(all) => {
-                let above = self.path.parent().unwrap_or(&self.path);
-                // Its own first, in the order of `all`: a leaf takes the place of one of them.
-                let own = all.iter().map(|one| (one, self.path.as_path()));
-                v1::entry(own.chain(self.shared.iter().map(|one| (one, above))))
-            }
+            Hierarchies::V1(all) => v1::entry(self.places(all)),
             Hierarchies::V2(root) => v2::entry(root, &self.path),
         }
     }

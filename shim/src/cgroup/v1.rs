@@ -32,7 +32,7 @@ pub(super) fn is_of_each(hierarchy: &Hierarchy) -> bool {
 }
 
 /// `cpu,cpuacct` as the hierarchy is called, then `cpu` and `cpuacct`, which other hosts have as links.
-pub(super) fn shown(all: &[Hierarchy], path: &Path) -> Vec<(String, PathBuf)> {
+pub(super) fn shown<'a>(all: impl Iterator<Item = (&'a Hierarchy, &'a Path)>) -> Vec<(String, PathBuf)> {
     let names = |hierarchy: &Hierarchy| {
         let mut names = hierarchy.controllers.clone();
         names.retain(|name| !name.contains('='));
@@ -41,11 +41,11 @@ pub(super) fn shown(all: &[Hierarchy], path: &Path) -> Vec<(String, PathBuf)> {
         }
         names
     };
-    let shown = |hierarchy: &Hierarchy| {
+    let shown = |(hierarchy, path): (&Hierarchy, &Path)| {
         let directory = hierarchy.root.join(path);
         names(hierarchy).into_iter().map(move |name| (name, directory.clone())).collect::<Vec<_>>()
     };
-    all.iter().flat_map(shown).collect()
+    all.flat_map(shown).collect()
 }
 
 pub(super) fn create(all: &[Hierarchy], path: &Path, tell: &mut dyn FnMut(PathBuf)) -> Result<(), Error> {
