@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
+#include <linux/bpf.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/sched.h>
@@ -22,6 +23,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -72,10 +74,77 @@ static void copy(const char *group, const char *file)
 	close(out);
 }
 
+/* The default specification denies every device, and the runtime-spec wants some allowed (config-linux.md, Default
+ * Devices); nodes may be made of all. */
+static const char *const rules[] = {
+	"c *:* m", "b *:* m", "c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm", "c 5:0 rwm", "c 5:2 rwm",
+	"c 136:* rwm",
+};
+
+static void restrict_v1(const char *group)
+{
+	char path[512];
+	snprintf(path, sizeof path, "%s/devices.deny", group);
+	int deny = open(path, O_WRONLY | O_CLOEXEC);
+	if (deny < 0)
+		return;
+	need(write(deny, "a", 1), path);
+	close(deny);
+	snprintf(path, sizeof path, "%s/devices.allow", group);
+	int allow = open(path, O_WRONLY | O_CLOEXEC);
+	need(allow, path);
+	for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
+		need(write(allow, rules[i], strlen(rules[i])), rules[i]);
+	close(allow);
+}
+
+/* The same rules as a program. */
+static void restrict_v2(int group)
+{
+#define INSN(c, d, s, o, i) {.code = c, .dst_reg = d, .src_reg = s, .off = o, .imm = i}
+#define LOAD(d, field) INSN(BPF_LDX | BPF_MEM | BPF_W, d, 1, offsetof(struct bpf_cgroup_dev_ctx, field), 0)
+#define SET(d, i) INSN(BPF_ALU64 | BPF_MOV | BPF_K, d, 0, 0, i)
+#define JUMP(how, d, i, o) INSN(BPF_JMP | how | BPF_K, d, 0, o, i)
+#define EXIT INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
+	const struct bpf_insn program[] = {
+		LOAD(2, access_type), LOAD(3, major), LOAD(4, minor),
+		SET(0, 1),
+		INSN(BPF_ALU64 | BPF_MOV | BPF_X, 5, 2, 0, 0),
+		INSN(BPF_ALU64 | BPF_RSH | BPF_K, 5, 0, 0, 16),
+		JUMP(BPF_JEQ, 5, BPF_DEVCG_ACC_MKNOD, 12),
+		INSN(BPF_ALU64 | BPF_AND | BPF_K, 2, 0, 0, 0xffff),
+		JUMP(BPF_JNE, 2, BPF_DEVCG_DEV_CHAR, 9),
+		JUMP(BPF_JEQ, 3, 136, 9),
+		JUMP(BPF_JNE, 3, 5, 2),
+		JUMP(BPF_JEQ, 4, 0, 7),
+		JUMP(BPF_JEQ, 4, 2, 6),
+		JUMP(BPF_JNE, 3, 1, 4),
+		JUMP(BPF_JGT, 4, 9, 3),
+		SET(0, 1 << 3 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9),
+		INSN(BPF_ALU64 | BPF_RSH | BPF_X, 0, 4, 0, 0),
+		JUMP(BPF_JA, 0, 0, 1),
+		SET(0, 0),
+		INSN(BPF_ALU64 | BPF_AND | BPF_K, 0, 0, 0, 1),
+		EXIT,
+	};
+	union bpf_attr load = {
+		.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE, .insns = (unsigned long)program,
+		.insn_cnt = sizeof program / sizeof *program, .license = (unsigned long)"",
+	};
+	int loaded = syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof load);
+	need(loaded, "load the device program");
+	union bpf_attr attach = {
+		.target_fd = group, .attach_bpf_fd = loaded, .attach_type = BPF_CGROUP_DEVICE, .attach_flags = BPF_F_ALLOW_MULTI,
+	};
+	need(syscall(SYS_bpf, BPF_PROG_ATTACH, &attach, sizeof attach), "attach the device program");
+	close(loaded);
+}
+
 /* On v1 only: a child of v2 is born in its group. */
 static void enter(const char *group)
 {
 	char path[512];
+	restrict_v1(group);
 	/* A v1 cpuset takes nobody before it has processors and memory. */
 	copy(group, "cpuset.cpus");
 	copy(group, "cpuset.mems");
@@ -213,8 +282,9 @@ int main(int count, char **words)
 	args.exit_signal = SIGCHLD;
 	int v2 = is_v2();
 	if (v2) {
-		int group = open(all.gl_pathv[0], O_PATH | O_DIRECTORY | O_CLOEXEC);
+		int group = open(all.gl_pathv[0], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		need(group, all.gl_pathv[0]);
+		restrict_v2(group);
 		args.flags |= CLONE_INTO_CGROUP;
 		args.cgroup = group;
 	}
@@ -226,6 +296,8 @@ int main(int count, char **words)
 		loopback();
 		mounts(words[1], &all);
 		need(sethostname("floor", 5), "sethostname");
+		const struct rlimit files = {1024, 1024};
+		need(setrlimit(RLIMIT_NOFILE, &files), "RLIMIT_NOFILE");
 		need(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
 		privileges();
 		if (filter.len > 0)
