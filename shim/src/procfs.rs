@@ -18,17 +18,30 @@ struct Stat {
 }
 
 fn stat(pid: i32) -> Option<Stat> {
-    parse(&text(format!("/proc/{pid}/stat")).ok()?)
+    parse(&record(format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// A file whose size is not known before it is read, as none of procfs is, in as few calls as that takes.
 pub(crate) fn text(path: impl AsRef<Path>) -> io::Result<String> {
+    read(path.as_ref(), |_| false)
+}
+
+/// The same for a file that the kernel writes as one record: `stat`, `status` and `cgroup` of a process, not what has a line
+/// for each of something. What is less than was asked for is all of it (`seq_read_iter` in the kernel).
+pub(crate) fn record(path: impl AsRef<Path>) -> io::Result<String> {
+    read(path.as_ref(), |room| room > 0)
+}
+
+fn read(path: &Path, is_whole: impl Fn(usize) -> bool) -> io::Result<String> {
     let mut file = std::fs::File::open(path)?;
     let (mut bytes, mut length) = (vec![0; 4096], 0);
     loop {
         match file.read(bytes.get_mut(length..).unwrap_or_default())? {
             0 => break,
             read => length += read,
+        }
+        if is_whole(bytes.len() - length) {
+            break;
         }
         if length == bytes.len() {
             bytes.resize(length * 2, 0);
@@ -96,6 +109,15 @@ fn from_wait_status(status: i32) -> Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_is_read_whole() {
+        for file in ["limits", "cgroup"] {
+            let path = format!("/proc/self/{file}");
+            assert_eq!(record(&path).unwrap(), text(&path).unwrap(), "{file}");
+        }
+        assert!(record("/proc/self/status").unwrap().contains("\nnonvoluntary_ctxt_switches:"));
+    }
 
     #[test]
     fn a_name_with_parentheses_does_not_shift_the_fields() {

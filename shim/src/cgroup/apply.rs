@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
 use super::file::{self, number};
 use super::resources::{Missing, Plan, Step, Write};
-use super::{Error, Group, Hierarchies, v2};
+use super::{Entry, Error, Group, Hierarchies, v2};
 use crate::harmless;
 
 impl Group {
@@ -19,6 +20,16 @@ impl Group {
     /// A step fails. What was written before stays written.
     pub fn apply(&self, plan: &Plan) -> Result<(), Error> {
         Performer::new(self).perform(plan)
+    }
+
+    /// The same, and opens the way in.
+    ///
+    /// # Errors
+    /// A step fails, or the way in cannot be opened.
+    pub fn apply_and_open(&self, plan: &Plan) -> Result<Entry, Error> {
+        let mut performer = Performer::new(self);
+        performer.perform(plan)?;
+        performer.directory.map_or_else(|| self.entry(), |directory| Ok(v2::entry_by(directory)))
     }
 }
 
@@ -34,6 +45,8 @@ pub(super) struct Performer<'a> {
     group: &'a Group,
     /// The file that was written to last: device rules go to the same one, a dozen in a row.
     open: Option<(PathBuf, File)>,
+    /// The group's, once it was opened.
+    directory: Option<OwnedFd>,
     /// What is to be tried again at the end.
     again: Vec<&'a Write>,
     /// What was written to, in its order; none when nobody will ask.
@@ -44,7 +57,14 @@ pub(super) struct Performer<'a> {
 
 impl<'a> Performer<'a> {
     pub(super) fn new(group: &'a Group) -> Self {
-        Self { group, open: None, again: Vec::new(), before: None, remembered: BTreeMap::new() }
+        Self {
+            group,
+            open: None,
+            directory: None,
+            again: Vec::new(),
+            before: None,
+            remembered: BTreeMap::new(),
+        }
     }
 
     /// Looks at every file that a plan writes to, so that all can be put back.
@@ -71,7 +91,9 @@ impl<'a> Performer<'a> {
                 Step::Write(write) => self.write(write)?,
                 Step::Filter(rules) => match &*self.group.hierarchies {
                     Hierarchies::V1(_) => {}
-                    Hierarchies::V2(root) => v2::filter(root, &self.group.path, rules)?,
+                    Hierarchies::V2(root) => {
+                        self.directory = Some(v2::filter(root, &self.group.path, rules)?);
+                    }
                 },
             }
         }

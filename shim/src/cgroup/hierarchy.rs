@@ -150,7 +150,7 @@ pub(super) fn own_groups() -> Result<String, Error> {
 }
 
 fn lines_of(path: &str) -> Result<String, Error> {
-    crate::procfs::text(path).map_err(|source| match source.kind() {
+    crate::procfs::record(path).map_err(|source| match source.kind() {
         std::io::ErrorKind::NotFound => Error::NotMounted,
         _ => Error::File { operation: "read", path: path.into(), source },
     })

@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
 use super::hierarchy::{Hierarchies, Hierarchy, Mounted, own_groups};
-use super::{Error, Group};
+use super::{Error, Group, usual};
 
 impl Group {
     /// The group that a `cgroupsPath` means, in every hierarchy that is mounted, named ones too.
@@ -17,12 +17,16 @@ impl Group {
     /// # Errors
     /// There are no cgroups.
     pub fn from_oci_path(path: Option<&Path>, id: &str) -> Result<Self, Error> {
-        let own = own_groups()?;
-        let mounted = Mounted::find(&own)?;
         let path = match path.filter(|path| !path.as_os_str().is_empty()) {
             Some(path) => clean(path),
             None => clean(Path::new(id)),
         };
+        // Whose own group counts for nothing then.
+        if let (Ok(inner), Some(unified)) = (path.strip_prefix("/"), usual::unified()) {
+            return Ok(Self::new(Rc::new(unified), inner.to_owned()));
+        }
+        let own = own_groups()?;
+        let mounted = Mounted::find(&own)?;
         Ok(resolve(&mounted, &path, &own))
     }
 

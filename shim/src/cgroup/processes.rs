@@ -37,19 +37,19 @@ impl Group {
     }
 
     /// Refuses a group in which somebody else's processes are, and one that is frozen: before a container is
-    /// made in it. On v1 it looks into one hierarchy, as runc does.
+    /// made in it. On v1 it looks into one hierarchy, as runc does. Tells whether the group is there.
     ///
     /// # Errors
     /// It is in use.
-    pub fn check_unused(&self) -> Result<(), Error> {
+    pub fn check_unused(&self) -> Result<bool, Error> {
         if !self.exists() {
-            return Ok(());
+            return Ok(false);
         }
         let count = self.processes(Depth::Recursive).len();
         if count > 0 {
             return Err(Error::NotEmpty(count));
         }
-        if self.is_frozen() { Err(Error::Frozen) } else { Ok(()) }
+        if self.is_frozen() { Err(Error::Frozen) } else { Ok(true) }
     }
 
     /// Kills all processes and removes the group; waits until they have left it. Not for an event loop, which

@@ -17,10 +17,18 @@ pub(super) fn find(lines: &str) -> Option<Hierarchies> {
     parse(lines, Path::new(PLACE))
 }
 
+/// v2, where it is in that very place: so runc and crun have it too, whatever else is mounted elsewhere.
+pub(super) fn unified() -> Option<Hierarchies> {
+    unified_at(Path::new(PLACE))
+}
+
+fn unified_at(place: &Path) -> Option<Hierarchies> {
+    is_root(place, CGROUP2_SUPER_MAGIC).then(|| Hierarchies::V2(place.to_owned()))
+}
+
 fn parse(lines: &str, place: &Path) -> Option<Hierarchies> {
-    // So runc and crun have it too, whatever else is mounted elsewhere.
-    if is_root(place, CGROUP2_SUPER_MAGIC) {
-        return Some(Hierarchies::V2(place.to_owned()));
+    if let Some(unified) = unified_at(place) {
+        return Some(unified);
     }
     let names = lines.lines().filter_map(|line| line.split(':').nth(1)).filter(|names| !names.is_empty());
     let mut all: Vec<Hierarchy> = names.map(|names| hierarchy(names, place)).collect::<Option<_>>()?;

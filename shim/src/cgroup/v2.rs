@@ -4,7 +4,7 @@
 //! pod is in a leaf: pause's own or an instance's. Leaves of exec'd processes are below an instance's
 //! group and have no controllers, which the rule allows.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -18,9 +18,19 @@ use crate::harmless;
 use crate::sys::bpf;
 use crate::wire::Statistics;
 
+const CONTROLLERS_FILE: &str = "cgroup.controllers";
 const CONTROLLERS: [&str; 7] = ["cpu", "memory", "pids", "cpuset", "io", "hugetlb", "rdma"];
 
 pub(super) fn create(root: &Path, path: &Path, tell: &mut dyn FnMut(PathBuf)) -> Result<(), Error> {
+    // Most often all above it is as an earlier one needed it.
+    let leaf = root.join(path);
+    let is_new = match std::fs::create_dir(&leaf) {
+        Ok(()) if has_all_of(&leaf, root) => {
+            tell(leaf);
+            return Ok(());
+        }
+        made => made.is_ok(),
+    };
     let mut directory = root.to_owned();
     let mut made = Made::Before;
     for name in path {
@@ -28,22 +38,29 @@ pub(super) fn create(root: &Path, path: &Path, tell: &mut dyn FnMut(PathBuf)) ->
         directory.push(name);
         made = make_directory(&directory)?;
     }
-    if made == Made::Now {
+    if is_new || made == Made::Now {
         tell(directory);
     }
     Ok(())
 }
 
+/// Whether a group has every controller that is on at the top: then no group between them keeps one back.
+fn has_all_of(group: &Path, top: &Path) -> bool {
+    let there = short(&top.join(CONTROLLERS_FILE));
+    let wanted: Vec<&str> = there.split(' ').filter(|one| CONTROLLERS.contains(one)).collect();
+    let handed = if wanted.is_empty() { String::new() } else { short(&group.join(CONTROLLERS_FILE)) };
+    wanted.iter().all(|one| handed.split(' ').any(|there| there == *one))
+}
+
 /// Whether the group has a controller; `cgroup` stands for what every group has.
 pub(super) fn has_controller(directory: &Path, controller: &str) -> bool {
-    let all = std::fs::read_to_string(directory.join("cgroup.controllers")).unwrap_or_default();
+    let all = std::fs::read_to_string(directory.join(CONTROLLERS_FILE)).unwrap_or_default();
     controller == "cgroup" || all.split_whitespace().any(|one| one == controller)
 }
 
 /// Turns on for the children whatever is there. What a limit needs and lacks is noticed when it is set.
 fn enable_controllers(directory: &Path) {
-    let (there, on) =
-        (short(&directory.join("cgroup.controllers")), directory.join("cgroup.subtree_control"));
+    let (there, on) = (short(&directory.join(CONTROLLERS_FILE)), directory.join("cgroup.subtree_control"));
     let enabled = short(&on);
     let is_in = |list: &str, wanted: &str| list.split(' ').any(|one| one == wanted);
     let missing = |name: &&str| is_in(&there, name) && !is_in(&enabled, name);
@@ -87,11 +104,11 @@ pub(super) fn kill_together(root: &Path, path: &Path) -> Result<(), Error> {
 }
 
 pub(super) fn restrict_devices(root: &Path, path: &Path, rules: &[LinuxDeviceCgroup]) -> Result<(), Error> {
-    filter(root, path, &devices::rules(rules)?)
+    filter(root, path, &devices::rules(rules)?).map(drop)
 }
 
-/// Binds a device program made from these rules.
-pub(super) fn filter(root: &Path, path: &Path, rules: &[Rule]) -> Result<(), Error> {
+/// Binds a device program made from these rules; the group's directory, which it opened for that.
+pub(super) fn filter(root: &Path, path: &Path, rules: &[Rule]) -> Result<OwnedFd, Error> {
     let path = root.join(path);
     let group = open_directory(path.clone())?;
     let fail = |operation| {
@@ -99,12 +116,17 @@ pub(super) fn filter(root: &Path, path: &Path, rules: &[Rule]) -> Result<(), Err
         move |source| Error::Devices { operation, path, source }
     };
     let program = loaded::load(program::compile(rules)).map_err(fail("load"))?;
-    bpf::attach_device_program(&program, group.as_fd()).map_err(fail("attach"))
+    bpf::attach_device_program(&program, group.as_fd()).map_err(fail("attach"))?;
+    Ok(group)
 }
 
 pub(super) fn entry(root: &Path, path: &Path) -> Result<Entry, Error> {
-    let directory = open_directory(root.join(path))?;
-    Ok(Entry { directory: Some(Rc::new(directory)), members: Vec::new() })
+    open_directory(root.join(path)).map(entry_by)
+}
+
+/// The way in, by the group's directory.
+pub(super) fn entry_by(directory: OwnedFd) -> Entry {
+    Entry { directory: Some(Rc::new(directory)), members: Vec::new() }
 }
 
 pub(super) fn leaf(root: &Path, path: &Path) -> Result<Entry, Error> {

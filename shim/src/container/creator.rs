@@ -89,7 +89,7 @@ fn build(job: &Job) -> Result<(), String> {
     std::fs::create_dir_all(&bundle).map_err(|error| format!("create {}: {error}", bundle.display()))?;
     let console = match job.stdio {
         Stdio::Terminal => Some(listen(&job.work.join(CONSOLE))?),
-        Stdio::Files(_) => None,
+        Stdio::Files(_) | Stdio::Pipes(_) => None,
     };
     job.spec.save(bundle.join("config.json")).map_err(|error| format!("write config.json: {error}"))?;
     let pid = match call_libcontainer(job, &bundle) {
@@ -104,7 +104,7 @@ fn build(job: &Job) -> Result<(), String> {
 
 fn keep_only_the_jobs(job: &Job) -> nix::Result<()> {
     let mut keep = vec![job.result.as_raw_fd(), job.start.as_raw_fd()];
-    if let Stdio::Files(files) = &job.stdio {
+    if let Stdio::Files(files) | Stdio::Pipes(files) = &job.stdio {
         keep.extend(files.iter().map(AsRawFd::as_raw_fd));
     }
     keep.sort_unstable();
@@ -119,7 +119,7 @@ fn call_libcontainer(job: &Job, bundle: &Path) -> Result<i32, libcontainer::erro
         .with_executor(last);
     match &job.stdio {
         Stdio::Terminal => builder = builder.with_console_socket(Some(job.work.join(CONSOLE))),
-        Stdio::Files([stdin, stdout, stderr]) => {
+        Stdio::Files([stdin, stdout, stderr]) | Stdio::Pipes([stdin, stdout, stderr]) => {
             let copy =
                 |file: &OwnedFd| file.try_clone().map_err(libcontainer::error::LibcontainerError::OtherIO);
             builder = builder.with_stdin(copy(stdin)?).with_stdout(copy(stdout)?).with_stderr(copy(stderr)?);

@@ -255,7 +255,7 @@ impl Plan<'_> {
         });
         let limits = if self.has_users() { Limits::Set } else { Limits::Own };
         let procfs = self.procfs.as_ref().map(AsFd::as_fd);
-        Handles { closed_from: 3 + self.preserved, procfs, limits, observer }
+        Handles { closed_from: Some(3 + self.preserved), procfs, limits, observer }
     }
 
     fn has_users(&self) -> bool {
@@ -329,7 +329,7 @@ fn approach(between: &Between<'_>) -> Result<(), Problem> {
     keep_only(after)?;
     // Without `noNewPrivileges` the filter is its: nobody could tell it of the process that it has yet to make.
     let own = Told::Before(nix::unistd::getpid().as_raw());
-    become_member(plan.identity, &plan.handles_of(Some(own)))
+    become_member(plan.identity, &plan.handles_of(Some(own))).map(drop)
 }
 
 /// The process that a go-between made. What it still has of the go-between's closes at `execve`.

@@ -175,8 +175,8 @@ impl Problem {
 /// What the last stretch needs besides who and what the process is to be.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Handles<'a> {
-    /// Descriptors from here on are closed by `execve`.
-    pub(crate) closed_from: u32,
+    /// Descriptors from here on are to be closed by `execve`; none where all are by now.
+    pub(crate) closed_from: Option<u32>,
     /// The procfs of a namespace that the container has no say in, to write labels to.
     pub(crate) procfs: Option<BorrowedFd<'a>>,
     /// Who sets the limits.
@@ -230,22 +230,25 @@ pub(crate) enum Limits {
 
 impl Default for Handles<'_> {
     fn default() -> Self {
-        Self { closed_from: 3, procfs: None, limits: Limits::Own, observer: None }
+        Self { closed_from: Some(3), procfs: None, limits: Limits::Own, observer: None }
     }
 }
 
 /// Becomes `program` with the identity of a container's process; comes back only with the reason why not.
 pub(crate) fn transform(identity: &Identity, program: &Program, handles: &Handles<'_>) -> Problem {
     match become_member(identity, handles) {
-        Ok(()) => become_program(identity, program, handles),
+        Ok(_) => become_program(identity, program, handles),
         Err(problem) => problem,
     }
 }
 
 /// The first half: whatever needs more power than the container has. Afterwards this process has no capability
-/// that the container lacks.
-pub(crate) fn become_member(identity: &Identity, handles: &Handles<'_>) -> Result<(), Problem> {
-    descriptor::close_on_exec_from(handles.closed_from).map_err(Problem::at(Step::Descriptors))?;
+/// that the container lacks. Tells whether it became somebody else: such a process can be seen again, and lives on without its
+/// parent.
+pub(crate) fn become_member(identity: &Identity, handles: &Handles<'_>) -> Result<bool, Problem> {
+    if let Some(first) = handles.closed_from {
+        descriptor::close_on_exec_from(first).map_err(Problem::at(Step::Descriptors))?;
+    }
     identity.scheduling.apply()?;
     if handles.limits == Limits::Own {
         set_limits(identity)?;
@@ -261,14 +264,14 @@ pub(crate) fn become_member(identity: &Identity, handles: &Handles<'_>) -> Resul
         // Without no_new_privs only CAP_SYS_ADMIN may install a filter, and we are about to drop it.
         install_filter(identity, handles)?;
     }
-    change_user(identity)?;
+    let is_changed = change_user(identity)?;
     if !entered {
         chdir(identity.directory.as_c_str()).map_err(Problem::at(Step::Directory))?;
     }
     if !process::is_inside_root() {
         return Err(Problem { step: Step::DirectoryOutside, errno: Errno::EXDEV });
     }
-    Ok(())
+    Ok(is_changed)
 }
 
 /// Sets the resource limits of this process.
@@ -284,7 +287,7 @@ pub(crate) fn set_limits(identity: &Identity) -> Result<(), Problem> {
 pub(crate) fn become_program(identity: &Identity, program: &Program, handles: &Handles<'_>) -> Problem {
     process::default_signals();
     match confine(identity, handles) {
-        Ok(()) => execute(program),
+        Ok(()) => execute(program, 0),
         Err(problem) => problem,
     }
 }
@@ -310,25 +313,33 @@ fn install_filter(identity: &Identity, handles: &Handles<'_>) -> Result<(), Prob
     }
 }
 
-fn change_user(identity: &Identity) -> Result<(), Problem> {
+fn change_user(identity: &Identity) -> Result<bool, Problem> {
     let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
     let capabilities = Problem::at(Step::Capabilities);
     capability::limit_bounding(identity.capabilities.bounding).map_err(Problem::at(Step::Bounding))?;
-    capability::keep_over_user_change(true).map_err(&capabilities)?;
+    let is_changed = !process::is_throughout(uid, gid);
+    if is_changed {
+        capability::keep_over_user_change(true).map_err(&capabilities)?;
+    }
     if let Groups::Listed(groups) = &identity.groups {
         process::set_groups(groups).map_err(Problem::at(Step::Groups))?;
     }
-    setresgid(gid, gid, gid).map_err(Problem::at(Step::Group))?;
-    setresuid(uid, uid, uid).map_err(Problem::at(Step::User))?;
-    capability::keep_over_user_change(false).map_err(&capabilities)?;
+    if is_changed {
+        setresgid(gid, gid, gid).map_err(Problem::at(Step::Group))?;
+        setresuid(uid, uid, uid).map_err(Problem::at(Step::User))?;
+        capability::keep_over_user_change(false).map_err(&capabilities)?;
+    }
     capability::set(&identity.capabilities).map_err(&capabilities)?;
-    capability::set_ambient(identity.capabilities.ambient).map_err(Problem::at(Step::Ambient))
+    capability::set_ambient(identity.capabilities.ambient).map_err(Problem::at(Step::Ambient))?;
+    Ok(is_changed)
 }
 
-/// Tries the candidates in the order of `PATH`, as execvp(3) does, with the container's own rights.
-pub(crate) fn execute(program: &Program) -> Problem {
+/// Tries the candidates in the order of `PATH`, as execvp(3) does, with the container's own rights. Those before `first`
+/// were not there when somebody looked, and come last.
+pub(crate) fn execute(program: &Program, first: usize) -> Problem {
     let mut worst = Errno::ENOENT;
-    for candidate in &program.candidates {
+    let (before, after) = program.candidates.split_at(first.min(program.candidates.len()));
+    for candidate in after.iter().chain(before) {
         match process::execute(candidate, &program.arguments, &program.environment) {
             Errno::ENOENT | Errno::ENOTDIR => {}
             Errno::EACCES => worst = Errno::EACCES,

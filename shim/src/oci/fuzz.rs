@@ -10,8 +10,8 @@ use super::command::table::{Command, GLOBAL};
 use super::store::Record;
 use super::{config, quantity, signal};
 use crate::cgroup::resources::{self, Devices, Live, Version};
+use crate::container::engine::files::Abilities;
 use crate::container::engine::files::{Base, ChangeRoot};
-use crate::container::engine::kernel::Kernel;
 use crate::container::engine::plan::{CgroupView, Keyring, Known, MakerRights, Plan};
 use crate::container::identity::Identity;
 use crate::container::program::Program;
@@ -48,7 +48,7 @@ pub fn options(bytes: &[u8]) {
 }
 
 fn plan(spec: &Spec) {
-    static KERNEL: OnceLock<Kernel> = OnceLock::new();
+    static KERNEL: OnceLock<Abilities> = OnceLock::new();
     let Ok(process) = config::check(spec.process().as_ref()) else { return };
     if let Some(resources) = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()) {
         for version in [Version::V1, Version::V2] {
@@ -67,7 +67,7 @@ fn plan(spec: &Spec) {
             sandbox: None,
             cgroup: CgroupView::V1(vec![("cpu,cpuacct".to_owned(), "/sys/fs/cgroup/cpu,cpuacct/x".into())]),
             maker,
-            kernel: *KERNEL.get_or_init(Kernel::probe),
+            kernel: *KERNEL.get_or_init(Abilities::probe),
             root: Path::new(NOWHERE),
             change_root: ChangeRoot::Pivot,
             base: Base::Host,

@@ -1,5 +1,6 @@
 //! What the flags before the command say, and where containers' state is kept.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::command::parse::Parsed;
@@ -163,8 +164,12 @@ fn root(given: Option<&str>, caller: &Caller) -> Result<Root, Error> {
     }
 }
 
-/// The first user namespace maps every id there is to itself.
+/// The first user namespace has a number of its own (`PROC_USER_INIT_INO` in the kernel), and maps every id there is to itself.
 fn in_user_namespace() -> bool {
+    const FIRST: u64 = 0xEFFF_FFFD;
+    if std::fs::metadata("/proc/self/ns/user").is_ok_and(|about| about.ino() == FIRST) {
+        return false;
+    }
     let map = crate::procfs::text("/proc/self/uid_map").unwrap_or_default();
     map.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"]
 }

@@ -1,6 +1,9 @@
 //! What a container stands on, whether its init is new or comes from a checkpoint: its bundle, its state directory, its
 //! groups. Read and checked first; then each thing made is undone if a later one fails.
 
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
@@ -55,7 +58,7 @@ impl Grounds {
     pub(crate) fn read(global: &Global<'_>, id: &str, given: &Parsed) -> Result<Self, Error> {
         let id = Id::new(id)?;
         let given_bundle = Path::new(given.value("bundle").filter(|it| !it.is_empty()).unwrap_or("."));
-        let bundle = given_bundle.canonicalize().map_err(Error::file("chdir to", given_bundle))?;
+        let bundle = real(given_bundle).map_err(Error::file("chdir to", given_bundle))?;
         let bytes = config::read(&bundle)?;
         let (spec, unknown, filter) = config::parse_for(global, &bytes)?;
         config::warn_of_unknown(global.log, &unknown);
@@ -114,11 +117,11 @@ impl Grounds {
 
     /// Fills the state directory and makes the groups.
     pub(crate) fn lay(&mut self, place: &Place, held: &Held, record: &mut Record) -> Result<Laid, Error> {
-        self.group.as_ref().map_or(Ok(()), Group::check_unused)?;
+        let there = self.group.as_ref().map_or(Ok(false), Group::check_unused)?;
         notify::prepare(place)?;
         place.lay_config(std::mem::take(&mut self.bytes), held)?;
         self.share((place, held), record)?;
-        self.killed_before = self.group.as_ref().map_or(0, Group::killed_for_memory);
+        self.killed_before = self.group.as_ref().filter(|_| there).map_or(0, Group::killed_for_memory);
         // What is there is the caller's, and stays whatever comes.
         let placeholder = match self.unit.as_ref().zip(self.group.as_ref()) {
             Some((unit, group)) => {
@@ -154,10 +157,18 @@ impl Grounds {
         let (root, id) = (Path::new(resctrl::ROOT), self.id.as_str());
         let wanted = asked.map(|asked| resctrl::Wanted::new(asked, id)).transpose().map_err(refuse)?;
         let intended = wanted.as_ref().map(|wanted| wanted.intended(root, id));
-        place.write(&Record { resctrl: intended.clone(), ..record.clone() }, held)?;
+        place.write_first(&Record { resctrl: intended.clone(), ..record.clone() }, held)?;
         record.resctrl = wanted.map(|wanted| wanted.make(root, id)).transpose().map_err(refuse)?;
         if record.resctrl == intended { Ok(()) } else { place.write(record, held) }
     }
+}
+
+/// The path of a directory without symbolic links. The kernel says it in one call, where `canonicalize` makes one for
+/// each name.
+fn real(path: &Path) -> std::io::Result<PathBuf> {
+    let flags = libc::O_PATH | libc::O_DIRECTORY;
+    let directory = File::options().read(true).custom_flags(flags).open(path)?;
+    std::fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd()))
 }
 
 /// Whether a container with this configuration has a namespace of a kind that nobody had before.
@@ -176,13 +187,9 @@ fn rootfs(spec: &Spec, bundle: &Path) -> Result<PathBuf, Error> {
     let root =
         spec.root().as_ref().ok_or_else(|| Error::Refused("root property must not be empty".to_owned()))?;
     let path = bundle.join(root.path());
-    let real = path.canonicalize().map_err(Error::file("invalid rootfs:", &path))?;
     let plain: PathBuf = path.components().collect();
-    if real != plain {
+    if real(&path).map_err(Error::file("invalid rootfs:", &path))? != plain {
         return Err(Error::Refused("invalid rootfs: not an absolute path, or a symlink".to_owned()));
     }
-    if !real.is_dir() {
-        return Err(Error::File { operation: "invalid rootfs:", path, source: nix::Error::ENOTDIR.into() });
-    }
-    Ok(real)
+    Ok(plain)
 }

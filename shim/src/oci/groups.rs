@@ -217,10 +217,11 @@ pub(crate) fn make(
     let owner = owner(spec).filter(|_| rights == Rights::All);
     let ready = group
         .create_telling(&mut |directory| made.push(directory))
-        .and_then(|()| group.apply(&limits))
+        .and_then(|()| group.apply_and_open(&limits))
         // An ordinary user's is his already, and one that was there is whoever's made it.
-        .and_then(|()| owner.filter(|_| !made.is_empty()).map_or(Ok(()), |uid| group.delegate(uid)))
-        .and_then(|()| group.entry());
+        .and_then(|entry| {
+            owner.filter(|_| !made.is_empty()).map_or(Ok(()), |uid| group.delegate(uid)).map(|()| entry)
+        });
     match ready {
         Ok(entry) => Ok(entry),
         // Nothing was delegated to this user, and nothing asked for.

@@ -16,13 +16,12 @@ use super::global::{Global, Supplementary};
 use super::grounds::Grounds;
 use super::groups;
 use super::handover::{Front, Handover, Preserved};
-use super::lookup;
 use super::notify;
 use super::relay::Relay;
 use super::store::{Held, Init, Place, Record};
 use crate::cgroup::Entry;
+use crate::container::engine::files::Abilities;
 use crate::container::engine::files::{Base, ChangeRoot, Covers};
-use crate::container::engine::kernel::Kernel;
 use crate::container::engine::maker::Stdio;
 use crate::container::engine::plan::{Keyring, Known, MakerRights, Plan};
 use crate::container::engine::{Created, Gate, Progress, Request, begin};
@@ -44,16 +43,18 @@ pub(crate) struct Blueprint {
     handover: Handover,
 }
 
-/// What a process does once it has made a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Next {
-    /// It starts it: a program that runs has outlived the making.
-    Start,
-    /// It ends, and must know before that the init goes on without it.
-    End,
+/// A container whose init waits for its maker to start it.
+pub(crate) struct Waiting {
+    pub(crate) container: Container,
+    pub(crate) held: Held,
+    pub(crate) created: Created,
+    /// Where the start's result comes out.
+    pub(crate) result: OwnedFd,
+    /// Its filter is in force already.
+    pub(crate) is_filtered: bool,
 }
 
-/// A container whose init waits at its gate.
+/// A container whose init lives on by itself.
 pub(crate) struct Made {
     pub(crate) container: Container,
     pub(crate) held: Held,
@@ -86,7 +87,7 @@ impl Blueprint {
             sandbox: None,
             cgroup: groups::view(group.as_ref()),
             maker: global.maker,
-            kernel: Kernel::probe(),
+            kernel: Abilities::probe(),
             change_root: if given.is_on("no-pivot") { ChangeRoot::Move } else { ChangeRoot::Pivot },
             keyring,
             root: rootfs,
@@ -113,21 +114,34 @@ impl Blueprint {
         text
     }
 
-    /// Makes it. With a relay, its standard streams are the relay's.
-    pub(crate) fn make(
+    /// Makes it, for somebody else to start.
+    pub(crate) fn create(self, global: &Global<'_>) -> Result<(), Error> {
+        // Before this process ends it must know that the init goes on without it.
+        let release = |created: Created| created.release_for_good().map_err(refuse);
+        self.make(global, (None, None), release).map(drop)
+    }
+
+    /// Makes it, to start it at once. With a relay, its standard streams are the relay's.
+    pub(crate) fn create_own(self, global: &Global<'_>, relay: Option<&mut Relay>) -> Result<Waiting, Error> {
+        let is_filtered = self.identity.is_filtered_early();
+        let (gate, result) = Gate::private().map_err(Error::kernel("make a pipe"))?;
+        let (container, held, created) = self.make(global, (relay, Some(gate)), Ok)?;
+        Ok(Waiting { container, held, created, result, is_filtered })
+    }
+
+    fn make<T>(
         mut self,
         global: &Global<'_>,
-        relay: Option<&mut Relay>,
-        next: Next,
-    ) -> Result<Made, Error> {
+        (relay, gate): (Option<&mut Relay>, Option<Gate>),
+        finish: impl FnOnce(Created) -> Result<T, Error>,
+    ) -> Result<(Container, Held, T), Error> {
         let place = Place::new(&global.root, &self.grounds.id);
         let held = place.claim(&global.root)?;
         let mut record = self.grounds.record(self.keyring);
-        let made = self.fill(&place, &held, (&mut record, relay, next));
-        match made {
-            Ok((pid, pidfd)) => {
+        match self.fill(&place, &held, (&mut record, relay, gate)).and_then(finish) {
+            Ok(made) => {
                 self.leave();
-                Ok(Made { container: Container { place, record }, held, pid, pidfd })
+                Ok((Container { place, record }, held, made))
             }
             Err(error) => {
                 self.grounds.clear(&place, &record);
@@ -147,14 +161,12 @@ impl Blueprint {
         &mut self,
         place: &Place,
         held: &Held,
-        (record, relay, next): (&mut Record, Option<&mut Relay>, Next),
-    ) -> Result<(i32, OwnedFd), Error> {
+        (record, relay, gate): (&mut Record, Option<&mut Relay>, Option<Gate>),
+    ) -> Result<Created, Error> {
         let laid = self.grounds.lay(place, held, record)?;
-        let made = self.init(place, &laid.entry, relay).map_err(|error| self.explain(error));
+        let gate = gate.map_or_else(|| gate_in(place.directory()), Ok)?;
+        let made = self.init(gate, &laid.entry, relay).map_err(|error| self.explain(error));
         let (created, master_goes) = made?;
-        if let Some(problem) = lookup::problem(created.pid, &self.identity, &self.program) {
-            return Err(Error::Container(self.program.explain(&self.identity, problem)));
-        }
         let init = procfs::start_time(created.pid).map(|start_time| Init { pid: created.pid, start_time });
         record.init = Some(init.ok_or(Error::NotRunning)?);
         if let Some(group) = &record.resctrl {
@@ -164,12 +176,7 @@ impl Blueprint {
         record.unfinished = false;
         self.hand_over(&created, master_goes)?;
         place.write(record, held)?;
-        // What a filter that is in force by then does to it on its way to the gate would look as if its program ran.
-        let (pid, pidfd, _) = match next {
-            Next::Start if !self.identity.is_filtered_early() => created.release(),
-            Next::Start | Next::End => created.release_for_good().map_err(refuse)?,
-        };
-        Ok((pid, pidfd))
+        Ok(created)
     }
 
     fn explain(&self, error: Error) -> Error {
@@ -195,18 +202,15 @@ impl Blueprint {
 
     fn init<'r>(
         &self,
-        place: &Place,
+        gate: Gate,
         entry: &Entry,
         mut relay: Option<&'r mut Relay>,
     ) -> Result<(Created, Option<&'r mut Relay>), Error> {
         let stdio = match (self.grounds.has_terminal(), &mut relay) {
             (true, _) => Stdio::Terminal,
-            (false, Some(relay)) => Stdio::Files(relay.pipes().map_err(Error::kernel("make pipes"))?),
+            (false, Some(relay)) => Stdio::Pipes(relay.pipes().map_err(Error::kernel("make pipes"))?),
             (false, None) => Stdio::Files(own_streams()?),
         };
-        let directory = place.directory();
-        let what = || format!("make the gate in {}", directory.display());
-        let gate = Gate::make(directory).map_err(|errno| Error::Kernel(what(), errno))?;
         let request = Request {
             plan: Rc::clone(&self.plan),
             identity: Rc::clone(&self.identity),
@@ -217,17 +221,23 @@ impl Blueprint {
             mounts: None,
             gate,
             preserved: self.preserved.all,
+            looks_up: true,
             covers: Rc::new(Covers::OfOne),
             fault: None,
         };
         let mut making = begin(request).map_err(refuse)?;
         loop {
-            match making.advance().map_err(refuse)? {
-                Progress::Created(created) => return Ok((created, relay)),
-                Progress::Waiting => making.wait(),
+            making.wait();
+            if let Progress::Created(created) = making.advance().map_err(refuse)? {
+                return Ok((created, relay));
             }
         }
     }
+}
+
+fn gate_in(directory: &Path) -> Result<Gate, Error> {
+    let what = || format!("make the gate in {}", directory.display());
+    Gate::make(directory).map_err(|errno| Error::Kernel(what(), errno))
 }
 
 /// Its own standard streams, for a process that outlives us.

@@ -20,7 +20,6 @@ mod groups;
 mod handover;
 mod hooks;
 mod log;
-mod lookup;
 mod make;
 mod notify;
 mod process;

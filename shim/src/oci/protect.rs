@@ -12,7 +12,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nix::sys::statvfs::{FsFlags, fstatvfs};
+use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
+use nix::sys::statvfs::FsFlags;
 
 use super::error::Error;
 use crate::guard::{self, Guard};
@@ -36,8 +37,10 @@ pub(crate) fn ensure() -> Result<(), Error> {
         return Ok(());
     }
     let file = std::fs::File::open(SELF).map_err(Error::file("open", SELF.as_ref()))?;
-    let is_read_only = fstatvfs(&file).is_ok_and(|about| about.flags().contains(FsFlags::ST_RDONLY));
-    if is_read_only || is_sealed(&file) || guard::is_off(Guard::OwnFile) {
+    let about = fstatfs(&file).ok();
+    let is_read_only = about.is_some_and(|about| about.flags().contains(FsFlags::ST_RDONLY));
+    let is_in_memory = about.is_none_or(|about| about.filesystem_type() == TMPFS_MAGIC);
+    if is_read_only || is_in_memory && is_sealed(&file) || guard::is_off(Guard::OwnFile) {
         return Ok(());
     }
     let copy = unwritable(file).map_err(|errno| {

@@ -16,7 +16,7 @@ use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 use super::notify::Notify;
 use crate::harmless;
-use crate::sys::{pidfd, process, terminal};
+use crate::sys::{descriptor, pidfd, process, terminal};
 use crate::wire::Exit;
 
 /// What one write moves: `PIPE_BUF`.
@@ -25,12 +25,32 @@ const CHUNK: usize = 4096;
 /// One direction of copying.
 #[derive(Debug)]
 struct Stream {
-    from: OwnedFd,
+    from: End,
     /// Dropped, it tells the reader that no more comes.
-    to: Option<OwnedFd>,
+    to: Option<End>,
     pending: Vec<u8>,
     /// It carries what the process says, so it is emptied at the end.
     is_output: bool,
+    /// poll(2) said so of the end whose turn it is.
+    is_ready: bool,
+}
+
+/// What is copied from or to.
+#[derive(Debug)]
+enum End {
+    /// One of our own standard streams.
+    Standard(BorrowedFd<'static>),
+    /// The process's.
+    Own(OwnedFd),
+}
+
+impl AsFd for End {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Standard(standard) => *standard,
+            Self::Own(own) => own.as_fd(),
+        }
+    }
 }
 
 /// Copies while a process runs.
@@ -43,6 +63,17 @@ pub(crate) struct Relay {
     raw: Option<Raw>,
     /// Until the process said that it is ready.
     notify: Option<Notify>,
+}
+
+/// Most streams that there are.
+const MOST: usize = 3;
+
+/// What a look at everything found.
+struct Seen {
+    /// There are signals to take.
+    signal: bool,
+    /// There is anything.
+    any: bool,
 }
 
 /// Our terminal in raw mode; dropped, it is as it was.
@@ -68,12 +99,11 @@ impl Relay {
     pub(crate) fn pipes(&mut self) -> nix::Result<[OwnedFd; 3]> {
         let pipe = || nix::unistd::pipe2(OFlag::O_CLOEXEC);
         let [input, output, complaint] = [pipe()?, pipe()?, pipe()?];
-        let own = |descriptor: BorrowedFd<'_>| descriptor.try_clone_to_owned().map_err(to_errno);
-        let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+        let [stdin, stdout, stderr] = descriptor::standard().map(End::Standard);
         self.streams = vec![
-            Stream::new(own(stdin.as_fd())?, input.1, false),
-            Stream::new(output.0, own(stdout.as_fd())?, true),
-            Stream::new(complaint.0, own(stderr.as_fd())?, true),
+            Stream::new(stdin, End::Own(input.1), false),
+            Stream::new(End::Own(output.0), stdout, true),
+            Stream::new(End::Own(complaint.0), stderr, true),
         ];
         Ok([input.0, output.1, complaint.1])
     }
@@ -81,17 +111,17 @@ impl Relay {
     /// Copies from and to the master of a terminal.
     pub(crate) fn attach(&mut self, master: OwnedFd) -> nix::Result<()> {
         fcntl(&master, FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK))?;
-        let copy = |descriptor: BorrowedFd<'_>| descriptor.try_clone_to_owned().map_err(to_errno);
-        let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
+        let copy = || master.as_fd().try_clone_to_owned().map(End::Own).map_err(to_errno);
+        let [stdin, stdout, _] = descriptor::standard();
         self.streams = vec![
-            Stream::new(copy(stdin.as_fd())?, copy(master.as_fd())?, false),
-            Stream::new(copy(master.as_fd())?, copy(stdout.as_fd())?, true),
+            Stream::new(End::Standard(stdin), copy()?, false),
+            Stream::new(copy()?, End::Standard(stdout), true),
         ];
-        if let Ok(before) = tcgetattr(&stdin) {
+        if let Ok(before) = tcgetattr(stdin) {
             let mut raw = before.clone();
             cfmakeraw(&mut raw);
             // Only input: output goes through the terminal in the container first.
-            tcsetattr(&stdin, SetArg::TCSANOW, &raw)?;
+            tcsetattr(stdin, SetArg::TCSANOW, &raw)?;
             self.raw = Some(Raw(before));
         }
         self.master = Some(master);
@@ -115,8 +145,8 @@ impl Relay {
     /// Copies until the process, a child of ours, ends.
     pub(crate) fn run(mut self, child: &OwnedFd, pid: i32) -> nix::Result<Exit> {
         let exit = loop {
-            self.wait(Some(child))?;
-            if let Some(exit) = self.signals(child, pid) {
+            let Seen { signal, .. } = self.wait(Some(child))?;
+            if let Some(exit) = signal.then(|| self.signals(child, pid)).flatten() {
                 break exit;
             }
             self.copy();
@@ -125,37 +155,58 @@ impl Relay {
             }
         };
         // What it wrote last is still in the pipes. Who holds them open beyond its end is not waited for.
+        self.copy();
         while self.streams.iter().any(|stream| stream.is_output && stream.to.is_some()) {
-            if self.wait(None)? == 0 {
+            if !self.wait(None)?.any {
                 break;
             }
             self.copy();
         }
+        drop(self.raw.take());
+        // This process ends soon, and what it holds with it.
+        std::mem::forget(self);
         Ok(exit)
     }
 
     /// Waits for something to do; at the end only looks.
-    fn wait(&self, child: Option<&OwnedFd>) -> nix::Result<i32> {
-        let mut polled: Vec<PollFd<'_>> = Vec::with_capacity(5);
+    fn wait(&mut self, child: Option<&OwnedFd>) -> nix::Result<Seen> {
         let limit = match child {
-            Some(_) => {
-                polled.push(PollFd::new(self.signals.as_fd(), PollFlags::POLLIN));
-                polled
-                    .extend(self.notify.iter().map(|notify| PollFd::new(notify.as_fd(), PollFlags::POLLIN)));
-                PollTimeout::NONE
-            }
+            Some(_) => PollTimeout::NONE,
             // What was read is written, however long its reader takes.
             None if self.streams.iter().any(|stream| stream.is_output && !stream.pending.is_empty()) => {
                 PollTimeout::NONE
             }
             None => PollTimeout::ZERO,
         };
-        let open = self.streams.iter().filter(|stream| stream.is_output || child.is_some());
-        polled.extend(open.filter_map(Stream::polled));
-        match poll(&mut polled, limit) {
-            Err(Errno::EINTR) => Ok(1),
-            result => result,
+        let mut polled: Vec<PollFd<'_>> = Vec::with_capacity(5);
+        // The streams first, each in its place.
+        let (mut ready, mut places) = ([false; MOST], [None; MOST]);
+        for (stream, place) in self.streams.iter().zip(&mut places) {
+            if let Some(one) = stream.polled().filter(|_| stream.is_output || child.is_some()) {
+                *place = Some(polled.len());
+                polled.push(one);
+            }
         }
+        let streams = polled.len();
+        if child.is_some() {
+            let readable = |descriptor| PollFd::new(descriptor, PollFlags::POLLIN);
+            polled.push(readable(self.signals.as_fd()));
+            polled.extend(self.notify.iter().map(|notify| readable(notify.as_fd())));
+        }
+        let count = match poll(&mut polled, limit) {
+            // Whatever there is shows at the next look.
+            Err(Errno::EINTR) => return Ok(Seen { signal: false, any: true }),
+            result => result?,
+        };
+        let is_ready = |at: usize| polled.get(at).and_then(PollFd::any).unwrap_or(false);
+        for (ready, place) in ready.iter_mut().zip(places) {
+            *ready = place.is_some_and(is_ready);
+        }
+        let seen = Seen { signal: child.is_some() && is_ready(streams), any: count > 0 };
+        for (stream, ready) in self.streams.iter_mut().zip(ready) {
+            stream.is_ready = ready;
+        }
+        Ok(seen)
     }
 
     /// Takes signals: hands them on, and tells how the process ended.
@@ -186,8 +237,8 @@ impl Relay {
 }
 
 impl Stream {
-    fn new(from: OwnedFd, to: OwnedFd, is_output: bool) -> Self {
-        Self { from, to: Some(to), pending: Vec::new(), is_output }
+    fn new(from: End, to: End, is_output: bool) -> Self {
+        Self { from, to: Some(to), pending: Vec::new(), is_output, is_ready: false }
     }
 
     fn polled(&self) -> Option<PollFd<'_>> {
@@ -199,18 +250,19 @@ impl Stream {
         })
     }
 
-    fn is_ready(&self) -> bool {
-        self.polled().is_some_and(|one| poll(&mut [one], PollTimeout::ZERO).is_ok_and(|ready| ready > 0))
-    }
-
     /// Reads and writes once, as far as that does not block.
     fn step(&mut self) {
-        if self.pending.is_empty() && self.is_ready() {
+        if !std::mem::take(&mut self.is_ready) {
+            return;
+        }
+        if self.pending.is_empty() {
             self.read();
+            let takes = |one: PollFd<'_>| poll(&mut [one], PollTimeout::ZERO).is_ok_and(|ready| ready > 0);
+            if self.pending.is_empty() || !self.polled().is_some_and(takes) {
+                return;
+            }
         }
-        if !self.pending.is_empty() && self.is_ready() {
-            self.write();
-        }
+        self.write();
     }
 
     fn read(&mut self) {
@@ -263,13 +315,15 @@ mod tests {
     fn a_stream_copies_what_is_there_and_ends_with_its_source() {
         let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
         let (result, to) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
-        let mut stream = Stream::new(read, to, true);
+        let mut stream = Stream::new(End::Own(read), End::Own(to), true);
         stream.step();
         nix::unistd::write(&write, b"text").unwrap();
+        stream.is_ready = true;
         stream.step();
         let mut buffer = [0; 8];
         assert_eq!(nix::unistd::read(&result, &mut buffer), Ok(4));
         drop(write);
+        stream.is_ready = true;
         stream.step();
         assert_eq!(nix::unistd::read(&result, &mut buffer), Ok(0));
     }

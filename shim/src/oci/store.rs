@@ -13,12 +13,11 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
-use std::fs::{DirBuilder, File, Permissions};
+use std::fs::{DirBuilder, File, Permissions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::error::Error;
@@ -113,7 +112,15 @@ pub(crate) struct Place {
 /// The right to change a container, for as long as it is held.
 #[derive(Debug)]
 pub(crate) struct Held {
-    _lock: Flock<File>,
+    /// Closed, it is given back: no child of ours keeps it open.
+    _lock: File,
+}
+
+/// How long somebody else's lock is waited for.
+#[derive(Debug, Clone, Copy)]
+enum Wait {
+    Long,
+    No,
 }
 
 impl Place {
@@ -129,8 +136,14 @@ impl Place {
 
     /// Makes the directory, for one caller of several, and holds it.
     pub(crate) fn claim(&self, root: &Root) -> Result<Held, Error> {
-        make_root(root)?;
-        match DirBuilder::new().mode(0o711).create(&self.directory) {
+        let make = || DirBuilder::new().mode(0o711).create(&self.directory);
+        let made = match make() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                make_root(root).and_then(|()| Ok(make()))
+            }
+            made => Ok(made),
+        };
+        match made? {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(Error::Exists),
             Err(error) => return Err(Error::file("create", &self.directory)(error)),
@@ -145,15 +158,15 @@ impl Place {
 
     /// Waits for the right to change the container.
     pub(crate) fn hold(&self) -> Result<Held, Error> {
-        self.lock(FlockArg::LockExclusive)?.ok_or(Error::StillRunning)
+        self.lock(Wait::Long)?.ok_or(Error::StillRunning)
     }
 
     /// Takes the right to change the container, unless somebody has it.
     pub(crate) fn try_hold(&self) -> Result<Option<Held>, Error> {
-        self.lock(FlockArg::LockExclusiveNonblock)
+        self.lock(Wait::No)
     }
 
-    fn lock(&self, how: FlockArg) -> Result<Option<Held>, Error> {
+    fn lock(&self, how: Wait) -> Result<Option<Held>, Error> {
         let path = self.directory.join(LOCK);
         let missing = |error: io::Error| match error.kind() {
             io::ErrorKind::NotFound => Error::Missing,
@@ -162,15 +175,18 @@ impl Place {
         let mut options = File::options();
         let file =
             options.create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(missing)?;
-        let lock = match Flock::lock(file, how) {
-            Ok(lock) => lock,
-            Err((_, nix::Error::EAGAIN)) => return Ok(None),
-            Err((_, errno)) => return Err(Error::Kernel(format!("lock {}", path.display()), errno)),
-        };
-        // Whoever held it before may have deleted the container, and another may have come under its name.
-        let ours = lock.metadata().map(|ours| (ours.dev(), ours.ino())).ok();
-        let there = std::fs::metadata(&path).map(|there| (there.dev(), there.ino())).ok();
-        if ours.is_none() || ours != there { Err(Error::Missing) } else { Ok(Some(Held { _lock: lock })) }
+        match how {
+            Wait::Long => file.lock(),
+            Wait::No => match file.try_lock() {
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => Err(error),
+                Ok(()) => Ok(()),
+            },
+        }
+        .map_err(Error::file("lock", &path))?;
+        // Whoever held it before may have deleted the container: then it has no name any more, whatever has come since.
+        let is_there = file.metadata().is_ok_and(|about| about.nlink() > 0);
+        if is_there { Ok(Some(Held { _lock: file })) } else { Err(Error::Missing) }
     }
 
     /// Reads the record.
@@ -180,15 +196,23 @@ impl Place {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Error::Missing,
             _ => Error::file("read", &path)(error),
         })?;
-        serde_json::from_slice(&bytes).map_err(|error| Error::Json(path.display().to_string(), error))
+        serde_json::from_slice(&bytes).map_err(|error| match error.is_eof() {
+            // Of a `create` that was killed while it wrote the first one.
+            true => Error::Missing,
+            false => Error::Json(path.display().to_string(), error),
+        })
     }
 
     /// Writes the record; whoever calls holds the container.
     pub(crate) fn write(&self, record: &Record, _: &Held) -> Result<(), Error> {
         let path = self.directory.join(STATE);
-        let bytes =
-            serde_json::to_vec(record).map_err(|error| Error::Json(path.display().to_string(), error))?;
-        write_whole(&path, &bytes, 0o600)
+        write_whole(&path, &to_bytes(record, &path)?, 0o600)
+    }
+
+    /// Writes the first record. Nobody has seen one of this container: half of one is none.
+    pub(crate) fn write_first(&self, record: &Record, _: &Held) -> Result<(), Error> {
+        let path = self.directory.join(STATE);
+        create(&path, &to_bytes(record, &path)?, 0o600).map_err(Error::file("write", &path))
     }
 
     /// Keeps the configuration of a container that has no record yet, before which nobody reads it.
@@ -234,6 +258,10 @@ impl Place {
     }
 }
 
+fn to_bytes(record: &Record, path: &Path) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(record).map_err(|error| Error::Json(path.display().to_string(), error))
+}
+
 /// Every container below `root`, by name.
 pub(crate) fn all(root: &Root) -> Result<Vec<(Place, Record)>, Error> {
     let entries = match std::fs::read_dir(&root.path) {
@@ -255,9 +283,6 @@ pub(crate) fn all(root: &Root) -> Result<Vec<(Place, Record)>, Error> {
 }
 
 fn make_root(root: &Root) -> Result<(), Error> {
-    if root.path.is_dir() {
-        return Ok(());
-    }
     let mode = if root.origin == Origin::Runtime { 0o700 } else { 0o711 };
     let made = DirBuilder::new().recursive(true).mode(mode).create(&root.path);
     made.map_err(Error::file("create", &root.path))?;

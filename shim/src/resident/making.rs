@@ -12,8 +12,8 @@ use super::supervisor::Reply;
 use super::timers::Timer;
 use super::watch::Source;
 use crate::cgroup::Group;
+use crate::container::engine::files::Abilities;
 use crate::container::engine::files::{Base, ChangeRoot, Covers};
-use crate::container::engine::kernel::Kernel;
 use crate::container::engine::maker::Fault;
 use crate::container::engine::plan::{CgroupView, Keyring, MakerRights, Sandbox};
 use crate::container::engine::{self, Gate, Known, Plan, Progress, Request, Stdio};
@@ -28,7 +28,7 @@ const FAULT: &str = "HULL_ENGINE_FAULT";
 
 /// What all creations of a shim share.
 pub(super) struct Engine {
-    kernel: Kernel,
+    kernel: Abilities,
     covers: Rc<Covers>,
     no_variables: Vector,
     /// None where it cannot be had: then each container starts from the host's mounts.
@@ -45,7 +45,7 @@ pub(super) enum Chosen {
 impl Engine {
     pub(super) fn new() -> Self {
         Self {
-            kernel: Kernel::probe(),
+            kernel: Abilities::probe(),
             covers: Rc::default(),
             no_variables: Vector::new(Vec::new()),
             mounts: trimmed_mounts(),
@@ -106,6 +106,7 @@ impl Shim {
             mounts: self.engine.mounts.as_ref().map(AsFd::as_fd),
             gate: gate.map_err(|errno| format!("make its gate: {}", super::launch::reason(errno)))?,
             preserved: 0,
+            looks_up: false,
             covers: Rc::clone(&self.engine.covers),
             fault: fault(),
         };

@@ -1,6 +1,6 @@
 //! Descriptors: moving them to fixed numbers, closing ranges, passing on ownership. Nothing allocates.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 
@@ -67,13 +67,22 @@ pub(crate) fn close_all_but(keep: &[RawFd]) -> nix::Result<()> {
     range(first, u32::MAX, 0)
 }
 
-/// Closes these (in ascending order), for the same child. Numbers that follow one another take one call.
+/// Closes these (in ascending order), for the same child or for whoever owned them. Numbers that follow one another take
+/// one call.
 pub(crate) fn close_all(numbers: &[RawFd]) -> nix::Result<()> {
     let mut runs = numbers.chunk_by(|one, next| *next == *one + 1);
     runs.try_for_each(|run| match (run.first(), run.last()) {
         (Some(first), Some(last)) => range(*first as u32, *last as u32, 0),
         _ => Ok(()),
     })
+}
+
+/// Closes these. Numbers that follow one another take one call, as those do that were opened one after another.
+pub(crate) fn close_together(files: impl Iterator<Item = OwnedFd>) {
+    let mut numbers: Vec<RawFd> = files.map(OwnedFd::into_raw_fd).collect();
+    numbers.sort_unstable();
+    // No file here has anything to tell at its end.
+    crate::harmless(close_all(&numbers));
 }
 
 fn range(first: u32, last: u32, flags: u32) -> nix::Result<()> {

@@ -56,7 +56,7 @@ struct Addresses {
 /// EPERM without `CAP_CHECKPOINT_RESTORE` in the own user namespace, and on kernels built without `CONFIG_CHECKPOINT_RESTORE`;
 /// EBUSY when the old file is mapped elsewhere too.
 pub(crate) fn run_from(file: BorrowedFd<'_>) -> nix::Result<()> {
-    let text = procfs::text("/proc/self/stat").map_err(|_| Errno::ENOENT)?;
+    let text = procfs::record("/proc/self/stat").map_err(|_| Errno::ENOENT)?;
     let mut addresses = parse(&text).ok_or(Errno::EINVAL)?;
     addresses.brk = program_break()?;
     addresses.exe_fd = file.as_raw_fd() as u32;

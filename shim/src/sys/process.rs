@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
+use nix::unistd::{Gid, Uid, getresgid, getresuid};
 
 use super::check;
 use crate::guard::{self, Guard};
@@ -28,8 +29,10 @@ pub(crate) struct Child {
 /// `/dev/null`, so that no file that is opened takes its number, and who writes to a pipe that nobody reads is told so
 /// instead of killed.
 pub(crate) fn begin() {
-    // SAFETY: F_GETFD of any number changes nothing.
-    let is_closed = |number| check(unsafe { libc::fcntl(number, libc::F_GETFD) }.into()).is_err();
+    let mut polled = [0, 1, 2].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });
+    // SAFETY: poll reads and writes the three entries of an array that outlives the call, and waits for nothing.
+    let answered = check(unsafe { libc::poll(polled.as_mut_ptr(), 3, 0) }.into());
+    let is_closed = |number: usize| answered.is_ok() && polled[number].revents & libc::POLLNVAL != 0;
     // SAFETY: open reads a path that is a constant. It takes the lowest free number, which is the one that was found closed.
     let null = || check(unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) }.into());
     if (0..3).any(|number| is_closed(number) && null().is_err()) {
@@ -198,7 +201,7 @@ static IGNORED: AtomicU64 = AtomicU64::new(u64::MAX);
 
 /// Looks which signals this process ignores, so that its children need not reset all; it must not ignore others later.
 pub(crate) fn note_ignored_signals() {
-    let status = crate::procfs::text("/proc/self/status").unwrap_or_default();
+    let status = crate::procfs::record("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     if let Some(ignored) = line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()) {
         IGNORED.store(ignored, Ordering::Relaxed);
@@ -251,6 +254,13 @@ pub(crate) fn hide() -> nix::Result<()> {
         return Ok(());
     }
     control(libc::PR_SET_DUMPABLE, 0)
+}
+
+/// Whether this process's real, effective and saved ids are all these.
+#[must_use]
+pub(crate) fn is_throughout(uid: Uid, gid: Gid) -> bool {
+    let users = getresuid().is_ok_and(|ids| [ids.real, ids.effective, ids.saved] == [uid; 3]);
+    users && getresgid().is_ok_and(|ids| [ids.real, ids.effective, ids.saved] == [gid; 3])
 }
 
 /// The opposite of [`hide`]: `/proc/self` is this process's own again.

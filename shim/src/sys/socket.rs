@@ -36,16 +36,25 @@ pub(crate) fn send_some(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[Raw
 /// Receives one message of at most `limit` bytes. Where that is much it is looked at first, so that nobody keeps memory for
 /// the largest that there may be.
 pub(crate) fn receive(socket: BorrowedFd<'_>, limit: usize) -> nix::Result<Packet> {
+    receive_how(socket, limit, MsgFlags::empty())
+}
+
+/// [`receive`], without waiting for a message.
+pub(crate) fn receive_now(socket: BorrowedFd<'_>, limit: usize) -> nix::Result<Packet> {
+    receive_how(socket, limit, MsgFlags::MSG_DONTWAIT)
+}
+
+fn receive_how(socket: BorrowedFd<'_>, limit: usize, how: MsgFlags) -> nix::Result<Packet> {
     const MUCH: usize = 256;
     let length = match limit {
         ..=MUCH => limit,
-        _ => recv(socket.as_raw_fd(), &mut [], MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC)?.min(limit),
+        _ => recv(socket.as_raw_fd(), &mut [], how | MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC)?.min(limit),
     };
     let mut buffer = vec![0; length];
     let mut space = nix::cmsg_space!([RawFd; MOST]);
     let mut parts = [IoSliceMut::new(&mut buffer)];
-    let message =
-        recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    let how = how | MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut parts, Some(&mut space), how)?;
     let truncated = message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
     let mut descriptors = Vec::new();
     for control in message.cmsgs().map_err(|_| Errno::EMSGSIZE)? {

@@ -106,7 +106,8 @@ fn a_working_directory_behind_a_descriptor_is_refused_by_exec() {
 fn a_working_directory_that_an_image_lacks_is_made_inside_only() {
     let mut bundle = target!();
     let host = bundle.host_directory();
-    // Among the runtime's own descriptors are some of the host's procfs, whatever their numbers are.
+    // Among the runtime's own descriptors is the host's procfs then, whatever its number is.
+    bundle.configure(|config| config["process"]["oomScoreAdj"] = json!(100));
     let attack = |bundle: &mut Bundle| {
         for number in 3..64 {
             for way in [format!("..{host}"), format!("1/root{host}")] {

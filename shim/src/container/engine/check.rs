@@ -6,7 +6,7 @@ use std::path::Path;
 use nix::sched::CloneFlags;
 use oci_spec::runtime::{Linux, Process, Spec};
 
-use super::kernel::Kernel;
+use super::kernel;
 use super::namespace::{Namespaces, TIME};
 use super::plan::{Error, Known, MakerRights};
 use crate::resctrl::Wanted;
@@ -19,7 +19,7 @@ fn invalid<T>(text: impl Into<String>) -> Result<T, Error> {
 pub(crate) fn check(spec: &Spec, namespaces: &Namespaces, known: &Known<'_>) -> Result<(), Error> {
     process(spec, known.maker)?;
     names(spec, namespaces)?;
-    kernel(namespaces, &known.kernel)?;
+    kernel(namespaces)?;
     let Some(linux) = spec.linux() else { return Ok(()) };
     paths(linux, namespaces)?;
     users(linux, namespaces, known.maker)?;
@@ -29,7 +29,7 @@ pub(crate) fn check(spec: &Spec, namespaces: &Namespaces, known: &Known<'_>) -> 
     for name in linux.sysctl().iter().flatten().map(|(name, _)| name) {
         sysctl(name, namespaces)?;
     }
-    labels(spec, linux, &known.kernel)
+    labels(spec, linux)
 }
 
 fn process(spec: &Spec, maker: MakerRights) -> Result<(), Error> {
@@ -61,14 +61,12 @@ fn names(spec: &Spec, namespaces: &Namespaces) -> Result<(), Error> {
     Ok(())
 }
 
-fn kernel(namespaces: &Namespaces, kernel: &Kernel) -> Result<(), Error> {
+fn kernel(namespaces: &Namespaces) -> Result<(), Error> {
     let all = namespaces.all();
-    for (flag, has, name) in [
-        (CloneFlags::CLONE_NEWUSER, kernel.user, "user"),
-        (CloneFlags::CLONE_NEWCGROUP, kernel.cgroup, "cgroup"),
-        (TIME, kernel.time, "time"),
-    ] {
-        if all.contains(flag) && !has {
+    for (flag, name) in
+        [(CloneFlags::CLONE_NEWUSER, "user"), (CloneFlags::CLONE_NEWCGROUP, "cgroup"), (TIME, "time")]
+    {
+        if all.contains(flag) && !kernel::has_namespace(name) {
             return invalid(format!("{name} namespaces aren't enabled in the kernel"));
         }
     }
@@ -154,7 +152,7 @@ fn intel_rdt(linux: &Linux, known: &Known<'_>) -> Result<(), Error> {
     if known.sandbox.is_some() {
         return invalid("linux.intelRdt is for containers outside pods");
     }
-    if !known.kernel.resctrl {
+    if !crate::resctrl::is_there() {
         return invalid("intelRdt is specified in config, but Intel RDT is not enabled");
     }
     Wanted::new(asked, known.id).map(drop).map_err(|error| Error::Invalid(error.to_string()))
@@ -226,22 +224,22 @@ pub(crate) fn file(name: &str) -> String {
     }
 }
 
-fn labels(spec: &Spec, linux: &Linux, kernel: &Kernel) -> Result<(), Error> {
-    if linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()) && !kernel.selinux {
+fn labels(spec: &Spec, linux: &Linux) -> Result<(), Error> {
+    if linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()) && !kernel::has_selinux() {
         return invalid(NO_SELINUX);
     }
-    spec.process().as_ref().map_or(Ok(()), |process| process_labels(process, kernel))
+    spec.process().as_ref().map_or(Ok(()), process_labels)
 }
 
 const NO_SELINUX: &str = "selinux label is specified in config, but selinux is disabled or not supported";
 
 /// Whether the kernel can give a process, also one of `exec`, the label and the profile that it is to have.
-pub(crate) fn process_labels(process: &Process, kernel: &Kernel) -> Result<(), Error> {
+pub(crate) fn process_labels(process: &Process) -> Result<(), Error> {
     let is_set = |label: &Option<String>| label.as_ref().is_some_and(|label| !label.is_empty());
-    if is_set(process.selinux_label()) && !kernel.selinux {
+    if is_set(process.selinux_label()) && !kernel::has_selinux() {
         return invalid(NO_SELINUX);
     }
-    if is_set(process.apparmor_profile()) && !kernel.apparmor {
+    if is_set(process.apparmor_profile()) && !kernel::has_apparmor() {
         return invalid("apparmor profile is specified in config, but apparmor is disabled or not supported");
     }
     Ok(())

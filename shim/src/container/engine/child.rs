@@ -8,7 +8,7 @@
 //! a PID namespace can be shared.
 
 use std::io::IoSlice;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
@@ -18,6 +18,7 @@ use super::console;
 use super::failed::{Doing, Failed};
 use super::gate;
 use super::hook::Ending;
+use super::lookup;
 use super::maker::{Fault, Stdio};
 use super::message::{Go, Message};
 use super::namespace::{self, Joins};
@@ -47,23 +48,29 @@ pub(super) struct Work<'a> {
     /// The PID namespace, where it is joined last.
     pub(super) pid_namespace: Option<RawFd>,
     pub(super) sources: Sources,
-    pub(super) procfs: OwnedFd,
+    /// Where anything is to be written below it.
+    pub(super) procfs: Option<OwnedFd>,
     pub(super) socket: RawFd,
-    pub(super) go: RawFd,
+    /// None where the maker starts it.
+    pub(super) go: Option<RawFd>,
     pub(super) result: RawFd,
     pub(super) output: Option<[RawFd; 2]>,
     pub(super) observer: Option<RawFd>,
     pub(super) mounts: Option<RawFd>,
     /// All of these, in ascending order.
     pub(super) keep: Vec<RawFd>,
-    /// What it has done with once it has entered its root.
+    /// What it closes at once: where its maker makes no other container, only what tells of the maker's end.
+    pub(super) shut: Option<RawFd>,
+    /// What it has done with once it has entered its root, and what is left then.
     pub(super) leave_outside: Vec<RawFd>,
+    pub(super) keep_inside: Vec<RawFd>,
     /// What is left when it becomes a process of the container, and at the gate.
     pub(super) keep_as_member: Vec<RawFd>,
     /// What an init appears with that joins its PID namespace last.
     pub(super) keep_to_appear: Vec<RawFd>,
     pub(super) keep_at_gate: Vec<RawFd>,
     pub(super) preserved: u32,
+    pub(super) looks_up: bool,
     pub(super) fault: Option<Fault>,
 }
 
@@ -74,6 +81,8 @@ pub(super) const PRELUDE: u16 = u16::MAX;
 struct Made {
     /// As the maker sees it, once it told.
     pid: i32,
+    /// The candidate for the program that was found, where one was looked for.
+    candidate: usize,
 }
 
 /// Why a step ends the child.
@@ -95,7 +104,7 @@ impl From<Failed> for Trouble {
 pub(super) fn run(work: &Work<'_>) -> ! {
     #[cfg(test)]
     crate::sys::strict::forbid();
-    let mut made = Made { pid: 0 };
+    let mut made = Made { pid: 0, candidate: 0 };
     if let Err(trouble) = settle(work, &mut made) {
         give_up(work, PRELUDE, trouble);
     }
@@ -104,11 +113,11 @@ pub(super) fn run(work: &Work<'_>) -> ! {
             Some(errno) => Err(Trouble::Failed(Failed { doing: Doing::Itself, errno })),
             None => perform(work, &mut made, step),
         };
-        if let Err(trouble) = outcome {
+        if let Err(trouble) = outcome.and_then(|()| Ok(sweep(work)?)) {
             give_up(work, index as u16, trouble);
         }
     }
-    if let Err(problem) = become_harmless(work, &made) {
+    if let Err(problem) = become_harmless(work, &mut made) {
         give_up(work, PRELUDE, Trouble::Member(problem));
     }
     if work.pid_namespace.is_some() { send_ahead(work) } else { live(work, &made) }
@@ -152,7 +161,7 @@ fn settle_in(work: &Work<'_>) -> Result<Made, Trouble> {
         terminal::control_standard_input().map_err(&session).map_err(Trouble::Member)?;
     }
     // The maker says what our pid is to it, and that it took us for its container's init.
-    let made = Made { pid: await_go(work)?.pid };
+    let made = Made { pid: await_go(work)?.pid, candidate: 0 };
     if notifies(work.identity) {
         confine(work.identity, &handles(work, &made)).map_err(Trouble::Member)?;
     }
@@ -171,6 +180,15 @@ fn give_up(work: &Work<'_>, step: u16, trouble: Trouble) -> ! {
         harmless(tell(work, message, None));
     }
     process::leave(1)
+}
+
+/// Closes what the steps before this left open, where that has become much.
+fn sweep(work: &Work<'_>) -> Result<(), Failed> {
+    if work.sources.is_littered() {
+        descriptor::close_all_but(&work.keep).map_err(Doing::Itself.failed())?;
+        work.sources.is_swept();
+    }
+    Ok(())
 }
 
 #[cfg(debug_assertions)]
@@ -210,7 +228,11 @@ fn settle(work: &Work<'_>, made: &mut Made) -> Result<(), Trouble> {
     } else {
         belong_to_maker()?;
     }
-    descriptor::close_all_but(&work.keep).map_err(Doing::Itself.failed())?;
+    match work.shut {
+        Some(number) => descriptor::close_all(&[number]),
+        None => descriptor::close_all_but(&work.keep),
+    }
+    .map_err(Doing::Itself.failed())?;
     process::unblock_signals();
     if work.plan.maps.is_none() {
         return Ok(());
@@ -241,7 +263,7 @@ fn perform(work: &Work<'_>, made: &mut Made, step: &Step) -> Result<(), Trouble>
         Step::Join => work.joins.join()?,
         Step::Time { offsets } => new_time(work, offsets.to_bytes())?,
         Step::Keyring(name) => {
-            let (label, procfs) = (&work.identity.label, Some(work.procfs.as_fd()));
+            let (label, procfs) = (&work.identity.label, procfs(work).ok());
             label.begin_keys(procfs).map_err(Trouble::Member)?;
             keyring::join_session(name).map_err(failed)?;
             label.end_keys(procfs).map_err(Trouble::Member)?;
@@ -265,7 +287,11 @@ fn perform(work: &Work<'_>, made: &mut Made, step: &Step) -> Result<(), Trouble>
         Step::Hook(index) => run_hook(work, made.pid, *index)?,
         Step::Directory(path) => {
             // Whatever path an image brings, no descriptor leads out of the root from here on.
-            descriptor::close_all(&work.leave_outside).map_err(failed)?;
+            match work.shut {
+                Some(_) => descriptor::close_all_but(&work.keep_inside),
+                None => descriptor::close_all(&work.leave_outside),
+            }
+            .map_err(failed)?;
             // As runc does; a directory that cannot be made is reported by `chdir`.
             harmless(work.sources.make_directory(path));
         }
@@ -280,10 +306,14 @@ fn perform(work: &Work<'_>, made: &mut Made, step: &Step) -> Result<(), Trouble>
         Step::Hostname(name) => process::set_hostname(name).map_err(failed)?,
         Step::Domainname(name) => process::set_domainname(name).map_err(failed)?,
         Step::Sysctl { file, value } => {
-            procfs::write(work.procfs.as_fd(), file, value.to_bytes()).map_err(Doing::Write.failed())?;
+            procfs::write(procfs(work)?, file, value.to_bytes()).map_err(Doing::Write.failed())?;
         }
     }
     Ok(())
+}
+
+fn procfs<'a>(work: &'a Work<'_>) -> Result<BorrowedFd<'a>, Failed> {
+    work.procfs.as_ref().map(AsFd::as_fd).ok_or(Failed { doing: Doing::Write, errno: Errno::EBADF })
 }
 
 fn new_time(work: &Work<'_>, offsets: &[u8]) -> Result<(), Failed> {
@@ -292,7 +322,7 @@ fn new_time(work: &Work<'_>, offsets: &[u8]) -> Result<(), Failed> {
         // A hidden process of a user namespace may not write to its own files.
         process::show().map_err(Doing::Itself.failed())?;
     }
-    let entered = namespace::enter_new_time(work.procfs.as_fd(), offsets);
+    let entered = procfs(work).and_then(|procfs| namespace::enter_new_time(procfs, offsets));
     if hidden {
         process::hide().map_err(Doing::Itself.failed())?;
     }
@@ -309,23 +339,30 @@ fn run_hook(work: &Work<'_>, pid: i32, index: usize) -> Result<(), Trouble> {
 fn place_stdio(work: &Work<'_>) -> Result<(), Failed> {
     match work.stdio {
         Stdio::Files(files) => console::place(files, work.identity.uid),
+        Stdio::Pipes(pipes) => console::place_pipes(pipes, work.identity.uid),
         Stdio::Terminal => Err(Failed { doing: Doing::Verify, errno: Errno::ENOTTY }),
     }
 }
 
 /// Takes the rights of a process of the container and no others.
-fn become_harmless(work: &Work<'_>, made: &Made) -> Result<(), Problem> {
+fn become_harmless(work: &Work<'_>, made: &mut Made) -> Result<(), Problem> {
     if let Some(there) = work.pid_namespace {
         // For the child that is yet to be made, while there still is the right to.
         let kind = CloneFlags::CLONE_NEWPID.bits();
         crate::sys::namespace::join(there, kind).map_err(Problem::at(Last::Namespaces))?;
     }
     descriptor::close_all_but(&work.keep_as_member).map_err(Problem::at(Last::Descriptors))?;
-    process::end_when_asked();
+    if work.go.is_some() {
+        process::end_when_asked();
+    }
+    if work.looks_up {
+        made.candidate = lookup::first(work.identity, work.program)?;
+    }
     let handles = handles(work, made);
-    become_member(work.identity, &handles)?;
-    // A change of user makes a process visible and forgets its parent's death.
-    belong_to_maker().map_err(|failed| Problem { step: Last::Hide, errno: failed.errno })?;
+    if become_member(work.identity, &handles)? {
+        // A change of user makes a process visible and forgets its parent's death.
+        belong_to_maker().map_err(|failed| Problem { step: Last::Hide, errno: failed.errno })?;
+    }
     if notifies(work.identity) && work.pid_namespace.is_none() {
         // Who answers it is told by way of a descriptor that does not stay.
         confine(work.identity, &handles)?;
@@ -347,13 +384,16 @@ fn wait_at_gate(work: &Work<'_>) {
     if !stays || process::die_with_parent(0).is_err() {
         process::leave(1);
     }
-    // Not every maker listens that long.
-    harmless(tell(work, Message::Released, None));
+    if work.go.is_some() || work.identity.is_filtered_early() {
+        // Not every maker listens that long.
+        harmless(tell(work, Message::Released, None));
+    }
+    let Some(go) = work.go else { return };
     let failed = Problem::at(Last::Descriptors);
     if let Err(problem) = descriptor::close_all_but(&work.keep_at_gate).map_err(failed) {
         problem.report(work.result);
     }
-    if !process::await_byte(work.go) {
+    if !process::await_byte(go) {
         process::leave(1);
     }
 }
@@ -372,14 +412,15 @@ fn start(work: &Work<'_>, made: &Made) -> Problem {
             tell_output(work.result, explain(index as u8, ending), output);
         }
     }
-    execute(work.program)
+    execute(work.program, made.candidate)
 }
 
 fn handles<'a>(work: &'a Work<'_>, made: &Made) -> Handles<'a> {
     let observer = work.observer.zip(work.plan.listener.as_ref());
     Handles {
-        closed_from: 3 + work.preserved,
-        procfs: Some(work.procfs.as_fd()),
+        // Nothing else is left, and all of it is close-on-exec but what the program inherits.
+        closed_from: None,
+        procfs: procfs(work).ok(),
         limits: if work.plan.sets_limits() { Limits::Set } else { Limits::Own },
         observer: observer.map(|(socket, listener)| Observer {
             socket,

@@ -76,6 +76,17 @@ pub(super) fn place(files: &[OwnedFd; 3], uid: u32) -> Result<(), Failed> {
     Ok(())
 }
 
+/// The same for pipes that a maker made who is root, be it in the container alone.
+pub(super) fn place_pipes(pipes: &[OwnedFd; 3], uid: u32) -> Result<(), Failed> {
+    for (number, pipe) in pipes.iter().enumerate() {
+        descriptor::place(pipe.as_fd(), number as RawFd).map_err(Doing::Itself.failed())?;
+        if uid != 0 {
+            give(pipe.as_fd(), None, uid).map_err(Doing::Own.failed())?;
+        }
+    }
+    Ok(())
+}
+
 /// Gives the standard descriptors that this process has to the user of the container.
 pub(crate) fn own_standard(uid: u32) -> nix::Result<()> {
     descriptor::standard().into_iter().try_for_each(|file| give(file, fstat(file).ok(), uid))

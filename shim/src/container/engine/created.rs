@@ -1,6 +1,7 @@
 //! An init that waits at its gate, as its maker holds it: it lives on, or goes with its maker.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -20,7 +21,7 @@ pub(crate) struct Created {
     pub(crate) pidfd: OwnedFd,
     /// The master of its terminal.
     pub(crate) terminal: Option<OwnedFd>,
-    pub(super) socket: OwnedFd,
+    pub(super) socket: Arc<OwnedFd>,
     /// Interfaces that are the container's once it lives on.
     pub(super) away: Option<Away>,
 }
@@ -29,7 +30,7 @@ impl Created {
     /// [`Created::release`] for a maker that ends soon after: the init must have read that it may live on, or it dies
     /// of its maker's end. It says so.
     pub(crate) fn release_for_good(self) -> Result<(i32, OwnedFd, Option<OwnedFd>), Failure> {
-        let copy = self.socket.try_clone().map_err(|error| Failure::io("copy a socket", &error))?;
+        let copy = Arc::clone(&self.socket);
         let (pid, pidfd, terminal) = self.release();
         await_readable(copy.as_fd());
         match socket::receive(copy.as_fd(), Message::LENGTH) {

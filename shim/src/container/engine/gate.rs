@@ -1,4 +1,6 @@
-//! Where an init waits for its start: two FIFOs on disk, so that another process than the maker may open it.
+//! Where an init waits for its start: two FIFOs on disk, so that another process than the maker may open it. Where the maker
+//! itself starts what it made there are none: its word that the init may live on is the start, and the result comes through
+//! a pipe.
 //!
 //! The init holds `go` open for reading and writing and reads one byte of it; it holds `result` open for writing
 //! and close-on-exec. So whoever opened `result` before sees its end when the program runs, or eight bytes that say
@@ -24,10 +26,11 @@ pub(super) const LONGEST: usize = libc::PIPE_BUF;
 /// A problem, and the length of what a hook printed to its standard output; both texts follow.
 pub(super) const HEAD: usize = Problem::LENGTH + 2;
 
-/// The init's two ends.
+/// The init's ends.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    pub(super) go: OwnedFd,
+    /// None where its maker starts it.
+    pub(super) go: Option<OwnedFd>,
     pub(super) result: OwnedFd,
 }
 
@@ -53,7 +56,13 @@ impl Gate {
             }
             open(&path, OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty())
         };
-        Ok(Self { go: both(GO)?, result: both(RESULT)? })
+        Ok(Self { go: Some(both(GO)?), result: both(RESULT)? })
+    }
+
+    /// One of the maker's own, and the end at which the result comes out: reading it waits for it.
+    pub(crate) fn private() -> nix::Result<(Self, OwnedFd)> {
+        let (told, result) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+        Ok((Self { go: None, result }, told))
     }
 
     /// Whether `directory` has a gate.
@@ -87,7 +96,7 @@ impl Gate {
         nix::unistd::write(Self::open_go(directory)?, b"0").map(drop)
     }
 
-    /// Reads what [`Gate::listen`] opened.
+    /// Reads what [`Gate::listen`] or [`Gate::private`] opened.
     pub(crate) fn outcome(result: &OwnedFd) -> Outcome {
         let mut bytes = [0; Problem::LENGTH];
         match nix::unistd::read(result, &mut bytes) {

@@ -1,47 +1,24 @@
-//! What the running kernel can do, as far as a plan depends on it.
+//! What the running kernel can do, as far as a plan depends on it. Asked where a configuration asks for it.
 
 use std::ffi::CStr;
 use std::io::Write;
 use std::path::Path;
 use std::sync::OnceLock;
 
-/// Abilities of the kernel, found once per process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Kernel {
-    /// Version, as uname(2) tells.
-    pub(crate) version: (u32, u32),
-    /// User namespaces.
-    pub(crate) user: bool,
-    /// Cgroup namespaces.
-    pub(crate) cgroup: bool,
-    /// Time namespaces.
-    pub(crate) time: bool,
-    /// AppArmor is on.
-    pub(crate) apparmor: bool,
-    /// SELinux is on.
-    pub(crate) selinux: bool,
-    /// Groups of resctrl can be made.
-    pub(crate) resctrl: bool,
-    /// Mounts.
-    pub(crate) files: super::files::Abilities,
+/// Whether it has a kind of namespaces, by its name in `/proc/self/ns`.
+pub(super) fn has_namespace(name: &str) -> bool {
+    Path::new("/proc/self/ns").join(name).exists()
 }
 
-impl Kernel {
-    /// Looks.
-    pub(crate) fn probe() -> Self {
-        let has = |name: &str| Path::new("/proc/self/ns").join(name).exists();
-        let on = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
-        Self {
-            version: version(),
-            user: has("user"),
-            cgroup: has("cgroup"),
-            time: has("time"),
-            apparmor: on.is_ok_and(|on| on.starts_with('Y')),
-            selinux: Path::new("/sys/fs/selinux/enforce").exists(),
-            resctrl: crate::resctrl::is_there(),
-            files: super::files::Abilities::probe(),
-        }
-    }
+/// Whether AppArmor is on.
+pub(super) fn has_apparmor() -> bool {
+    let on = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
+    on.is_ok_and(|on| on.starts_with('Y'))
+}
+
+/// Whether SELinux is on.
+pub(super) fn has_selinux() -> bool {
+    Path::new("/sys/fs/selinux/enforce").exists()
 }
 
 /// What this kernel lacks of the calls that hull uses where they are there: then it goes a slower way, or cannot do

@@ -1,53 +1,46 @@
-//! What is certain to keep a container from starting, asked when it is made: callers of runc expect a program that is not
-//! there to fail `create` (docker's and podman's exit statuses 126 and 127 come from its text). What counts is what happens at the start; this only tells sooner what is certain.
+//! What is certain to keep a container from starting, looked for when it is made: callers of runc expect a program that is not
+//! there to fail `create` (docker's and podman's exit statuses 126 and 127 come from its text). What counts is what happens at
+//! the start; this only tells sooner what is certain. The init looks, in its root and with its maker's rights still.
 
-use std::ffi::{CStr, OsStr};
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::ffi::CStr;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
-use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::stat::{SFlag, stat};
+use nix::unistd::chdir;
 
 use crate::container::identity::Identity;
 use crate::container::program::Program;
 use crate::container::transform::{Problem, Step};
 
-/// What is certain to be wrong with the program of the init `pid`, which waits in its root directory.
-pub(crate) fn problem(pid: i32, identity: &Identity, program: &Program) -> Option<Problem> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let root = open(Path::new(&format!("/proc/{pid}/root")), flags, Mode::empty()).ok()?;
+/// The first candidate that may be executed, or why none can be. Changes its working directory. Allocates nothing.
+pub(super) fn first(identity: &Identity, program: &Program) -> Result<usize, Problem> {
+    if program.candidates.iter().any(|one| !is_absolute(one)) && chdir(identity.directory.as_c_str()).is_err()
+    {
+        // What is wrong with it is told by the change that counts.
+        return Ok(0);
+    }
     let mut worst = Errno::ENOENT;
-    for candidate in &program.candidates {
-        match look(&root, identity, candidate) {
-            Err(errno @ (Errno::ENOENT | Errno::ENOTDIR)) => {
-                worst = if worst == Errno::EACCES { worst } else { errno }
-            }
+    for (index, candidate) in program.candidates.iter().enumerate() {
+        match look(candidate) {
+            Err(Errno::ENOENT | Errno::ENOTDIR) => {}
             Err(Errno::EACCES) => worst = Errno::EACCES,
             // It is there, or cannot be judged from here.
-            Ok(()) | Err(_) => return None,
+            Ok(()) | Err(_) => return Ok(index),
         }
     }
-    Some(Problem { step: Step::Execute, errno: if worst == Errno::ENOTDIR { Errno::ENOENT } else { worst } })
+    Err(Problem { step: Step::Execute, errno: worst })
 }
 
-fn look(root: &OwnedFd, identity: &Identity, candidate: &CStr) -> Result<(), Errno> {
-    let path = absolute(identity, candidate);
-    if path.starts_with("/proc") {
+fn is_absolute(path: &CStr) -> bool {
+    path.to_bytes().first() == Some(&b'/')
+}
+
+fn look(candidate: &CStr) -> nix::Result<()> {
+    if candidate.to_bytes().starts_with(b"/proc") {
         // It shows each process something else.
         return Ok(());
     }
-    let how = OpenHow::new()
-        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let inside = path.strip_prefix("/").unwrap_or(&path);
-    let status = fstat(openat2(root, inside, how)?)?;
+    let status = stat(candidate)?;
     let is_file = status.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits();
     if is_file && status.st_mode & 0o111 != 0 { Ok(()) } else { Err(Errno::EACCES) }
-}
-
-fn absolute(identity: &Identity, candidate: &CStr) -> PathBuf {
-    let directory = Path::new(OsStr::from_bytes(identity.directory.to_bytes()));
-    directory.join(OsStr::from_bytes(candidate.to_bytes()))
 }

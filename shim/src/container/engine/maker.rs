@@ -6,9 +6,10 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -26,12 +27,13 @@ use super::message::{Go, Heard, Message};
 use super::namespace::{self, Joins};
 use super::plan::{MakerRights, Plan};
 use super::sources::Sources;
+use super::step::Step;
 use super::{procfs, user};
 use crate::cgroup::Entry;
 use crate::container::identity::{Groups, Identity};
 use crate::container::program::Program;
 use crate::harmless;
-use crate::sys::{pidfd, process, socket};
+use crate::sys::{descriptor, pidfd, process, socket};
 
 /// Everything that one container needs.
 pub(crate) struct Request<'a> {
@@ -49,7 +51,9 @@ pub(crate) struct Request<'a> {
     pub(crate) gate: Gate,
     /// Descriptors from 3 on that the program inherits.
     pub(crate) preserved: u32,
-    /// The maker's, shared by all its containers.
+    /// Whether a program that is not there fails the making, not only the start.
+    pub(crate) looks_up: bool,
+    /// The maker's, shared by all its containers; one that makes no other has [`Covers::OfOne`].
     pub(crate) covers: Rc<Covers>,
     /// Makes a step fail, for tests.
     pub(crate) fault: Option<Fault>,
@@ -61,13 +65,22 @@ pub(crate) enum Stdio {
     Terminal,
     /// Stdin, stdout, stderr.
     Files([OwnedFd; 3]),
+    /// The same, where they are pipes that the maker made.
+    Pipes([OwnedFd; 3]),
 }
 
 impl Stdio {
+    fn into_descriptors(self) -> Vec<OwnedFd> {
+        match self {
+            Self::Terminal => Vec::new(),
+            Self::Files(files) | Self::Pipes(files) => files.into(),
+        }
+    }
+
     fn numbers(&self) -> Vec<RawFd> {
         match self {
             Self::Terminal => Vec::new(),
-            Self::Files(files) => files.iter().map(AsRawFd::as_raw_fd).collect(),
+            Self::Files(files) | Self::Pipes(files) => files.iter().map(AsRawFd::as_raw_fd).collect(),
         }
     }
 }
@@ -92,7 +105,7 @@ impl Fault {
 /// A container in the making. Dropped before it is created, it takes the init along.
 pub(crate) struct Making {
     plan: Rc<Plan>,
-    socket: OwnedFd,
+    socket: Arc<OwnedFd>,
     child: process::Child,
     output: Option<Output>,
     /// Who and what it becomes.
@@ -149,25 +162,31 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
         joins,
         pid_namespace: there.filter(|_| plan.namespaces.joins_last).map(|there| there.as_raw_fd()),
         sources,
-        procfs: procfs::root().map_err(system("open /proc"))?,
+        procfs: needs_procfs(plan, &identity).then(procfs::root).transpose().map_err(system("open /proc"))?,
         socket: theirs.as_raw_fd(),
-        go: request.gate.go.as_raw_fd(),
+        go: request.gate.go.as_ref().map(AsRawFd::as_raw_fd),
         result: request.gate.result.as_raw_fd(),
         output: output.as_ref().map(Output::numbers),
         keep: Vec::new(),
+        shut: None,
         leave_outside: Vec::new(),
+        keep_inside: Vec::new(),
         keep_as_member: Vec::new(),
         keep_to_appear: Vec::new(),
         keep_at_gate: Vec::new(),
         preserved: request.preserved,
+        looks_up: request.looks_up,
         fault: request.fault,
     };
+    // Whoever is in a joined namespace already might look into it.
+    let is_alone = request.covers.is_of_one() && plan.namespaces.joined.is_empty();
+    work.shut = (is_alone && work.sources.may_be_littered()).then(|| ours.as_raw_fd());
     work.list_kept();
     let child = make(&work, pid_namespace.as_ref().map(AsFd::as_fd), request.cgroup)?;
-    drop(theirs);
+    let Work { sources, procfs, .. } = work;
     let making = Making {
         plan: Rc::clone(&request.plan),
-        socket: ours,
+        socket: Arc::new(ours),
         child,
         output,
         identity: Rc::clone(&identity),
@@ -179,9 +198,17 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
         heard: Heard::default(),
         created: false,
     };
-    making.equip(work.procfs.as_fd())?;
-    fcntl(&making.socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(system("set O_NONBLOCK"))?;
+    making.equip(procfs.as_ref().map(AsFd::as_fd))?;
+    let Request { stdio, gate, .. } = request;
+    let given = stdio.into_descriptors().into_iter().chain(gate.go).chain([gate.result, theirs]);
+    descriptor::close_together(sources.into_descriptors().chain(procfs).chain(given));
     Ok(making)
+}
+
+/// Whether anything is to be written below `/proc`.
+fn needs_procfs(plan: &Plan, identity: &Identity) -> bool {
+    let writes = |step: &Step| matches!(step, Step::Time { .. } | Step::Sysctl { .. });
+    identity.label.is_some() || identity.oom_score_adj.is_some() || plan.steps.iter().any(writes)
 }
 
 /// Who the process is to be, as far as its maker may say so. The plan refuses groups that could not be had.
@@ -228,18 +255,20 @@ impl Work<'_> {
         // What hooks print, files in memory.
         let output = || self.output.into_iter().flatten();
         let printing = output().filter(|_| !self.plan.hooks.start_container.is_empty());
-        let at_gate = [self.go, self.result].into_iter().chain(preserved).chain(printing);
+        let at_gate = self.go.into_iter().chain([self.result]).chain(preserved).chain(printing);
         self.keep_at_gate = sorted(at_gate.collect());
-        let own = [self.procfs.as_raw_fd(), self.socket].into_iter().chain(self.observer);
+        let procfs = self.procfs.as_ref().map(AsRawFd::as_raw_fd);
+        let own = procfs.into_iter().chain([self.socket]).chain(self.observer);
         self.keep_as_member = sorted(self.keep_at_gate.iter().copied().chain(own).collect());
         let still_told = std::iter::once(self.socket).chain(self.observer);
         self.keep_to_appear = sorted(self.keep_at_gate.iter().copied().chain(still_told).collect());
-        self.leave_outside =
-            sorted(self.cgroup.numbers().chain(self.joins.numbers()).chain(self.mounts).collect());
         let inside = self.stdio.numbers().into_iter().chain(self.sources.numbers()).chain(output());
         let inside = inside.chain(self.pid_namespace);
-        let all = self.keep_as_member.iter().chain(&self.leave_outside).copied().chain(inside);
-        self.keep = sorted(all.collect());
+        self.keep_inside = sorted(self.keep_as_member.iter().copied().chain(inside).collect());
+        self.leave_outside =
+            sorted(self.cgroup.numbers().chain(self.joins.numbers()).chain(self.mounts).collect());
+        let all = self.keep_inside.iter().chain(&self.leave_outside);
+        self.keep = sorted(all.copied().collect());
     }
 }
 
@@ -270,9 +299,9 @@ fn make(work: &Work<'_>, pid: Option<BorrowedFd<'_>>, cgroup: &Entry) -> Result<
 
 impl Making {
     /// What the maker gives the child before it may go on.
-    fn equip(&self, procfs: BorrowedFd<'_>) -> Result<(), Failure> {
+    fn equip(&self, procfs: Option<BorrowedFd<'_>>) -> Result<(), Failure> {
         let pid = self.child.pid;
-        if let Some(score) = self.identity.oom_score_adj {
+        if let Some((score, procfs)) = self.identity.oom_score_adj.zip(procfs) {
             set_oom_score(procfs, pid, score, self.plan.maker)?;
         }
         if self.plan.maker == MakerRights::Rootless {
@@ -330,7 +359,7 @@ impl Making {
         }
         // Before its last words are looked for.
         let is_over = self.is_expecting() && process::exit_of_child(self.child.pidfd.as_fd()).is_some();
-        match socket::receive(self.socket.as_fd(), Message::LENGTH) {
+        match socket::receive_now(self.socket.as_fd(), Message::LENGTH) {
             Err(Errno::EAGAIN) if is_over => Err(Failure::ended(&self.child)),
             Err(Errno::EAGAIN | Errno::EINTR) => Ok(Progress::Waiting),
             Err(errno) => Err(Failure::system("hear of the init", errno)),
@@ -396,13 +425,12 @@ impl Making {
         }
         let system = |what: &'static str| move |error: std::io::Error| Failure::io(what, &error);
         let pidfd = self.child.pidfd.try_clone().map_err(system("copy a pidfd"))?;
-        let socket = self.socket.try_clone().map_err(system("copy a socket"))?;
         self.created = true;
         Ok(Created {
             pid: self.child.pid,
             pidfd,
             terminal: self.terminal.take(),
-            socket,
+            socket: Arc::clone(&self.socket),
             away: self.away.take(),
         })
     }
@@ -451,7 +479,7 @@ impl Making {
 
     fn hook_failed(&self, step: usize, ending: Ending) -> Failure {
         let index = match self.plan.steps.get(step) {
-            Some(super::step::Step::Hook(index)) => *index,
+            Some(Step::Hook(index)) => *index,
             Some(_) | None => 0,
         };
         self.explain_hook("createContainer", self.plan.hooks.create_container.get(index), index, ending)

@@ -42,6 +42,7 @@ pub(crate) mod gate;
 pub(crate) mod hook;
 pub(crate) mod kernel;
 pub(crate) mod listener;
+mod lookup;
 pub(crate) mod maker;
 pub(crate) mod message;
 pub(crate) mod namespace;

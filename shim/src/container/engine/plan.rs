@@ -10,7 +10,6 @@ use oci_spec::runtime::{Linux, Spec};
 
 use super::devices::Device;
 use super::hook::{Hooks, State};
-use super::kernel::Kernel;
 use super::listener::Listener;
 use super::namespace::{self, Namespaces};
 use super::step::{Part, Step};
@@ -32,7 +31,7 @@ pub(crate) struct Known<'a> {
     pub(crate) cgroup: CgroupView,
     /// Who makes the container.
     pub(crate) maker: MakerRights,
-    pub(crate) kernel: Kernel,
+    pub(crate) kernel: files::Abilities,
     /// The root file system: absolute, a directory and no symbolic link.
     pub(crate) root: &'a Path,
     /// `--no-pivot`.
@@ -193,7 +192,8 @@ impl Plan {
         steps.extend((0..self.hooks.create_container.len()).map(Step::Hook));
         steps.extend(self.part(Part::Enter));
         let process = spec.process().as_ref();
-        if let Some(process) = process {
+        // The root is there.
+        if let Some(process) = process.filter(|process| process.cwd() != Path::new("/")) {
             let directory = process.cwd().to_string_lossy();
             steps.push(Step::Directory(text("process.cwd", &directory)?));
         }
@@ -285,7 +285,7 @@ fn files(spec: &Spec, namespaces: &Namespaces, known: &Known<'_>) -> Result<file
         change: known.change_root,
         joins_last: namespaces.joins_last,
         base: if namespaces.trimmed { files::Base::Trimmed } else { files::Base::Host },
-        kernel: known.kernel.files,
+        kernel: known.kernel,
     };
     files::plan(spec, &known).map_err(|error| Error::Invalid(error.to_string()))
 }
@@ -302,7 +302,7 @@ fn joins_last(spec: &Spec, namespaces: &Namespaces, known: &Known<'_>) -> bool {
         && !is_scheduled
         && !is_alone
         && known.maker != MakerRights::Rootless
-        && known.kernel.files.procfs_by_namespace
+        && known.kernel.procfs_by_namespace
         && !guard::is_off(Guard::Unseen)
 }
 

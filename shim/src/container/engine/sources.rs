@@ -1,7 +1,7 @@
 //! What the maker opens for the file systems of one container, and hands to the child by inheritance.
 
 use std::ffi::CStr;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 use nix::errno::Errno;
@@ -43,9 +43,30 @@ impl Sources {
         step.perform(self.opened[part as usize].get(at).ok_or(failed)?, &self.root)
     }
 
+    /// Whether the child leaves open what its steps opened: then it opens nothing that it keeps.
+    pub(super) fn may_be_littered(&self) -> bool {
+        self.root.may_be_littered()
+    }
+
+    /// Whether the child has left so many descriptors open that it should close them.
+    pub(super) fn is_littered(&self) -> bool {
+        self.root.is_littered()
+    }
+
+    /// They are closed.
+    pub(super) fn is_swept(&self) {
+        self.root.is_swept();
+    }
+
     /// Makes a directory of the container, unless it is there, in the child.
     pub(super) fn make_directory(&self, path: &CStr) -> Result<(), Failed> {
         self.root.make_directory(path)
+    }
+
+    /// All that is open, for the maker to close once it has a child.
+    pub(super) fn into_descriptors(self) -> impl Iterator<Item = OwnedFd> {
+        let opened = self.opened.into_iter().flatten().flat_map(Opened::into_descriptors);
+        self.root.into_descriptors().chain(opened)
     }
 
     /// The descriptors that the child keeps.

@@ -16,9 +16,9 @@ use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
 
 use super::failure::Failure;
+use super::files::Abilities;
 use super::files::{Base, ChangeRoot, Covers};
 use super::gate::Outcome;
-use super::kernel::Kernel;
 use super::maker::Fault;
 use super::plan::{CgroupView, Keyring, MakerRights};
 use super::{Gate, Known, Making, Plan, Progress, Request, Stdio, begin};
@@ -80,7 +80,7 @@ impl Bundle {
             sandbox: None,
             cgroup: CgroupView::V1(Vec::new()),
             maker: MakerRights::Root,
-            kernel: Kernel::probe(),
+            kernel: Abilities::probe(),
             root: &self.directory.join("rootfs"),
             change_root: ChangeRoot::Pivot,
             base: Base::Host,
@@ -108,6 +108,7 @@ impl Bundle {
             mounts: None,
             gate: Gate::make(&self.directory).unwrap(),
             preserved: 0,
+            looks_up: false,
             covers: Rc::<Covers>::default(),
             fault: self.fault,
         };

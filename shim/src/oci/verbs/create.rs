@@ -5,7 +5,7 @@ use crate::oci::container::print;
 use crate::oci::error::Error;
 use crate::oci::global::Global;
 use crate::oci::handover::Front;
-use crate::oci::make::{Blueprint, Next};
+use crate::oci::make::Blueprint;
 use crate::oci::protect;
 
 pub(super) fn create(global: &Global<'_>, id: &str, given: &Parsed) -> Result<(), Error> {
@@ -15,7 +15,7 @@ pub(super) fn create(global: &Global<'_>, id: &str, given: &Parsed) -> Result<()
         if given.is_on("dry-run") {
             return print(&blueprint.print());
         }
-        blueprint.make(global, None, Next::End).map(drop)
+        blueprint.create(global)
     };
     create().map_err(|error| Error::Make("create", Box::new(error)))
 }

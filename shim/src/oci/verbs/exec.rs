@@ -8,7 +8,6 @@ use nix::sched::CloneFlags;
 use oci_spec::runtime::Spec;
 
 use crate::container::engine::check::process_labels;
-use crate::container::engine::kernel::Kernel;
 use crate::container::engine::listener::Listener;
 use crate::container::engine::plan::keyring_name;
 use crate::container::exec::{self as join, Stdio, Target, Way};
@@ -193,7 +192,7 @@ fn owner(pid: i32, uid: u32) -> u32 {
 /// What it is that the kernel has no words for, where the process was to have a label or profile and there is no such thing.
 fn explain_label(spec: &Spec) -> Option<Error> {
     let process = spec.process().as_ref()?;
-    process_labels(process, &Kernel::probe()).map_err(refuse).err()
+    process_labels(process).map_err(refuse).err()
 }
 
 /// Waits until the program runs, or tells why it does not.

@@ -1,5 +1,6 @@
 //! `run`: create and start, and unless `--detach` is given wait for the end and delete.
 
+use super::start::Started;
 use super::{delete, start};
 use crate::harmless;
 use crate::oci::command::parse::Parsed;
@@ -7,7 +8,7 @@ use crate::oci::container::{Container, print};
 use crate::oci::error::Error;
 use crate::oci::global::Global;
 use crate::oci::handover::Front;
-use crate::oci::make::{Blueprint, Made, Next};
+use crate::oci::make::{Blueprint, Made};
 use crate::oci::protect;
 use crate::oci::relay::{self, Relay};
 use crate::oci::{Code, SUCCESS};
@@ -30,8 +31,8 @@ fn detached(global: &Global<'_>, id: &str, given: &Parsed) -> Result<(), Error> 
     if given.is_on("dry-run") {
         return print(&blueprint.print());
     }
-    let Made { container, held, pidfd, .. } = blueprint.make(global, None, Next::Start)?;
-    let notify = start::let_go(&container, held, &pidfd).inspect_err(|_| clean(global, id))?;
+    let waiting = blueprint.create_own(global, None)?;
+    let Started { container, notify, .. } = start::let_run(waiting).inspect_err(|_| clean(global, id))?;
     start::await_ready(&container, notify.as_ref());
     Ok(())
 }
@@ -45,8 +46,10 @@ fn attached(global: &Global<'_>, id: &str, given: &Parsed) -> Result<Code, Error
         process::become_subreaper().map_err(Error::kernel("become a subreaper"))?;
     }
     let mut relay = Relay::new().map_err(Error::kernel("take signals"))?;
-    let Made { container, held, pid, pidfd } = blueprint.make(global, Some(&mut relay), Next::Start)?;
-    relay.forward(start::let_go(&container, held, &pidfd).inspect_err(|_| clean(global, id))?);
+    let waiting = blueprint.create_own(global, Some(&mut relay))?;
+    let started = start::let_run(waiting).inspect_err(|_| clean(global, id))?;
+    let Started { container, pid, pidfd, notify } = started;
+    relay.forward(notify);
     let exit = relay.run(&pidfd, pid).map_err(Error::kernel("wait for the container"))?;
     if !given.is_on("keep") {
         remove(global, &container);

@@ -14,6 +14,7 @@ use crate::oci::container::Container;
 use crate::oci::error::{Error, words};
 use crate::oci::global::Global;
 use crate::oci::hooks::{Due, Kind};
+use crate::oci::make::{self, Waiting};
 use crate::oci::notify::Notify;
 use crate::oci::status::Status;
 use crate::oci::store::Held;
@@ -50,12 +51,37 @@ fn has_stopped() -> Error {
     refuse("cannot start a container that has stopped")
 }
 
-/// Opens the gate, waits for the program to run, and runs the `poststart` hooks, without the lock: whoever wants
-/// to kill the container meanwhile shall not wait for them. `init` is the container's.
-pub(super) fn let_go(container: &Container, held: Held, init: &OwnedFd) -> Result<Option<Notify>, Error> {
-    let Container { place, record } = container;
+/// A container whose program runs.
+pub(super) struct Started {
+    pub(super) container: Container,
+    pub(super) pid: i32,
+    pub(super) pidfd: OwnedFd,
+    pub(super) notify: Option<Notify>,
+}
+
+/// Starts what this process made.
+pub(super) fn let_run(waiting: Waiting) -> Result<Started, Error> {
+    let Waiting { container, held, created, result, is_filtered } = waiting;
+    let notify = Notify::open(&container.place)?;
+    // What a filter that is in force by then does to it on its way to the program would look as if that ran.
+    let (pid, pidfd, _) =
+        if is_filtered { created.release_for_good().map_err(make::refuse)? } else { created.release() };
+    let outcome = loop {
+        match Gate::outcome(&result) {
+            // Somebody interrupted the read.
+            Outcome::Waiting => {}
+            outcome => break outcome,
+        }
+    };
+    judge(&container, (&result, &pidfd), outcome)?;
+    run_hooks(&container, held)?;
+    Ok(Started { container, pid, pidfd, notify })
+}
+
+/// Opens the gate and waits for the program to run. `init` is the container's.
+fn let_go(container: &Container, held: Held, init: &OwnedFd) -> Result<Option<Notify>, Error> {
+    let place = &container.place;
     let directory = place.directory();
-    let bytes = place.config()?;
     let failed = |what: &str| Error::kernel(format!("{what} in {}", directory.display()));
     let result = Gate::listen(directory).map_err(failed("open the gate's result"))?;
     let notify = Notify::open(place)?;
@@ -63,19 +89,28 @@ pub(super) fn let_go(container: &Container, held: Held, init: &OwnedFd) -> Resul
         return Err(has_stopped());
     }
     Gate::open(directory).map_err(failed("open the gate"))?;
-    match await_outcome(&result, init) {
-        Outcome::Failed(problem) => {
-            procfs::wait_end(init, LOOK);
-            return Err(Error::Container(explain(container, bytes, problem) + &Gate::printed(&result)));
-        }
-        Outcome::Executed | Outcome::Waiting => Gate::remove(directory),
-    }
+    judge(container, (&result, init), await_outcome(&result, init))?;
+    Gate::remove(directory);
+    run_hooks(container, held)?;
+    Ok(notify)
+}
+
+/// Puts into words why the program does not run.
+fn judge(container: &Container, (result, init): (&OwnedFd, &OwnedFd), outcome: Outcome) -> Result<(), Error> {
+    let Outcome::Failed(problem) = outcome else { return Ok(()) };
+    let text = explain(container, container.place.config()?, problem) + &Gate::printed(result);
+    procfs::wait_end(init, LOOK);
+    Err(Error::Container(text))
+}
+
+/// Runs the `poststart` hooks, without the lock: whoever wants to kill the container meanwhile shall not wait for them.
+fn run_hooks(container: &Container, held: Held) -> Result<(), Error> {
+    let due = Due::new(container.place.config()?, Kind::Poststart, &container.record)?;
     drop(held);
-    Due::new(bytes, Kind::Poststart, record)?.run().inspect_err(|_| {
+    due.run().inspect_err(|_| {
         // runtime-spec: the container is stopped. That the hook failed is what the caller hears of.
         harmless(super::kill::send(container, libc::SIGKILL));
-    })?;
-    Ok(notify)
+    })
 }
 
 /// Waits until a container that has a socket for it says that it is ready.

@@ -10,6 +10,7 @@ use nix::sys::stat::{fstat, major, minor};
 
 use super::guard::{self, Guard};
 use super::place::Kind;
+use super::root::Root;
 use crate::container::engine::failed::{Doing, Failed};
 use crate::sys::mount::{self, Reach};
 
@@ -48,6 +49,11 @@ const NULL_DEVICE: (u64, u64) = (1, 3);
 const EMPTY: u64 = mount::RDONLY | mount::NOSUID | mount::NODEV | mount::NOEXEC;
 
 impl Covers {
+    /// Whether whoever has them makes one container.
+    pub(crate) fn is_of_one(&self) -> bool {
+        matches!(self, Self::OfOne)
+    }
+
     /// Covers for one container: in the maker, or in a child that has left none of its mounts yet.
     pub(super) fn own(&self, label: Option<&CStr>) -> Result<OwnCovers, Failed> {
         match self {
@@ -88,9 +94,10 @@ fn null() -> Result<OwnedFd, Failed> {
 }
 
 fn empty(label: Option<&CStr>) -> Result<OwnedFd, Failed> {
-    let options = [(c"nr_blocks", c"1"), (c"nr_inodes", c"1"), (c"mode", c"755")];
+    // Room for its root and nothing else.
+    let options = std::iter::once((c"nr_inodes", c"1"));
     let label = label.map(|label| (c"context", label));
-    mount::new_tmpfs(options.into_iter().chain(label), EMPTY).map_err(Doing::Configure.failed())
+    mount::new_tmpfs(options.chain(label), EMPTY).map_err(Doing::Configure.failed())
 }
 
 impl OwnCovers {
@@ -99,8 +106,13 @@ impl OwnCovers {
         [&self.null, &self.empty].into_iter().map(|cover| cover.mount.as_raw_fd())
     }
 
+    /// Both.
+    pub(super) fn into_descriptors(self) -> impl Iterator<Item = OwnedFd> {
+        [self.null, self.empty].into_iter().map(|cover| cover.mount)
+    }
+
     /// Covers a place.
-    pub(super) fn cover(&self, place: BorrowedFd<'_>, kind: Kind) -> Result<(), Failed> {
+    pub(super) fn cover(&self, root: &Root, place: BorrowedFd<'_>, kind: Kind) -> Result<(), Failed> {
         if kind == Kind::File && guard::is_off(Guard::OwnNull) {
             let image = mount::copy(c"/dev/null", Reach::One).map_err(Doing::Source.failed())?;
             return mount::attach(image.as_fd(), place).map_err(Doing::Attach.failed());
@@ -111,7 +123,8 @@ impl OwnCovers {
         };
         let copy;
         let cover = if cover.used.replace(true) {
-            copy = mount::copy_of(cover.mount.as_fd(), Reach::One).map_err(Doing::Source.failed())?;
+            copy =
+                root.done(mount::copy_of(cover.mount.as_fd(), Reach::One).map_err(Doing::Source.failed())?);
             copy.as_fd()
         } else {
             cover.mount.as_fd()

@@ -41,7 +41,7 @@ mod tests;
 mod text;
 
 use std::ffi::CString;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 pub(crate) use covers::Covers;
@@ -132,6 +132,8 @@ pub(crate) struct Abilities {
     /// mount_setattr(2) of 5.12: recursive attributes and id-mapped mounts depend on it. Without it attributes
     /// are set by mount(2) after attaching.
     pub(crate) set_attributes: bool,
+    /// open_tree_attr(2) of 6.15: a copy of a mount and its attributes in one call.
+    pub(crate) copy_with_attributes: bool,
     /// There is `/proc/kcore`, for a link in `/dev`.
     pub(crate) kcore: bool,
     /// procfs has the option `pidns`, of 6.18: it can be mounted for another PID namespace than one's own.
@@ -142,7 +144,9 @@ impl Abilities {
     /// Looks.
     pub(crate) fn probe() -> Self {
         Self {
-            set_attributes: crate::sys::mount::has_set_attributes(),
+            // A kernel without is asked: some have calls of later versions.
+            set_attributes: super::kernel::version() >= (5, 12) || crate::sys::mount::has_set_attributes(),
+            copy_with_attributes: super::kernel::version() >= (6, 15),
             kcore: Path::new("/proc/kcore").exists(),
             procfs_by_namespace: super::kernel::version() >= (6, 18),
         }
@@ -220,6 +224,11 @@ pub(crate) struct Opened {
 pub(crate) struct Error(String);
 
 impl Opened {
+    /// All that is open.
+    pub(crate) fn into_descriptors(self) -> impl Iterator<Item = OwnedFd> {
+        self.trees.into_iter().map(|tree| tree.mount)
+    }
+
     /// The descriptors that the child keeps until it has performed the step.
     pub(crate) fn numbers(&self) -> impl Iterator<Item = RawFd> {
         self.trees.iter().map(|tree| tree.mount.as_raw_fd())

@@ -13,7 +13,7 @@ use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fstat, fstatat, mkdirat};
 
 use super::guard;
-use super::root::Root;
+use super::root::{Done, Root};
 use super::text::Text;
 use crate::container::engine::failed::{Doing, Failed};
 use crate::sys::mount;
@@ -52,7 +52,7 @@ pub(crate) fn make_place(root: &CStr, path: &CStr, kind: Kind, links: Links) -> 
 
 impl Root {
     /// Opens what there is at `path`, as a place and nothing more (`O_PATH`).
-    pub(super) fn find(&self, path: &CStr, links: Links) -> nix::Result<OwnedFd> {
+    pub(super) fn find(&self, path: &CStr, links: Links) -> nix::Result<Done<'_>> {
         let (mut flags, mut resolve) = (libc::O_PATH, libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS);
         match links {
             Links::Followed => {}
@@ -60,9 +60,9 @@ impl Root {
             Links::Refused => resolve |= libc::RESOLVE_NO_SYMLINKS,
         }
         if guard::is_off(guard::Guard::InRoot) {
-            return guard::unguarded(self.directory()?, path, flags);
+            return guard::unguarded(self.directory()?, path, flags).map(|found| self.done(found));
         }
-        self.lookup(path, flags, resolve)
+        self.lookup(path, flags, resolve).map(|found| self.done(found))
     }
 
     fn lookup(&self, path: &CStr, flags: i32, resolve: u64) -> nix::Result<OwnedFd> {
@@ -77,7 +77,7 @@ impl Root {
     }
 
     /// The place of a mount at `path`, made if it is missing.
-    pub(super) fn place(&self, path: &CStr, kind: Kind, links: Links) -> Result<OwnedFd, Failed> {
+    pub(super) fn place(&self, path: &CStr, kind: Kind, links: Links) -> Result<Done<'_>, Failed> {
         let failed = Doing::Place.failed();
         // Without symbolic links the plan has judged the path already.
         match self.find(path, Links::Refused) {
@@ -124,7 +124,7 @@ impl Root {
     }
 
     /// Makes `path` where only the last name is missing, as most often; otherwise all that is.
-    fn make_last(&self, path: &CStr, kind: Kind, links: Links) -> nix::Result<OwnedFd> {
+    fn make_last(&self, path: &CStr, kind: Kind, links: Links) -> nix::Result<Done<'_>> {
         let mut parent = Text::<LONGEST>::new();
         let (above, name) = split(path);
         parent.push(above)?;
@@ -134,12 +134,13 @@ impl Root {
         }
         // Somebody may have put a symbolic link there meanwhile: it is not followed, and nothing is attached to it.
         let flags = libc::O_PATH | libc::O_NOFOLLOW;
-        mount::open_below(parent.as_fd(), name, flags, libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS)
+        let resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS;
+        mount::open_below(parent.as_fd(), name, flags, resolve).map(|made| self.done(made))
     }
 
     /// Makes `path` with all that is missing of it. A symbolic link whose target is missing is followed, and its
     /// target made (an image with `/var/run` -> `/run` need not have `/run`).
-    fn make(&self, path: &CStr, kind: Kind, links: Links) -> nix::Result<OwnedFd> {
+    fn make(&self, path: &CStr, kind: Kind, links: Links) -> nix::Result<Done<'_>> {
         let mut done = Text::<LONGEST>::new();
         let mut rest = Text::<LONGEST>::new();
         rest.push(path.to_bytes())?;

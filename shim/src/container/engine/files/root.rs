@@ -1,7 +1,8 @@
 //! The root of a container's files: one descriptor, below which everything is looked up, and what the steps share.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::ffi::{CStr, CString};
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
@@ -37,6 +38,9 @@ pub(crate) enum Change {
     Propagation(Propagation),
 }
 
+/// So many descriptors are left open before they are closed.
+const MOST_LEFT: u32 = 64;
+
 /// What the steps of one container share. The maker prepares it before the child is made.
 #[derive(Debug)]
 pub(crate) struct Root {
@@ -48,6 +52,34 @@ pub(crate) struct Root {
     label: Option<CString>,
     /// The runtime's own procfs, through which kernels before 5.12 change a mount by its descriptor.
     procfs: Option<OwnedFd>,
+    /// open_tree_attr(2) is there.
+    copies_with_attributes: bool,
+    /// How many descriptors the child has left open; none where it closes each of them.
+    left: Option<Cell<u32>>,
+}
+
+/// A descriptor that a step has done with. The child of a maker leaves it open: it closes all of them together, in one
+/// call where closing each would be one for nearly every path of a container.
+#[derive(Debug)]
+pub(super) struct Done<'a> {
+    file: ManuallyDrop<OwnedFd>,
+    root: &'a Root,
+}
+
+impl AsFd for Done<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        match &self.root.left {
+            Some(left) => left.set(left.get() + 1),
+            // SAFETY: this is the only place that drops it, once, and nobody can use it after.
+            None => unsafe { ManuallyDrop::drop(&mut self.file) },
+        }
+    }
 }
 
 impl Root {
@@ -59,8 +91,17 @@ impl Root {
             Some(procfs::root().map_err(Doing::Source.failed())?)
         };
         let label = plan.label.clone();
-        let root =
-            Self { tree: OnceCell::new(), covers: OnceCell::new(), shared_covers: covers, label, procfs };
+        // Where the child opens what it keeps, it could not tell that from the rest.
+        let left = (plan.opener == Opener::Maker && plan.root().is_some()).then(Cell::default);
+        let root = Self {
+            tree: OnceCell::new(),
+            covers: OnceCell::new(),
+            shared_covers: covers,
+            label,
+            procfs,
+            copies_with_attributes: plan.kernel.copy_with_attributes,
+            left,
+        };
         if plan.opener == Opener::Maker {
             if plan.masks() {
                 root.fill_covers()?;
@@ -76,6 +117,12 @@ impl Root {
     pub(crate) fn numbers(&self) -> impl Iterator<Item = RawFd> {
         let own = self.tree.get().into_iter().chain(&self.procfs).map(AsRawFd::as_raw_fd);
         own.chain(self.covers.get().into_iter().flat_map(OwnCovers::numbers))
+    }
+
+    /// All that is open.
+    pub(crate) fn into_descriptors(self) -> impl Iterator<Item = OwnedFd> {
+        let covers = self.covers.into_inner().into_iter().flat_map(OwnCovers::into_descriptors);
+        self.tree.into_inner().into_iter().chain(self.procfs).chain(covers)
     }
 
     /// Opens the root file system at `path`, unless that is done.
@@ -105,7 +152,35 @@ impl Root {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let root = nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty());
         let tree = OnceCell::from(root.map_err(Doing::Place.failed())?);
-        Ok(Self { tree, covers: OnceCell::new(), shared_covers: Rc::default(), label: None, procfs: None })
+        Ok(Self {
+            tree,
+            covers: OnceCell::new(),
+            shared_covers: Rc::default(),
+            label: None,
+            procfs: None,
+            copies_with_attributes: false,
+            left: None,
+        })
+    }
+
+    /// A descriptor that this step opened and needs no longer than itself.
+    pub(super) fn done(&self, file: OwnedFd) -> Done<'_> {
+        Done { file: ManuallyDrop::new(file), root: self }
+    }
+
+    /// Whether the child leaves descriptors open.
+    pub(crate) fn may_be_littered(&self) -> bool {
+        self.left.is_some()
+    }
+
+    /// Whether the child has left so many descriptors open that it should close them.
+    pub(crate) fn is_littered(&self) -> bool {
+        self.left.as_ref().is_some_and(|left| left.get() >= MOST_LEFT)
+    }
+
+    /// They are closed.
+    pub(crate) fn is_swept(&self) {
+        self.left.iter().for_each(|left| left.set(0));
     }
 
     /// Takes the root directory that this process has.
@@ -131,6 +206,18 @@ impl Root {
                 nix::unistd::fchdir(self.directory()?)?;
                 set
             }
+        }
+    }
+
+    /// A read-only copy of the tree of mounts at a place, where the kernel makes one in a single call.
+    pub(super) fn copy_read_only(&self, place: BorrowedFd<'_>) -> nix::Result<Option<Done<'_>>> {
+        if !self.copies_with_attributes {
+            return Ok(None);
+        }
+        match mount::copy_of_with(place, Reach::Tree, (mount::RDONLY, 0)) {
+            // Whoever filters our calls may not know this one.
+            Err(Errno::ENOSYS | Errno::EPERM) => Ok(None),
+            copy => copy.map(|copy| Some(self.done(copy))),
         }
     }
 

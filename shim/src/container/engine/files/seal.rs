@@ -1,13 +1,13 @@
 //! The last changes, after the pivot: read-only mounts, read-only paths, masked paths.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
 
 use super::place::{Kind, Links};
-use super::root::{Change, Root, Setting};
+use super::root::{Change, Done, Root, Setting};
 use crate::container::engine::failed::{Doing, Failed};
 use crate::sys::mount::{self, Reach};
 
@@ -29,7 +29,10 @@ pub(super) fn remount_root(root: &Root) -> Result<(), Failed> {
 /// A path can be read and no more. One that is missing needs nothing.
 pub(super) fn read_only(root: &Root, path: &CStr) -> Result<(), Failed> {
     let Some(place) = present(root, path)? else { return Ok(()) };
-    let copy = mount::copy_of(place.as_fd(), Reach::Tree).map_err(Doing::Source.failed())?;
+    if let Some(copy) = root.copy_read_only(place.as_fd()).map_err(Doing::Source.failed())? {
+        return mount::attach(copy.as_fd(), place.as_fd()).map_err(Doing::Attach.failed());
+    }
+    let copy = root.done(mount::copy_of(place.as_fd(), Reach::Tree).map_err(Doing::Source.failed())?);
     let attributes = Doing::Attributes.failed();
     if root.sets_detached() {
         root.set(copy.as_fd(), Setting { reach: Reach::Tree, change: READ_ONLY }).map_err(attributes)?;
@@ -44,10 +47,10 @@ pub(super) fn mask(root: &Root, path: &CStr) -> Result<(), Failed> {
     let Some(place) = present(root, path)? else { return Ok(()) };
     let mode = fstat(&place).map_err(Doing::Verify.failed())?.st_mode;
     let kind = if mode & libc::S_IFMT == libc::S_IFDIR { Kind::Directory } else { Kind::File };
-    root.covers()?.cover(place.as_fd(), kind)
+    root.covers()?.cover(root, place.as_fd(), kind)
 }
 
-fn present(root: &Root, path: &CStr) -> Result<Option<OwnedFd>, Failed> {
+fn present<'a>(root: &'a Root, path: &CStr) -> Result<Option<Done<'a>>, Failed> {
     match root.find(path, Links::Followed) {
         Ok(place) => Ok(Some(place)),
         Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),

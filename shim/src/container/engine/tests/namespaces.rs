@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use nix::sched::{CloneFlags, unshare};
 use serde_json::json;
 
-use super::super::kernel::Kernel;
+use super::super::kernel;
 use super::Bundle;
 
 #[test]
@@ -34,7 +34,7 @@ fn a_user_namespace_has_its_maps_and_limits() {
 
 #[test]
 fn a_time_namespace_has_its_offsets() {
-    if !Kernel::probe().time {
+    if !kernel::has_namespace("time") {
         return println!("skipped: no time namespaces");
     }
     let Some(bundle) = Bundle::new("busybox cat /proc/self/timens_offsets") else { return };

@@ -55,7 +55,7 @@ isolated! {
 
     fn a_kernel_without_mount_setattr_makes_the_same_container() {
         let mut world = world();
-        world.kernel = Abilities { set_attributes: false, ..world.kernel };
+        world.kernel = Abilities { set_attributes: false, copy_with_attributes: false, ..world.kernel };
         world.config["root"]["readonly"] = json!(true);
         std::fs::write("/mnt/volume/file", "x").unwrap();
         world.mount("/data", "bind", "/mnt/volume", &["rbind", "ro", "nosuid"]);

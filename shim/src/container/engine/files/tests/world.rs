@@ -98,7 +98,8 @@ pub(super) fn world() -> World {
     std::fs::create_dir_all("/mnt/host").unwrap();
     std::fs::create_dir_all("/mnt/volume").unwrap();
     let planned = planned();
-    let kernel = Abilities { set_attributes: Abilities::probe().set_attributes, ..planned.kernel };
+    let Abilities { set_attributes, copy_with_attributes, .. } = Abilities::probe();
+    let kernel = Abilities { set_attributes, copy_with_attributes, ..planned.kernel };
     World { kernel, ..planned }
 }
 
@@ -110,7 +111,12 @@ pub(super) fn planned() -> World {
         rights: Rights::Root,
         change: ChangeRoot::Pivot,
         base: Base::Host,
-        kernel: Abilities { set_attributes: true, kcore: true, procfs_by_namespace: false },
+        kernel: Abilities {
+            set_attributes: true,
+            copy_with_attributes: false,
+            kcore: true,
+            procfs_by_namespace: false,
+        },
         groups: vec![],
         unified: None,
         without: vec![],
