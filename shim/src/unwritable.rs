@@ -12,13 +12,18 @@ use nix::sys::stat::Mode;
 use crate::guard::{self, Guard};
 use crate::sys::protect::read_only_self;
 
-/// This program, of which `file` is the file, in a form that nobody can write to.
-pub(crate) fn unwritable(file: std::fs::File) -> nix::Result<OwnedFd> {
+/// This program in a form that nobody can write to.
+pub(crate) fn unwritable() -> nix::Result<OwnedFd> {
     match read_only_self() {
         Ok(tree) if !guard::is_off(Guard::ReadOnlySelf) => Ok(tree),
         // No right to clone mounts, as an ordinary user; or a kernel before 5.12, which cannot make the clone read-only.
-        Ok(_) | Err(_) => sealed_copy(file),
+        Ok(_) | Err(_) => sealed_copy(own_file()?),
     }
+}
+
+/// The file that this program runs from.
+pub(crate) fn own_file() -> nix::Result<std::fs::File> {
+    open("/proc/self/exe", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map(Into::into)
 }
 
 /// Opens the file behind a descriptor for reading.

@@ -73,7 +73,7 @@ fn plan(spec: &Spec) {
             base: Base::Host,
             keyring: Keyring::New,
         };
-        if let Ok(plan) = Plan::new(spec, &known, &Vector::new(Vec::new()), &program.environment) {
+        if let Ok(plan) = Plan::new(spec, &known, &|| Vector::new(Vec::new()), &program.environment) {
             assert!(!plan.to_string().is_empty(), "a plan has steps");
         }
     }

@@ -117,8 +117,8 @@ impl Preserved {
     pub(crate) fn find(given: &Parsed) -> Result<Self, Error> {
         let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
         // They may be meant for somebody else.
-        let ours = number("LISTEN_PID") == Some(std::process::id());
-        let listen = number("LISTEN_FDS").filter(|_| ours).unwrap_or(0);
+        let ours = |_: &u32| number("LISTEN_PID") == Some(std::process::id());
+        let listen = number("LISTEN_FDS").filter(ours).unwrap_or(0);
         let more: u32 = given.number("preserve-fds")?.unwrap_or(0);
         let all = u32::saturating_add(listen, more);
         for at in 0..all {

@@ -61,8 +61,7 @@ impl Due {
             return Ok(none);
         }
         let spec = config::parse(config)?;
-        let own = own_environment();
-        let all = Hooks::new(&spec, &own, &own).map_err(|error| Error::Refused(error.to_string()))?;
+        let all = Hooks::new(&spec, &own_environment, &own_environment()).map_err(|error| Error::Refused(error.to_string()))?;
         let init = record.init.map_or(0, |init| init.pid);
         let (hooks, pid) = match kind {
             Kind::Prestart => (all.prestart, init),

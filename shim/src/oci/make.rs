@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::rc::Rc;
 
+use nix::sys::stat::fstat;
 use oci_spec::runtime::Spec;
 
 use super::command::parse::Parsed;
@@ -62,6 +63,10 @@ pub(crate) struct Made {
     pub(crate) pidfd: OwnedFd,
 }
 
+/// A container that was made, who is to have the master of its terminal, and what its standard streams are called, where
+/// that is known.
+type Begun<'r> = (Created, Option<&'r mut Relay>, Option<Vec<String>>);
+
 impl Blueprint {
     /// Reads the bundle and decides.
     pub(crate) fn new(global: &Global<'_>, id: &str, given: &Parsed, front: Front) -> Result<Self, Error> {
@@ -94,7 +99,7 @@ impl Blueprint {
             // One container is not worth a trimmed mount namespace: making that copies the host's mounts too.
             base: Base::Host,
         };
-        let plan = Plan::new(spec, &known, &own_environment(), &program.environment).map_err(refuse)?;
+        let plan = Plan::new(spec, &known, &own_environment, &program.environment).map_err(refuse)?;
         let plan = Rc::new(plan);
         let (identity, program) = (Rc::new(identity), Rc::new(program));
         Ok(Self { grounds, identity, program, plan, preserved, keyring, handover })
@@ -166,13 +171,13 @@ impl Blueprint {
         let laid = self.grounds.lay(place, held, record)?;
         let gate = gate.map_or_else(|| gate_in(place.directory()), Ok)?;
         let made = self.init(gate, &laid.entry, relay).map_err(|error| self.explain(error));
-        let (created, master_goes) = made?;
+        let (created, master_goes, pipes) = made?;
         let init = procfs::start_time(created.pid).map(|start_time| Init { pid: created.pid, start_time });
         record.init = Some(init.ok_or(Error::NotRunning)?);
         if let Some(group) = &record.resctrl {
             group.enter(created.pid).map_err(refuse)?;
         }
-        record.descriptors = standard_descriptors(created.pid);
+        record.descriptors = pipes.unwrap_or_else(|| standard_descriptors(created.pid));
         record.unfinished = false;
         self.hand_over(&created, master_goes)?;
         place.write(record, held)?;
@@ -205,12 +210,13 @@ impl Blueprint {
         gate: Gate,
         entry: &Entry,
         mut relay: Option<&'r mut Relay>,
-    ) -> Result<(Created, Option<&'r mut Relay>), Error> {
+    ) -> Result<Begun<'r>, Error> {
         let stdio = match (self.grounds.has_terminal(), &mut relay) {
             (true, _) => Stdio::Terminal,
             (false, Some(relay)) => Stdio::Pipes(relay.pipes().map_err(Error::kernel("make pipes"))?),
             (false, None) => Stdio::Files(own_streams()?),
         };
+        let pipes = if let Stdio::Pipes(pipes) = &stdio { names(pipes) } else { None };
         let request = Request {
             plan: Rc::clone(&self.plan),
             identity: Rc::clone(&self.identity),
@@ -229,7 +235,7 @@ impl Blueprint {
         loop {
             making.wait();
             if let Progress::Created(created) = making.advance().map_err(refuse)? {
-                return Ok((created, relay));
+                return Ok((created, relay, pipes));
             }
         }
     }
@@ -284,6 +290,12 @@ pub(crate) fn own_environment() -> Vector {
         CString::new(name.into_vec()).unwrap_or_default()
     };
     Vector::new(std::env::vars_os().map(text).collect())
+}
+
+/// What `/proc` names these pipes.
+fn names(pipes: &[OwnedFd; 3]) -> Option<Vec<String>> {
+    let name = |pipe: &OwnedFd| Some(format!("pipe:[{}]", fstat(pipe).ok()?.st_ino));
+    pipes.iter().map(name).collect()
 }
 
 /// What the standard streams of a process are, as `/proc` names them: what a checkpoint finds open there later need not be

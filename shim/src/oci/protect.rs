@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::sys::statvfs::FsFlags;
 
 use super::error::Error;
@@ -20,7 +20,7 @@ use crate::guard::{self, Guard};
 use crate::harmless;
 use crate::sys::image;
 use crate::sys::process::{self, Vector};
-use crate::unwritable::{is_forbidden, is_sealed, reopen, unwritable};
+use crate::unwritable::{is_forbidden, is_sealed, own_file, reopen, unwritable};
 
 const SELF: &str = "/proc/self/exe";
 
@@ -36,14 +36,15 @@ pub(crate) fn ensure() -> Result<(), Error> {
     if IS_DONE.load(Ordering::Relaxed) {
         return Ok(());
     }
-    let file = std::fs::File::open(SELF).map_err(Error::file("open", SELF.as_ref()))?;
-    let about = fstatfs(&file).ok();
-    let is_read_only = about.is_some_and(|about| about.flags().contains(FsFlags::ST_RDONLY));
-    let is_in_memory = about.is_none_or(|about| about.filesystem_type() == TMPFS_MAGIC);
-    if is_read_only || is_in_memory && is_sealed(&file) || guard::is_off(Guard::OwnFile) {
+    let about = statfs(SELF).map_err(Error::kernel(format!("look at {SELF}")))?;
+    let is_in_memory = about.filesystem_type() == TMPFS_MAGIC;
+    let is_safe = about.flags().contains(FsFlags::ST_RDONLY)
+        || is_in_memory && own_file().is_ok_and(|file| is_sealed(&file))
+        || guard::is_off(Guard::OwnFile);
+    if is_safe {
         return Ok(());
     }
-    let copy = unwritable(file).map_err(|errno| {
+    let copy = unwritable().map_err(|errno| {
         let forbidden = if is_forbidden(errno) { ", of which vm.memfd_noexec=2 lets none run" } else { "" };
         Error::Kernel(format!("copy the program to a file in memory{forbidden}"), errno)
     })?;

@@ -33,6 +33,8 @@ struct Stream {
     is_output: bool,
     /// poll(2) said so of the end whose turn it is.
     is_ready: bool,
+    /// It said that nothing is to be read and nobody will write.
+    is_over: bool,
 }
 
 /// What is copied from or to.
@@ -180,7 +182,7 @@ impl Relay {
         };
         let mut polled: Vec<PollFd<'_>> = Vec::with_capacity(5);
         // The streams first, each in its place.
-        let (mut ready, mut places) = ([false; MOST], [None; MOST]);
+        let (mut ready, mut places) = ([PollFlags::empty(); MOST], [None; MOST]);
         for (stream, place) in self.streams.iter().zip(&mut places) {
             if let Some(one) = stream.polled().filter(|_| stream.is_output || child.is_some()) {
                 *place = Some(polled.len());
@@ -198,13 +200,15 @@ impl Relay {
             Err(Errno::EINTR) => return Ok(Seen { signal: false, any: true }),
             result => result?,
         };
-        let is_ready = |at: usize| polled.get(at).and_then(PollFd::any).unwrap_or(false);
+        let seen_of = |at: usize| polled.get(at).and_then(PollFd::revents).unwrap_or(PollFlags::empty());
         for (ready, place) in ready.iter_mut().zip(places) {
-            *ready = place.is_some_and(is_ready);
+            *ready = place.map_or(PollFlags::empty(), seen_of);
         }
-        let seen = Seen { signal: child.is_some() && is_ready(streams), any: count > 0 };
+        let signal = child.is_some() && !seen_of(streams).is_empty();
+        let seen = Seen { signal, any: count > 0 };
         for (stream, ready) in self.streams.iter_mut().zip(ready) {
-            stream.is_ready = ready;
+            stream.is_ready = !ready.is_empty();
+            stream.is_over = stream.pending.is_empty() && ready == PollFlags::POLLHUP;
         }
         Ok(seen)
     }
@@ -238,7 +242,7 @@ impl Relay {
 
 impl Stream {
     fn new(from: End, to: End, is_output: bool) -> Self {
-        Self { from, to: Some(to), pending: Vec::new(), is_output, is_ready: false }
+        Self { from, to: Some(to), pending: Vec::new(), is_output, is_ready: false, is_over: false }
     }
 
     fn polled(&self) -> Option<PollFd<'_>> {
@@ -253,6 +257,10 @@ impl Stream {
     /// Reads and writes once, as far as that does not block.
     fn step(&mut self) {
         if !std::mem::take(&mut self.is_ready) {
+            return;
+        }
+        if self.is_over {
+            self.to = None;
             return;
         }
         if self.pending.is_empty() {

@@ -30,7 +30,6 @@ const FAULT: &str = "HULL_ENGINE_FAULT";
 pub(super) struct Engine {
     kernel: Abilities,
     covers: Rc<Covers>,
-    no_variables: Vector,
     /// None where it cannot be had: then each container starts from the host's mounts.
     mounts: Option<OwnedFd>,
     is_off: bool,
@@ -47,7 +46,6 @@ impl Engine {
         Self {
             kernel: Abilities::probe(),
             covers: Rc::default(),
-            no_variables: Vector::new(Vec::new()),
             mounts: trimmed_mounts(),
             is_off: std::env::var_os(ENGINE).is_some_and(|name| name == "libcontainer"),
         }
@@ -79,8 +77,8 @@ impl Shim {
             base: if self.engine.mounts.is_some() { Base::Trimmed } else { Base::Host },
             keyring: Keyring::New,
         };
-        let none = &self.engine.no_variables;
-        match Plan::new(spec, &known, none, variables) {
+        let none = || Vector::new(Vec::new());
+        match Plan::new(spec, &known, &none, variables) {
             Ok(plan) => Ok(Chosen::Own(Rc::new(plan))),
             Err(error) => Err(error.to_string()),
         }

@@ -222,11 +222,7 @@ fn protect_self() -> Error {
             return Error::File { operation: "read the link", path: "/proc/self/exe".into(), source };
         }
     };
-    let file = match File::open("/proc/self/exe") {
-        Ok(file) => file,
-        Err(source) => return Error::File { operation: "open", path: "/proc/self/exe".into(), source },
-    };
-    let tree = match unwritable(file) {
+    let tree = match unwritable() {
         Ok(tree) => tree,
         Err(errno) => return fail("copy this program to where nobody can write to it")(errno),
     };

@@ -2,6 +2,8 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
+use std::sync::OnceLock;
+
 use nix::errno::Errno;
 
 use super::{check, open};
@@ -38,11 +40,12 @@ pub(crate) fn close_on_exec_from(first: u32) -> nix::Result<()> {
     }
 }
 
-/// Whether close_range(2) can mark descriptors, which it does from Linux 5.11 on.
+/// Whether close_range(2) can mark descriptors, which it does from Linux 5.11 on. Asked once.
 #[must_use]
 pub(crate) fn can_mark_range() -> bool {
+    static CAN: OnceLock<bool> = OnceLock::new();
     // No process has this number.
-    range(u32::MAX, u32::MAX, libc::CLOSE_RANGE_CLOEXEC).is_ok()
+    *CAN.get_or_init(|| range(u32::MAX, u32::MAX, libc::CLOSE_RANGE_CLOEXEC).is_ok())
 }
 
 /// To be called before a fork, for the child's [`close_on_exec_from`].

@@ -147,6 +147,12 @@ fn written(segment: Segment, pages: &File) -> nix::Result<Vec<usize>> {
 fn exchange(segment: Segment, file: BorrowedFd<'_>, written: &[usize]) -> nix::Result<()> {
     let Segment { start, length, offset, protection } = segment;
     let number = file.as_raw_fd();
+    if written.is_empty() {
+        let (there, how) = (start as *mut libc::c_void, libc::MAP_PRIVATE | libc::MAP_FIXED);
+        // SAFETY: as of the move below: the same bytes take the place of those that are there.
+        let new = unsafe { libc::mmap(there, length, protection, how, number, offset) };
+        return if new == libc::MAP_FAILED { Err(Errno::last()) } else { Ok(()) };
+    }
     // SAFETY: asks for a mapping anywhere.
     let new =
         unsafe { libc::mmap(std::ptr::null_mut(), length, protection, libc::MAP_PRIVATE, number, offset) };

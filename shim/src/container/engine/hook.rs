@@ -77,7 +77,7 @@ impl Ending {
 }
 
 /// A JSON text about a process whose pid is not known yet: the pid belongs between every two pieces.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct State {
     pieces: Vec<Vec<u8>>,
 }
@@ -187,8 +187,9 @@ impl Output {
 impl Hooks {
     /// Reads them from a configuration. Those without variables of their own get `own`, the maker's; those that the
     /// container's init runs at its start get `container`.
-    pub(crate) fn new(spec: &Spec, own: &Vector, container: &Vector) -> Result<Self, Error> {
+    pub(crate) fn new(spec: &Spec, own: &dyn Fn() -> Vector, container: &Vector) -> Result<Self, Error> {
         let Some(hooks) = spec.hooks() else { return Ok(Self::default()) };
+        let own = &own();
         let all = |listed: &Option<Vec<Listed>>, default: &Vector| {
             listed.iter().flatten().map(|one| Hook::new(one, default)).collect::<Result<Vec<_>, _>>()
         };

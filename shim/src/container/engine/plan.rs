@@ -90,7 +90,7 @@ pub(crate) struct Plan {
     pub(crate) steps: Vec<Step>,
     pub(crate) files: files::Plan,
     pub(crate) hooks: Hooks,
-    /// The state that hooks get while the container is made, and when it starts.
+    /// The state that hooks get while the container is made, and when it starts; empty where there are none.
     pub(crate) states: [State; 2],
     /// Interfaces to take from the host.
     pub(crate) devices: Vec<Device>,
@@ -111,7 +111,7 @@ impl Plan {
     pub(crate) fn new(
         spec: &Spec,
         known: &Known<'_>,
-        own: &Vector,
+        own: &dyn Fn() -> Vector,
         container: &Vector,
     ) -> Result<Self, Error> {
         let mut namespaces = Namespaces::new(spec, known.sandbox)?;
@@ -123,6 +123,10 @@ impl Plan {
         if known.base == files::Base::Trimmed && known.maker == MakerRights::Root && !hooks.of_making() {
             namespaces.trim();
         }
+        let state = |status| match spec.hooks() {
+            Some(_) => State::new(spec, known.id, known.bundle, status),
+            None => State::default(),
+        };
         let mut plan = Self {
             maps: maps(spec, &namespaces),
             maker: known.maker,
@@ -130,7 +134,7 @@ impl Plan {
             steps: Vec::new(),
             files: files(spec, &namespaces, known)?,
             hooks,
-            states: ["creating", "created"].map(|status| State::new(spec, known.id, known.bundle, status)),
+            states: ["creating", "created"].map(state),
             devices: Device::all(spec),
             listener: Listener::of_init(spec, known.id, known.bundle),
             namespaces,

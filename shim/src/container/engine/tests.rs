@@ -86,7 +86,7 @@ impl Bundle {
             base: Base::Host,
             keyring: Keyring::New,
         };
-        let own = Vector::new(vec![c"PATH=/bin:/usr/bin".into()]);
+        let own = || Vector::new(vec![c"PATH=/bin:/usr/bin".into()]);
         Plan::new(spec, &known, &own, container)
     }
 
