@@ -246,6 +246,9 @@ pub(crate) fn transform(identity: &Identity, program: &Program, handles: &Handle
 /// that the container lacks. Tells whether it became somebody else: such a process can be seen again, and lives on without its
 /// parent.
 pub(crate) fn become_member(identity: &Identity, handles: &Handles<'_>) -> Result<bool, Problem> {
+    let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
+    // Asked before a filter is in force that need not know the question.
+    let becomes = (!process::is_throughout(uid, gid)).then_some((uid, gid));
     if let Some(first) = handles.closed_from {
         descriptor::close_on_exec_from(first).map_err(Problem::at(Step::Descriptors))?;
     }
@@ -264,14 +267,14 @@ pub(crate) fn become_member(identity: &Identity, handles: &Handles<'_>) -> Resul
         // Without no_new_privs only CAP_SYS_ADMIN may install a filter, and we are about to drop it.
         install_filter(identity, handles)?;
     }
-    let is_changed = change_user(identity)?;
+    change_user(identity, becomes)?;
     if !entered {
         chdir(identity.directory.as_c_str()).map_err(Problem::at(Step::Directory))?;
     }
     if !process::is_inside_root() {
         return Err(Problem { step: Step::DirectoryOutside, errno: Errno::EXDEV });
     }
-    Ok(is_changed)
+    Ok(becomes.is_some())
 }
 
 /// Sets the resource limits of this process.
@@ -313,25 +316,23 @@ fn install_filter(identity: &Identity, handles: &Handles<'_>) -> Result<(), Prob
     }
 }
 
-fn change_user(identity: &Identity) -> Result<bool, Problem> {
-    let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
+/// Takes groups and capabilities, and becomes another user where there is one to become.
+fn change_user(identity: &Identity, becomes: Option<(Uid, Gid)>) -> Result<(), Problem> {
     let capabilities = Problem::at(Step::Capabilities);
     capability::limit_bounding(identity.capabilities.bounding).map_err(Problem::at(Step::Bounding))?;
-    let is_changed = !process::is_throughout(uid, gid);
-    if is_changed {
+    if becomes.is_some() {
         capability::keep_over_user_change(true).map_err(&capabilities)?;
     }
     if let Groups::Listed(groups) = &identity.groups {
         process::set_groups(groups).map_err(Problem::at(Step::Groups))?;
     }
-    if is_changed {
+    if let Some((uid, gid)) = becomes {
         setresgid(gid, gid, gid).map_err(Problem::at(Step::Group))?;
         setresuid(uid, uid, uid).map_err(Problem::at(Step::User))?;
         capability::keep_over_user_change(false).map_err(&capabilities)?;
     }
     capability::set(&identity.capabilities).map_err(&capabilities)?;
-    capability::set_ambient(identity.capabilities.ambient).map_err(Problem::at(Step::Ambient))?;
-    Ok(is_changed)
+    capability::set_ambient(identity.capabilities.ambient).map_err(Problem::at(Step::Ambient))
 }
 
 /// Tries the candidates in the order of `PATH`, as execvp(3) does, with the container's own rights. Those before `first`

@@ -61,7 +61,8 @@ impl Due {
             return Ok(none);
         }
         let spec = config::parse(config)?;
-        let all = Hooks::new(&spec, &own_environment, &own_environment()).map_err(|error| Error::Refused(error.to_string()))?;
+        let all = Hooks::new(&spec, &own_environment, &own_environment())
+            .map_err(|error| Error::Refused(error.to_string()))?;
         let init = record.init.map_or(0, |init| init.pid);
         let (hooks, pid) = match kind {
             Kind::Prestart => (all.prestart, init),

@@ -18,13 +18,14 @@ use super::console;
 use super::failed::{Doing, Failed};
 use super::gate;
 use super::hook::Ending;
+use super::keep::Keep;
 use super::lookup;
-use super::maker::{Fault, Stdio};
 use super::message::{Go, Message};
 use super::namespace::{self, Joins};
 use super::netlink;
 use super::plan::{MakerRights, Plan};
 use super::procfs;
+use super::request::{Fault, Stdio};
 use super::sources::Sources;
 use super::step::Step;
 use super::user;
@@ -35,7 +36,7 @@ use crate::container::transform::{
     Handles, Limits, Observer, Problem, Step as Last, Told, become_member, confine, execute,
 };
 use crate::harmless;
-use crate::sys::{descriptor, interface, keyring, memory, process, socket, terminal};
+use crate::sys::{interface, keyring, memory, process, socket, terminal};
 
 /// Everything that the child needs.
 pub(super) struct Work<'a> {
@@ -57,18 +58,7 @@ pub(super) struct Work<'a> {
     pub(super) output: Option<[RawFd; 2]>,
     pub(super) observer: Option<RawFd>,
     pub(super) mounts: Option<RawFd>,
-    /// All of these, in ascending order.
-    pub(super) keep: Vec<RawFd>,
-    /// What it closes at once: where its maker makes no other container, only what tells of the maker's end.
-    pub(super) shut: Option<RawFd>,
-    /// What it has done with once it has entered its root, and what is left then.
-    pub(super) leave_outside: Vec<RawFd>,
-    pub(super) keep_inside: Vec<RawFd>,
-    /// What is left when it becomes a process of the container, and at the gate.
-    pub(super) keep_as_member: Vec<RawFd>,
-    /// What an init appears with that joins its PID namespace last.
-    pub(super) keep_to_appear: Vec<RawFd>,
-    pub(super) keep_at_gate: Vec<RawFd>,
+    pub(super) keep: Keep,
     pub(super) preserved: u32,
     pub(super) looks_up: bool,
     pub(super) fault: Option<Fault>,
@@ -130,7 +120,7 @@ fn live(work: &Work<'_>, made: &Made) -> ! {
 
 /// Makes the init, in the PID namespace that it joins, with all that this process has become, and ends.
 fn send_ahead(work: &Work<'_>) -> ! {
-    let closed = descriptor::close_all_but(&work.keep_to_appear).map_err(Problem::at(Last::Descriptors));
+    let closed = work.keep.appear().map_err(Problem::at(Last::Descriptors));
     let made =
         closed.and_then(|()| process::spawn_sibling(work, appear).map_err(Problem::at(Last::Namespaces)));
     match made {
@@ -185,7 +175,7 @@ fn give_up(work: &Work<'_>, step: u16, trouble: Trouble) -> ! {
 /// Closes what the steps before this left open, where that has become much.
 fn sweep(work: &Work<'_>) -> Result<(), Failed> {
     if work.sources.is_littered() {
-        descriptor::close_all_but(&work.keep).map_err(Doing::Itself.failed())?;
+        work.keep.sweep().map_err(Doing::Itself.failed())?;
         work.sources.is_swept();
     }
     Ok(())
@@ -228,11 +218,7 @@ fn settle(work: &Work<'_>, made: &mut Made) -> Result<(), Trouble> {
     } else {
         belong_to_maker()?;
     }
-    match work.shut {
-        Some(number) => descriptor::close_all(&[number]),
-        None => descriptor::close_all_but(&work.keep),
-    }
-    .map_err(Doing::Itself.failed())?;
+    work.keep.begin().map_err(Doing::Itself.failed())?;
     process::unblock_signals();
     if work.plan.maps.is_none() {
         return Ok(());
@@ -286,12 +272,7 @@ fn perform(work: &Work<'_>, made: &mut Made, step: &Step) -> Result<(), Trouble>
         }
         Step::Hook(index) => run_hook(work, made.pid, *index)?,
         Step::Directory(path) => {
-            // Whatever path an image brings, no descriptor leads out of the root from here on.
-            match work.shut {
-                Some(_) => descriptor::close_all_but(&work.keep_inside),
-                None => descriptor::close_all(&work.leave_outside),
-            }
-            .map_err(failed)?;
+            work.keep.enter().map_err(failed)?;
             // As runc does; a directory that cannot be made is reported by `chdir`.
             harmless(work.sources.make_directory(path));
         }
@@ -351,7 +332,7 @@ fn become_harmless(work: &Work<'_>, made: &mut Made) -> Result<(), Problem> {
         let kind = CloneFlags::CLONE_NEWPID.bits();
         crate::sys::namespace::join(there, kind).map_err(Problem::at(Last::Namespaces))?;
     }
-    descriptor::close_all_but(&work.keep_as_member).map_err(Problem::at(Last::Descriptors))?;
+    work.keep.become_member().map_err(Problem::at(Last::Descriptors))?;
     if work.go.is_some() {
         process::end_when_asked();
     }
@@ -359,8 +340,9 @@ fn become_harmless(work: &Work<'_>, made: &mut Made) -> Result<(), Problem> {
         made.candidate = lookup::first(work.identity, work.program)?;
     }
     let handles = handles(work, made);
-    if become_member(work.identity, &handles)? {
-        // A change of user makes a process visible and forgets its parent's death.
+    let has_users = work.plan.namespaces.all().contains(CloneFlags::CLONE_NEWUSER);
+    if become_member(work.identity, &handles)? || has_users {
+        // A change of user makes a process visible and forgets its parent's death, and so does a new user namespace.
         belong_to_maker().map_err(|failed| Problem { step: Last::Hide, errno: failed.errno })?;
     }
     if notifies(work.identity) && work.pid_namespace.is_none() {
@@ -390,7 +372,7 @@ fn wait_at_gate(work: &Work<'_>) {
     }
     let Some(go) = work.go else { return };
     let failed = Problem::at(Last::Descriptors);
-    if let Err(problem) = descriptor::close_all_but(&work.keep_at_gate).map_err(failed) {
+    if let Err(problem) = work.keep.wait().map_err(failed) {
         problem.report(work.result);
     }
     if !process::await_byte(go) {

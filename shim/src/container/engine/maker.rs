@@ -4,7 +4,7 @@
 //! maker's namespaces run in a process of their own.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -19,13 +19,13 @@ use super::child::{self, Work};
 use super::created::Created;
 use super::devices::{self, Away, Found};
 use super::failure::Failure;
-use super::files::Covers;
-use super::gate::Gate;
 use super::hook::{self, Ending, Output};
+use super::keep::Keep;
 use super::listener::Listener;
 use super::message::{Go, Heard, Message};
 use super::namespace::{self, Joins};
 use super::plan::{MakerRights, Plan};
+use super::request::Request;
 use super::sources::Sources;
 use super::step::Step;
 use super::{procfs, user};
@@ -34,73 +34,6 @@ use crate::container::identity::{Groups, Identity};
 use crate::container::program::Program;
 use crate::harmless;
 use crate::sys::{descriptor, pidfd, process, socket};
-
-/// Everything that one container needs.
-pub(crate) struct Request<'a> {
-    pub(crate) plan: Rc<Plan>,
-    pub(crate) identity: Rc<Identity>,
-    pub(crate) program: Rc<Program>,
-    pub(crate) stdio: Stdio,
-    /// The container's group, made and limited.
-    pub(crate) cgroup: &'a Entry,
-    /// Pidfd of pause, when the plan joins a sandbox.
-    pub(crate) sandbox: Option<BorrowedFd<'a>>,
-    /// A [`trimmed`](super::trimmed) mount namespace, when the plan starts from one.
-    pub(crate) mounts: Option<BorrowedFd<'a>>,
-    /// Where the init waits.
-    pub(crate) gate: Gate,
-    /// Descriptors from 3 on that the program inherits.
-    pub(crate) preserved: u32,
-    /// Whether a program that is not there fails the making, not only the start.
-    pub(crate) looks_up: bool,
-    /// The maker's, shared by all its containers; one that makes no other has [`Covers::OfOne`].
-    pub(crate) covers: Rc<Covers>,
-    /// Makes a step fail, for tests.
-    pub(crate) fault: Option<Fault>,
-}
-
-/// The standard descriptors of the init.
-pub(crate) enum Stdio {
-    /// A terminal of the container's own devpts.
-    Terminal,
-    /// Stdin, stdout, stderr.
-    Files([OwnedFd; 3]),
-    /// The same, where they are pipes that the maker made.
-    Pipes([OwnedFd; 3]),
-}
-
-impl Stdio {
-    fn into_descriptors(self) -> Vec<OwnedFd> {
-        match self {
-            Self::Terminal => Vec::new(),
-            Self::Files(files) | Self::Pipes(files) => files.into(),
-        }
-    }
-
-    fn numbers(&self) -> Vec<RawFd> {
-        match self {
-            Self::Terminal => Vec::new(),
-            Self::Files(files) | Self::Pipes(files) => files.iter().map(AsRawFd::as_raw_fd).collect(),
-        }
-    }
-}
-
-/// A step made to fail; release builds have none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Fault {
-    /// Its number in the plan.
-    pub(crate) step: usize,
-    /// How it fails.
-    pub(crate) errno: Errno,
-}
-
-impl Fault {
-    /// Reads `STEP:ERRNO`, both numbers.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        let (step, errno) = text.split_once(':')?;
-        Some(Self { step: step.parse().ok()?, errno: Errno::from_raw(errno.parse().ok()?) })
-    }
-}
 
 /// A container in the making. Dropped before it is created, it takes the init along.
 pub(crate) struct Making {
@@ -167,21 +100,15 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
         go: request.gate.go.as_ref().map(AsRawFd::as_raw_fd),
         result: request.gate.result.as_raw_fd(),
         output: output.as_ref().map(Output::numbers),
-        keep: Vec::new(),
-        shut: None,
-        leave_outside: Vec::new(),
-        keep_inside: Vec::new(),
-        keep_as_member: Vec::new(),
-        keep_to_appear: Vec::new(),
-        keep_at_gate: Vec::new(),
+        keep: Keep::default(),
         preserved: request.preserved,
         looks_up: request.looks_up,
         fault: request.fault,
     };
     // Whoever is in a joined namespace already might look into it.
     let is_alone = request.covers.is_of_one() && plan.namespaces.joined.is_empty();
-    work.shut = (is_alone && work.sources.may_be_littered()).then(|| ours.as_raw_fd());
-    work.list_kept();
+    let shut = (is_alone && work.sources.may_be_littered()).then(|| ours.as_raw_fd());
+    work.keep = Keep::new(&work, shut);
     let child = make(&work, pid_namespace.as_ref().map(AsFd::as_fd), request.cgroup)?;
     let Work { sources, procfs, .. } = work;
     let making = Making {
@@ -243,33 +170,6 @@ fn open_namespaces(request: &Request<'_>) -> Result<(Joins, Option<OwnedFd>), Fa
         }
     }
     Ok((joins, pid))
-}
-
-impl Work<'_> {
-    fn list_kept(&mut self) {
-        let sorted = |mut numbers: Vec<RawFd>| {
-            numbers.sort_unstable();
-            numbers
-        };
-        let preserved = 3..3 + self.preserved as RawFd;
-        // What hooks print, files in memory.
-        let output = || self.output.into_iter().flatten();
-        let printing = output().filter(|_| !self.plan.hooks.start_container.is_empty());
-        let at_gate = self.go.into_iter().chain([self.result]).chain(preserved).chain(printing);
-        self.keep_at_gate = sorted(at_gate.collect());
-        let procfs = self.procfs.as_ref().map(AsRawFd::as_raw_fd);
-        let own = procfs.into_iter().chain([self.socket]).chain(self.observer);
-        self.keep_as_member = sorted(self.keep_at_gate.iter().copied().chain(own).collect());
-        let still_told = std::iter::once(self.socket).chain(self.observer);
-        self.keep_to_appear = sorted(self.keep_at_gate.iter().copied().chain(still_told).collect());
-        let inside = self.stdio.numbers().into_iter().chain(self.sources.numbers()).chain(output());
-        let inside = inside.chain(self.pid_namespace);
-        self.keep_inside = sorted(self.keep_as_member.iter().copied().chain(inside).collect());
-        self.leave_outside =
-            sorted(self.cgroup.numbers().chain(self.joins.numbers()).chain(self.mounts).collect());
-        let all = self.keep_inside.iter().chain(&self.leave_outside);
-        self.keep = sorted(all.copied().collect());
-    }
 }
 
 fn make(work: &Work<'_>, pid: Option<BorrowedFd<'_>>, cgroup: &Entry) -> Result<process::Child, Failure> {

@@ -40,6 +40,7 @@ pub(crate) mod failure;
 pub(crate) mod files;
 pub(crate) mod gate;
 pub(crate) mod hook;
+mod keep;
 pub(crate) mod kernel;
 pub(crate) mod listener;
 mod lookup;
@@ -49,6 +50,7 @@ pub(crate) mod namespace;
 mod netlink;
 pub(crate) mod plan;
 pub(crate) mod procfs;
+pub(crate) mod request;
 mod sources;
 pub(crate) mod step;
 #[cfg(test)]
@@ -58,5 +60,6 @@ pub(crate) mod user;
 
 pub(crate) use created::Created;
 pub(crate) use gate::Gate;
-pub(crate) use maker::{Making, Progress, Request, Stdio, begin};
+pub(crate) use maker::{Making, Progress, begin};
 pub(crate) use plan::{Known, Plan};
+pub(crate) use request::{Request, Stdio};
