@@ -138,9 +138,7 @@ impl Place {
     pub(crate) fn claim(&self, root: &Root) -> Result<Held, Error> {
         let make = || DirBuilder::new().mode(0o711).create(&self.directory);
         let made = match make() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                make_root(root).and_then(|()| Ok(make()))
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => make_root(root).map(|()| make()),
             made => Ok(made),
         };
         match made? {

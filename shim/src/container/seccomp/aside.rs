@@ -92,7 +92,8 @@ impl<'a> Aside<'a> {
     /// ask for, or with escapes.
     fn find(config: &'a [u8]) -> Option<Self> {
         let text = std::str::from_utf8(config).ok()?;
-        if ESCAPES.iter().any(|escape| text.contains(escape)) {
+        // Most have no escape at all, which is found out sooner.
+        if text.contains('\\') && ESCAPES.iter().any(|escape| text.contains(escape)) {
             return None;
         }
         let (start, rest) = text.split_once(NAME)?;
@@ -101,8 +102,9 @@ impl<'a> Aside<'a> {
         values.next()?.ok()?;
         let (profile, after) = value.split_at_checked(values.byte_offset())?;
         let before = text.get(..text.len() - value.len())?;
-        let is_plain =
-            profile.starts_with('{') && !["\\", "istener", "NOTIFY"].iter().any(|it| profile.contains(it));
+        let is_plain = profile.starts_with('{')
+            && !profile.contains('\\')
+            && !["istener", "NOTIFY"].iter().any(|it| profile.contains(it));
         let is_only = !start.contains(NAME) && !after.contains(NAME);
         (is_plain && is_only).then_some(Self { before, profile, after })
     }
