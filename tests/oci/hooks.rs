@@ -73,6 +73,36 @@ fn the_pid_that_hooks_are_told_is_the_inits_also_where_it_joins_a_pid_namespace(
 }
 
 #[test]
+fn a_hook_that_runs_inside_reaches_nothing_of_the_runtimes() {
+    let mut bundle = bundle!();
+    let list = "for each in /proc/1/fd/*; do readlink $each; done >>/work/found; true";
+    let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", list], "env": ["PATH=/bin"]}]);
+    // The host's procfs is among what the init has on its way then.
+    bundle.args(&["true"]).configure(|config| {
+        config["hooks"] = json!({"startContainer": hook});
+        config["process"]["oomScoreAdj"] = json!(100);
+        // Without it nobody sees what the init has.
+        for set in ["bounding", "effective", "permitted"] {
+            config["process"]["capabilities"][set].as_array_mut().unwrap().push(json!("CAP_SYS_PTRACE"));
+        }
+    });
+    bundle.oci(&["run", &bundle.id]).ok();
+    bundle.create().oci(&["start", &bundle.id]).ok();
+    let found = bundle.read("rootfs/work/found");
+    assert!(!found.is_empty());
+    // Its streams, what the hook prints, the gate, and the hook itself.
+    let (kinds, files) =
+        (["pipe:", "/dev/null", "/memfd:", "anon_inode:[pidfd]"], ["go", "start", "stdout", "stderr"]);
+    let is_plain = |link: &str| {
+        kinds.iter().any(|kind| link.starts_with(kind))
+            || files.iter().any(|file| link.ends_with(&format!("/{file}")))
+    };
+    let strange: Vec<&str> = found.lines().filter(|link| !is_plain(link)).collect();
+    // runc's has its FIFO, by a path of its own, and more.
+    assert!(is_peer() || strange.is_empty(), "{strange:?} of {found}");
+}
+
+#[test]
 fn a_start_that_is_killed_while_hooks_run_leaves_a_container_that_is_running() {
     if is_peer() {
         // runc's start has come back by then.

@@ -429,3 +429,41 @@ fn owners_are_mapped_by_a_mount_of_its_own_or_by_the_containers_map() {
     // Nobody's, without.
     assert_eq!(owner(&mut bundle, &["bind"], &json!({})).ok(), "65534 65534\n");
 }
+
+#[test]
+fn many_masked_paths_need_no_more_descriptors_than_few() {
+    let mut bundle = bundle!();
+    let files: Vec<String> = (0..150).map(|number| format!("/work/{number}")).collect();
+    files.iter().for_each(|file| std::fs::write(bundle.path(&format!("rootfs{file}")), "seen").unwrap());
+    bundle.configure(|config| config["linux"]["maskedPaths"] = json!(files)).script("cat /work/*");
+    let mut command = std::process::Command::new("sh");
+    let run = bundle.command(&["run", &bundle.id]);
+    command.args(["-c", "ulimit -n 110; exec \"$@\"", "sh"]).arg(run.get_program()).args(run.get_args());
+    command.current_dir(&bundle.directory);
+    assert_eq!(bundle.to_files(command).ok(), "");
+}
+
+#[test]
+fn groups_of_v2_are_shown_where_the_hosts_sysfs_is_already() {
+    if !std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        return println!("left out: there is no cgroup v2 at /sys/fs/cgroup");
+    }
+    let mut bundle = bundle!();
+    let sysfs = json!({"destination": "/sys", "type": "bind", "source": "/sys", "options": ["rbind", "ro"]});
+    bundle.configure(|config| {
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts.retain(|mount| mount["destination"] != "/sys");
+        mounts.insert(0, sysfs);
+        mounts.push(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup"}));
+    });
+    let list = ["run", &bundle.id].map(str::to_owned);
+    bundle.script("test -e /sys/fs/cgroup/cgroup.procs && test -d /sys/kernel && echo there");
+    for own in [false, true] {
+        bundle.configure(|config| {
+            let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+            namespaces.retain(|one| one["type"] != "cgroup");
+            namespaces.extend(own.then(|| json!({"type": "cgroup"})));
+        });
+        assert_eq!(bundle.oci(&list.each_ref().map(String::as_str)).ok(), "there\n", "{own}");
+    }
+}

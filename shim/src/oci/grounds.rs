@@ -157,7 +157,7 @@ impl Grounds {
         let (root, id) = (Path::new(resctrl::ROOT), self.id.as_str());
         let wanted = asked.map(|asked| resctrl::Wanted::new(asked, id)).transpose().map_err(refuse)?;
         let intended = wanted.as_ref().map(|wanted| wanted.intended(root, id));
-        place.write_first(&Record { resctrl: intended.clone(), ..record.clone() }, held)?;
+        place.write(&Record { resctrl: intended.clone(), ..record.clone() }, held)?;
         record.resctrl = wanted.map(|wanted| wanted.make(root, id)).transpose().map_err(refuse)?;
         if record.resctrl == intended { Ok(()) } else { place.write(record, held) }
     }

@@ -33,8 +33,6 @@ struct Stream {
     is_output: bool,
     /// poll(2) said so of the end whose turn it is.
     is_ready: bool,
-    /// It said that nothing is to be read and nobody will write.
-    is_over: bool,
 }
 
 /// What is copied from or to.
@@ -182,7 +180,7 @@ impl Relay {
         };
         let mut polled: Vec<PollFd<'_>> = Vec::with_capacity(5);
         // The streams first, each in its place.
-        let (mut ready, mut places) = ([PollFlags::empty(); MOST], [None; MOST]);
+        let (mut ready, mut places) = ([false; MOST], [None; MOST]);
         for (stream, place) in self.streams.iter().zip(&mut places) {
             if let Some(one) = stream.polled().filter(|_| stream.is_output || child.is_some()) {
                 *place = Some(polled.len());
@@ -200,15 +198,13 @@ impl Relay {
             Err(Errno::EINTR) => return Ok(Seen { signal: false, any: true }),
             result => result?,
         };
-        let seen_of = |at: usize| polled.get(at).and_then(PollFd::revents).unwrap_or(PollFlags::empty());
+        let is_ready = |at: usize| polled.get(at).and_then(PollFd::any).unwrap_or(false);
         for (ready, place) in ready.iter_mut().zip(places) {
-            *ready = place.map_or(PollFlags::empty(), seen_of);
+            *ready = place.is_some_and(is_ready);
         }
-        let signal = child.is_some() && !seen_of(streams).is_empty();
-        let seen = Seen { signal, any: count > 0 };
+        let seen = Seen { signal: child.is_some() && is_ready(streams), any: count > 0 };
         for (stream, ready) in self.streams.iter_mut().zip(ready) {
-            stream.is_ready = !ready.is_empty();
-            stream.is_over = stream.pending.is_empty() && ready == PollFlags::POLLHUP;
+            stream.is_ready = ready;
         }
         Ok(seen)
     }
@@ -242,7 +238,7 @@ impl Relay {
 
 impl Stream {
     fn new(from: End, to: End, is_output: bool) -> Self {
-        Self { from, to: Some(to), pending: Vec::new(), is_output, is_ready: false, is_over: false }
+        Self { from, to: Some(to), pending: Vec::new(), is_output, is_ready: false }
     }
 
     fn polled(&self) -> Option<PollFd<'_>> {
@@ -257,10 +253,6 @@ impl Stream {
     /// Reads and writes once, as far as that does not block.
     fn step(&mut self) {
         if !std::mem::take(&mut self.is_ready) {
-            return;
-        }
-        if self.is_over {
-            self.to = None;
             return;
         }
         if self.pending.is_empty() {

@@ -112,7 +112,7 @@ pub(crate) struct Place {
 /// The right to change a container, for as long as it is held.
 #[derive(Debug)]
 pub(crate) struct Held {
-    /// Closed, it is given back: no child of ours keeps it open.
+    /// Closed, it is given back: no child of ours has it by then.
     _lock: File,
 }
 
@@ -194,23 +194,15 @@ impl Place {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Error::Missing,
             _ => Error::file("read", &path)(error),
         })?;
-        serde_json::from_slice(&bytes).map_err(|error| match error.is_eof() {
-            // Of a `create` that was killed while it wrote the first one.
-            true => Error::Missing,
-            false => Error::Json(path.display().to_string(), error),
-        })
+        serde_json::from_slice(&bytes).map_err(|error| Error::Json(path.display().to_string(), error))
     }
 
     /// Writes the record; whoever calls holds the container.
     pub(crate) fn write(&self, record: &Record, _: &Held) -> Result<(), Error> {
         let path = self.directory.join(STATE);
-        write_whole(&path, &to_bytes(record, &path)?, 0o600)
-    }
-
-    /// Writes the first record. Nobody has seen one of this container: half of one is none.
-    pub(crate) fn write_first(&self, record: &Record, _: &Held) -> Result<(), Error> {
-        let path = self.directory.join(STATE);
-        create(&path, &to_bytes(record, &path)?, 0o600).map_err(Error::file("write", &path))
+        let bytes =
+            serde_json::to_vec(record).map_err(|error| Error::Json(path.display().to_string(), error))?;
+        write_whole(&path, &bytes, 0o600)
     }
 
     /// Keeps the configuration of a container that has no record yet, before which nobody reads it.
@@ -254,10 +246,6 @@ impl Place {
             Err(error) => Err(Error::file("remove", &self.directory)(error)),
         }
     }
-}
-
-fn to_bytes(record: &Record, path: &Path) -> Result<Vec<u8>, Error> {
-    serde_json::to_vec(record).map_err(|error| Error::Json(path.display().to_string(), error))
 }
 
 /// Every container below `root`, by name.

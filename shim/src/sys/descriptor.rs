@@ -1,7 +1,7 @@
 //! Descriptors: moving them to fixed numbers, closing ranges, passing on ownership. Nothing allocates.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
 
 use nix::errno::Errno;
@@ -78,6 +78,35 @@ pub(crate) fn close_all(numbers: &[RawFd]) -> nix::Result<()> {
         (Some(first), Some(last)) => range(*first as u32, *last as u32, 0),
         _ => Ok(()),
     })
+}
+
+/// A descriptor that may stay open when its owner is done with it, for a child that closes all together later.
+#[derive(Debug)]
+pub(crate) struct Loose {
+    file: ManuallyDrop<OwnedFd>,
+    stays: bool,
+}
+
+impl Loose {
+    /// With `stays`, it is left open.
+    pub(crate) fn new(file: OwnedFd, stays: bool) -> Self {
+        Self { file: ManuallyDrop::new(file), stays }
+    }
+}
+
+impl AsFd for Loose {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl Drop for Loose {
+    fn drop(&mut self) {
+        if !self.stays {
+            // SAFETY: nothing else drops it, and nobody can use it after.
+            unsafe { ManuallyDrop::drop(&mut self.file) }
+        }
+    }
 }
 
 /// Closes these. Numbers that follow one another take one call, as those do that were opened one after another.

@@ -292,11 +292,20 @@ pub(crate) fn pivot_here() -> nix::Result<()> {
 
 /// Opens `path` below the directory `at`; openat2(2) with `RESOLVE_*` flags. The descriptor is close-on-exec.
 pub(crate) fn open_below(at: BorrowedFd<'_>, path: &CStr, flags: i32, resolve: u64) -> nix::Result<OwnedFd> {
+    open_how(at.as_raw_fd(), path, flags, resolve)
+}
+
+/// The same from the working directory, or of an absolute path.
+pub(crate) fn open_here(path: &CStr, flags: i32, resolve: u64) -> nix::Result<OwnedFd> {
+    open_how(libc::AT_FDCWD, path, flags, resolve)
+}
+
+fn open_how(at: i32, path: &CStr, flags: i32, resolve: u64) -> nix::Result<OwnedFd> {
     // SAFETY: open_how is plain memory for which all zero is valid.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
     how.flags = (flags | libc::O_CLOEXEC) as u64;
     how.resolve = resolve;
-    let (at, path, size) = (at.as_raw_fd(), path.as_ptr(), size_of_val(&how));
+    let (path, size) = (path.as_ptr(), size_of_val(&how));
     // SAFETY: reads a path that ends in a null byte and one open_how of the size given; both outlive the call.
     made(unsafe { libc::syscall(libc::SYS_openat2, at, path, &raw const how, size) })
 }

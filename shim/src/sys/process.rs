@@ -32,7 +32,12 @@ pub(crate) fn begin() {
     let mut polled = [0, 1, 2].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });
     // SAFETY: poll reads and writes the three entries of an array that outlives the call, and waits for nothing.
     let answered = check(unsafe { libc::poll(polled.as_mut_ptr(), 3, 0) }.into());
-    let is_closed = |number: usize| answered.is_ok() && polled[number].revents & libc::POLLNVAL != 0;
+    // One that is open as a place only (O_PATH) cannot be polled either.
+    let is_suspect = |number: usize| answered.is_err() || polled[number].revents & libc::POLLNVAL != 0;
+    // SAFETY: F_GETFD of any number changes nothing.
+    let is_missing =
+        |number: usize| check(unsafe { libc::fcntl(number as i32, libc::F_GETFD) }.into()).is_err();
+    let is_closed = |number: usize| is_suspect(number) && is_missing(number);
     // SAFETY: open reads a path that is a constant. It takes the lowest free number, which is the one that was found closed.
     let null = || check(unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) }.into());
     if (0..3).any(|number| is_closed(number) && null().is_err()) {

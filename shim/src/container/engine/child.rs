@@ -272,11 +272,12 @@ fn perform(work: &Work<'_>, made: &mut Made, step: &Step) -> Result<(), Trouble>
         }
         Step::Hook(index) => run_hook(work, made.pid, *index)?,
         Step::Directory(path) => {
-            work.keep.enter().map_err(failed)?;
+            work.keep.enter().map_err(&failed)?;
             // As runc does; a directory that cannot be made is reported by `chdir`.
             harmless(work.sources.make_directory(path));
         }
         Step::Console { size } => {
+            enter(work)?;
             let master = console::make(*size, work.identity.uid)?;
             if work.pid_namespace.is_none() {
                 terminal::control_standard_input().map_err(&failed)?;
@@ -317,10 +318,25 @@ fn run_hook(work: &Work<'_>, pid: i32, index: usize) -> Result<(), Trouble> {
     hook.run(&work.plan.states[0], pid, output).map_err(Trouble::Hook)
 }
 
+/// Lets go of what is outside the root, before anything in it is looked up that the image may have made, unless a step before
+/// has done so.
+fn enter(work: &Work<'_>) -> Result<(), Failed> {
+    let is_done = work.plan.steps.iter().any(|step| matches!(step, Step::Directory(_)));
+    if is_done { Ok(()) } else { work.keep.enter().map_err(Doing::Itself.failed()) }
+}
+
 fn place_stdio(work: &Work<'_>) -> Result<(), Failed> {
     match work.stdio {
-        Stdio::Files(files) => console::place(files, work.identity.uid),
-        Stdio::Pipes(pipes) => console::place_pipes(pipes, work.identity.uid),
+        Stdio::Pipes(pipes)
+            if work.identity.uid == 0 && work.plan.maker == MakerRights::Root && work.plan.maps.is_none() =>
+        {
+            // They are root's already.
+            console::place_as_they_are(pipes)
+        }
+        Stdio::Files(files) | Stdio::Pipes(files) => {
+            enter(work)?;
+            console::place(files, work.identity.uid)
+        }
         Stdio::Terminal => Err(Failed { doing: Doing::Verify, errno: Errno::ENOTTY }),
     }
 }
@@ -333,7 +349,7 @@ fn become_harmless(work: &Work<'_>, made: &mut Made) -> Result<(), Problem> {
         crate::sys::namespace::join(there, kind).map_err(Problem::at(Last::Namespaces))?;
     }
     work.keep.become_member().map_err(Problem::at(Last::Descriptors))?;
-    if work.go.is_some() {
+    if work.go.is_some() || !work.plan.hooks.start_container.is_empty() {
         process::end_when_asked();
     }
     if work.looks_up {
@@ -342,7 +358,7 @@ fn become_harmless(work: &Work<'_>, made: &mut Made) -> Result<(), Problem> {
     let handles = handles(work, made);
     let has_users = work.plan.namespaces.all().contains(CloneFlags::CLONE_NEWUSER);
     if become_member(work.identity, &handles)? || has_users {
-        // A change of user makes a process visible and forgets its parent's death, and so does a new user namespace.
+        // A change of user makes a process visible and forgets its parent's death, and so may joining a user namespace.
         belong_to_maker().map_err(|failed| Problem { step: Last::Hide, errno: failed.errno })?;
     }
     if notifies(work.identity) && work.pid_namespace.is_none() {
@@ -370,12 +386,16 @@ fn wait_at_gate(work: &Work<'_>) {
         // Not every maker listens that long.
         harmless(tell(work, Message::Released, None));
     }
-    let Some(go) = work.go else { return };
+    let has_hooks = !work.plan.hooks.start_container.is_empty();
+    if work.go.is_none() && !has_hooks {
+        // All the rest closes with the `execve` that is next.
+        return;
+    }
     let failed = Problem::at(Last::Descriptors);
     if let Err(problem) = work.keep.wait().map_err(failed) {
         problem.report(work.result);
     }
-    if !process::await_byte(go) {
+    if work.go.is_some_and(|go| !process::await_byte(go)) {
         process::leave(1);
     }
 }

@@ -76,15 +76,12 @@ pub(super) fn place(files: &[OwnedFd; 3], uid: u32) -> Result<(), Failed> {
     Ok(())
 }
 
-/// The same for pipes that a maker made who is root, be it in the container alone.
-pub(super) fn place_pipes(pipes: &[OwnedFd; 3], uid: u32) -> Result<(), Failed> {
-    for (number, pipe) in pipes.iter().enumerate() {
-        descriptor::place(pipe.as_fd(), number as RawFd).map_err(Doing::Itself.failed())?;
-        if uid != 0 {
-            give(pipe.as_fd(), None, uid).map_err(Doing::Own.failed())?;
-        }
-    }
-    Ok(())
+/// The same for files that are the user's.
+pub(super) fn place_as_they_are(files: &[OwnedFd; 3]) -> Result<(), Failed> {
+    let mut files = (0..).zip(files);
+    files
+        .try_for_each(|(number, file)| descriptor::place(file.as_fd(), number))
+        .map_err(Doing::Itself.failed())
 }
 
 /// Gives the standard descriptors that this process has to the user of the container.

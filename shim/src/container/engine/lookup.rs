@@ -5,17 +5,19 @@
 use std::ffi::CStr;
 
 use nix::errno::Errno;
-use nix::sys::stat::{SFlag, stat};
+use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::chdir;
 
 use crate::container::identity::Identity;
 use crate::container::program::Program;
 use crate::container::transform::{Problem, Step};
+use crate::sys::{mount, process};
 
 /// The first candidate that may be executed, or why none can be. Changes its working directory. Allocates nothing.
 pub(super) fn first(identity: &Identity, program: &Program) -> Result<usize, Problem> {
-    if program.candidates.iter().any(|one| !is_absolute(one)) && chdir(identity.directory.as_c_str()).is_err()
-    {
+    let is_relative = program.candidates.iter().any(|one| !is_absolute(one));
+    let entered = || chdir(identity.directory.as_c_str()).is_ok() && process::is_inside_root();
+    if is_relative && !entered() {
         // What is wrong with it is told by the change that counts.
         return Ok(0);
     }
@@ -40,7 +42,9 @@ fn look(candidate: &CStr) -> nix::Result<()> {
         // It shows each process something else.
         return Ok(());
     }
-    let status = stat(candidate)?;
+    // What leads out by one of our own descriptors is not followed.
+    let found = mount::open_here(candidate, libc::O_PATH, libc::RESOLVE_NO_MAGICLINKS)?;
+    let status = fstat(found)?;
     let is_file = status.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits();
     if is_file && status.st_mode & 0o111 != 0 { Ok(()) } else { Err(Errno::EACCES) }
 }

@@ -16,8 +16,7 @@ use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
 
 use super::failure::Failure;
-use super::files::Abilities;
-use super::files::{Base, ChangeRoot, Covers};
+use super::files::{Abilities, Base, ChangeRoot, Covers};
 use super::gate::Outcome;
 use super::plan::{CgroupView, Keyring, MakerRights};
 use super::request::Fault;

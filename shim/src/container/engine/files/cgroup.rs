@@ -7,7 +7,7 @@ use super::device::{How, Nodes};
 use super::guard::{self, Guard};
 use super::mounts::{Context, Request, text};
 use super::options::{Attributes, Options};
-use super::{Error, Groups, Rights, Step, Users};
+use super::{Error, Groups, Opener, Rights, Step, Users};
 use crate::sys::mount::{self, Propagation, Reach};
 
 /// The steps for one such mount.
@@ -59,9 +59,11 @@ fn v2(request: &Request<'_>, context: &Context<'_>, own: &Path) -> Result<Step, 
     let shown = if context.own_cgroup_namespace { own } else { Path::new("/sys/fs/cgroup") };
     let mut source = context.source(shown, Reach::Tree)?;
     source.set_first = false;
-    // Whoever is root of the host may always mount it.
-    let is_certain = context.known.rights == Rights::Root && context.known.users == Users::Host;
-    instance.otherwise = (!is_certain).then_some(source);
+    if context.known.rights == Rights::Root && context.known.users == Users::Host {
+        // Hardly ever asked for then: where the place shows the same hierarchy already, which is EBUSY.
+        source.opener = Opener::Child;
+    }
+    instance.otherwise = Some(source);
     let is_hosts = !context.own_cgroup_namespace && context.known.users == Users::Namespace;
     if is_hosts && !guard::is_off(Guard::Cgroup) {
         // What a user may write of the host's tree is not the container's (CVE-2023-25809).

@@ -144,8 +144,7 @@ impl Abilities {
     /// Looks.
     pub(crate) fn probe() -> Self {
         Self {
-            // A kernel without is asked: some have calls of later versions.
-            set_attributes: super::kernel::version() >= (5, 12) || crate::sys::mount::has_set_attributes(),
+            set_attributes: crate::sys::mount::has_set_attributes(),
             copy_with_attributes: super::kernel::version() >= (6, 15),
             kcore: Path::new("/proc/kcore").exists(),
             procfs_by_namespace: super::kernel::version() >= (6, 18),

@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, OnceCell};
 use std::ffi::{CStr, CString};
-use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
@@ -15,6 +14,7 @@ use super::text::Text;
 use super::{Opener, Plan};
 use crate::container::engine::failed::{Doing, Failed};
 use crate::container::engine::procfs;
+use crate::sys::descriptor::Loose;
 use crate::sys::mount::{self, Propagation, Reach};
 
 /// One change to a mount, and one system call where mount_setattr(2) is.
@@ -62,7 +62,7 @@ pub(crate) struct Root {
 /// call where closing each would be one for nearly every path of a container.
 #[derive(Debug)]
 pub(super) struct Done<'a> {
-    file: ManuallyDrop<OwnedFd>,
+    file: Loose,
     root: &'a Root,
 }
 
@@ -74,11 +74,7 @@ impl AsFd for Done<'_> {
 
 impl Drop for Done<'_> {
     fn drop(&mut self) {
-        match &self.root.left {
-            Some(left) => left.set(left.get() + 1),
-            // SAFETY: this is the only place that drops it, once, and nobody can use it after.
-            None => unsafe { ManuallyDrop::drop(&mut self.file) },
-        }
+        self.root.left.iter().for_each(|left| left.set(left.get() + 1));
     }
 }
 
@@ -165,7 +161,7 @@ impl Root {
 
     /// A descriptor that this step opened and needs no longer than itself.
     pub(super) fn done(&self, file: OwnedFd) -> Done<'_> {
-        Done { file: ManuallyDrop::new(file), root: self }
+        Done { file: Loose::new(file, self.left.is_some()), root: self }
     }
 
     /// Whether the child leaves descriptors open.
