@@ -116,7 +116,22 @@ mod tests {
             let path = format!("/proc/self/{file}");
             assert_eq!(record(&path).unwrap(), text(&path).unwrap(), "{file}");
         }
-        assert!(record("/proc/self/status").unwrap().contains("\nnonvoluntary_ctxt_switches:"));
+        if !nix::unistd::geteuid().is_root() {
+            return println!("skipped: only root has as many groups as take some pages");
+        }
+        let groups: Vec<String> = (100_000..102_000).map(|group| group.to_string()).collect();
+        let mut many = std::process::Command::new("setpriv");
+        let mut many =
+            many.arg(format!("--groups={}", groups.join(","))).args(["sleep", "60"]).spawn().unwrap();
+        let status = || record(format!("/proc/{}/status", many.id())).unwrap();
+        let mut told = status();
+        while !told.contains(" 101999 ") {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            told = status();
+        }
+        many.kill().unwrap();
+        many.wait().unwrap();
+        assert!(told.len() > 8192 && told.contains("\nnonvoluntary_ctxt_switches:"), "{} bytes", told.len());
     }
 
     #[test]

@@ -87,9 +87,9 @@ fn build(job: &Job) -> Result<(), String> {
     trace::install();
     let bundle = job.work.join(BUNDLE);
     std::fs::create_dir_all(&bundle).map_err(|error| format!("create {}: {error}", bundle.display()))?;
-    let console = match job.stdio {
-        Stdio::Terminal => Some(listen(&job.work.join(CONSOLE))?),
-        Stdio::Files(_) | Stdio::Pipes(_) => None,
+    let console = match job.stdio.files() {
+        None => Some(listen(&job.work.join(CONSOLE))?),
+        Some(_) => None,
     };
     job.spec.save(bundle.join("config.json")).map_err(|error| format!("write config.json: {error}"))?;
     let pid = match call_libcontainer(job, &bundle) {
@@ -104,9 +104,7 @@ fn build(job: &Job) -> Result<(), String> {
 
 fn keep_only_the_jobs(job: &Job) -> nix::Result<()> {
     let mut keep = vec![job.result.as_raw_fd(), job.start.as_raw_fd()];
-    if let Stdio::Files(files) | Stdio::Pipes(files) = &job.stdio {
-        keep.extend(files.iter().map(AsRawFd::as_raw_fd));
-    }
+    keep.extend(job.stdio.files().into_iter().flatten().map(AsRawFd::as_raw_fd));
     keep.sort_unstable();
     descriptor::close_all_but(&keep)
 }
@@ -117,9 +115,9 @@ fn call_libcontainer(job: &Job, bundle: &Path) -> Result<i32, libcontainer::erro
     let mut builder = ContainerBuilder::new(job.id.clone(), SyscallType::default())
         .with_root_path(job.work.join(STATE))?
         .with_executor(last);
-    match &job.stdio {
-        Stdio::Terminal => builder = builder.with_console_socket(Some(job.work.join(CONSOLE))),
-        Stdio::Files([stdin, stdout, stderr]) | Stdio::Pipes([stdin, stdout, stderr]) => {
+    match job.stdio.files() {
+        None => builder = builder.with_console_socket(Some(job.work.join(CONSOLE))),
+        Some([stdin, stdout, stderr]) => {
             let copy =
                 |file: &OwnedFd| file.try_clone().map_err(libcontainer::error::LibcontainerError::OtherIO);
             builder = builder.with_stdin(copy(stdin)?).with_stdout(copy(stdout)?).with_stderr(copy(stderr)?);

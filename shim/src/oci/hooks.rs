@@ -9,6 +9,7 @@ use super::error::Error;
 use super::make::own_environment;
 use super::store::Record;
 use crate::container::engine::hook::{Hook, Hooks, Output, State};
+use crate::sys::process::Vector;
 
 /// Which list of hooks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,8 +62,10 @@ impl Due {
             return Ok(none);
         }
         let spec = config::parse(config)?;
-        let all = Hooks::new(&spec, &own_environment, &own_environment())
-            .map_err(|error| Error::Refused(error.to_string()))?;
+        // Those that the init runs are none of these.
+        let unused = Vector::new(Vec::new());
+        let all = Hooks::new(&spec, &own_environment, &unused);
+        let all = all.map_err(|error| Error::Refused(error.to_string()))?;
         let init = record.init.map_or(0, |init| init.pid);
         let (hooks, pid) = match kind {
             Kind::Prestart => (all.prestart, init),

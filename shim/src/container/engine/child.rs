@@ -174,9 +174,9 @@ fn give_up(work: &Work<'_>, step: u16, trouble: Trouble) -> ! {
 
 /// Closes what the steps before this left open, where that has become much.
 fn sweep(work: &Work<'_>) -> Result<(), Failed> {
-    if work.sources.is_littered() {
+    if work.sources.root.is_littered() {
         work.keep.sweep().map_err(Doing::Itself.failed())?;
-        work.sources.is_swept();
+        work.sources.root.is_swept();
     }
     Ok(())
 }
@@ -274,7 +274,7 @@ fn perform(work: &Work<'_>, made: &mut Made, step: &Step) -> Result<(), Trouble>
         Step::Directory(path) => {
             work.keep.enter().map_err(&failed)?;
             // As runc does; a directory that cannot be made is reported by `chdir`.
-            harmless(work.sources.make_directory(path));
+            harmless(work.sources.root.make_directory(path));
         }
         Step::Console { size } => {
             enter(work)?;

@@ -107,7 +107,7 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
     };
     // Whoever is in a joined namespace already might look into it.
     let is_alone = request.covers.is_of_one() && plan.namespaces.joined.is_empty();
-    let shut = (is_alone && work.sources.may_be_littered()).then(|| ours.as_raw_fd());
+    let shut = (is_alone && work.sources.root.may_be_littered()).then(|| ours.as_raw_fd());
     work.keep = Keep::new(&work, shut);
     let child = make(&work, pid_namespace.as_ref().map(AsFd::as_fd), request.cgroup)?;
     let Work { sources, procfs, .. } = work;

@@ -47,6 +47,14 @@ pub(crate) enum Stdio {
 }
 
 impl Stdio {
+    /// All three; none of a terminal.
+    pub(crate) fn files(&self) -> Option<&[OwnedFd; 3]> {
+        match self {
+            Self::Terminal => None,
+            Self::Files(files) | Self::Pipes(files) => Some(files),
+        }
+    }
+
     /// All of them, for the maker to close once the init has them.
     pub(super) fn into_descriptors(self) -> Vec<OwnedFd> {
         match self {
@@ -56,10 +64,7 @@ impl Stdio {
     }
 
     pub(super) fn numbers(&self) -> Vec<RawFd> {
-        match self {
-            Self::Terminal => Vec::new(),
-            Self::Files(files) | Self::Pipes(files) => files.iter().map(AsRawFd::as_raw_fd).collect(),
-        }
+        self.files().into_iter().flatten().map(AsRawFd::as_raw_fd).collect()
     }
 }
 

@@ -1,6 +1,5 @@
 //! What the maker opens for the file systems of one container, and hands to the child by inheritance.
 
-use std::ffi::CStr;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
@@ -14,7 +13,7 @@ use super::step::{Part, Step};
 /// The root, and per step of the files' plan what it needs.
 #[derive(Debug)]
 pub(super) struct Sources {
-    root: Root,
+    pub(super) root: Root,
     /// Of the three parts, in their order.
     opened: [Vec<Opened>; 3],
 }
@@ -41,26 +40,6 @@ impl Sources {
     pub(super) fn perform(&self, part: Part, at: usize, step: &files::Step) -> Result<(), Failed> {
         let failed = Failed { doing: Doing::Source, errno: Errno::EBADF };
         step.perform(self.opened[part as usize].get(at).ok_or(failed)?, &self.root)
-    }
-
-    /// Whether the child leaves open what its steps opened: then it opens nothing that it keeps.
-    pub(super) fn may_be_littered(&self) -> bool {
-        self.root.may_be_littered()
-    }
-
-    /// Whether the child has left so many descriptors open that it should close them.
-    pub(super) fn is_littered(&self) -> bool {
-        self.root.is_littered()
-    }
-
-    /// They are closed.
-    pub(super) fn is_swept(&self) {
-        self.root.is_swept();
-    }
-
-    /// Makes a directory of the container, unless it is there, in the child.
-    pub(super) fn make_directory(&self, path: &CStr) -> Result<(), Failed> {
-        self.root.make_directory(path)
     }
 
     /// All that is open, for the maker to close once it has a child.

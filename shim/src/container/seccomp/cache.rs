@@ -2,7 +2,7 @@
 //!
 //! That is the profile's text, the architecture, and the compiler's version; so an entry is never out of date, and the
 //! directory may be removed at any time. A hash of these is where an entry is looked for, no more: the text itself stands in it and
-//! is compared, which takes a hundredth of what a digest does that nobody can forge. (The hash is the standard library's:
+//! is compared, which takes a small part of what a digest does that nobody can forge. (The hash is the standard library's:
 //! a build with another one finds nothing and compiles anew.)
 //!
 //! **Invariant:** a file is believed only when it and its directory belong to this user and nobody else may write them,
@@ -41,6 +41,8 @@ const LONGEST: usize = 4096;
 struct Source<'a> {
     text: &'a str,
     arch: Arch,
+    /// Of both.
+    hash: u64,
 }
 
 /// A filter in memory.
@@ -74,8 +76,8 @@ impl Cache {
 
     /// The filter that was compiled of the profile with this text, if it is kept.
     pub fn find(&mut self, text: &str, arch: Arch) -> Option<Rc<Filter>> {
-        let source = Source { text, arch };
-        let kept = self.filters.get(&source.hash());
+        let source = Source::new(text, arch);
+        let kept = self.filters.get(&source.hash);
         if let Some(kept) = kept.filter(|kept| (&*kept.text, kept.arch) == (text, arch)) {
             return Some(Rc::clone(&kept.filter));
         }
@@ -85,7 +87,7 @@ impl Cache {
 
     /// Compiles `profile`, which is what `text` says, and keeps it.
     pub fn compile(&mut self, text: &str, profile: &LinuxSeccomp, arch: Arch) -> Result<Rc<Filter>, Error> {
-        let (source, filter) = (Source { text, arch }, compile(profile, arch)?);
+        let (source, filter) = (Source::new(text, arch), compile(profile, arch)?);
         self.directory.iter().for_each(|directory| keep_if_possible(directory, source, &filter));
         Ok(self.remember(source, filter))
     }
@@ -96,14 +98,14 @@ impl Cache {
         }
         let filter = Rc::new(filter);
         let kept = Kept { text: source.text.into(), arch: source.arch, filter: Rc::clone(&filter) };
-        self.filters.insert(source.hash(), kept);
+        self.filters.insert(source.hash, kept);
         filter
     }
 }
 
-impl Source<'_> {
-    fn hash(self) -> u64 {
-        hash(&[&magic(), &[self.arch as u8], self.text.as_bytes()])
+impl<'a> Source<'a> {
+    fn new(text: &'a str, arch: Arch) -> Self {
+        Self { text, arch, hash: hash(&[&magic(), &[arch as u8], text.as_bytes()]) }
     }
 }
 
@@ -114,7 +116,7 @@ fn hash(parts: &[&[u8]]) -> u64 {
 }
 
 fn file(directory: &Path, source: Source<'_>) -> PathBuf {
-    directory.join(format!("{:016x}", source.hash()))
+    directory.join(format!("{:016x}", source.hash))
 }
 
 /// The filter on disk; none where there is none, or none that is to be believed.
@@ -205,7 +207,7 @@ fn magic() -> [u8; 8] {
     [b'h', b'b', b'p', b'f', a, b, c, d]
 }
 
-/// The file of a filter: head, instructions, the profile's text, checksum of these.
+/// The file of a filter: head, instructions, the profile's text, checksum of head and instructions: the text is compared.
 fn encode(filter: &Filter, source: Source<'_>) -> Vec<u8> {
     let length = HEAD + filter.program.len() * INSTRUCTION + source.text.len() + CHECKSUM;
     let mut bytes = Vec::with_capacity(length);
@@ -217,8 +219,8 @@ fn encode(filter: &Filter, source: Source<'_>) -> Vec<u8> {
         bytes.extend([*jt, *jf]);
         bytes.extend(k.to_le_bytes());
     }
-    bytes.extend(source.text.as_bytes());
     let checksum = hash(&[&bytes]).to_le_bytes();
+    bytes.extend(source.text.as_bytes());
     bytes.extend(checksum);
     bytes
 }
@@ -233,7 +235,7 @@ fn decode(bytes: &[u8], source: Source<'_>) -> Option<Filter> {
     let (program, text) = rest.split_at_checked(count as usize * INSTRUCTION)?;
     let plausible = (1..=LONGEST).contains(&(count as usize)) && text.len() == length as usize;
     let is_its = arch == source.arch as u32 && text == source.text.as_bytes();
-    if !plausible || !is_its || hash(&[content]) != u64::from_le_bytes(*checksum) {
+    if !plausible || !is_its || hash(&[head, program]) != u64::from_le_bytes(*checksum) {
         return None;
     }
     let (instructions, _) = program.as_chunks::<INSTRUCTION>();

@@ -65,7 +65,7 @@ fn plant(file: &Path) -> Filter {
     bytes[last - 4..last].copy_from_slice(&0x0005_0063_u32.to_le_bytes());
     let end = bytes.len() - 8;
     let mut hasher = DefaultHasher::new();
-    hasher.write(&bytes[..end]);
+    hasher.write(&bytes[..last]);
     bytes[end..].copy_from_slice(&hasher.finish().to_le_bytes());
     fs::write(file, bytes).unwrap();
     let mut planted = compile(&denying(1), Arch::NATIVE).unwrap();
