@@ -82,8 +82,7 @@ fn a_container_that_another_command_deletes_meanwhile_is_gone_by_force() {
     let bundle = bundle!();
     bundle.create();
     let place = bundle.root().join(&bundle.id);
-    let file = fs::File::options().write(true).open(place.join("lock")).unwrap();
-    let lock = Flock::lock(file, FlockArg::LockExclusive).unwrap();
+    let lock = Flock::lock(fs::File::open(&place).unwrap(), FlockArg::LockExclusive).unwrap();
     let mut delete = bundle.command(&["delete", "--force", &bundle.id]).spawn().unwrap();
     let waiting = format!("{} ", nix::libc::SYS_flock);
     hull_tests::wait_until(Duration::from_secs(20), "the wait for the lock", || {

@@ -4,9 +4,10 @@
 //! | --- | --- |
 //! | `state.json` | [`Record`], written whole |
 //! | `config.json` | the configuration that the container was made from: later changes of the bundle have no effect |
-//! | `lock` | held by whoever changes the container |
 //! | `go`, `result` | the gate where its init waits (`container/engine/gate.rs`) |
 //! | `notify/` | the socket behind `NOTIFY_SOCKET` |
+//!
+//! Whoever changes the container holds the directory itself, by flock(2).
 //!
 //! **Invariant:** the record is on disk before the container's first process runs, so that whatever a killed `create`
 //! leaves is found by `delete --force`. Readers take no lock: what they read was written whole.
@@ -15,9 +16,13 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, Permissions, TryLockError};
 use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{AT_FDCWD, OFlag, openat, renameat};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde::{Deserialize, Serialize};
 
 use super::error::Error;
@@ -27,9 +32,6 @@ use crate::resctrl;
 
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
-const LOCK: &str = "lock";
-/// How often a directory is removed into which others put their locks.
-const ATTEMPTS: usize = 16;
 
 /// The name of a container: a file name, and no surprise in a shell or a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,8 +114,14 @@ pub(crate) struct Place {
 /// The right to change a container, for as long as it is held.
 #[derive(Debug)]
 pub(crate) struct Held {
-    /// Closed, it is given back: no child of ours has it by then.
-    _lock: File,
+    /// Its directory, locked. Closed, it is given back: no child of ours has it by then.
+    directory: File,
+}
+
+impl AsFd for Held {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
 }
 
 /// How long somebody else's lock is waited for.
@@ -146,12 +154,7 @@ impl Place {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(Error::Exists),
             Err(error) => return Err(Error::file("create", &self.directory)(error)),
         }
-        self.hold().inspect_err(|error| {
-            // Without room for a lock nobody else holds it either; whoever took it is another matter.
-            if matches!(error, Error::File { .. }) {
-                crate::harmless(std::fs::remove_dir(&self.directory));
-            }
-        })
+        self.hold()
     }
 
     /// Waits for the right to change the container.
@@ -165,26 +168,25 @@ impl Place {
     }
 
     fn lock(&self, how: Wait) -> Result<Option<Held>, Error> {
-        let path = self.directory.join(LOCK);
+        let path = &self.directory;
         let missing = |error: io::Error| match error.kind() {
-            io::ErrorKind::NotFound => Error::Missing,
-            _ => Error::file("open", &path)(error),
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Error::Missing,
+            _ => Error::file("open", path)(error),
         };
         let mut options = File::options();
-        let file =
-            options.create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(missing)?;
+        let directory = options.read(true).custom_flags(libc::O_DIRECTORY).open(path).map_err(missing)?;
         match how {
-            Wait::Long => file.lock(),
-            Wait::No => match file.try_lock() {
+            Wait::Long => directory.lock(),
+            Wait::No => match directory.try_lock() {
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(error)) => Err(error),
                 Ok(()) => Ok(()),
             },
         }
-        .map_err(Error::file("lock", &path))?;
+        .map_err(Error::file("lock", path))?;
         // Whoever held it before may have deleted the container: then it has no name any more, whatever has come since.
-        let is_there = file.metadata().is_ok_and(|about| about.nlink() > 0);
-        if is_there { Ok(Some(Held { _lock: file })) } else { Err(Error::Missing) }
+        let is_there = directory.metadata().is_ok_and(|about| about.nlink() > 0);
+        if is_there { Ok(Some(Held { directory })) } else { Err(Error::Missing) }
     }
 
     /// Reads the record.
@@ -197,18 +199,19 @@ impl Place {
         serde_json::from_slice(&bytes).map_err(|error| Error::Json(path.display().to_string(), error))
     }
 
-    /// Writes the record; whoever calls holds the container.
-    pub(crate) fn write(&self, record: &Record, _: &Held) -> Result<(), Error> {
+    /// Writes the record; whoever calls holds the container. The root directory may be another one by then.
+    pub(crate) fn write(&self, record: &Record, held: &Held) -> Result<(), Error> {
         let path = self.directory.join(STATE);
         let bytes =
             serde_json::to_vec(record).map_err(|error| Error::Json(path.display().to_string(), error))?;
-        write_whole(&path, &bytes, 0o600)
+        replace((held.as_fd(), Path::new(STATE)), &bytes, 0o600).map_err(Error::file("write", &path))
     }
 
     /// Keeps the configuration of a container that has no record yet, before which nobody reads it.
     pub(crate) fn lay_config(&self, bytes: Vec<u8>, _: &Held) -> Result<(), Error> {
         let path = self.directory.join(CONFIG);
-        create(&path, self.config.get_or_init(|| bytes), 0o600).map_err(Error::file("write", &path))
+        create((AT_FDCWD, &path), self.config.get_or_init(|| bytes), 0o600)
+            .map_err(Error::file("write", &path))
     }
 
     /// Exchanges the configuration, for the commands that come later.
@@ -229,17 +232,15 @@ impl Place {
     /// Removes everything, the record first: without it the container is gone.
     pub(crate) fn remove(&self) -> Result<(), Error> {
         // Nearly always there is nothing else.
-        for name in [STATE, CONFIG, LOCK] {
+        for name in [STATE, CONFIG] {
             crate::harmless(std::fs::remove_file(self.directory.join(name)));
         }
-        let mut removed = std::fs::remove_dir(&self.directory);
-        for _ in 0..ATTEMPTS {
-            // A command that came meanwhile makes the lock anew, and finds no record.
-            if !matches!(&removed, Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty) {
-                break;
+        let removed = match std::fs::remove_dir(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                std::fs::remove_dir_all(&self.directory)
             }
-            removed = std::fs::remove_dir_all(&self.directory);
-        }
+            removed => removed,
+        };
         match removed {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -283,27 +284,33 @@ fn make_root(root: &Root) -> Result<(), Error> {
 /// Writes a file so that readers see the old or the new text, never a part. Not for the time after a power
 /// failure: what is told here ends with the running system.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
+    replace((AT_FDCWD, path), bytes, mode).map_err(Error::file("write", path))
+}
+
+/// A path, and the directory that it starts at.
+type At<'a> = (BorrowedFd<'a>, &'a Path);
+
+fn replace((directory, path): At<'_>, bytes: &[u8], mode: u32) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}"));
-    let written = match create(&temporary, bytes, mode) {
+    let remove = || crate::harmless(unlinkat(directory, &temporary, UnlinkatFlags::NoRemoveDir));
+    let written = match create((directory, &temporary), bytes, mode) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             // One that a killed writer left.
-            crate::harmless(std::fs::remove_file(&temporary));
-            create(&temporary, bytes, mode)
+            remove();
+            create((directory, &temporary), bytes, mode)
         }
         written => written,
     };
-    written.and_then(|()| std::fs::rename(&temporary, path)).map_err(|error| {
-        crate::harmless(std::fs::remove_file(&temporary));
-        Error::file("write", path)(error)
-    })
+    let renamed = || renameat(directory, &temporary, directory, path).map_err(io::Error::from);
+    written.and_then(|()| renamed()).inspect_err(|_| remove())
 }
 
 /// Writes a file that is not there yet.
-fn create(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let mut options = File::options();
-    options.create_new(true).write(true).mode(mode).custom_flags(libc::O_NOFOLLOW);
-    options.open(path).and_then(|mut file| file.write_all(bytes))
+fn create((directory, path): At<'_>, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let file = openat(directory, path, flags, Mode::from_bits_truncate(mode))?;
+    File::from(file).write_all(bytes)
 }
 
 #[cfg(test)]
