@@ -71,6 +71,13 @@ pub(crate) fn start_time(pid: i32) -> Option<u64> {
     stat(pid).map(|stat| stat.start_time)
 }
 
+/// When this process started. `pid` is what its maker knows it as; none where `/proc` calls it something else.
+pub(crate) fn own_start_time(pid: i32) -> Option<u64> {
+    let line = record("/proc/self/stat").ok()?;
+    let is_ours = line.split_once(' ').is_some_and(|(name, _)| name.parse() == Ok(pid));
+    parse(&line).filter(|_| is_ours).map(|stat| stat.start_time)
+}
+
 /// A descriptor of the process that `pid` and `start_time` name, if it still exists, be it as a zombie.
 pub(crate) fn open(pid: i32, start_time: u64) -> Option<OwnedFd> {
     let descriptor = pidfd::open(pid).ok()?;

@@ -7,6 +7,7 @@
 mod bundle;
 
 mod apparmor;
+mod at_once;
 mod checkpoint;
 mod command_line;
 mod console;

@@ -182,12 +182,6 @@ impl Identity {
         }
     }
 
-    /// Whether its filter is in force before its program is let go: without `noNewPrivileges` it takes rights to install it, and an
-    /// agent has its listener by then.
-    pub(crate) fn is_filtered_early(&self) -> bool {
-        self.filter.as_ref().is_some_and(|filter| filter.needs_listener() || !self.no_new_privileges)
-    }
-
     /// Whether a process that becomes this writes to files of its own in procfs.
     pub(crate) fn writes_procfs(&self) -> bool {
         self.label.is_some() || self.oom_score_adj.is_some()

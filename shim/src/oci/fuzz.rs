@@ -11,7 +11,7 @@ use super::store::Record;
 use super::{config, quantity, signal};
 use crate::cgroup::resources::{self, Devices, Live, Version};
 use crate::container::engine::files::{Abilities, Base, ChangeRoot};
-use crate::container::engine::plan::{CgroupView, Keyring, Known, MakerRights, Plan};
+use crate::container::engine::plan::{CgroupView, Keyring, Known, MakerRights, Plan, Start};
 use crate::container::identity::Identity;
 use crate::container::program::Program;
 use crate::sys::process::Vector;
@@ -71,6 +71,7 @@ fn plan(spec: &Spec) {
             change_root: ChangeRoot::Pivot,
             base: Base::Host,
             keyring: Keyring::New,
+            start: Start::Later,
         };
         if let Ok(plan) = Plan::new(spec, &known, &|| Vector::new(Vec::new()), &program.environment) {
             assert!(!plan.to_string().is_empty(), "a plan has steps");

@@ -56,6 +56,11 @@ impl Handover {
         })
     }
 
+    /// Whether nothing is to be handed to anybody.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pid_file.is_none() && self.console.is_none() && self.pidfd.is_none()
+    }
+
     /// Sends the terminal's master and closes the socket.
     pub(crate) fn terminal(&mut self, master: BorrowedFd<'_>) -> Result<(), Error> {
         let Some(socket) = self.console.take() else {

@@ -1,12 +1,14 @@
 //! Making a container: what `create` and `run` have in common. Everything is checked and decided first; then
 //! each thing made is undone if a later one fails.
 
+use std::cell::{Cell, RefCell};
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::rc::Rc;
 
+use nix::errno::Errno;
 use nix::sys::stat::fstat;
 use oci_spec::runtime::Spec;
 
@@ -17,12 +19,13 @@ use super::global::{Global, Supplementary};
 use super::grounds::Grounds;
 use super::groups;
 use super::handover::{Front, Handover, Preserved};
-use super::notify;
+use super::notify::{self, Notify};
 use super::relay::Relay;
 use super::store::{Held, Init, Place, Record};
 use crate::cgroup::Entry;
+use crate::container::engine::at_once::{self, Recorder};
 use crate::container::engine::files::{Abilities, Base, ChangeRoot, Covers};
-use crate::container::engine::plan::{Keyring, Known, MakerRights, Plan};
+use crate::container::engine::plan::{Keyring, Known, MakerRights, Plan, Start};
 use crate::container::engine::request::Stdio;
 use crate::container::engine::{Created, Gate, Progress, Request, begin};
 use crate::container::identity::Identity;
@@ -30,7 +33,7 @@ use crate::container::program::Program;
 use crate::container::seccomp::Cache;
 use crate::container::seccomp::aside::KnownFilter;
 use crate::procfs;
-use crate::sys::process::Vector;
+use crate::sys::process::{self, Vector};
 
 /// Everything that is known before anything is made.
 pub(crate) struct Blueprint {
@@ -41,17 +44,6 @@ pub(crate) struct Blueprint {
     preserved: Preserved,
     keyring: Keyring,
     handover: Handover,
-}
-
-/// A container whose init waits for its maker to start it.
-pub(crate) struct Waiting {
-    pub(crate) container: Container,
-    pub(crate) held: Held,
-    pub(crate) created: Created,
-    /// Where the start's result comes out.
-    pub(crate) result: OwnedFd,
-    /// Its filter is in force already.
-    pub(crate) is_filtered: bool,
 }
 
 /// A container whose init lives on by itself.
@@ -66,9 +58,21 @@ pub(crate) struct Made {
 /// that is known.
 type Begun<'r> = (Created, Option<&'r mut Relay>, Option<Vec<String>>);
 
+/// What a container is made in.
+struct Ground<'a> {
+    place: &'a Place,
+    held: &'a Held,
+    record: &'a mut Record,
+}
+
 impl Blueprint {
     /// Reads the bundle and decides.
-    pub(crate) fn new(global: &Global<'_>, id: &str, given: &Parsed, front: Front) -> Result<Self, Error> {
+    pub(crate) fn new(
+        global: &Global<'_>,
+        id: &str,
+        given: &Parsed,
+        (front, start): (Front, Start),
+    ) -> Result<Self, Error> {
         let preserved = Preserved::find(given)?;
         let mut grounds = Grounds::read(global, id, given)?;
         let handover = Handover::open(given, grounds.has_terminal(), front)?;
@@ -97,6 +101,8 @@ impl Blueprint {
             root: rootfs,
             // One container is not worth a trimmed mount namespace: making that copies the host's mounts too.
             base: Base::Host,
+            // Whoever is told of a process is told of one that waits.
+            start: if handover.is_empty() { start } else { Start::Later },
         };
         let plan = Plan::new(spec, &known, &own_environment, &program.environment).map_err(refuse)?;
         let plan = Rc::new(plan);
@@ -118,31 +124,42 @@ impl Blueprint {
         text
     }
 
-    /// Makes it, for somebody else to start.
-    pub(crate) fn create(self, global: &Global<'_>) -> Result<(), Error> {
-        // Before this process ends it must know that the init goes on without it.
-        let release = |created: Created| created.release_for_good().map_err(refuse);
-        self.make(global, (None, None), release).map(drop)
+    /// Whether [`Blueprint::start`] is how it is made.
+    pub(crate) fn is_at_once(&self) -> bool {
+        self.plan.at_once
     }
 
-    /// Makes it, to start it at once. With a relay, its standard streams are the relay's.
-    pub(crate) fn create_own(self, global: &Global<'_>, relay: Option<&mut Relay>) -> Result<Waiting, Error> {
-        let is_filtered = self.identity.is_filtered_early();
-        let (gate, result) = Gate::private().map_err(Error::kernel("make a pipe"))?;
-        let (container, held, created) = self.make(global, (relay, Some(gate)), Ok)?;
-        Ok(Waiting { container, held, created, result, is_filtered })
+    /// Makes it, to be started later. With a relay, its standard streams are the relay's.
+    pub(crate) fn create(self, global: &Global<'_>, relay: Option<&mut Relay>) -> Result<Made, Error> {
+        let (container, held, (pid, pidfd)) = self.make(global, |blueprint, mut ground| {
+            let created = blueprint.fill(&mut ground, relay)?;
+            // Should this process end, it must know that the init goes on without it.
+            created.release_for_good().map(|(pid, pidfd, _)| (pid, pidfd)).map_err(refuse)
+        })?;
+        Ok(Made { container, held, pid, pidfd })
+    }
+
+    /// Makes it and starts it. What it says of its readiness comes to the second.
+    pub(crate) fn start(
+        self,
+        global: &Global<'_>,
+        relay: Option<&mut Relay>,
+    ) -> Result<(Made, Option<Notify>), Error> {
+        let (container, held, (child, notify)) =
+            self.make(global, |blueprint, ground| blueprint.fill_at_once(ground, relay))?;
+        let process::Child { pid, pidfd } = child;
+        Ok((Made { container, held, pid, pidfd }, notify))
     }
 
     fn make<T>(
         mut self,
         global: &Global<'_>,
-        (relay, gate): (Option<&mut Relay>, Option<Gate>),
-        finish: impl FnOnce(Created) -> Result<T, Error>,
+        fill: impl FnOnce(&mut Self, Ground<'_>) -> Result<T, Error>,
     ) -> Result<(Container, Held, T), Error> {
         let place = Place::new(&global.root, &self.grounds.id);
         let held = place.claim(&global.root)?;
         let mut record = self.grounds.record(self.keyring);
-        match self.fill(&place, &held, (&mut record, relay, gate)).and_then(finish) {
+        match fill(&mut self, Ground { place: &place, held: &held, record: &mut record }) {
             Ok(made) => {
                 self.leave();
                 Ok((Container { place, record }, held, made))
@@ -161,14 +178,10 @@ impl Blueprint {
         std::mem::forget((grounds.spec, identity, program, plan));
     }
 
-    fn fill(
-        &mut self,
-        place: &Place,
-        held: &Held,
-        (record, relay, gate): (&mut Record, Option<&mut Relay>, Option<Gate>),
-    ) -> Result<Created, Error> {
+    fn fill(&mut self, ground: &mut Ground<'_>, relay: Option<&mut Relay>) -> Result<Created, Error> {
+        let Ground { place, held, record } = ground;
         let laid = self.grounds.lay(place, held, record)?;
-        let gate = gate.map_or_else(|| gate_in(place.directory()), Ok)?;
+        let gate = gate_in(place.directory())?;
         let made = self.init(gate, &laid.entry, relay).map_err(|error| self.explain(error));
         let (created, master_goes, pipes) = made?;
         let init = procfs::start_time(created.pid).map(|start_time| Init { pid: created.pid, start_time });
@@ -181,6 +194,32 @@ impl Blueprint {
         self.hand_over(&created, master_goes)?;
         place.write(record, held)?;
         Ok(created)
+    }
+
+    fn fill_at_once(
+        &mut self,
+        ground: Ground<'_>,
+        mut relay: Option<&mut Relay>,
+    ) -> Result<(process::Child, Option<Notify>), Error> {
+        let Ground { place, held, record } = ground;
+        let laid = self.grounds.lay(place, held, record)?;
+        let notify = Notify::open(place)?;
+        let (stdio, pipes) = self.stdio(&mut relay)?;
+        record.descriptors = pipes.unwrap_or_else(|| standard_descriptors(nix::unistd::getpid().as_raw()));
+        record.unfinished = false;
+        let (written, refused) = (RefCell::new(record), Cell::new(None));
+        let write = |pid, start_time| {
+            let record = &mut *written.borrow_mut();
+            record.init = Some(Init { pid, start_time });
+            place.write(record, held).map_err(|error| {
+                refused.set(Some(error));
+                Errno::EIO
+            })
+        };
+        let recorder = Recorder { directory: held.as_fd(), write: &write };
+        let started = at_once::start(self.request(stdio, &laid.entry), recorder);
+        let child = started.map_err(|error| self.explain(refused.take().unwrap_or_else(|| refuse(error))))?;
+        Ok((child, notify))
     }
 
     fn explain(&self, error: Error) -> Error {
@@ -210,13 +249,31 @@ impl Blueprint {
         entry: &Entry,
         mut relay: Option<&'r mut Relay>,
     ) -> Result<Begun<'r>, Error> {
-        let stdio = match (self.grounds.has_terminal(), &mut relay) {
-            (true, _) => Stdio::Terminal,
-            (false, Some(relay)) => Stdio::Pipes(relay.pipes().map_err(Error::kernel("make pipes"))?),
-            (false, None) => Stdio::Files(own_streams()?),
-        };
-        let pipes = if let Stdio::Pipes(pipes) = &stdio { names(pipes) } else { None };
-        let request = Request {
+        let (stdio, pipes) = self.stdio(&mut relay)?;
+        let mut making = begin(self.request(stdio, entry), gate).map_err(refuse)?;
+        loop {
+            making.wait();
+            if let Progress::Created(created) = making.advance().map_err(refuse)? {
+                return Ok((created, relay, pipes));
+            }
+        }
+    }
+
+    /// The standard streams, and what they are called where that is known.
+    fn stdio(&self, relay: &mut Option<&mut Relay>) -> Result<(Stdio, Option<Vec<String>>), Error> {
+        Ok(match (self.grounds.has_terminal(), relay) {
+            (true, _) => (Stdio::Terminal, None),
+            (false, Some(relay)) => {
+                let pipes = relay.pipes().map_err(Error::kernel("make pipes"))?;
+                let names = names(&pipes);
+                (Stdio::Pipes(pipes), names)
+            }
+            (false, None) => (Stdio::Files(own_streams()?), None),
+        })
+    }
+
+    fn request<'a>(&self, stdio: Stdio, entry: &'a Entry) -> Request<'a> {
+        Request {
             plan: Rc::clone(&self.plan),
             identity: Rc::clone(&self.identity),
             program: Rc::clone(&self.program),
@@ -224,18 +281,10 @@ impl Blueprint {
             cgroup: entry,
             sandbox: None,
             mounts: None,
-            gate,
             preserved: self.preserved.all,
             looks_up: true,
             covers: Rc::new(Covers::OfOne),
             fault: None,
-        };
-        let mut making = begin(request).map_err(refuse)?;
-        loop {
-            making.wait();
-            if let Progress::Created(created) = making.advance().map_err(refuse)? {
-                return Ok((created, relay, pipes));
-            }
         }
     }
 }

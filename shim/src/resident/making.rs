@@ -13,7 +13,7 @@ use super::timers::Timer;
 use super::watch::Source;
 use crate::cgroup::Group;
 use crate::container::engine::files::{Abilities, Base, ChangeRoot, Covers};
-use crate::container::engine::plan::{CgroupView, Keyring, MakerRights, Sandbox};
+use crate::container::engine::plan::{CgroupView, Keyring, MakerRights, Sandbox, Start};
 use crate::container::engine::request::Fault;
 use crate::container::engine::{self, Gate, Known, Plan, Progress, Request, Stdio};
 use crate::container::spec;
@@ -75,6 +75,7 @@ impl Shim {
             change_root: ChangeRoot::Pivot,
             base: if self.engine.mounts.is_some() { Base::Trimmed } else { Base::Host },
             keyring: Keyring::New,
+            start: Start::Later,
         };
         let none = || Vector::new(Vec::new());
         match Plan::new(spec, &known, &none, variables) {
@@ -92,7 +93,8 @@ impl Shim {
         reply: Reply,
     ) -> Result<(), String> {
         let held = self.instances.get(instance).ok_or("it was given up")?;
-        let gate = Gate::make(&held.create.bundle);
+        let gate = Gate::make(&held.create.bundle)
+            .map_err(|errno| format!("make its gate: {}", super::launch::reason(errno)))?;
         let request = Request {
             plan,
             identity: Rc::clone(&held.identity),
@@ -101,13 +103,12 @@ impl Shim {
             cgroup: &held.entry,
             sandbox: self.sandbox.pause.as_ref().map(|pause| pause.pidfd.as_fd()),
             mounts: self.engine.mounts.as_ref().map(AsFd::as_fd),
-            gate: gate.map_err(|errno| format!("make its gate: {}", super::launch::reason(errno)))?,
             preserved: 0,
             looks_up: false,
             covers: Rc::clone(&self.engine.covers),
             fault: fault(),
         };
-        let making = engine::begin(request).map_err(|failure| failure.message)?;
+        let making = engine::begin(request, gate).map_err(|failure| failure.message)?;
         let token = self
             .watch
             .add(&making.descriptor(), Source::Making(instance.clone()))

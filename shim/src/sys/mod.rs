@@ -27,6 +27,7 @@ pub(crate) mod socket;
 #[cfg(test)]
 pub(crate) mod strict;
 pub(crate) mod terminal;
+pub(crate) mod vfork;
 
 use nix::errno::Errno;
 

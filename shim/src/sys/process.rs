@@ -14,7 +14,7 @@ use crate::guard::{self, Guard};
 use crate::wire::Exit;
 
 /// `CLONE_INTO_CGROUP`, which does not fit libc's type for flags.
-const INTO_CGROUP: u64 = 1 << 33;
+pub(super) const INTO_CGROUP: u64 = 1 << 33;
 
 /// A child just made.
 #[derive(Debug)]

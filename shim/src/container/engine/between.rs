@@ -7,7 +7,8 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
 
-use super::child::{self, Work};
+use super::child;
+use super::work::Work;
 use crate::harmless;
 use crate::sys::{pidfd, process};
 
@@ -53,7 +54,7 @@ fn join(between: &Between<'_>) -> nix::Result<i32> {
     let work = between.work;
     process::hide()?;
     process::die_with_parent(libc::SIGKILL)?;
-    work.joins.join().map_err(|failed| failed.errno)?;
+    work.opened.joins.join().map_err(|failed| failed.errno)?;
     if let Some(pid) = between.pid {
         setns(pid, CloneFlags::CLONE_NEWPID)?;
     }

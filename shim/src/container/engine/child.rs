@@ -1,76 +1,52 @@
 //! The child's half: performs the plan, step by step, and becomes the container's program.
 //!
-//! It was forked, so it has a copy of the maker's memory and, at first, of all its descriptors. It allocates nothing: what
-//! it needs is in [`Work`]. It never returns.
+//! It was forked, so it has a copy of the maker's memory and, at first, of all its descriptors; where it is started at once
+//! it has that memory itself ([`at_once`](super::at_once)). It allocates nothing: what it needs is in [`Work`]. It never
+//! returns.
 //!
 //! **Invariant:** at its gate, where it waits for as long as its caller pleases, it has the rights of the container and
 //! no descriptor but those of the gate and what the program inherits. Processes of other containers may see it there:
 //! a PID namespace can be shared.
 
 use std::io::IoSlice;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::setsid;
 
+use super::at_once::{Said, Word};
 use super::console;
 use super::failed::{Doing, Failed};
 use super::gate;
 use super::hook::Ending;
-use super::keep::Keep;
 use super::lookup;
 use super::message::{Go, Message};
-use super::namespace::{self, Joins};
+use super::namespace;
 use super::netlink;
-use super::plan::{MakerRights, Plan};
+use super::plan::MakerRights;
 use super::procfs;
-use super::request::{Fault, Stdio};
-use super::sources::Sources;
+use super::request::Stdio;
 use super::step::Step;
 use super::user;
-use crate::cgroup::Entry;
+use super::work::{Ends, Maker, Work};
 use crate::container::identity::Identity;
-use crate::container::program::Program;
 use crate::container::transform::{
     Handles, Limits, Observer, Problem, Step as Last, Told, become_member, confine, execute,
 };
 use crate::harmless;
 use crate::sys::{interface, keyring, memory, process, socket, terminal};
 
-/// Everything that the child needs.
-pub(super) struct Work<'a> {
-    pub(super) plan: &'a Plan,
-    pub(super) identity: &'a Identity,
-    pub(super) program: &'a Program,
-    pub(super) stdio: &'a Stdio,
-    pub(super) cgroup: &'a Entry,
-    pub(super) joins: Joins,
-    /// The PID namespace, where it is joined last.
-    pub(super) pid_namespace: Option<RawFd>,
-    pub(super) sources: Sources,
-    /// Where anything is to be written below it.
-    pub(super) procfs: Option<OwnedFd>,
-    pub(super) socket: RawFd,
-    /// None where the maker starts it.
-    pub(super) go: Option<RawFd>,
-    pub(super) result: RawFd,
-    pub(super) output: Option<[RawFd; 2]>,
-    pub(super) observer: Option<RawFd>,
-    pub(super) mounts: Option<RawFd>,
-    pub(super) keep: Keep,
-    pub(super) preserved: u32,
-    pub(super) looks_up: bool,
-    pub(super) fault: Option<Fault>,
-}
-
 /// The number that stands for what comes before the first step.
 pub(super) const PRELUDE: u16 = u16::MAX;
 
 /// What the child has made so far.
+#[derive(Default)]
 struct Made {
     /// As the maker sees it, once it told.
     pid: i32,
+    /// In clock ticks since boot, where it is to be recorded.
+    start_time: u64,
     /// The candidate for the program that was found, where one was looked for.
     candidate: usize,
 }
@@ -94,7 +70,15 @@ impl From<Failed> for Trouble {
 pub(super) fn run(work: &Work<'_>) -> ! {
     #[cfg(test)]
     crate::sys::strict::forbid();
-    let mut made = Made { pid: 0, candidate: 0 };
+    perform_all(work, Made::default())
+}
+
+/// The body of a child that shares its maker's memory. `pid` is its own, as that maker sees it.
+pub(super) fn run_at_once(work: &Work<'_>, pid: i32) -> ! {
+    perform_all(work, Made { pid, ..Made::default() })
+}
+
+fn perform_all(work: &Work<'_>, mut made: Made) -> ! {
     if let Err(trouble) = settle(work, &mut made) {
         give_up(work, PRELUDE, trouble);
     }
@@ -110,12 +94,33 @@ pub(super) fn run(work: &Work<'_>) -> ! {
     if let Err(problem) = become_harmless(work, &mut made) {
         give_up(work, PRELUDE, Trouble::Member(problem));
     }
-    if work.pid_namespace.is_some() { send_ahead(work) } else { live(work, &made) }
+    if work.last_namespace().is_some() { send_ahead(work) } else { live(work, &made) }
 }
 
 fn live(work: &Work<'_>, made: &Made) -> ! {
-    wait_at_gate(work);
-    start(work, made).report(work.result)
+    match &work.maker {
+        Maker::Apart(ends) => {
+            wait_at_gate(work, ends);
+            start(work, ends, made).report(ends.result)
+        }
+        Maker::Still(word, _) => {
+            let problem = start_at_once(work, word, made);
+            word.say(Said::NotExecuted(problem));
+            process::leave(128)
+        }
+    }
+}
+
+/// It is on disk, and its own from here on.
+fn start_at_once(work: &Work<'_>, word: &Word, made: &Made) -> Problem {
+    if let Err(errno) = process::die_with_parent(0) {
+        return Problem { step: Last::Hide, errno };
+    }
+    if let Err(problem) = become_ready(work, made) {
+        return problem;
+    }
+    word.say(Said::Executes);
+    execute(work.program, made.candidate)
 }
 
 /// Makes the init, in the PID namespace that it joins, with all that this process has become, and ends.
@@ -151,7 +156,7 @@ fn settle_in(work: &Work<'_>) -> Result<Made, Trouble> {
         terminal::control_standard_input().map_err(&session).map_err(Trouble::Member)?;
     }
     // The maker says what our pid is to it, and that it took us for its container's init.
-    let made = Made { pid: await_go(work)?.pid, candidate: 0 };
+    let made = Made { pid: await_go(work)?.pid, ..Made::default() };
     if notifies(work.identity) {
         confine(work.identity, &handles(work, &made)).map_err(Trouble::Member)?;
     }
@@ -166,17 +171,21 @@ fn give_up(work: &Work<'_>, step: u16, trouble: Trouble) -> ! {
         Trouble::Alone => None,
     };
     if let Some(message) = message {
-        // A maker that is gone does not need to know.
-        harmless(tell(work, message, None));
+        match &work.maker {
+            // One that is gone does not need to know.
+            Maker::Apart(_) => harmless(tell(work, message, None)),
+            Maker::Still(word, _) => word.say(Said::Failed(message)),
+        }
     }
     process::leave(1)
 }
 
 /// Closes what the steps before this left open, where that has become much.
 fn sweep(work: &Work<'_>) -> Result<(), Failed> {
-    if work.sources.root.is_littered() {
+    let root = &work.opened.sources.root;
+    if root.is_littered() {
         work.keep.sweep().map_err(Doing::Itself.failed())?;
-        work.sources.root.is_swept();
+        root.is_swept();
     }
     Ok(())
 }
@@ -196,14 +205,23 @@ fn fault(work: &Work<'_>, _: usize) -> Option<Errno> {
 fn tell(work: &Work<'_>, message: Message, descriptor: Option<RawFd>) -> nix::Result<()> {
     let bytes = message.to_bytes();
     match descriptor {
-        None => process::write_to(work.socket, &bytes),
-        Some(_) => socket::tell(work.socket, &[IoSlice::new(&bytes)], descriptor),
+        None => process::write_to(socket(work)?, &bytes),
+        Some(_) => socket::tell(socket(work)?, &[IoSlice::new(&bytes)], descriptor),
+    }
+}
+
+/// A maker that stands still cannot hear; no step of such a plan tells it anything.
+fn socket(work: &Work<'_>) -> nix::Result<RawFd> {
+    match &work.maker {
+        Maker::Apart(ends) => Ok(ends.socket),
+        Maker::Still(..) => Err(Errno::ENOTCONN),
     }
 }
 
 fn await_go(work: &Work<'_>) -> Result<Go, Trouble> {
     let mut bytes = [0; Go::LENGTH];
-    match socket::hear(work.socket, &mut bytes) {
+    let socket = socket(work).map_err(|_| Trouble::Alone)?;
+    match socket::hear(socket, &mut bytes) {
         Ok(Go::LENGTH) => Ok(Go::from_bytes(bytes)),
         Ok(_) | Err(_) => Err(Trouble::Alone),
     }
@@ -220,6 +238,9 @@ fn settle(work: &Work<'_>, made: &mut Made) -> Result<(), Trouble> {
     }
     work.keep.begin().map_err(Doing::Itself.failed())?;
     process::unblock_signals();
+    if let Maker::Still(..) = work.maker {
+        name(work, made).map_err(Doing::Itself.failed())?;
+    }
     if work.plan.maps.is_none() {
         return Ok(());
     }
@@ -228,6 +249,15 @@ fn settle(work: &Work<'_>, made: &mut Made) -> Result<(), Trouble> {
     // A change of user makes a process visible and forgets its parent's death.
     belong_to_maker()?;
     Ok(())
+}
+
+/// What a maker that stands still cannot do: says when its child started, and sets what is its own in procfs.
+fn name(work: &Work<'_>, made: &mut Made) -> nix::Result<()> {
+    made.start_time = crate::procfs::own_start_time(made.pid).ok_or(Errno::ESRCH)?;
+    match (&work.opened.procfs, work.identity.oom_score_adj) {
+        (Some(procfs), Some(score)) => procfs::set_oom_score(procfs.as_fd(), "self", score),
+        _ => Ok(()),
+    }
 }
 
 fn belong_to_maker() -> Result<(), Failed> {
@@ -246,7 +276,7 @@ fn perform(work: &Work<'_>, made: &mut Made, step: &Step) -> Result<(), Trouble>
             unshare(kind).map_err(Doing::Namespace.failed())?;
         }
         Step::CgroupNamespace => unshare(CloneFlags::CLONE_NEWCGROUP).map_err(Doing::Namespace.failed())?,
-        Step::Join => work.joins.join()?,
+        Step::Join => work.opened.joins.join()?,
         Step::Time { offsets } => new_time(work, offsets.to_bytes())?,
         Step::Keyring(name) => {
             let (label, procfs) = (&work.identity.label, procfs(work).ok());
@@ -258,7 +288,7 @@ fn perform(work: &Work<'_>, made: &mut Made, step: &Step) -> Result<(), Trouble>
         Step::Loopback => interface::raise_loopback().map_err(failed)?,
         Step::Files(part, at) => {
             if let Some(step) = work.plan.file_step(*part, *at) {
-                work.sources.perform(*part, *at, step)?;
+                work.opened.sources.perform(*part, *at, step)?;
             }
         }
         Step::Meet => {
@@ -271,15 +301,20 @@ fn perform(work: &Work<'_>, made: &mut Made, step: &Step) -> Result<(), Trouble>
             made.pid = await_go(work)?.pid;
         }
         Step::Hook(index) => run_hook(work, made.pid, *index)?,
+        Step::Record => {
+            if let Maker::Still(_, recorder) = &work.maker {
+                (recorder.write)(made.pid, made.start_time).map_err(failed)?;
+            }
+        }
         Step::Directory(path) => {
             work.keep.enter().map_err(&failed)?;
             // As runc does; a directory that cannot be made is reported by `chdir`.
-            harmless(work.sources.root.make_directory(path));
+            harmless(work.opened.sources.root.make_directory(path));
         }
         Step::Console { size } => {
             enter(work)?;
             let master = console::make(*size, work.identity.uid)?;
-            if work.pid_namespace.is_none() {
+            if work.last_namespace().is_none() {
                 terminal::control_standard_input().map_err(&failed)?;
             }
             tell(work, Message::Terminal, Some(master.as_raw_fd())).map_err(|_| Trouble::Alone)?;
@@ -295,7 +330,7 @@ fn perform(work: &Work<'_>, made: &mut Made, step: &Step) -> Result<(), Trouble>
 }
 
 fn procfs<'a>(work: &'a Work<'_>) -> Result<BorrowedFd<'a>, Failed> {
-    work.procfs.as_ref().map(AsFd::as_fd).ok_or(Failed { doing: Doing::Write, errno: Errno::EBADF })
+    work.opened.procfs.as_ref().map(AsFd::as_fd).ok_or(Failed { doing: Doing::Write, errno: Errno::EBADF })
 }
 
 fn new_time(work: &Work<'_>, offsets: &[u8]) -> Result<(), Failed> {
@@ -343,13 +378,14 @@ fn place_stdio(work: &Work<'_>) -> Result<(), Failed> {
 
 /// Takes the rights of a process of the container and no others.
 fn become_harmless(work: &Work<'_>, made: &mut Made) -> Result<(), Problem> {
-    if let Some(there) = work.pid_namespace {
+    if let Some(there) = work.last_namespace() {
         // For the child that is yet to be made, while there still is the right to.
         let kind = CloneFlags::CLONE_NEWPID.bits();
         crate::sys::namespace::join(there, kind).map_err(Problem::at(Last::Namespaces))?;
     }
     work.keep.become_member().map_err(Problem::at(Last::Descriptors))?;
-    if work.go.is_some() || !work.plan.hooks.start_container.is_empty() {
+    if let Maker::Apart(_) = work.maker {
+        // While it waits.
         process::end_when_asked();
     }
     if work.looks_up {
@@ -361,7 +397,7 @@ fn become_harmless(work: &Work<'_>, made: &mut Made) -> Result<(), Problem> {
         // A change of user makes a process visible and forgets its parent's death, and so may joining a user namespace.
         belong_to_maker().map_err(|failed| Problem { step: Last::Hide, errno: failed.errno })?;
     }
-    if notifies(work.identity) && work.pid_namespace.is_none() {
+    if notifies(work.identity) && work.last_namespace().is_none() {
         // Who answers it is told by way of a descriptor that does not stay.
         confine(work.identity, &handles)?;
     }
@@ -373,7 +409,7 @@ fn notifies(identity: &Identity) -> bool {
 }
 
 /// Tells the maker that all is made, and waits: for the maker to have it on disk, then for the start.
-fn wait_at_gate(work: &Work<'_>) {
+fn wait_at_gate(work: &Work<'_>, ends: &Ends) {
     let survives = work.plan.outlives_maker;
     let is_own = !survives || process::die_with_parent(0).is_ok();
     let is_ready = is_own && tell(work, Message::Ready, None).is_ok();
@@ -382,39 +418,35 @@ fn wait_at_gate(work: &Work<'_>) {
     if !stays || process::die_with_parent(0).is_err() {
         process::leave(1);
     }
-    if work.go.is_some() || work.identity.is_filtered_early() {
-        // Not every maker listens that long.
-        harmless(tell(work, Message::Released, None));
-    }
-    let has_hooks = !work.plan.hooks.start_container.is_empty();
-    if work.go.is_none() && !has_hooks {
-        // All the rest closes with the `execve` that is next.
-        return;
-    }
+    // Not every maker listens that long.
+    harmless(tell(work, Message::Released, None));
     let failed = Problem::at(Last::Descriptors);
     if let Err(problem) = work.keep.wait().map_err(failed) {
-        problem.report(work.result);
+        problem.report(ends.result);
     }
-    if work.go.is_some_and(|go| !process::await_byte(go)) {
+    if !process::await_byte(ends.go) {
         process::leave(1);
     }
 }
 
 /// The hooks are the container's as well: their programs come from its image, so they get its rights.
-fn start(work: &Work<'_>, made: &Made) -> Problem {
-    process::default_signals();
-    if !notifies(work.identity)
-        && let Err(problem) = confine(work.identity, &handles(work, made))
-    {
+fn start(work: &Work<'_>, ends: &Ends, made: &Made) -> Problem {
+    if let Err(problem) = become_ready(work, made) {
         return problem;
     }
     for (index, hook) in work.plan.hooks.start_container.iter().enumerate() {
         let Some(output) = work.output else { break };
         if let Err(ending) = hook.run(&work.plan.states[1], made.pid, output) {
-            tell_output(work.result, explain(index as u8, ending), output);
+            tell_output(ends.result, explain(index as u8, ending), output);
         }
     }
     execute(work.program, made.candidate)
+}
+
+/// The last that comes before whatever is the container's own.
+fn become_ready(work: &Work<'_>, made: &Made) -> Result<(), Problem> {
+    process::default_signals();
+    if notifies(work.identity) { Ok(()) } else { confine(work.identity, &handles(work, made)) }
 }
 
 fn handles<'a>(work: &'a Work<'_>, made: &Made) -> Handles<'a> {

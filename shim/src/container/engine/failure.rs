@@ -8,7 +8,10 @@ use nix::errno::Errno;
 use super::failed::{Doing, Failed};
 use super::plan::Plan;
 use super::{kernel, user};
-use crate::container::program::lower;
+use crate::cgroup::Entry;
+use crate::container::identity::Identity;
+use crate::container::program::{Program, lower};
+use crate::container::transform::Problem;
 use crate::sys::process;
 use crate::wire::Exit;
 
@@ -61,6 +64,23 @@ impl Failure {
         let user::Failure { what, errno } = failure;
         let message = errno.map_or(what.clone(), |errno| format!("{what}: {}", lower(errno.desc())));
         Self { step: None, errno, message }
+    }
+
+    /// The init could not become a process of the container, or could not execute its program.
+    pub(super) fn of_member(program: &Program, identity: &Identity, problem: Problem) -> Self {
+        Self { step: None, errno: Some(problem.errno), message: program.explain(identity, problem) }
+    }
+
+    /// There is no child.
+    pub(super) fn unmade(cgroup: &Entry, errno: Errno) -> Self {
+        match errno {
+            // clone3(2) with CLONE_INTO_CGROUP.
+            Errno::EOPNOTSUPP if cgroup.directory().is_some() => Self::system(
+                "make a process in its cgroup, which takes none below a tree of threads (cgroup.type; try another cgroupsPath)",
+                errno,
+            ),
+            errno => Self::system("make a process in its namespaces", errno),
+        }
     }
 
     /// The init ended without a word.

@@ -1,6 +1,4 @@
-//! Where an init waits for its start: two FIFOs on disk, so that another process than the maker may open it. Where the maker
-//! itself starts what it made there are none: its word that the init may live on is the start, and the result comes through
-//! a pipe.
+//! Where an init waits for its start: two FIFOs on disk, so that another process than the maker may open it.
 //!
 //! The init holds `go` open for reading and writing and reads one byte of it; it holds `result` open for writing
 //! and close-on-exec. So whoever opened `result` before sees its end when the program runs, or eight bytes that say
@@ -29,8 +27,7 @@ pub(super) const HEAD: usize = Problem::LENGTH + 2;
 /// The init's ends.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    /// None where its maker starts it.
-    pub(super) go: Option<OwnedFd>,
+    pub(super) go: OwnedFd,
     pub(super) result: OwnedFd,
 }
 
@@ -56,13 +53,7 @@ impl Gate {
             }
             open(&path, OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty())
         };
-        Ok(Self { go: Some(both(GO)?), result: both(RESULT)? })
-    }
-
-    /// One of the maker's own, and the end at which the result comes out: reading it waits for it.
-    pub(crate) fn private() -> nix::Result<(Self, OwnedFd)> {
-        let (told, result) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
-        Ok((Self { go: None, result }, told))
+        Ok(Self { go: both(GO)?, result: both(RESULT)? })
     }
 
     /// Whether `directory` has a gate.
@@ -96,7 +87,7 @@ impl Gate {
         nix::unistd::write(Self::open_go(directory)?, b"0").map(drop)
     }
 
-    /// Reads what [`Gate::listen`] or [`Gate::private`] opened.
+    /// Reads what [`Gate::listen`] opened.
     pub(crate) fn outcome(result: &OwnedFd) -> Outcome {
         let mut bytes = [0; Problem::LENGTH];
         match nix::unistd::read(result, &mut bytes) {

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsRawFd, RawFd};
 
-use super::child::Work;
+use super::work::{Maker, Work};
 use crate::sys::descriptor;
 
 /// Lists of numbers, each in ascending order.
@@ -10,8 +10,7 @@ use crate::sys::descriptor;
 pub(super) struct Keep {
     /// All that a step needs.
     all: Vec<RawFd>,
-    /// The maker's end of the socket, where nothing else has to be closed at once.
-    shut: Option<RawFd>,
+    first: First,
     /// What the child has done with once it has entered its root, and what is left then.
     outside: Vec<RawFd>,
     inside: Vec<RawFd>,
@@ -22,31 +21,53 @@ pub(super) struct Keep {
     to_appear: Vec<RawFd>,
 }
 
+/// What the child closes at its start. Where it is alone it keeps all else of its maker's until it enters its root.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum First {
+    /// All that no step needs.
+    #[default]
+    Rest,
+    /// The maker's end of the socket: nobody but that maker waits for anything to be closed.
+    Socket(RawFd),
+    Nothing,
+}
+
 impl Keep {
-    /// Lists what the child of `work` keeps. With `shut`, the maker's end of the socket, it keeps all else of its maker's
-    /// until it becomes a process of the container: nobody but that maker waits for it to be closed.
-    pub(super) fn new(work: &Work<'_>, shut: Option<RawFd>) -> Self {
+    /// Lists what the child of `work` keeps. `ours` is the maker's end of the socket, where there is one.
+    pub(super) fn new(work: &Work<'_>, ours: Option<RawFd>) -> Self {
         let preserved = 3..3 + work.preserved as RawFd;
         // What hooks print, files in memory.
         let output = || work.output.into_iter().flatten();
         let printing = output().filter(|_| !work.plan.hooks.start_container.is_empty());
-        let at_gate = sorted(work.go.into_iter().chain([work.result]).chain(preserved).chain(printing));
-        let procfs = work.procfs.as_ref().map(AsRawFd::as_raw_fd);
-        let told = || std::iter::once(work.socket).chain(work.observer);
+        let (gate, socket, record) = match &work.maker {
+            Maker::Apart(ends) => ([Some(ends.go), Some(ends.result)], Some(ends.socket), None),
+            Maker::Still(_, recorder) => ([None; 2], None, Some(recorder.directory.as_raw_fd())),
+        };
+        let at_gate = sorted(gate.into_iter().flatten().chain(preserved).chain(printing));
+        let opened = work.opened;
+        let procfs = opened.procfs.as_ref().map(AsRawFd::as_raw_fd);
+        let told = || socket.into_iter().chain(work.observer);
         let as_member = sorted(at_gate.iter().copied().chain(procfs).chain(told()));
         let to_appear = sorted(at_gate.iter().copied().chain(told()));
-        let files = work.stdio.numbers().into_iter().chain(work.sources.numbers()).chain(output());
-        let inside = sorted(as_member.iter().copied().chain(files).chain(work.pid_namespace));
-        let outside = sorted(work.cgroup.numbers().chain(work.joins.numbers()).chain(work.mounts));
+        let files = work.stdio.numbers().into_iter().chain(opened.sources.numbers()).chain(output());
+        let inside = sorted(as_member.iter().copied().chain(files).chain(work.last_namespace()));
+        let joins = opened.joins.numbers();
+        let outside = sorted(work.cgroup.numbers().chain(joins).chain(work.mounts).chain(record));
         let all = sorted(inside.iter().chain(&outside).copied());
-        Self { all, shut, outside, inside, as_member, at_gate, to_appear }
+        let first = match ours {
+            _ if !work.is_alone => First::Rest,
+            Some(ours) => First::Socket(ours),
+            None => First::Nothing,
+        };
+        Self { all, first, outside, inside, as_member, at_gate, to_appear }
     }
 
     /// At the child's start.
     pub(super) fn begin(&self) -> nix::Result<()> {
-        match self.shut {
-            Some(number) => descriptor::close_all(&[number]),
-            None => self.sweep(),
+        match self.first {
+            First::Rest => self.sweep(),
+            First::Socket(number) => descriptor::close_all(&[number]),
+            First::Nothing => Ok(()),
         }
     }
 
@@ -57,9 +78,9 @@ impl Keep {
 
     /// Once it is in its root: whatever path an image brings, no descriptor leads out of it from here on.
     pub(super) fn enter(&self) -> nix::Result<()> {
-        match self.shut {
-            Some(_) => descriptor::close_all_but(&self.inside),
-            None => descriptor::close_all(&self.outside),
+        match self.first {
+            First::Rest => descriptor::close_all(&self.outside),
+            First::Socket(_) | First::Nothing => descriptor::close_all_but(&self.inside),
         }
     }
 

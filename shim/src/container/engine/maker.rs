@@ -3,7 +3,6 @@
 //! It never waits for the child: what takes time in a container's file systems takes the child's time. Hooks of the
 //! maker's namespaces run in a process of their own.
 
-use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,21 +14,21 @@ use nix::sched::CloneFlags;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use super::between;
-use super::child::{self, Work};
+use super::child;
 use super::created::Created;
 use super::devices::{self, Away, Found};
 use super::failure::Failure;
+use super::gate::Gate;
 use super::hook::{self, Ending, Output};
 use super::keep::Keep;
 use super::listener::Listener;
 use super::message::{Go, Heard, Message};
-use super::namespace::{self, Joins};
+use super::namespace;
 use super::plan::{MakerRights, Plan};
 use super::request::Request;
-use super::sources::Sources;
 use super::step::Step;
+use super::work::{Ends, Maker, Opened, Work};
 use super::{procfs, user};
-use crate::cgroup::Entry;
 use crate::container::identity::{Groups, Identity};
 use crate::container::program::Program;
 use crate::harmless;
@@ -69,48 +68,23 @@ pub(crate) enum Progress {
     Created(Created),
 }
 
-/// Makes the init and lets it work.
-pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
+/// Makes the init and lets it work. It will wait at `gate`.
+pub(crate) fn begin(request: Request<'_>, gate: Gate) -> Result<Making, Failure> {
     let plan = request.plan.as_ref();
     let system = |what: &'static str| move |errno: Errno| Failure::system(what, errno);
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .map_err(system("make a socket"))?;
     let output = if plan.has_hooks() { Some(Output::new()) } else { None };
     let output = output.transpose().map_err(system("make files for the output of hooks"))?;
-    let (joins, pid_namespace) = open_namespaces(&request)?;
-    let there = pid_namespace.as_ref().map(AsFd::as_fd);
-    let sources = Sources::open(plan, Rc::clone(&request.covers), there)
-        .map_err(|(step, failed)| Failure::of_step(plan, step, failed))?;
+    let opened = Opened::open(&request)?;
     let devices = devices::find(&plan.devices)?;
     let observer = plan.listener.as_ref().map(Listener::connect).transpose()?;
     let identity = member(plan, &request.identity);
-    let mut work = Work {
-        plan,
-        mounts: request.mounts.map(|mounts| mounts.as_raw_fd()),
-        observer: observer.as_ref().map(AsRawFd::as_raw_fd),
-        identity: &identity,
-        program: &request.program,
-        stdio: &request.stdio,
-        cgroup: request.cgroup,
-        joins,
-        pid_namespace: there.filter(|_| plan.namespaces.joins_last).map(|there| there.as_raw_fd()),
-        sources,
-        procfs: needs_procfs(plan, &identity).then(procfs::root).transpose().map_err(system("open /proc"))?,
-        socket: theirs.as_raw_fd(),
-        go: request.gate.go.as_ref().map(AsRawFd::as_raw_fd),
-        result: request.gate.result.as_raw_fd(),
-        output: output.as_ref().map(Output::numbers),
-        keep: Keep::default(),
-        preserved: request.preserved,
-        looks_up: request.looks_up,
-        fault: request.fault,
-    };
-    // Whoever is in a joined namespace already might look into it.
-    let is_alone = request.covers.is_of_one() && plan.namespaces.joined.is_empty();
-    let shut = (is_alone && work.sources.root.may_be_littered()).then(|| ours.as_raw_fd());
-    work.keep = Keep::new(&work, shut);
-    let child = make(&work, pid_namespace.as_ref().map(AsFd::as_fd), request.cgroup)?;
-    let Work { sources, procfs, .. } = work;
+    let ends = Ends { socket: theirs.as_raw_fd(), go: gate.go.as_raw_fd(), result: gate.result.as_raw_fd() };
+    let mut work =
+        Work::new(&request, &identity, &opened, Maker::Apart(ends)).told(output.as_ref(), observer.as_ref());
+    work.keep = Keep::new(&work, Some(ours.as_raw_fd()));
+    let child = make(&work).map_err(|errno| Failure::unmade(request.cgroup, errno))?;
     let making = Making {
         plan: Rc::clone(&request.plan),
         socket: Arc::new(ours),
@@ -125,17 +99,10 @@ pub(crate) fn begin(request: Request<'_>) -> Result<Making, Failure> {
         heard: Heard::default(),
         created: false,
     };
-    making.equip(procfs.as_ref().map(AsFd::as_fd))?;
-    let Request { stdio, gate, .. } = request;
-    let given = stdio.into_descriptors().into_iter().chain(gate.go).chain([gate.result, theirs]);
-    descriptor::close_together(sources.into_descriptors().chain(procfs).chain(given));
+    making.equip(opened.procfs.as_ref().map(AsFd::as_fd))?;
+    let given = request.stdio.into_descriptors().into_iter().chain([gate.go, gate.result, theirs]);
+    descriptor::close_together(opened.into_descriptors().chain(given));
     Ok(making)
-}
-
-/// Whether anything is to be written below `/proc`.
-fn needs_procfs(plan: &Plan, identity: &Identity) -> bool {
-    let writes = |step: &Step| matches!(step, Step::Time { .. } | Step::Sysctl { .. });
-    identity.label.is_some() || identity.oom_score_adj.is_some() || plan.steps.iter().any(writes)
 }
 
 /// Who the process is to be, as far as its maker may say so. The plan refuses groups that could not be had.
@@ -148,53 +115,18 @@ fn member(plan: &Plan, identity: &Rc<Identity>) -> Rc<Identity> {
     }
 }
 
-fn open_namespaces(request: &Request<'_>) -> Result<(Joins, Option<OwnedFd>), Failure> {
-    let namespaces = &request.plan.namespaces;
-    let mut joins = Joins::default();
-    let mut pid = None;
-    for (flag, path) in &namespaces.joined {
-        let file = namespace::open_checked(path, *flag)
-            .map_err(|errno| Failure::namespace(path, &namespace::names(*flag), errno))?;
-        if flag.contains(CloneFlags::CLONE_NEWPID) {
-            pid = Some(file);
-        } else {
-            joins.opened.push((*flag, file));
-        }
-    }
-    if !namespaces.sandbox.is_empty() {
-        let pause = request.sandbox.ok_or_else(|| Failure::system("join the sandbox", Errno::ESRCH))?;
-        joins.sandbox = Some((pause.as_raw_fd(), namespaces.sandbox - CloneFlags::CLONE_NEWPID));
-        if namespaces.sandbox.contains(CloneFlags::CLONE_NEWPID) {
-            let copy = pause.try_clone_to_owned();
-            pid = Some(copy.map_err(|error| Failure::io("copy a pidfd", &error))?);
-        }
-    }
-    Ok((joins, pid))
-}
-
-fn make(work: &Work<'_>, pid: Option<BorrowedFd<'_>>, cgroup: &Entry) -> Result<process::Child, Failure> {
+fn make(work: &Work<'_>) -> nix::Result<process::Child> {
     let namespaces = &work.plan.namespaces;
     // One that joins last does so itself.
-    let pid = pid.filter(|_| !namespaces.joins_last);
-    let made = if namespaces.needs_between() {
-        between::make(work, pid)
-    } else {
-        let clone = || process::spawn(namespaces.cloned(), cgroup.directory(), work, child::run);
-        match pid {
-            Some(pid) => namespace::with_children_in(pid, clone),
-            None => clone(),
-        }
-    };
-    made.map_err(|errno| match errno {
-        // clone3(2) with CLONE_INTO_CGROUP.
-        Errno::EOPNOTSUPP if cgroup.directory().is_some() => {
-            Failure::system(
-                "make a process in its cgroup, which takes none below a tree of threads (cgroup.type; try another cgroupsPath)",
-                errno,
-            )
-        }
-        errno => Failure::system("make a process in its namespaces", errno),
-    })
+    let pid = work.opened.pid_namespace.as_ref().map(AsFd::as_fd).filter(|_| !namespaces.joins_last);
+    if namespaces.needs_between() {
+        return between::make(work, pid);
+    }
+    let clone = || process::spawn(namespaces.cloned(), work.cgroup.directory(), work, child::run);
+    match pid {
+        Some(pid) => namespace::with_children_in(pid, clone),
+        None => clone(),
+    }
 }
 
 impl Making {
@@ -288,10 +220,7 @@ impl Making {
                 // What came after it may be the last word of an init that has ended.
                 self.advance()
             }
-            Some(Message::Member(problem)) => {
-                let message = self.program.explain(&self.identity, problem);
-                Err(Failure { step: None, errno: Some(problem.errno), message })
-            }
+            Some(Message::Member(problem)) => Err(Failure::of_member(&self.program, &self.identity, problem)),
             Some(Message::Appeared(pid)) => {
                 self.appear(pid)?;
                 Ok(Progress::Waiting)
@@ -410,13 +339,11 @@ impl Drop for Making {
     }
 }
 
-/// Lowering below our own value needs CAP_SYS_RESOURCE, or is EACCES: then the init keeps ours, the nearest that is
-/// permitted. An ordinary user may not even write to a hidden process of a namespace.
+/// An ordinary user may not write to a hidden process of a namespace.
 fn set_oom_score(procfs: BorrowedFd<'_>, pid: i32, value: i32, maker: MakerRights) -> Result<(), Failure> {
-    let file = CString::new(format!("{pid}/oom_score_adj")).unwrap_or_default();
-    match procfs::write(procfs, &file, value.to_string().as_bytes()) {
-        Ok(()) | Err(Errno::EACCES) => Ok(()),
+    match procfs::set_oom_score(procfs, &pid.to_string(), value) {
         Err(Errno::EPERM) if maker == MakerRights::Rootless => Ok(()),
         Err(errno) => Err(Failure::system(&format!("write {value} to /proc/{pid}/oom_score_adj"), errno)),
+        Ok(()) => Ok(()),
     }
 }

@@ -13,6 +13,9 @@
 //!                     <- a Problem, or the end ---  of the gate's second FIFO
 //! ```
 //!
+//! Where its maker starts a container as soon as it is made and nobody else has a part in it, there are no messages and no
+//! gate: [`at_once`].
+//!
 //! **Decide, then act.** `Plan::new` holds every choice and makes no system call. What acts is
 //! a loop over steps on both sides; each kind of step is performed in the file that is named for it.
 //! A failure is the number of the step, what was tried, and an errno; the maker puts it into words with the
@@ -29,6 +32,7 @@
 //! with its parent. A pod's shim has a successor, which kills what its predecessor did not record: there the child is its
 //! own from the moment it is ready, so that no record ever names an init that dies with whoever wrote it.
 
+pub(crate) mod at_once;
 mod between;
 pub(crate) mod check;
 pub(crate) mod child;
@@ -57,6 +61,7 @@ pub(crate) mod step;
 mod tests;
 pub(crate) mod trimmed;
 pub(crate) mod user;
+mod work;
 
 pub(crate) use created::Created;
 pub(crate) use gate::Gate;

@@ -40,6 +40,16 @@ pub(crate) struct Known<'a> {
     pub(crate) base: files::Base,
     /// `--no-new-keyring`.
     pub(crate) keyring: Keyring,
+    pub(crate) start: Start,
+}
+
+/// When the container is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// When somebody says so.
+    Later,
+    /// As soon as it is made, and nobody is told of it before.
+    Now,
 }
 
 /// A sandbox whose namespaces take the place of those listed without a path.
@@ -87,6 +97,8 @@ pub(crate) struct Plan {
     pub(crate) maker: MakerRights,
     /// A maker that dies has a successor, which finds the init by its record or its group: the init waits for it.
     pub(crate) outlives_maker: bool,
+    /// The init has its maker's memory, and executes its program without a word: [`at_once`](super::at_once).
+    pub(crate) at_once: bool,
     pub(crate) steps: Vec<Step>,
     pub(crate) files: files::Plan,
     pub(crate) hooks: Hooks,
@@ -131,6 +143,7 @@ impl Plan {
             maps: maps(spec, &namespaces),
             maker: known.maker,
             outlives_maker: known.sandbox.is_some(),
+            at_once: false,
             steps: Vec::new(),
             files: files(spec, &namespaces, known)?,
             hooks,
@@ -139,6 +152,7 @@ impl Plan {
             listener: Listener::of_init(spec, known.id, known.bundle),
             namespaces,
         };
+        plan.at_once = plan.may_start_at_once(spec, known);
         plan.steps = plan.order(spec, known)?;
         Ok(plan)
     }
@@ -146,6 +160,26 @@ impl Plan {
     /// Whether the maker sets the resource limits: a process in another user namespace than the host's may not raise them.
     pub(super) fn sets_limits(&self) -> bool {
         self.namespaces.all().contains(CloneFlags::CLONE_NEWUSER)
+    }
+
+    /// Not where anybody else has a part in it, or might see the child. A time namespace is not entered by who shares its
+    /// memory (`timens_install` in the kernel).
+    fn may_start_at_once(&self, spec: &Spec, known: &Known<'_>) -> bool {
+        let namespaces = &self.namespaces;
+        let is_alone = namespaces.new.contains(CloneFlags::CLONE_NEWPID)
+            && namespaces.sandbox.is_empty()
+            && namespaces.joined.is_empty()
+            && !namespaces.new.contains(CloneFlags::CLONE_NEWUSER)
+            && !namespaces.time;
+        let has_terminal = spec.process().as_ref().is_some_and(|process| process.terminal() == Some(true));
+        let is_shared = spec.linux().as_ref().is_some_and(|linux| linux.intel_rdt().is_some());
+        let is_met = self.has_hooks() || self.listener.is_some() || !self.devices.is_empty();
+        known.start == Start::Now
+            && known.maker == MakerRights::Root
+            && is_alone
+            && !has_terminal
+            && !is_shared
+            && !is_met
     }
 
     fn list(&self, part: Part) -> &[files::Step] {
@@ -195,6 +229,9 @@ impl Plan {
         }
         steps.extend((0..self.hooks.create_container.len()).map(Step::Hook));
         steps.extend(self.part(Part::Enter));
+        if self.at_once {
+            steps.push(Step::Record);
+        }
         let process = spec.process().as_ref();
         // The root is there.
         if let Some(process) = process.filter(|process| process.cwd() != Path::new("/")) {

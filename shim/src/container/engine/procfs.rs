@@ -1,9 +1,9 @@
 //! The maker's procfs, by a descriptor that was verified: what is written below it lands in that very file, whatever is mounted
-//! over a `/proc` meanwhile (CVE-2025-52881). Its `self` is the process that opens it. Nothing here allocates once it is open.
+//! over a `/proc` meanwhile (CVE-2025-52881). Its `self` is the process that opens it. Nothing here allocates once it is open, unless it says so.
 //!
 //! It is a copy of the mount, in no namespace: `..` leads out of it to nowhere.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -48,6 +48,16 @@ pub(crate) fn open_below(root: BorrowedFd<'_>, file: &CStr, access: OFlag) -> ni
 /// Opens a namespace that a link of it leads to.
 pub(crate) fn open_namespace(root: BorrowedFd<'_>, link: &CStr) -> nix::Result<OwnedFd> {
     nix::fcntl::openat(root, link, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+/// Sets the `oom_score_adj` of `process`, a pid or `self`. Lowering below our own value needs CAP_SYS_RESOURCE, or is EACCES: then
+/// it keeps ours, the nearest that is permitted. Allocates.
+pub(super) fn set_oom_score(root: BorrowedFd<'_>, process: &str, value: i32) -> nix::Result<()> {
+    let file = CString::new(format!("{process}/oom_score_adj")).map_err(|_| Errno::EINVAL)?;
+    match write(root, &file, value.to_string().as_bytes()) {
+        Err(Errno::EACCES) => Ok(()),
+        written => written,
+    }
 }
 
 /// Writes a value in one call.

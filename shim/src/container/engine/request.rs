@@ -6,7 +6,6 @@ use std::rc::Rc;
 use nix::errno::Errno;
 
 use super::files::Covers;
-use super::gate::Gate;
 use super::plan::Plan;
 use crate::cgroup::Entry;
 use crate::container::identity::Identity;
@@ -24,8 +23,6 @@ pub(crate) struct Request<'a> {
     pub(crate) sandbox: Option<BorrowedFd<'a>>,
     /// A [`trimmed`](super::trimmed) mount namespace, when the plan starts from one.
     pub(crate) mounts: Option<BorrowedFd<'a>>,
-    /// Where the init waits.
-    pub(crate) gate: Gate,
     /// Descriptors from 3 on that the program inherits.
     pub(crate) preserved: u32,
     /// Whether a program that is not there fails the making, not only the start.

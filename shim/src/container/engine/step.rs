@@ -60,6 +60,8 @@ pub(crate) enum Step {
         /// What to write.
         value: CString,
     },
+    /// Puts the container on disk as one that runs, where its maker stands still.
+    Record,
     /// Makes the working directory, if the image lacks it.
     Directory(CString),
 }
@@ -86,6 +88,7 @@ impl fmt::Display for Step {
             Self::Hostname(name) => write!(out, "hostname {}", text(name)),
             Self::Domainname(name) => write!(out, "domainname {}", text(name)),
             Self::Sysctl { file, value } => write!(out, "write {:?} to /proc/{}", text(value), text(file)),
+            Self::Record => write!(out, "record that it runs"),
             Self::Directory(path) => write!(out, "working directory {}", text(path)),
         }
     }

@@ -1,5 +1,6 @@
 //! The engine against the real kernel: whole containers, seen from inside, without a shim.
 
+mod at_once;
 mod hooks;
 mod namespaces;
 
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 use super::failure::Failure;
 use super::files::{Abilities, Base, ChangeRoot, Covers};
 use super::gate::Outcome;
-use super::plan::{CgroupView, Keyring, MakerRights};
+use super::plan::{CgroupView, Keyring, MakerRights, Start};
 use super::request::Fault;
 use super::{Gate, Known, Making, Plan, Progress, Request, Stdio, begin};
 use crate::cgroup::Entry;
@@ -36,6 +37,7 @@ struct Bundle {
     config: Value,
     fault: Option<Fault>,
     outlives_maker: bool,
+    start: Start,
 }
 
 /// What a container did.
@@ -60,7 +62,8 @@ impl Bundle {
         }
         copy_busybox(&directory.join("rootfs/bin"));
         std::os::unix::fs::symlink("busybox", directory.join("rootfs/bin/sh")).unwrap();
-        Some(Self { directory, config: configuration(script), fault: None, outlives_maker: false })
+        let config = configuration(script);
+        Some(Self { directory, config, fault: None, outlives_maker: false, start: Start::Later })
     }
 
     fn with(mut self, change: impl FnOnce(&mut Value)) -> Self {
@@ -84,34 +87,39 @@ impl Bundle {
             change_root: ChangeRoot::Pivot,
             base: Base::Host,
             keyring: Keyring::New,
+            start: self.start,
         };
         let own = || Vector::new(vec![c"PATH=/bin:/usr/bin".into()]);
         Plan::new(spec, &known, &own, container)
     }
 
     fn begin(&self, stdio: Stdio) -> Result<(Making, Rc<Identity>, Rc<Program>), Failure> {
+        let entry = Entry::default();
+        let request = self.request(stdio, &entry);
+        let (identity, program) = (Rc::clone(&request.identity), Rc::clone(&request.program));
+        Ok((begin(request, Gate::make(&self.directory).unwrap())?, identity, program))
+    }
+
+    fn request<'a>(&self, stdio: Stdio, cgroup: &'a Entry) -> Request<'a> {
         let spec = self.spec();
         let identity = Rc::new(Identity::new(&spec, &self.directory.join("rootfs"), None).unwrap());
         let args = spec.process().as_ref().unwrap().args().clone().unwrap();
         let program = Rc::new(Program::new(&identity, &args, &[]).unwrap());
         let mut plan = self.plan(&spec, &program.environment).unwrap();
         plan.outlives_maker = self.outlives_maker;
-        let plan = Rc::new(plan);
-        let request = Request {
-            plan,
-            identity: Rc::clone(&identity),
-            program: Rc::clone(&program),
+        Request {
+            plan: Rc::new(plan),
+            identity,
+            program,
             stdio,
-            cgroup: &Entry::default(),
+            cgroup,
             sandbox: None,
             mounts: None,
-            gate: Gate::make(&self.directory).unwrap(),
             preserved: 0,
             looks_up: false,
             covers: Rc::<Covers>::default(),
             fault: self.fault,
-        };
-        Ok((begin(request)?, identity, program))
+        }
     }
 
     /// Makes it, starts it, and waits for its end.

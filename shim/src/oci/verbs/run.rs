@@ -2,6 +2,7 @@
 
 use super::start::Started;
 use super::{delete, start};
+use crate::container::engine::plan::Start;
 use crate::harmless;
 use crate::oci::command::parse::Parsed;
 use crate::oci::container::{Container, print};
@@ -27,18 +28,17 @@ pub(super) fn run(global: &Global<'_>, id: &str, given: &Parsed) -> Result<Code,
 }
 
 fn detached(global: &Global<'_>, id: &str, given: &Parsed) -> Result<(), Error> {
-    let blueprint = Blueprint::new(global, id, given, Front::Detached)?;
+    let blueprint = Blueprint::new(global, id, given, (Front::Detached, Start::Now))?;
     if given.is_on("dry-run") {
         return print(&blueprint.print());
     }
-    let waiting = blueprint.create_own(global, None)?;
-    let Started { container, notify, .. } = start::let_run(waiting).inspect_err(|_| clean(global, id))?;
+    let Started { container, notify, .. } = begin(global, id, blueprint, None)?;
     start::await_ready(&container, notify.as_ref());
     Ok(())
 }
 
 fn attached(global: &Global<'_>, id: &str, given: &Parsed) -> Result<Code, Error> {
-    let blueprint = Blueprint::new(global, id, given, Front::Attached)?;
+    let blueprint = Blueprint::new(global, id, given, (Front::Attached, Start::Now))?;
     if given.is_on("dry-run") {
         return print(&blueprint.print()).map(|()| SUCCESS);
     }
@@ -46,15 +46,29 @@ fn attached(global: &Global<'_>, id: &str, given: &Parsed) -> Result<Code, Error
         process::become_subreaper().map_err(Error::kernel("become a subreaper"))?;
     }
     let mut relay = Relay::new().map_err(Error::kernel("take signals"))?;
-    let waiting = blueprint.create_own(global, Some(&mut relay))?;
-    let started = start::let_run(waiting).inspect_err(|_| clean(global, id))?;
-    let Started { container, pid, pidfd, notify } = started;
+    let Started { container, pid, pidfd, notify } = begin(global, id, blueprint, Some(&mut relay))?;
     relay.forward(notify);
     let exit = relay.run(&pidfd, pid).map_err(Error::kernel("wait for the container"))?;
     if !given.is_on("keep") {
         remove(global, &container);
     }
     Ok(relay::status(exit))
+}
+
+/// Makes the container and has its program run.
+fn begin(
+    global: &Global<'_>,
+    id: &str,
+    blueprint: Blueprint,
+    relay: Option<&mut Relay>,
+) -> Result<Started, Error> {
+    let started = if blueprint.is_at_once() {
+        let (made, notify) = blueprint.start(global, relay)?;
+        start::follow(made, notify)
+    } else {
+        start::let_run(blueprint.create(global, relay)?)
+    };
+    started.inspect_err(|_| clean(global, id))
 }
 
 /// Waits for the end of a container that was restored, and deletes it.

@@ -14,7 +14,7 @@ use crate::oci::container::Container;
 use crate::oci::error::{Error, words};
 use crate::oci::global::Global;
 use crate::oci::hooks::{Due, Kind};
-use crate::oci::make::{self, Waiting};
+use crate::oci::make::Made;
 use crate::oci::notify::Notify;
 use crate::oci::status::Status;
 use crate::oci::store::Held;
@@ -60,20 +60,15 @@ pub(super) struct Started {
 }
 
 /// Starts what this process made.
-pub(super) fn let_run(waiting: Waiting) -> Result<Started, Error> {
-    let Waiting { container, held, created, result, is_filtered } = waiting;
-    let notify = Notify::open(&container.place)?;
-    // What a filter that is in force by then does to it on its way to the program would look as if that ran.
-    let (pid, pidfd, _) =
-        if is_filtered { created.release_for_good().map_err(make::refuse)? } else { created.release() };
-    let outcome = loop {
-        match Gate::outcome(&result) {
-            // Somebody interrupted the read.
-            Outcome::Waiting => {}
-            outcome => break outcome,
-        }
-    };
-    judge(&container, (&result, &pidfd), outcome)?;
+pub(super) fn let_run(made: Made) -> Result<Started, Error> {
+    let Made { container, held, pid, pidfd } = made;
+    let notify = let_go(&container, held, &pidfd)?;
+    Ok(Started { container, pid, pidfd, notify })
+}
+
+/// What comes after the start of what this process made and started.
+pub(super) fn follow(made: Made, notify: Option<Notify>) -> Result<Started, Error> {
+    let Made { container, held, pid, pidfd } = made;
     run_hooks(&container, held)?;
     Ok(Started { container, pid, pidfd, notify })
 }
