@@ -22,7 +22,9 @@ impl Group {
             None => clean(Path::new(id)),
         };
         // Whose own group counts for nothing then.
-        if let (Ok(inner), Some(unified)) = (path.strip_prefix("/"), usual::unified()) {
+        if let Ok(inner) = path.strip_prefix("/")
+            && let Some(unified) = usual::unified()
+        {
             return Ok(Self::new(Rc::new(unified), inner.to_owned()));
         }
         let own = own_groups()?;

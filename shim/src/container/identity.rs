@@ -20,6 +20,8 @@ use super::seccomp::{self, Cache, Filter};
 use crate::guard::{self, Guard};
 use crate::sys::capability::{self, Sets};
 
+/// What most of them are smaller than, so that one read is enough.
+const PASSWD_USUAL: usize = 4096;
 /// Largest `/etc/passwd` that is read for a home directory.
 const PASSWD_LIMIT: u64 = 1 << 20;
 
@@ -323,7 +325,7 @@ fn home(spec: &Spec, rootfs: &Path, uid: u32) -> Option<String> {
     if !file.metadata().ok()?.is_file() {
         return None;
     }
-    let mut passwd = Vec::new();
+    let mut passwd = Vec::with_capacity(PASSWD_USUAL);
     file.take(PASSWD_LIMIT).read_to_end(&mut passwd).ok()?;
     find_home(&String::from_utf8_lossy(&passwd), uid)
 }

@@ -271,7 +271,8 @@ pub(crate) fn become_member(identity: &Identity, handles: &Handles<'_>) -> Resul
     if !entered {
         chdir(identity.directory.as_c_str()).map_err(Problem::at(Step::Directory))?;
     }
-    if !process::is_inside_root() {
+    // The root itself was reached by no descriptor.
+    if !(entered && identity.directory.as_c_str() == c"/" || process::is_inside_root()) {
         return Err(Problem { step: Step::DirectoryOutside, errno: Errno::EXDEV });
     }
     Ok(becomes.is_some())
@@ -332,6 +333,10 @@ fn change_user(identity: &Identity, becomes: Option<(Uid, Gid)>) -> Result<(), P
         capability::keep_over_user_change(false).map_err(&capabilities)?;
     }
     capability::set(&identity.capabilities).map_err(&capabilities)?;
+    // None is ambient that is not inheritable; capabilities(7).
+    if identity.capabilities.inheritable == 0 && identity.capabilities.ambient == 0 {
+        return Ok(());
+    }
     capability::set_ambient(identity.capabilities.ambient).map_err(Problem::at(Step::Ambient))
 }
 

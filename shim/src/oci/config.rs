@@ -1,5 +1,6 @@
 //! Reading `config.json` and `process.json`.
 
+use std::io::Read;
 use std::path::Path;
 
 use oci_spec::runtime::{IOPriorityClass, MemoryPolicyModeType, Process, Spec};
@@ -14,13 +15,20 @@ use crate::container::seccomp::Cache;
 use crate::container::seccomp::aside::{self, KnownFilter};
 use crate::container::spec::adapt;
 
+/// What most configurations are smaller than, in bytes.
+const USUAL: usize = 16 << 10;
+
 /// Reads the bundle's configuration.
 pub(crate) fn read(bundle: &Path) -> Result<Vec<u8>, Error> {
     let path = bundle.join("config.json");
-    std::fs::read(&path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => Error::NoConfig,
-        _ => Error::file("read", &path)(error),
-    })
+    let mut bytes = Vec::with_capacity(USUAL);
+    // Its size is not asked for: the reads tell as well.
+    let read = std::fs::File::open(&path).and_then(|file| file.take(u64::MAX).read_to_end(&mut bytes));
+    match read {
+        Ok(_) => Ok(bytes),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Error::NoConfig),
+        Err(error) => Err(Error::file("read", &path)(error)),
+    }
 }
 
 /// Takes a configuration apart. It is in a box, since it is of some kilobytes, and moved often.

@@ -4,8 +4,10 @@
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
 use super::command::parse::Parsed;
@@ -188,8 +190,14 @@ fn rootfs(spec: &Spec, bundle: &Path) -> Result<PathBuf, Error> {
         spec.root().as_ref().ok_or_else(|| Error::Refused("root property must not be empty".to_owned()))?;
     let path = bundle.join(root.path());
     let plain: PathBuf = path.components().collect();
-    if real(&path).map_err(Error::file("invalid rootfs:", &path))? != plain {
-        return Err(Error::Refused("invalid rootfs: not an absolute path, or a symlink".to_owned()));
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+    let found = openat2(AT_FDCWD, &path, how).map(drop);
+    match found {
+        Ok(()) if !plain.components().any(|part| part == Component::ParentDir) => Ok(plain),
+        Ok(()) | Err(Errno::ELOOP) => {
+            Err(Error::Refused("invalid rootfs: not an absolute path, or a symlink".to_owned()))
+        }
+        Err(errno) => Err(Error::file("invalid rootfs:", &path)(errno.into())),
     }
-    Ok(plain)
 }

@@ -282,7 +282,8 @@ impl Blueprint {
             sandbox: None,
             mounts: None,
             preserved: self.preserved.all,
-            looks_up: true,
+            // What starts at once fails at once.
+            looks_up: !self.plan.at_once,
             covers: Rc::new(Covers::OfOne),
             fault: None,
         }

@@ -48,30 +48,37 @@ struct Addresses {
     exe_fd: u32,
 }
 
-/// Runs on from `file`, which is our own program on another mount, open for reading; prctl(2) with `PR_SET_MM_MAP`.
+/// Runs on from `file`, which is our own program on another mount, open for reading; prctl(2) with `PR_SET_MM`.
 /// The caller is the only thread. After a failure the process is as good as before, and its file may be the old one; but where
 /// the kernel has no memory left in the middle of an exchange, it ends.
 ///
 /// # Errors
-/// EPERM without `CAP_CHECKPOINT_RESTORE` in the own user namespace, and on kernels built without `CONFIG_CHECKPOINT_RESTORE`;
-/// EBUSY when the old file is mapped elsewhere too.
+/// EPERM without `CAP_SYS_RESOURCE` in the host's user namespace and `CAP_CHECKPOINT_RESTORE` in the own one; EBUSY when the old file is mapped elsewhere too.
 pub(crate) fn run_from(file: BorrowedFd<'_>) -> nix::Result<()> {
-    let text = procfs::record("/proc/self/stat").map_err(|_| Errno::ENOENT)?;
-    let mut addresses = parse(&text).ok_or(Errno::EINVAL)?;
-    addresses.brk = program_break()?;
-    addresses.exe_fd = file.as_raw_fd() as u32;
     let headers = headers();
-    let pages = File::open("/proc/self/pagemap").map_err(|_| Errno::ENOENT)?;
+    let loaded = || headers.iter().rev().filter(|header| header.p_type == libc::PT_LOAD).map(segment);
+    let pages = Pages::look(loaded().filter(Segment::is_writable))?;
     // Text late: until then the code of this loop runs from pages that are mapped already.
-    for segment in headers.iter().rev().filter(|header| header.p_type == libc::PT_LOAD).map(segment) {
-        let written = written(segment, &pages)?;
-        exchange(segment, file, &written)?;
+    for segment in loaded() {
+        exchange(segment, file, &pages.written(segment))?;
         if let Some((start, length)) = relro(headers).filter(|(start, _)| segment.holds(*start)) {
             // The C library did this after it relocated itself.
             protect(start, length, libc::PROT_READ)?;
         }
     }
-    tell(&addresses)
+    match set(libc::PR_SET_MM_EXE_FILE, file.as_raw_fd() as usize, 0) {
+        // Without that right all addresses are told together, as they are.
+        Err(Errno::EPERM) => {
+            let text = procfs::record("/proc/self/stat").map_err(|_| Errno::ENOENT)?;
+            let addresses = Addresses {
+                brk: program_break()?,
+                exe_fd: file.as_raw_fd() as u32,
+                ..parse(&text).ok_or(Errno::EINVAL)?
+            };
+            set(libc::PR_SET_MM_MAP, (&raw const addresses).addr(), size_of_val(&addresses))
+        }
+        told => told,
+    }
 }
 
 /// What is added to the addresses of the program headers: a position-independent program is linked from address zero on.
@@ -99,6 +106,10 @@ impl Segment {
     fn holds(&self, address: usize) -> bool {
         (self.start..self.start + self.length).contains(&address)
     }
+
+    fn is_writable(&self) -> bool {
+        self.protection & libc::PROT_WRITE != 0
+    }
 }
 
 /// What is written to at the start only, in whole pages; the last may hold other data as well, and is left out then.
@@ -125,22 +136,41 @@ fn segment(header: &libc::Elf64_Phdr) -> Segment {
     }
 }
 
-/// The numbers of a segment's pages that are copies of the process's own; proc_pid_pagemap(5), Linux 3.5.
-fn written(segment: Segment, pages: &File) -> nix::Result<Vec<usize>> {
-    /// The page is one of a file, or of memory that is shared.
-    const OF_FILE: u64 = 1 << 61;
-    /// It is in memory, or swapped out.
-    const THERE: u64 = 3 << 62;
-    let count = segment.length / page();
-    if segment.protection & libc::PROT_WRITE == 0 {
-        return Ok(Vec::new());
+/// What the kernel tells of pages that follow one another; proc_pid_pagemap(5), Linux 3.5.
+struct Pages {
+    /// The number of the first.
+    first: usize,
+    entries: Vec<u8>,
+}
+
+impl Pages {
+    /// Looks at all of these segments, which lie side by side.
+    fn look(segments: impl Iterator<Item = Segment>) -> nix::Result<Self> {
+        let bounds = segments.map(|segment| (segment.start, segment.start + segment.length));
+        let joined = bounds.reduce(|(start, end), (one, other)| (start.min(one), end.max(other)));
+        let (start, end) = joined.unwrap_or_default();
+        let first = start / page();
+        let mut entries = vec![0; (end - start) / page() * size_of::<u64>()];
+        let pagemap = File::open("/proc/self/pagemap").map_err(|_| Errno::ENOENT)?;
+        pagemap.read_exact_at(&mut entries, (first * size_of::<u64>()) as u64).map_err(|_| Errno::EIO)?;
+        Ok(Self { first, entries })
     }
-    let mut entries = vec![0; count * size_of::<u64>()];
-    let begin = segment.start / page() * size_of::<u64>();
-    pages.read_exact_at(&mut entries, begin as u64).map_err(|_| Errno::EIO)?;
-    let is_written = |entry: u64| entry & THERE != 0 && entry & OF_FILE == 0;
-    let (entries, _) = entries.as_chunks();
-    Ok((0..count).filter(|at| is_written(u64::from_ne_bytes(entries[*at]))).collect())
+
+    /// The numbers of a segment's pages that are copies of the process's own.
+    fn written(&self, segment: Segment) -> Vec<usize> {
+        /// The page is one of a file, or of memory that is shared.
+        const OF_FILE: u64 = 1 << 61;
+        /// It is in memory, or swapped out.
+        const THERE: u64 = 3 << 62;
+        if !segment.is_writable() {
+            return Vec::new();
+        }
+        let (entries, _) = self.entries.as_chunks();
+        let entries = entries.get(segment.start / page() - self.first..).unwrap_or_default();
+        let is_written = |entry: u64| entry & THERE != 0 && entry & OF_FILE == 0;
+        let all = entries.iter().take(segment.length / page()).enumerate();
+        all.filter(|(_, entry)| is_written(u64::from_ne_bytes(**entry))).map(|(at, _)| at).collect()
+    }
 }
 
 /// Maps a segment from `file`, with copies of the pages that were written to, and puts it in the place of the old one.
@@ -185,14 +215,9 @@ fn program_break() -> nix::Result<u64> {
     check(unsafe { libc::syscall(libc::SYS_brk, 0_usize) }).map(|address| address as u64)
 }
 
-fn tell(addresses: &Addresses) -> nix::Result<()> {
-    let size = size_of_val(addresses);
-    let option = libc::PR_SET_MM_MAP;
-    // SAFETY: reads one structure of the size given, which outlives the call.
-    check(unsafe {
-        libc::syscall(libc::SYS_prctl, libc::PR_SET_MM, option, &raw const *addresses, size, 0_usize)
-    })
-    .map(drop)
+fn set(option: i32, value: usize, size: usize) -> nix::Result<()> {
+    // SAFETY: reads `size` bytes at `value`, of a structure that outlives the call, or takes `value` for a descriptor.
+    check(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_MM, option, value, size, 0_usize) }).map(drop)
 }
 
 /// The addresses that the kernel knows, from `/proc/self/stat`; proc_pid_stat(5). They stay as they are.

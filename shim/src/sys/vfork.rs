@@ -16,8 +16,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
 
+use super::pidfd;
 use super::process::{Child, INTO_CGROUP};
-use super::{descriptor, pidfd};
 
 /// What the child begins with.
 struct Beginning<'a, T> {
@@ -42,7 +42,6 @@ pub(crate) fn spawn<T>(
     with: &T,
     child: fn(&T, i32) -> !,
 ) -> nix::Result<Child> {
-    descriptor::note_open();
     let mut beginning = Beginning { with, child, pid: 0 };
     let mut pidfd: i32 = -1;
     let flags = flags.bits() | libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PARENT_SETTID;

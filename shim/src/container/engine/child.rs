@@ -237,9 +237,10 @@ fn settle(work: &Work<'_>, made: &mut Made) -> Result<(), Trouble> {
         belong_to_maker()?;
     }
     work.keep.begin().map_err(Doing::Itself.failed())?;
-    process::unblock_signals();
-    if let Maker::Still(..) = work.maker {
-        name(work, made).map_err(Doing::Itself.failed())?;
+    match work.maker {
+        Maker::Apart(_) => process::unblock_signals(),
+        // Its maker cannot be asked to end meanwhile either.
+        Maker::Still(..) => name(work, made).map_err(Doing::Itself.failed())?,
     }
     if work.plan.maps.is_none() {
         return Ok(());
@@ -307,7 +308,7 @@ fn perform(work: &Work<'_>, made: &mut Made, step: &Step) -> Result<(), Trouble>
             }
         }
         Step::Directory(path) => {
-            work.keep.enter().map_err(&failed)?;
+            let_go(work)?;
             // As runc does; a directory that cannot be made is reported by `chdir`.
             harmless(work.opened.sources.root.make_directory(path));
         }
@@ -357,7 +358,13 @@ fn run_hook(work: &Work<'_>, pid: i32, index: usize) -> Result<(), Trouble> {
 /// has done so.
 fn enter(work: &Work<'_>) -> Result<(), Failed> {
     let is_done = work.plan.steps.iter().any(|step| matches!(step, Step::Directory(_)));
-    if is_done { Ok(()) } else { work.keep.enter().map_err(Doing::Itself.failed()) }
+    if is_done { Ok(()) } else { let_go(work) }
+}
+
+fn let_go(work: &Work<'_>) -> Result<(), Failed> {
+    work.keep.enter().map_err(Doing::Itself.failed())?;
+    work.opened.sources.root.is_swept();
+    Ok(())
 }
 
 fn place_stdio(work: &Work<'_>) -> Result<(), Failed> {

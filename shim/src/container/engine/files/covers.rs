@@ -124,7 +124,7 @@ impl OwnCovers {
         let copy;
         let cover = if cover.used.replace(true) {
             copy =
-                root.done(mount::copy_of(cover.mount.as_fd(), Reach::One).map_err(Doing::Source.failed())?);
+                root.loose(mount::copy_of(cover.mount.as_fd(), Reach::One).map_err(Doing::Source.failed())?);
             copy.as_fd()
         } else {
             cover.mount.as_fd()

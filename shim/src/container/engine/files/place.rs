@@ -13,9 +13,10 @@ use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fstat, fstatat, mkdirat};
 
 use super::guard;
-use super::root::{Done, Root};
+use super::root::Root;
 use super::text::Text;
 use crate::container::engine::failed::{Doing, Failed};
+use crate::sys::descriptor::Loose;
 use crate::sys::mount;
 
 /// What a place is.
@@ -52,7 +53,7 @@ pub(crate) fn make_place(root: &CStr, path: &CStr, kind: Kind, links: Links) -> 
 
 impl Root {
     /// Opens what there is at `path`, as a place and nothing more (`O_PATH`).
-    pub(super) fn find(&self, path: &CStr, links: Links) -> nix::Result<Done<'_>> {
+    pub(super) fn find(&self, path: &CStr, links: Links) -> nix::Result<Loose> {
         let (mut flags, mut resolve) = (libc::O_PATH, libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS);
         match links {
             Links::Followed => {}
@@ -60,9 +61,9 @@ impl Root {
             Links::Refused => resolve |= libc::RESOLVE_NO_SYMLINKS,
         }
         if guard::is_off(guard::Guard::InRoot) {
-            return guard::unguarded(self.directory()?, path, flags).map(|found| self.done(found));
+            return guard::unguarded(self.directory()?, path, flags).map(|found| self.loose(found));
         }
-        self.lookup(path, flags, resolve).map(|found| self.done(found))
+        self.lookup(path, flags, resolve).map(|found| self.loose(found))
     }
 
     fn lookup(&self, path: &CStr, flags: i32, resolve: u64) -> nix::Result<OwnedFd> {
@@ -77,8 +78,18 @@ impl Root {
     }
 
     /// The place of a mount at `path`, made if it is missing.
-    pub(super) fn place(&self, path: &CStr, kind: Kind, links: Links) -> Result<Done<'_>, Failed> {
+    pub(super) fn place(&self, path: &CStr, kind: Kind, links: Links) -> Result<Loose, Failed> {
         let failed = Doing::Place.failed();
+        let (above, name) = split(path);
+        match self.take_above(links) {
+            Some((kept, found)) if found.as_bytes() == path.to_bytes() && kind == Kind::Directory => {
+                return Ok(kept);
+            }
+            Some((kept, found)) if found.as_bytes() == above && make_in(kept.as_fd(), name, kind).is_ok() => {
+                return self.just_made((kept, above), name, links).map_err(failed);
+            }
+            Some(_) | None => {}
+        }
         // Without symbolic links the plan has judged the path already.
         match self.find(path, Links::Refused) {
             Ok(found) => return Ok(found),
@@ -124,7 +135,7 @@ impl Root {
     }
 
     /// Makes `path` where only the last name is missing, as most often; otherwise all that is.
-    fn make_last(&self, path: &CStr, kind: Kind, links: Links) -> nix::Result<Done<'_>> {
+    fn make_last(&self, path: &CStr, kind: Kind, links: Links) -> nix::Result<Loose> {
         let mut parent = Text::<LONGEST>::new();
         let (above, name) = split(path);
         parent.push(above)?;
@@ -132,15 +143,22 @@ impl Root {
         if make_in(parent.as_fd(), name, kind).is_err() {
             return self.make(path, kind, links);
         }
+        self.just_made((parent, above), name, links)
+    }
+
+    /// What was made in a directory just now.
+    fn just_made(&self, (parent, above): (Loose, &[u8]), name: &CStr, links: Links) -> nix::Result<Loose> {
         // Somebody may have put a symbolic link there meanwhile: it is not followed, and nothing is attached to it.
         let flags = libc::O_PATH | libc::O_NOFOLLOW;
         let resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS;
-        mount::open_below(parent.as_fd(), name, flags, resolve).map(|made| self.done(made))
+        let made = mount::open_below(parent.as_fd(), name, flags, resolve)?;
+        self.keep_above(above, links, parent);
+        Ok(self.loose(made))
     }
 
     /// Makes `path` with all that is missing of it. A symbolic link whose target is missing is followed, and its
     /// target made (an image with `/var/run` -> `/run` need not have `/run`).
-    fn make(&self, path: &CStr, kind: Kind, links: Links) -> nix::Result<Done<'_>> {
+    fn make(&self, path: &CStr, kind: Kind, links: Links) -> nix::Result<Loose> {
         let mut done = Text::<LONGEST>::new();
         let mut rest = Text::<LONGEST>::new();
         rest.push(path.to_bytes())?;

@@ -1,6 +1,6 @@
 //! The root of a container's files: one descriptor, below which everything is looked up, and what the steps share.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
@@ -10,6 +10,7 @@ use nix::fcntl::OFlag;
 use nix::mount::MsFlags;
 
 use super::covers::{Covers, OwnCovers};
+use super::place::Links;
 use super::text::Text;
 use super::{Opener, Plan};
 use crate::container::engine::failed::{Doing, Failed};
@@ -56,26 +57,20 @@ pub(crate) struct Root {
     copies_with_attributes: bool,
     /// How many descriptors the child has left open; none where it closes each of them.
     left: Option<Cell<u32>>,
+    /// In which directory a step has just made the place of its mount. What is mounted there lies below it, not over it or
+    /// its path, so the next step may make its own place there without looking the path up again.
+    above: RefCell<Option<Above>>,
 }
 
-/// A descriptor that a step has done with. The child of a maker leaves it open: it closes all of them together, in one
-/// call where closing each would be one for nearly every path of a container.
+/// A path that is kept; one that is longer is looked up again.
+type ShortText = Text<64>;
+
+/// A directory that was found at a path.
 #[derive(Debug)]
-pub(super) struct Done<'a> {
-    file: Loose,
-    root: &'a Root,
-}
-
-impl AsFd for Done<'_> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
-    }
-}
-
-impl Drop for Done<'_> {
-    fn drop(&mut self) {
-        self.root.left.iter().for_each(|left| left.set(left.get() + 1));
-    }
+pub(super) struct Above {
+    path: ShortText,
+    links: Links,
+    directory: Loose,
 }
 
 impl Root {
@@ -97,6 +92,7 @@ impl Root {
             procfs,
             copies_with_attributes: plan.kernel.copy_with_attributes,
             left,
+            above: RefCell::default(),
         };
         if plan.opener == Opener::Maker {
             if plan.masks() {
@@ -156,12 +152,15 @@ impl Root {
             procfs: None,
             copies_with_attributes: false,
             left: None,
+            above: RefCell::default(),
         })
     }
 
-    /// A descriptor that this step opened and needs no longer than itself.
-    pub(super) fn done(&self, file: OwnedFd) -> Done<'_> {
-        Done { file: Loose::new(file, self.left.is_some()), root: self }
+    /// A descriptor that this step opened and needs no longer than itself. The child of a maker leaves it open: it closes all of
+    /// them together, in one call where closing each would be one for nearly every path of a container.
+    pub(super) fn loose(&self, file: OwnedFd) -> Loose {
+        self.left.iter().for_each(|left| left.set(left.get() + 1));
+        Loose::new(file, self.left.is_some())
     }
 
     /// Whether the child leaves descriptors open.
@@ -176,7 +175,23 @@ impl Root {
 
     /// They are closed.
     pub(crate) fn is_swept(&self) {
+        // Of those that are left open none is closed a second time.
+        self.above.take();
         self.left.iter().for_each(|left| left.set(0));
+    }
+
+    /// Keeps a directory for the next step, where its path is a short one.
+    pub(super) fn keep_above(&self, path: &[u8], links: Links, directory: Loose) {
+        let mut text = Text::new();
+        if text.push(path).is_ok() {
+            self.above.replace(Some(Above { path: text, links, directory }));
+        }
+    }
+
+    /// The directory that was kept, and its path. None is kept any more.
+    pub(super) fn take_above(&self, links: Links) -> Option<(Loose, ShortText)> {
+        let Above { path, links: kept, directory } = self.above.take()?;
+        (kept == links).then_some((directory, path))
     }
 
     /// Takes the root directory that this process has.
@@ -206,14 +221,14 @@ impl Root {
     }
 
     /// A read-only copy of the tree of mounts at a place, where the kernel makes one in a single call.
-    pub(super) fn copy_read_only(&self, place: BorrowedFd<'_>) -> nix::Result<Option<Done<'_>>> {
+    pub(super) fn copy_read_only(&self, place: BorrowedFd<'_>) -> nix::Result<Option<Loose>> {
         if !self.copies_with_attributes {
             return Ok(None);
         }
         match mount::copy_of_with(place, Reach::Tree, (mount::RDONLY, 0)) {
             // Whoever filters our calls may not know this one.
             Err(Errno::ENOSYS | Errno::EPERM) => Ok(None),
-            copy => copy.map(|copy| Some(self.done(copy))),
+            copy => copy.map(|copy| Some(self.loose(copy))),
         }
     }
 

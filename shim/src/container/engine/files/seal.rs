@@ -7,8 +7,9 @@ use nix::errno::Errno;
 use nix::sys::stat::fstat;
 
 use super::place::{Kind, Links};
-use super::root::{Change, Done, Root, Setting};
+use super::root::{Change, Root, Setting};
 use crate::container::engine::failed::{Doing, Failed};
+use crate::sys::descriptor::Loose;
 use crate::sys::mount::{self, Reach};
 
 const READ_ONLY: Change = Change::Attributes { set: mount::RDONLY, clear: 0 };
@@ -32,7 +33,7 @@ pub(super) fn read_only(root: &Root, path: &CStr) -> Result<(), Failed> {
     if let Some(copy) = root.copy_read_only(place.as_fd()).map_err(Doing::Source.failed())? {
         return mount::attach(copy.as_fd(), place.as_fd()).map_err(Doing::Attach.failed());
     }
-    let copy = root.done(mount::copy_of(place.as_fd(), Reach::Tree).map_err(Doing::Source.failed())?);
+    let copy = root.loose(mount::copy_of(place.as_fd(), Reach::Tree).map_err(Doing::Source.failed())?);
     let attributes = Doing::Attributes.failed();
     if root.sets_detached() {
         root.set(copy.as_fd(), Setting { reach: Reach::Tree, change: READ_ONLY }).map_err(attributes)?;
@@ -50,7 +51,7 @@ pub(super) fn mask(root: &Root, path: &CStr) -> Result<(), Failed> {
     root.covers()?.cover(root, place.as_fd(), kind)
 }
 
-fn present<'a>(root: &'a Root, path: &CStr) -> Result<Option<Done<'a>>, Failed> {
+fn present(root: &Root, path: &CStr) -> Result<Option<Loose>, Failed> {
     match root.find(path, Links::Followed) {
         Ok(place) => Ok(Some(place)),
         Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),

@@ -5,6 +5,7 @@ use std::ffi::CStr;
 use nix::errno::Errno;
 
 /// A C string of at most `N` - 1 bytes. Too much of it is ENAMETOOLONG.
+#[derive(Debug)]
 pub(super) struct Text<const N: usize> {
     bytes: [u8; N],
     length: usize,
