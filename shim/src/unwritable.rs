@@ -14,11 +14,13 @@ use crate::sys::protect::read_only_self;
 
 /// This program in a form that nobody can write to.
 pub(crate) fn unwritable() -> nix::Result<OwnedFd> {
-    match read_only_self() {
-        Ok(tree) if !guard::is_off(Guard::ReadOnlySelf) => Ok(tree),
-        // No right to clone mounts, as an ordinary user; or a kernel before 5.12, which cannot make the clone read-only.
-        Ok(_) | Err(_) => sealed_copy(own_file()?),
-    }
+    read_only_clone().map_or_else(|| sealed_copy(own_file()?), Ok)
+}
+
+/// This program's file on a mount of its own. None without the right to clone mounts, as for an ordinary user; on a kernel before
+/// 5.12, which cannot make the clone read-only; and of a file in memory, which is on no mount that can be cloned.
+pub(crate) fn read_only_clone() -> Option<OwnedFd> {
+    read_only_self().ok().filter(|_| !guard::is_off(Guard::ReadOnlySelf))
 }
 
 /// The file that this program runs from.
@@ -60,7 +62,8 @@ pub(crate) fn is_forbidden(errno: Errno) -> bool {
     errno == Errno::EACCES && set().trim() == "2"
 }
 
-fn sealed_copy(mut file: std::fs::File) -> nix::Result<OwnedFd> {
+/// The content of a file in a sealed one in memory.
+pub(crate) fn sealed_copy(mut file: std::fs::File) -> nix::Result<OwnedFd> {
     let mut copy = std::fs::File::from(executable()?);
     let failed = |error: std::io::Error| nix::Error::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
     std::io::copy(&mut file, &mut copy).and_then(|_| copy.flush()).map_err(failed)?;

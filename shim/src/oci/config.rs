@@ -47,14 +47,19 @@ pub(crate) fn parse_for(
 
 /// The same, and the capabilities that it names and nobody knows.
 pub(crate) fn parse_knowing(bytes: &[u8]) -> Result<(Box<Spec>, Vec<String>), Error> {
-    serde_json::from_slice(bytes).map(|spec| (spec, Vec::new())).or_else(|first| {
-        // Perhaps only for names that runtime-spec wants ignored, or that oci-spec has otherwise.
-        let failed = |error| Error::Json("config.json".to_owned(), error);
-        let mut value: Value = serde_json::from_slice(bytes).map_err(failed)?;
-        let unknown = value.get_mut("process").map(adapt).unwrap_or_default();
-        let parsed = Box::deserialize(&value).map(|spec| (spec, unknown));
-        parsed.map_err(|_| refused(&value).map_or_else(|| failed(first), Error::Refused))
-    })
+    serde_json::from_slice(bytes).map(|spec| (spec, Vec::new())).or_else(|first| parse_adapted(bytes, first))
+}
+
+/// One that was not understood, perhaps only for names that runtime-spec wants ignored, or that oci-spec has otherwise. Not a part of
+/// its caller, whose stack it would make pages larger.
+#[cold]
+#[inline(never)]
+fn parse_adapted(bytes: &[u8], first: serde_json::Error) -> Result<(Box<Spec>, Vec<String>), Error> {
+    let failed = |error| Error::Json("config.json".to_owned(), error);
+    let mut value: Value = serde_json::from_slice(bytes).map_err(failed)?;
+    let unknown = value.get_mut("process").map(adapt).unwrap_or_default();
+    let parsed = Box::deserialize(&value).map(|spec| (spec, unknown));
+    parsed.map_err(|_| refused(&value).map_or_else(|| failed(first), Error::Refused))
 }
 
 /// Takes a process apart; and the capabilities that it names and nobody knows.

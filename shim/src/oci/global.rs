@@ -17,6 +17,8 @@ pub(crate) struct Global<'a> {
     pub(crate) systemd: bool,
     /// Whether cgroups may refuse.
     pub(crate) rootless: bool,
+    /// Our effective user.
+    pub(crate) uid: u32,
     /// What we may do.
     pub(crate) maker: MakerRights,
     /// The criu that the caller names.
@@ -144,7 +146,7 @@ impl<'a> Global<'a> {
         let root = root(flags.value("root"), caller)?;
         let systemd = flags.is_on("systemd-cgroup");
         let criu = flags.value("criu").map(str::to_owned);
-        Ok(Self { root, systemd, rootless, maker: caller.rights(), criu, log })
+        Ok(Self { root, systemd, rootless, uid: caller.uid, maker: caller.rights(), criu, log })
     }
 }
 

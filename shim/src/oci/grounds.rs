@@ -97,7 +97,7 @@ impl Grounds {
     }
 
     /// What is known of the container so far.
-    pub(crate) fn record(&self, keyring: Keyring) -> Record {
+    pub(crate) fn record(&self, keyring: Keyring, owner: u32) -> Record {
         let own_pid_namespace = self.has_new(LinuxNamespaceType::Pid);
         Record {
             oci_version: self.spec.version().clone(),
@@ -106,7 +106,7 @@ impl Grounds {
             rootfs: self.rootfs.clone(),
             annotations: self.spec.annotations().clone().unwrap_or_default().into_iter().collect(),
             created: clock::timestamp(clock::wall()),
-            owner: nix::unistd::geteuid().as_raw(),
+            owner,
             init: None,
             unfinished: true,
             own_pid_namespace,

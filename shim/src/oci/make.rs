@@ -158,7 +158,7 @@ impl Blueprint {
     ) -> Result<(Container, Held, T), Error> {
         let place = Place::new(&global.root, &self.grounds.id);
         let held = place.claim(&global.root)?;
-        let mut record = self.grounds.record(self.keyring);
+        let mut record = self.grounds.record(self.keyring, global.uid);
         match fill(&mut self, Ground { place: &place, held: &held, record: &mut record }) {
             Ok(made) => {
                 self.leave();

@@ -63,6 +63,9 @@ pub fn main() -> ! {
     crate::sys::process::leave(run(std::env::args_os().skip(1)).into())
 }
 
+/// What a command that makes a process uses of its stack, in bytes.
+const STACK: usize = 44 << 10;
+
 /// Runs one command line, without the program's name; its exit status.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> Code {
     #[cfg(debug_assertions)]
@@ -74,6 +77,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> Code {
         && makes_processes(words)
     {
         protect::early();
+        crate::sys::ahead::stack(STACK);
         crate::sys::process::note_ignored_signals();
     }
     let parsed = words

@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use nix::errno::Errno;
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::sys::statvfs::FsFlags;
 
@@ -20,7 +21,7 @@ use crate::guard::{self, Guard};
 use crate::harmless;
 use crate::sys::image;
 use crate::sys::process::{self, Vector};
-use crate::unwritable::{is_forbidden, is_sealed, own_file, reopen, unwritable};
+use crate::unwritable::{is_forbidden, is_sealed, own_file, read_only_clone, reopen, sealed_copy};
 
 const SELF: &str = "/proc/self/exe";
 
@@ -37,17 +38,20 @@ pub(crate) fn ensure() -> Result<(), Error> {
         return Ok(());
     }
     let about = statfs(SELF).map_err(Error::kernel(format!("look at {SELF}")))?;
-    let is_in_memory = about.filesystem_type() == TMPFS_MAGIC;
-    let is_safe = about.flags().contains(FsFlags::ST_RDONLY)
-        || is_in_memory && own_file().is_ok_and(|file| is_sealed(&file))
-        || guard::is_off(Guard::OwnFile);
-    if is_safe {
+    if about.flags().contains(FsFlags::ST_RDONLY) || guard::is_off(Guard::OwnFile) {
         return Ok(());
     }
-    let copy = unwritable().map_err(|errno| {
-        let forbidden = if is_forbidden(errno) { ", of which vm.memfd_noexec=2 lets none run" } else { "" };
-        Error::Kernel(format!("copy the program to a file in memory{forbidden}"), errno)
-    })?;
+    let copy = match read_only_clone() {
+        Some(clone) => clone,
+        None => {
+            let file = own_file().map_err(Error::kernel(format!("open {SELF}")))?;
+            if about.filesystem_type() == TMPFS_MAGIC && is_sealed(&file) {
+                // From where it was executed again.
+                return Ok(());
+            }
+            sealed_copy(file).map_err(unsealed)?
+        }
+    };
     if exchange(&copy) {
         IS_DONE.store(true, Ordering::Relaxed);
         return Ok(());
@@ -57,6 +61,11 @@ pub(crate) fn ensure() -> Result<(), Error> {
     let errno =
         process::execute_descriptor(copy.as_fd(), &Vector::new(arguments), &super::make::own_environment());
     Err(Error::Kernel("execute the protected program".to_owned(), errno))
+}
+
+fn unsealed(errno: Errno) -> Error {
+    let forbidden = if is_forbidden(errno) { ", of which vm.memfd_noexec=2 lets none run" } else { "" };
+    Error::Kernel(format!("copy the program to a file in memory{forbidden}"), errno)
 }
 
 /// Whether this process runs from `copy` now.

@@ -98,7 +98,8 @@ impl Relay {
     /// Pipes for a process without a terminal; the ends that it gets.
     pub(crate) fn pipes(&mut self) -> nix::Result<[OwnedFd; 3]> {
         let pipe = || nix::unistd::pipe2(OFlag::O_CLOEXEC);
-        let [input, output, complaint] = [pipe()?, pipe()?, pipe()?];
+        // The ends that the process gets of the first two have numbers side by side, and are closed together here.
+        let [output, input, complaint] = [pipe()?, pipe()?, pipe()?];
         let [stdin, stdout, stderr] = descriptor::standard().map(End::Standard);
         self.streams = vec![
             Stream::new(stdin, End::Own(input.1), false),

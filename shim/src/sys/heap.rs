@@ -2,7 +2,8 @@
 //!
 //! A command of `hull-oci` allocates some thousand small pieces within milliseconds, and the C library's allocator sorts and
 //! merges what comes back for a future that there is not. Here a piece has the size of its class, comes from the list of
-//! its class or from the end of a block, and goes back to that list; what is larger is the C library's.
+//! its class or from the end of a block, and goes back to that list. What is too large for that is the C library's, which
+//! writes behind each piece that it gives, most often to a page that nobody has touched.
 //!
 //! **Invariant:** one thread uses it; a child that is cloned has a copy.
 
@@ -10,17 +11,29 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
 use std::ptr;
 
-/// Sizes of classes differ by this much; pieces are aligned to it.
+/// Sizes of small classes differ by this much; pieces are aligned to it.
 const STEP: usize = 16;
-/// Number of classes.
-const CLASSES: usize = 64;
+/// Number of small classes. The size of each after them is twice that of the one before.
+const SMALL: usize = 64;
+/// Number of all classes.
+const CLASSES: usize = SMALL + 4;
+/// Largest piece of a small class.
+const LARGEST_SMALL: usize = STEP * SMALL;
 /// Largest piece that has a class.
-const LARGEST: usize = STEP * CLASSES;
-/// What is taken from the C library at a time.
-const BLOCK: Layout = match Layout::from_size_align(32 << 10, STEP) {
-    Ok(block) => block,
-    Err(_) => panic!("a power of two, and far from the end of memory"),
-};
+const LARGEST: usize = LARGEST_SMALL << (CLASSES - SMALL);
+/// What is taken from the C library at a time; it asks the kernel for a mapping of its own for what is larger by a third.
+const BLOCK: Layout = block(96 << 10);
+/// The first time, which is enough for a command that makes no process.
+const FIRST: Layout = block(16 << 10);
+/// So much of another block is soon written to.
+const SOON: usize = 56 << 10;
+
+const fn block(size: usize) -> Layout {
+    match Layout::from_size_align(size, STEP) {
+        Ok(block) => block,
+        Err(_) => panic!("a power of two, and far from the end of memory"),
+    }
+}
 
 /// The allocator; one static of a program.
 #[derive(Debug)]
@@ -51,11 +64,15 @@ impl Heap {
 
 /// Number of its class; none for what is the C library's.
 const fn class(size: usize, align: usize) -> Option<usize> {
-    if size <= LARGEST && align <= STEP { Some(size.saturating_sub(1) / STEP) } else { None }
+    match size {
+        _ if align > STEP || size > LARGEST => None,
+        0..=LARGEST_SMALL => Some(size.saturating_sub(1) / STEP),
+        _ => Some(SMALL + size.div_ceil(LARGEST_SMALL).next_power_of_two().trailing_zeros() as usize - 1),
+    }
 }
 
 const fn length(class: usize) -> usize {
-    (class + 1) * STEP
+    if class < SMALL { (class + 1) * STEP } else { LARGEST_SMALL << (class - SMALL + 1) }
 }
 
 impl Lists {
@@ -71,12 +88,17 @@ impl Lists {
 
     fn cut(&mut self, length: usize) -> *mut u8 {
         if self.left < length {
+            let is_first = self.rest.is_null();
+            let layout = if is_first && length <= FIRST.size() { FIRST } else { BLOCK };
             // SAFETY: its size is not zero.
-            let block = unsafe { System.alloc(BLOCK) };
+            let block = unsafe { System.alloc(layout) };
             if block.is_null() {
                 return block;
             }
-            (self.rest, self.left) = (block, BLOCK.size());
+            if !is_first {
+                super::ahead::populate(block, SOON);
+            }
+            (self.rest, self.left) = (block, layout.size());
         }
         let piece = self.rest;
         // SAFETY: `left` bytes follow in this block.
@@ -212,7 +234,8 @@ mod tests {
         };
         for turn in 0..20_000 {
             // Mostly small, around the border of the classes, and beyond it.
-            let size = 1 + [random(48), random(400), 1000 + random(50), random(9000)][random(4)];
+            let size = 1 + [random(48), random(400), 1000 + random(50), random(9000), 16_300 + random(200)]
+                [random(5)];
             match random(3) {
                 0 => held.push(Piece::new(&heap, size, 1 << random(7), turn as u8)),
                 1 if !held.is_empty() => {
@@ -230,7 +253,11 @@ mod tests {
     fn what_comes_back_is_given_again() {
         // SAFETY: it is this test's thread's.
         let heap = unsafe { Heap::new() };
-        for size in [1, 16, 17, 1000, LARGEST] {
+        for size in [1, 16, 17, 1000, LARGEST_SMALL, LARGEST_SMALL + 1, 5000, LARGEST] {
+            assert!(
+                length(class(size, 8).unwrap()) >= size
+                    && length(class(size, 8).unwrap()) < size + size.max(STEP)
+            );
             let first = Piece::new(&heap, size, 8, 1);
             let at = first.at;
             first.free(&heap);
@@ -248,7 +275,7 @@ mod tests {
         let heap = unsafe { Heap::new() };
         let mut piece = Piece::new(&heap, 8, 1, 7);
         let at = piece.at;
-        for size in [9, 16, 17, 400, LARGEST] {
+        for size in [9, 16, 17, 400, LARGEST_SMALL, 5000, LARGEST] {
             piece.resize(&heap, size);
             assert_eq!(piece.at, at, "{size}");
         }

@@ -5,6 +5,7 @@
 //! allocate nothing; their docs say so. The caller is a process of one thread (checked once by
 //! [`process::has_one_thread`]), so a forked child inherits no lock held by somebody else.
 
+pub(crate) mod ahead;
 pub(crate) mod bpf;
 pub(crate) mod capability;
 pub(crate) mod clock;

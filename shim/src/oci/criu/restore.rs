@@ -95,7 +95,7 @@ impl Restore {
     ) -> Result<Made, Error> {
         let place = Place::new(&global.root, &self.grounds.id);
         let held = place.claim(&global.root)?;
-        let mut record = self.grounds.record(Keyring::New);
+        let mut record = self.grounds.record(Keyring::New, global.uid);
         let restored = self.fill(given, (&place, &held, &mut record), relay);
         match restored {
             Ok(()) => {
