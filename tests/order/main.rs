@@ -93,5 +93,7 @@ fn order<'a>(programs: impl Iterator<Item = (&'a Map, &'a [u64])>) -> Vec<String
 fn text(lines: &[String]) -> String {
     let head = "/* What the program runs comes first, in the order of its first call; what is not named here follows as it came.\n\
                 \x20  `make order` records it. ld manual, SECTIONS and INSERT. */\n";
-    format!("{head}SECTIONS {{ .text.first : {{\n{}\n}} }} INSERT BEFORE .text;\n", lines.join("\n"))
+    // The jumps to the C library's choices for this processor, which every program makes.
+    let jumps = "*(.iplt)";
+    format!("{head}SECTIONS {{ .text.first : {{\n{jumps}\n{}\n}} }} INSERT BEFORE .text;\n", lines.join("\n"))
 }

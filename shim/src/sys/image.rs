@@ -215,6 +215,8 @@ fn program_break() -> nix::Result<u64> {
     check(unsafe { libc::syscall(libc::SYS_brk, 0_usize) }).map(|address| address as u64)
 }
 
+// Who watches what a program runs (`make order`) cannot see this one, which would lie by itself.
+#[inline(always)]
 fn set(option: i32, value: usize, size: usize) -> nix::Result<()> {
     // SAFETY: reads `size` bytes at `value`, of a structure that outlives the call, or takes `value` for a descriptor.
     check(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_MM, option, value, size, 0_usize) }).map(drop)
