@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 
 use nix::errno::Errno;
 
-use super::check;
+use super::{ahead, check};
 use crate::procfs;
 
 unsafe extern "C" {
@@ -188,6 +188,10 @@ fn exchange(segment: Segment, file: BorrowedFd<'_>, written: &[usize]) -> nix::R
         unsafe { libc::mmap(std::ptr::null_mut(), length, protection, libc::MAP_PRIVATE, number, offset) };
     if new == libc::MAP_FAILED {
         return Err(Errno::last());
+    }
+    for run in written.chunk_by(|one, next| *next == *one + 1).filter(|run| run.len() > 1) {
+        let first = new.addr() + run.first().map_or(0, |at| at * page());
+        ahead::populate(first as *mut u8, run.len() * page());
     }
     for at in written {
         let (from, to) = (start + at * page(), new.addr() + at * page());
