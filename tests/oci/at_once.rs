@@ -43,20 +43,19 @@ fn whoever_waits_for_a_container_holds_nothing_of_it_open() {
     });
     let mut run = Running::start(&mut bundle.command(&["run", &bundle.id]));
     run.wait_line(LIMIT, "ready", |line| line == "ready");
+    let open = format!("/proc/{}/fd", run.pid());
     let links = || -> Vec<String> {
-        let all = fs::read_dir(format!("/proc/{}/fd", run.pid())).unwrap().flatten();
-        all.filter_map(|link| fs::read_link(link.path()).ok())
-            .map(|to| to.display().to_string())
-            .map(|to| to.split(':').next().unwrap_or_default().to_owned())
-            .collect()
+        let all = fs::read_dir(&open).unwrap().flatten();
+        all.filter_map(|link| fs::read_link(link.path()).ok()).map(|to| to.display().to_string()).collect()
     };
-    // Pipes, a pidfd and a signalfd; it lets go of what was at the start.
+    let real = bundle.directory.canonicalize().unwrap().display().to_string();
+    // A tree of mounts that is in no namespace is shown by its root alone.
+    let is_theirs = |to: &String| to == "/" || [&real, "/proc", "/sys"].iter().any(|at| to.starts_with(*at));
+    // It lets go of what was at the start; what it was called with is its caller's.
     wait_until(LIMIT, "what it needs and nothing else", || {
         let all = links();
-        let ours = |kind: &str| all.iter().filter(|one| one.contains(kind)).count();
-        let is_needed = |one: &&String| ["pipe", "anon_inode", "/dev/null"].contains(&one.as_str());
-        let is_clean = all.iter().all(|one| is_needed(&one));
-        if is_clean && ours("anon_inode") == 2 { Ok(()) } else { Err(all.join(" ")) }
+        let own = ["anon_inode:[pidfd]", "anon_inode:[signalfd]"].map(|own| all.iter().any(|to| to == own));
+        if own == [true; 2] && !all.iter().any(is_theirs) { Ok(()) } else { Err(all.join(" ")) }
     });
     bundle.oci(&["kill", &bundle.id, "KILL"]).ok();
     assert_eq!(run.wait(LIMIT).code(), Some(137));
@@ -105,12 +104,19 @@ fn a_run_that_is_killed_in_the_middle_leaves_what_delete_finds() {
     }
     let mut bundle = bundle!();
     bundle.script("while :; do sleep 0.05; done");
-    for microseconds in (0..6000).step_by(250) {
+    let mut ran = false;
+    // Until one was late enough, on a machine however slow.
+    for microseconds in (0..1_000_000).step_by(250) {
+        if ran && microseconds >= 6000 {
+            break;
+        }
         let mut run = bundle.command(&["run", &bundle.id]).spawn().unwrap();
         hull_tests::wait::pause(Duration::from_micros(microseconds));
         run.kill().unwrap();
         assert_eq!(run.wait().unwrap().signal(), Some(libc::SIGKILL));
+        ran |= bundle.oci(&["state", &bundle.id]).stdout.contains("\"running\"");
         bundle.oci(&["delete", "--force", &bundle.id]).ok();
         bundle.assert_gone();
     }
+    assert!(ran, "each was killed before its container ran");
 }

@@ -127,6 +127,14 @@ fn too_little_memory_for_an_init_is_told() {
     // On a host with few pages of its own in use, runc dies before its init reads what it is to do.
     assert!(is_peer() || told.contains("container init was OOM-killed (memory limit too low?)"), "{told}");
     bundle.assert_gone();
+    if is_peer() {
+        return;
+    }
+    for run in [vec!["run", &bundle.id], vec!["run", "--detach", &bundle.id]] {
+        let told = bundle.detached(&run).fails(1);
+        assert!(told.contains("container init was OOM-killed (memory limit too low?)"), "{run:?}: {told}");
+        bundle.assert_gone();
+    }
 }
 
 #[test]

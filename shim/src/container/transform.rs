@@ -330,6 +330,8 @@ fn change_user(identity: &Identity, becomes: Option<(Uid, Gid)>) -> Result<(), P
     if let Some((uid, gid)) = becomes {
         setresgid(gid, gid, gid).map_err(Problem::at(Step::Group))?;
         setresuid(uid, uid, uid).map_err(Problem::at(Step::User))?;
+        // That may make it visible (fs.suid_dumpable), while it still has more rights than those who could see it.
+        process::hide().map_err(Problem::at(Step::Hide))?;
         capability::keep_over_user_change(false).map_err(&capabilities)?;
     }
     capability::set(&identity.capabilities).map_err(&capabilities)?;

@@ -109,6 +109,7 @@ impl Grounds {
             owner,
             init: None,
             unfinished: true,
+            at_once: false,
             own_pid_namespace,
             keeps_keyring: keyring == Keyring::Inherited,
             cgroup: self.membership.clone(),

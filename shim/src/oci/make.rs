@@ -206,7 +206,7 @@ impl Blueprint {
         let notify = Notify::open(place)?;
         let (stdio, pipes) = self.stdio(&mut relay)?;
         record.descriptors = pipes.unwrap_or_else(|| standard_descriptors(nix::unistd::getpid().as_raw()));
-        record.unfinished = false;
+        (record.unfinished, record.at_once) = (false, true);
         let (written, refused) = (RefCell::new(record), Cell::new(None));
         let write = |pid, start_time| {
             let record = &mut *written.borrow_mut();

@@ -88,6 +88,9 @@ pub(crate) struct Record {
     /// `create` has not come to its end.
     #[serde(default)]
     pub(crate) unfinished: bool,
+    /// It was started as soon as it was made: until its maker lets go of it, its init may have that maker's memory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) at_once: bool,
     /// It has a PID namespace of its own, which dies with its init.
     pub(crate) own_pid_namespace: bool,
     /// Its processes have no session keyring of their own.
@@ -154,7 +157,12 @@ impl Place {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(Error::Exists),
             Err(error) => return Err(Error::file("create", &self.directory)(error)),
         }
-        self.hold()
+        self.hold().inspect_err(|error| {
+            // Where nobody can open it nobody else holds it; whoever took it is another matter.
+            if matches!(error, Error::File { .. }) {
+                crate::harmless(std::fs::remove_dir(&self.directory));
+            }
+        })
     }
 
     /// Waits for the right to change the container.

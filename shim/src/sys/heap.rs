@@ -5,7 +5,7 @@
 //! its class or from the end of a block, and goes back to that list. What is too large for that is the C library's, which
 //! writes behind each piece that it gives, most often to a page that nobody has touched.
 //!
-//! **Invariant:** one thread uses it; a child that is cloned has a copy.
+//! **Invariant:** one thread uses it; a child that is cloned has a copy, or uses it while its maker stands still.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
@@ -89,7 +89,8 @@ impl Lists {
     fn cut(&mut self, length: usize) -> *mut u8 {
         if self.left < length {
             let is_first = self.rest.is_null();
-            let layout = if is_first && length <= FIRST.size() { FIRST } else { BLOCK };
+            const { assert!(LARGEST <= FIRST.size()) };
+            let layout = if is_first { FIRST } else { BLOCK };
             // SAFETY: its size is not zero.
             let block = unsafe { System.alloc(layout) };
             if block.is_null() {

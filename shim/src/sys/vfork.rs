@@ -8,7 +8,8 @@
 //!
 //! One of both runs at any time, so this is a call of that function as far as memory goes: the child may read, write and
 //! allocate. Nothing is copied, and no page of the child's is faulted in twice. Its descriptors, its root and working
-//! directory, its limits, its signal dispositions and its credentials are its own.
+//! directory, its limits, its signal dispositions and its credentials are its own; what belongs to the memory is not, so where the
+//! child hides (`PR_SET_DUMPABLE`), the maker is hidden as well.
 
 use std::ffi::c_void;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -17,7 +18,7 @@ use nix::errno::Errno;
 use nix::sched::CloneFlags;
 
 use super::pidfd;
-use super::process::{Child, INTO_CGROUP};
+use super::process::{self, Child, INTO_CGROUP};
 
 /// What the child begins with.
 struct Beginning<'a, T> {
@@ -72,7 +73,11 @@ pub(crate) fn spawn<T>(
             // SAFETY: as above; the arguments are clone's: flags, no stack, where the pid is written.
             let pid = unsafe { call(libc::SYS_clone, arguments, begin::<T>, start) }?;
             // Nobody reaps but us, so the pid still means that process even if it ended.
-            Ok(Child { pid, pidfd: pidfd::open(pid)? })
+            let pidfd = pidfd::open(pid).inspect_err(|_| {
+                process::kill_sibling(pid);
+                process::reap_pid(pid);
+            });
+            Ok(Child { pid, pidfd: pidfd? })
         }
         Err(errno) => Err(errno),
     }
@@ -168,7 +173,6 @@ mod tests {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
     use super::*;
-    use crate::sys::process;
     use crate::wire::Exit;
 
     struct Seen {

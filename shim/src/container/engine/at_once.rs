@@ -2,11 +2,15 @@
 //! time its maker goes on it has executed the program, or said why not.
 //!
 //! Nothing needs to be told between them, nothing is copied, and what the child looks at the maker has in its memory
-//! already. The plan chooses it (`Plan::at_once`) where nobody else has a part in the making: no hook, no agent,
-//! no map of a user namespace, no terminal to hand on.
+//! already. The plan chooses it (`Plan::at_once`) where nobody else has a part in the making: no hook before the program runs, no
+//! agent, no map of a user namespace, no terminal to hand on.
 //!
 //! **Invariant:** the child is in a PID namespace of its own and joins nobody's, so nobody in the container can look into
-//! a memory that is the runtime's. `exec` waits for the container's lock, which the maker holds all that time.
+//! a memory that is the runtime's. `exec` waits for the container's lock, which the maker holds all that time. What is left is a
+//! container with CAP_SYS_PTRACE that is made to join that namespace by path between the record, which is the last step, and the
+//! `execve` a moment later.
+//!
+//! A maker that is killed takes the child along, unless that is on disk already and about to execute: then it lives on, as one that runs.
 
 use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
@@ -49,7 +53,7 @@ impl Word {
 /// How the child puts its container on disk before the program runs: [`Step::Record`](super::step::Step::Record).
 #[derive(Clone, Copy)]
 pub(crate) struct Recorder<'a> {
-    /// What `write` writes to. The child has it until it enters its root.
+    /// What `write` writes to. The child has it until it becomes a process of the container.
     pub(crate) directory: BorrowedFd<'a>,
     /// Takes the pid, and when the process started. Called in the child, whose root is the container's; it may allocate.
     pub(crate) write: &'a dyn Fn(i32, u64) -> nix::Result<()>,
@@ -96,6 +100,7 @@ fn judge(
         // It has no other message.
         Some(Said::Failed(_)) | None => Failure::ended(&child),
     };
-    process::reap_ended(child.pidfd.as_fd());
+    // One that takes longer is for whoever comes after us.
+    process::reap_child(child.pidfd.as_fd());
     Err(failure)
 }

@@ -1,8 +1,8 @@
 //! The child's half: performs the plan, step by step, and becomes the container's program.
 //!
 //! It was forked, so it has a copy of the maker's memory and, at first, of all its descriptors; where it is started at once
-//! it has that memory itself ([`at_once`](super::at_once)). It allocates nothing: what it needs is in [`Work`]. It never
-//! returns.
+//! it has that memory itself ([`at_once`](super::at_once)). It allocates nothing: what it needs is in [`Work`]; only what a child
+//! does that shares its maker's memory may, which is to name and to record itself. It never returns.
 //!
 //! **Invariant:** at its gate, where it waits for as long as its caller pleases, it has the rights of the container and
 //! no descriptor but those of the gate and what the program inherits. Processes of other containers may see it there:
@@ -240,7 +240,7 @@ fn settle(work: &Work<'_>, made: &mut Made) -> Result<(), Trouble> {
     match work.maker {
         Maker::Apart(_) => process::unblock_signals(),
         // Its maker cannot be asked to end meanwhile either.
-        Maker::Still(..) => name(work, made).map_err(Doing::Itself.failed())?,
+        Maker::Still(..) => name(work, made)?,
     }
     if work.plan.maps.is_none() {
         return Ok(());
@@ -253,12 +253,14 @@ fn settle(work: &Work<'_>, made: &mut Made) -> Result<(), Trouble> {
 }
 
 /// What a maker that stands still cannot do: says when its child started, and sets what is its own in procfs.
-fn name(work: &Work<'_>, made: &mut Made) -> nix::Result<()> {
-    made.start_time = crate::procfs::own_start_time(made.pid).ok_or(Errno::ESRCH)?;
-    match (&work.opened.procfs, work.identity.oom_score_adj) {
-        (Some(procfs), Some(score)) => procfs::set_oom_score(procfs.as_fd(), "self", score),
-        _ => Ok(()),
+fn name(work: &Work<'_>, made: &mut Made) -> Result<(), Trouble> {
+    let start_time = crate::procfs::own_start_time(made.pid);
+    made.start_time = start_time.ok_or(Errno::ESRCH).map_err(Doing::Itself.failed())?;
+    if let (Some(procfs), Some(score)) = (&work.opened.procfs, work.identity.oom_score_adj) {
+        let set = procfs::set_oom_score(procfs.as_fd(), "self", score);
+        set.map_err(Problem::at(Last::OomScore)).map_err(Trouble::Member)?;
     }
+    Ok(())
 }
 
 fn belong_to_maker() -> Result<(), Failed> {

@@ -50,9 +50,11 @@ impl Keep {
         let as_member = sorted(at_gate.iter().copied().chain(procfs).chain(told()));
         let to_appear = sorted(at_gate.iter().copied().chain(told()));
         let files = work.stdio.numbers().into_iter().chain(opened.sources.numbers()).chain(output());
-        let inside = sorted(as_member.iter().copied().chain(files).chain(work.last_namespace()));
+        // No path that an image brings is followed through a descriptor (RESOLVE_NO_MAGICLINKS) as long as that of the record is there.
+        let inside =
+            sorted(as_member.iter().copied().chain(files).chain(work.last_namespace()).chain(record));
         let joins = opened.joins.numbers();
-        let outside = sorted(work.cgroup.numbers().chain(joins).chain(work.mounts).chain(record));
+        let outside = sorted(work.cgroup.numbers().chain(joins).chain(work.mounts));
         let all = sorted(inside.iter().chain(&outside).copied());
         let first = match ours {
             _ if !work.is_alone => First::Rest,

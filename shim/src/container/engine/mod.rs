@@ -21,7 +21,7 @@
 //! A failure is the number of the step, what was tried, and an errno; the maker puts it into words with the
 //! plan at hand.
 //!
-//! **Invariant:** the child allocates nothing, logs nothing, and ends in `execve` or `_exit`. It inherits no
+//! **Invariant:** the child, unless it has its maker's memory, allocates nothing; it logs nothing, and ends in `execve` or `_exit`. It inherits no
 //! descriptor but those of its job. What it made goes with its mount namespace; what the maker made
 //! (the cgroup, its sources) the maker undoes, in reverse.
 //!

@@ -18,6 +18,9 @@ use super::{check, files};
 use crate::guard::{self, Guard};
 use crate::sys::process::Vector;
 
+/// Bytes of memory in which an init can certainly be made.
+const ENOUGH: i64 = 16 << 20;
+
 /// What is known of the world besides `config.json`.
 #[derive(Debug, Clone)]
 pub(crate) struct Known<'a> {
@@ -163,7 +166,8 @@ impl Plan {
     }
 
     /// Not where anybody else has a part in it, or might see the child. A time namespace is not entered by who shares its
-    /// memory (`timens_install` in the kernel).
+    /// memory (`timens_install` in the kernel). Where little memory is allowed the kernel has nobody to kill for want of it, since it
+    /// spares who shares its maker's (`oom_badness`), and calls of the child would fail instead.
     fn may_start_at_once(&self, spec: &Spec, known: &Known<'_>) -> bool {
         let namespaces = &self.namespaces;
         let is_alone = namespaces.new.contains(CloneFlags::CLONE_NEWPID)
@@ -172,14 +176,22 @@ impl Plan {
             && !namespaces.new.contains(CloneFlags::CLONE_NEWUSER)
             && !namespaces.time;
         let has_terminal = spec.process().as_ref().is_some_and(|process| process.terminal() == Some(true));
-        let is_shared = spec.linux().as_ref().is_some_and(|linux| linux.intel_rdt().is_some());
-        let is_met = self.has_hooks() || self.listener.is_some() || !self.devices.is_empty();
+        let linux = spec.linux().as_ref();
+        let has_share = linux.is_some_and(|linux| linux.intel_rdt().is_some());
+        let memory = linux.and_then(|linux| linux.resources().as_ref()?.memory().as_ref()?.limit());
+        let is_tight = memory.is_some_and(|limit| (0..ENOUGH).contains(&limit));
         known.start == Start::Now
             && known.maker == MakerRights::Root
             && is_alone
             && !has_terminal
-            && !is_shared
-            && !is_met
+            && !has_share
+            && !is_tight
+            && !self.meets()
+    }
+
+    /// Whether the child waits for its maker before anything is mounted over the host's files.
+    fn meets(&self) -> bool {
+        self.has_hooks() || self.listener.is_some() || !self.devices.is_empty()
     }
 
     fn list(&self, part: Part) -> &[files::Step] {
@@ -223,15 +235,11 @@ impl Plan {
     fn order(&self, spec: &Spec, known: &Known<'_>) -> Result<Vec<Step>, Error> {
         let mut steps = self.begin(spec, known)?;
         steps.extend(self.part(Part::Prepare));
-        let meets = self.has_hooks() || self.listener.is_some() || !self.devices.is_empty();
-        if meets {
+        if self.meets() {
             steps.push(Step::Meet);
         }
         steps.extend((0..self.hooks.create_container.len()).map(Step::Hook));
         steps.extend(self.part(Part::Enter));
-        if self.at_once {
-            steps.push(Step::Record);
-        }
         let process = spec.process().as_ref();
         // The root is there.
         if let Some(process) = process.filter(|process| process.cwd() != Path::new("/")) {
@@ -245,6 +253,10 @@ impl Plan {
         steps.extend(self.names(spec)?);
         steps.extend(sysctls(spec)?);
         steps.extend(self.part(Part::Seal));
+        if self.at_once {
+            // As late as it can be: whoever reads it may look for the container.
+            steps.push(Step::Record);
+        }
         Ok(steps)
     }
 

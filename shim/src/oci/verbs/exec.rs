@@ -42,8 +42,10 @@ fn enter(global: &Global<'_>, id: &str, given: &Parsed) -> Result<Code, Error> {
     let preserved = Preserved::find(given)?;
     let container = Container::find(global, id)?;
     check(container.status(), given)?;
-    // Nobody joins a container that a `run` is about to start: its init has the memory of the runtime still.
-    drop(container.place.hold()?);
+    if container.record.at_once {
+        // Nobody joins a container that a `run` is about to start: its init has the memory of the runtime still.
+        drop(container.place.hold()?);
+    }
     let init = container.init().ok_or(Error::NotRunning)?;
     let pid = container.record.init.map_or(0, |init| init.pid);
     let (mut spec, _, filter) = config::parse_for(global, container.place.config()?)?;

@@ -81,14 +81,10 @@ impl Root {
     pub(super) fn place(&self, path: &CStr, kind: Kind, links: Links) -> Result<Loose, Failed> {
         let failed = Doing::Place.failed();
         let (above, name) = split(path);
-        match self.take_above(links) {
-            Some((kept, found)) if found.as_bytes() == path.to_bytes() && kind == Kind::Directory => {
-                return Ok(kept);
-            }
-            Some((kept, found)) if found.as_bytes() == above && make_in(kept.as_fd(), name, kind).is_ok() => {
-                return self.just_made((kept, above), name, links).map_err(failed);
-            }
-            Some(_) | None => {}
+        if let Some(parent) = self.take_above(above, links)
+            && make_in(parent.as_fd(), name, kind).is_ok()
+        {
+            return self.just_made((parent, above), name, links).map_err(failed);
         }
         // Without symbolic links the plan has judged the path already.
         match self.find(path, Links::Refused) {

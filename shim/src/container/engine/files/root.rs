@@ -62,13 +62,11 @@ pub(crate) struct Root {
     above: RefCell<Option<Above>>,
 }
 
-/// A path that is kept; one that is longer is looked up again.
-type ShortText = Text<64>;
-
 /// A directory that was found at a path.
 #[derive(Debug)]
 pub(super) struct Above {
-    path: ShortText,
+    /// One that is longer is looked up again.
+    path: Text<64>,
     links: Links,
     directory: Loose,
 }
@@ -188,10 +186,10 @@ impl Root {
         }
     }
 
-    /// The directory that was kept, and its path. None is kept any more.
-    pub(super) fn take_above(&self, links: Links) -> Option<(Loose, ShortText)> {
-        let Above { path, links: kept, directory } = self.above.take()?;
-        (kept == links).then_some((directory, path))
+    /// The directory that was kept, if it is the one at `path`. None is kept any more.
+    pub(super) fn take_above(&self, path: &[u8], links: Links) -> Option<Loose> {
+        let above = self.above.take()?;
+        (above.path.as_bytes() == path && above.links == links).then_some(above.directory)
     }
 
     /// Takes the root directory that this process has.

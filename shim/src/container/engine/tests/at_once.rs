@@ -67,7 +67,7 @@ fn a_container_is_recorded_before_its_program_runs() {
 
 #[test]
 fn every_step_that_fails_is_named_and_leaves_nothing() {
-    let Some(mut bundle) = Bundle::at_once("true") else { return };
+    let Some(mut bundle) = Bundle::at_once("echo started") else { return };
     let plan = bundle.plan(&bundle.spec(), &Vector::new(Vec::new())).unwrap();
     for step in 0..plan.steps.len() {
         bundle.fault = Some(Fault { step, errno: Errno::EUCLEAN });
@@ -116,7 +116,17 @@ fn an_init_that_is_killed_by_its_filter_is_told_from_one_that_executes() {
 
 #[test]
 fn whoever_has_a_part_in_the_making_keeps_a_container_from_starting_at_once() {
-    let changes: [(&str, Value); 6] = [
+    let device = json!({"eth0": {}});
+    let limit = json!({"memory": {"limit": 1 << 20}});
+    let maps = json!([{"containerID": 0, "hostID": 0, "size": 1}]);
+    let user = json!({
+        "namespaces": [{"type": "mount"}, {"type": "pid"}, {"type": "user"}], "uidMappings": maps, "gidMappings": maps,
+    });
+    let network = json!({"namespaces": [{"type": "mount"}, {"type": "pid"}, {"type": "network"}], "netDevices": device});
+    let changes: [(&str, Value); 9] = [
+        ("/linux/resources", limit),
+        ("/linux", user),
+        ("/linux", network),
         ("/process/terminal", json!(true)),
         ("/hooks", json!({"createContainer": [{"path": "/bin/true"}]})),
         ("/hooks", json!({"startContainer": [{"path": "/bin/true"}]})),
@@ -130,6 +140,7 @@ fn whoever_has_a_part_in_the_making_keeps_a_container_from_starting_at_once() {
     for (field, value) in changes {
         let Some(mut bundle) = Bundle::at_once("true") else { return };
         bundle.config["hooks"] = json!({});
+        bundle.config["linux"]["resources"] = json!({});
         bundle.config["process"]["terminal"] = json!(false);
         let plan = |bundle: &Bundle| bundle.plan(&bundle.spec(), &Vector::new(Vec::new())).unwrap();
         assert!(plan(&bundle).at_once);
@@ -140,4 +151,18 @@ fn whoever_has_a_part_in_the_making_keeps_a_container_from_starting_at_once() {
         assert!(!plan.at_once, "{field} {value}");
         assert!(!plan.steps.contains(&super::super::step::Step::Record), "{field} {value}");
     }
+}
+
+#[test]
+fn an_init_of_another_user_has_that_users_rights() {
+    let Some(bundle) = Bundle::at_once("busybox id -u; busybox grep CapBnd /proc/self/status") else {
+        return;
+    };
+    let bundle = bundle.with(|config| {
+        config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    });
+    let (started, read) = bundle.start_at_once(&|_, _| Ok(()));
+    let child = started.unwrap();
+    assert_eq!(told(read), "1000\nCapBnd:\t0000000000000000\n");
+    assert_eq!(await_end(&child.pidfd), Some(Exit::Code(0)));
 }
