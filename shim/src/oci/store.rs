@@ -7,7 +7,7 @@
 //! | `go`, `result` | the gate where its init waits (`container/engine/gate.rs`) |
 //! | `notify/` | the socket behind `NOTIFY_SOCKET` |
 //!
-//! Whoever changes the container holds the directory itself, by flock(2).
+//! Whoever changes the container holds the directory itself, by flock(2), which NFS does not do for directories: no state is kept there.
 //!
 //! **Invariant:** the record is on disk before the container's first process runs, so that whatever a killed `create`
 //! leaves is found by `delete --force`. Readers take no lock: what they read was written whole.
