@@ -171,8 +171,8 @@ impl Blueprint {
         }
     }
 
-    /// Leaves what was decided where it is. The init has this process's pages as well: giving back thousands of pieces
-    /// would have each of these pages copied, shortly before this process ends.
+    /// Leaves what was decided where it is: this process ends soon, and an init that was forked has its pages as well, each of
+    /// which would be copied by giving back the thousands of pieces in them.
     fn leave(self) {
         let Self { grounds, identity, program, plan, .. } = self;
         std::mem::forget((grounds.spec, identity, program, plan));
