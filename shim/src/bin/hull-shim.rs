@@ -6,6 +6,10 @@ use std::process::ExitCode;
 
 use hull_shim::resident::{self, Options};
 
+#[global_allocator]
+// SAFETY: this program starts no thread.
+static HEAP: hull_shim::Heap = unsafe { hull_shim::Heap::new() };
+
 const USAGE: &str = "usage: hull-shim pod [--root DIR] --uid UID [--ready-fd N]
        hull-shim remove [--root DIR] --uid UID
        hull-shim --version";

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxNamespaceType, Process, Spec, UserBuilder};
+use oci_spec::runtime::{Hook, LinuxNamespaceType, Process, Spec, UserBuilder};
 use serde_json::Value;
 
 use super::seccomp::Cache;
@@ -38,6 +38,9 @@ pub(crate) enum Error {
         /// Why it failed.
         reason: String,
     },
+    /// A hook that libcontainer would wait for in a second thread, which the shim's heap is not made for.
+    #[error("config.json: hooks: the timeout of {} needs hull's own engine: leave HULL_ENGINE out", .0.display())]
+    HookTimeout(PathBuf),
     /// oci-spec refused a value of ours.
     #[error("complete process.user")]
     User(#[source] oci_spec::OciSpecError),
@@ -62,10 +65,12 @@ fn failed(path: &Path, what: &'static str, error: &dyn std::fmt::Display) -> Err
 }
 
 fn parse(text: &[u8]) -> serde_json::Result<Box<Spec>> {
-    let first = match serde_json::from_slice(text) {
-        Ok(spec) => return Ok(spec),
-        Err(error) => error,
-    };
+    serde_json::from_slice(text).or_else(|first| parse_adapted(text, first))
+}
+
+/// Its frame is large, and seldom needed.
+#[cold]
+fn parse_adapted(text: &[u8], first: serde_json::Error) -> serde_json::Result<Box<Spec>> {
     let mut value: Value = serde_json::from_slice(text)?;
     value.get_mut("process").map(adapt);
     serde_json::from_value(value).map_err(|_| first)
@@ -104,6 +109,9 @@ fn forget_unknown_capabilities(process: &mut Value) -> Vec<String> {
 
 /// Completes `spec`, found in `bundle`, for the cgroup at `cgroup` (absolute, below each hierarchy).
 pub(crate) fn complete(mut spec: Spec, bundle: &Path, joined: Joined, cgroup: &Path) -> Result<Spec, Error> {
+    if let Some(hook) = hooks(&spec).find(|hook| hook.timeout().is_some()) {
+        return Err(Error::HookTimeout(hook.path().clone()));
+    }
     let process = spec.process().as_ref().ok_or(Error::Missing("process"))?;
     let reduced = reduce(process)?;
     spec.set_process(Some(reduced));
@@ -124,6 +132,15 @@ pub(crate) fn complete(mut spec: Spec, bundle: &Path, joined: Joined, cgroup: &P
         }
     }
     Ok(spec)
+}
+
+/// All that libcontainer runs.
+fn hooks(spec: &Spec) -> impl Iterator<Item = &Hook> {
+    let lists = spec.hooks().iter().flat_map(|hooks| {
+        let before = [hooks.prestart(), hooks.create_runtime(), hooks.create_container()];
+        before.into_iter().chain([hooks.start_container(), hooks.poststart(), hooks.poststop()])
+    });
+    lists.flatten().flatten()
 }
 
 /// Whether the container's init is the first process of a PID namespace: then the kernel kills all the others with it.
@@ -203,6 +220,16 @@ mod tests {
         assert_eq!(path_of(&spec, Kind::Pid), None);
         assert_eq!(path_of(&spec, Kind::Mount), None);
         assert_eq!(path_of(&completed(true), Kind::Pid).as_deref(), Some("/proc/42/ns/pid"));
+    }
+
+    #[test]
+    fn a_hook_with_a_timeout_is_not_libcontainers() {
+        let hooks = serde_json::json!({"createRuntime": [{"path": "/bin/quick"}, {"path": "/bin/slow", "timeout": 3}]});
+        let mut spec = Spec::default();
+        spec.set_hooks(serde_json::from_value(hooks).unwrap());
+        let joined = Joined { pause: 42, share_pid: false };
+        let refused = complete(spec, Path::new("/b"), joined, Path::new("/hull/podx/c.0")).unwrap_err();
+        assert!(refused.to_string().contains("the timeout of /bin/slow"), "{refused}");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The heap of a program of one thread that ends soon, or does little for long.
 //!
 //! A command of `hull-oci` allocates some thousand small pieces within milliseconds, and the C library's allocator sorts and
-//! merges what comes back for a future that there is not. Here a piece has the size of its class, comes from the list of
+//! merges what comes back for a future that there is not. `hull-shim` does the same for each container, and every page that it
+//! writes to in between is copied at its next fork: it writes to half as many. Here a piece has the size of its class, comes from the list of
 //! its class or from the end of a block, and goes back to that list. What is too large for that is the C library's, which
 //! writes behind each piece that it gives, most often to a page that nobody has touched.
 //!
@@ -108,8 +109,12 @@ impl Lists {
         piece
     }
 
-    /// Makes the newest piece longer where it lies.
+    /// Makes the newest piece longer where it lies, unless there is one of that class: the class that it leaves would run out
+    /// each time, and that one fill up.
     fn stretch(&mut self, piece: *mut u8, from: usize, to: usize) -> bool {
+        if !self.free[to].is_null() {
+            return false;
+        }
         let more = length(to) - length(from);
         // SAFETY: a piece of this class is that long.
         if unsafe { piece.add(length(from)) } != self.rest || self.left < more {
@@ -268,6 +273,22 @@ mod tests {
                 again.free(&heap);
             }
         }
+    }
+
+    #[test]
+    fn what_grows_each_time_needs_no_more_memory() {
+        // SAFETY: it is this test's thread's.
+        let heap = unsafe { Heap::new() };
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..1000 {
+            let mut piece = Piece::new(&heap, 8, 8, 3);
+            for size in [40, 200, 900, 3000] {
+                piece.resize(&heap, size);
+                seen.insert(piece.at);
+            }
+            piece.free(&heap);
+        }
+        assert!(seen.len() <= 8, "{}", seen.len());
     }
 
     #[test]
