@@ -12,7 +12,7 @@ use super::instance::{Files, Held, Init, State, unfit};
 use super::log_file::LogFile;
 use super::making::Chosen;
 use super::output::{Kind, Origin, Output};
-use super::record::ProcessRecord;
+use super::record::{Asked, ProcessRecord};
 use super::streams::{Streams, make_fifo, make_streams, open_fifo, remove_files};
 use super::supervisor::Reply;
 use super::{Shim, procfs};
@@ -54,14 +54,35 @@ impl Shim {
     }
 
     fn begin_create(&mut self, config: CreateConfig, reply: Reply) -> Result<(), String> {
+        let config = Asked::new(config).map_err(|error| format!("write down what is asked for: {error}"))?;
         let instance = config.instance.clone();
+        let (held, engine, Streams { ours, stdio, .. }) = self.prepare(config)?;
+        // No record yet: should this shim be killed, a successor takes the group away, with whoever is in it.
+        self.instances.insert(instance.clone(), held);
+        for (kind, fifo) in ours {
+            self.follow(&instance, kind, Origin { fifo, terminal: None });
+        }
+        let begun = match engine {
+            Chosen::Own(plan) => self.make_instance(&instance, plan, stdio, reply),
+            Chosen::Libcontainer(spec) => self.begin_creator(&instance, *spec, stdio, reply),
+        };
+        begun.inspect_err(|_| {
+            self.discard(&instance);
+            self.record();
+        })
+    }
+
+    /// All that is there before the init is. What it needed itself is freed when it returns: after the fork each page
+    /// that is written to, to free something too, has to be copied.
+    fn prepare(&mut self, config: Asked) -> Result<(Held, Chosen, Streams), String> {
         let read = spec::load_with(&config.bundle.join("config.json"), &mut self.filters.borrow_mut());
         let (spec, filter) = read.map_err(|error| super::chain(&error))?;
         let limits = limits(&spec, self.group.version())?;
-        let group = own_group(self.group.child(&instance.to_string()), &spec, &limits);
+        let group = own_group(self.group.child(&config.instance.to_string()), &spec, &limits);
         let (identity, program) = identify((&spec, &filter), &config, &self.filters)?;
-        let engine = self.choose(&spec, &config, &group, &program.environment)?;
-        let made = match make_all(&config, (&group, &limits), &identity) {
+        let ends_with_init = spec::has_own_pid_namespace(&spec, self.config.share_pid);
+        let engine = self.choose(spec, &config, &group, &program.environment)?;
+        let mut made = match make_all(&config, (&group, &limits), &identity) {
             Ok(made) => made,
             Err(message) => {
                 self.remove_group(&group, 0);
@@ -78,7 +99,7 @@ impl Shim {
             started_at: None,
             group,
             entry: made.entry,
-            ends_with_init: spec::has_own_pid_namespace(&spec, self.config.share_pid),
+            ends_with_init,
             identity: Rc::new(identity),
             program: Rc::new(program),
             unreadable: None,
@@ -86,23 +107,11 @@ impl Shim {
             starting: None,
             start_failure: None,
             output: made.output,
-            stdin: made.streams.stdin,
+            stdin: made.streams.stdin.take(),
             terminal: None,
             pre_stop: None,
         };
-        // No record yet: should this shim be killed, a successor takes the group away, with whoever is in it.
-        self.instances.insert(instance.clone(), held);
-        for (kind, fifo) in made.streams.ours {
-            self.follow(&instance, kind, Origin { fifo, terminal: None });
-        }
-        let begun = match engine {
-            Chosen::Own(plan) => self.make_instance(&instance, plan, made.streams.stdio, reply),
-            Chosen::Libcontainer => self.begin_creator(&instance, *spec, made.streams.stdio, reply),
-        };
-        begun.inspect_err(|_| {
-            self.discard(&instance);
-            self.record();
-        })
+        Ok((held, engine, made.streams))
     }
 
     pub(super) fn creation_overdue(&mut self, instance: &InstanceId) {

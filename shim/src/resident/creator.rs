@@ -21,7 +21,8 @@ use crate::sys::{pidfd, process, socket};
 use crate::wire::{Answer, InstanceId, MAX_PACKET};
 
 impl Shim {
-    /// Leaves an instance, which is held already, to libcontainer.
+    /// Leaves an instance, which is held already, to libcontainer. Cold: its large frame is not to be part of its caller's.
+    #[cold]
     pub(super) fn begin_creator(
         &mut self,
         instance: &InstanceId,

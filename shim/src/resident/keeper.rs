@@ -25,6 +25,7 @@ use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use serde::{Deserialize, Serialize};
 
+use super::kept::Name;
 use super::procfs;
 use super::record::ProcessRecord;
 use super::start::{Detached, Error};
@@ -53,9 +54,9 @@ pub(super) enum Order {
     /// Its end is recorded.
     Forget(ProcessRecord),
     /// Keep the descriptor beside this message, under this name.
-    Keep(String),
+    Keep(Name),
     /// Close it.
-    Release(String),
+    Release(Name),
 }
 
 /// How and when a process ended.
@@ -78,7 +79,7 @@ pub(super) struct Ended {
 pub(super) struct Store {
     /// Processes that a shim named, and how they ended.
     pub(super) held: BTreeMap<ProcessRecord, Option<End>>,
-    pub(super) descriptors: BTreeMap<String, OwnedFd>,
+    pub(super) descriptors: BTreeMap<Name, OwnedFd>,
     /// What a shim took from a stream when it had written it (see `transit`).
     pub(super) taken: Option<Pipe>,
 }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
 
 use super::children::Role;
 use super::instance::Held;
@@ -19,6 +20,33 @@ use super::{Shim, launch};
 use crate::sys::{clock, socket};
 use crate::wire::{Exit, InstanceId};
 
+/// Means a descriptor that the keeper has.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Name {
+    instance: InstanceId,
+    of: Of,
+}
+
+/// What it is of an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+enum Of {
+    Terminal,
+    /// Our writing end of its standard input.
+    Stdin,
+    /// Our ends of the FIFOs of its output, which a terminal has one of.
+    Stdout,
+    Stderr,
+}
+
+impl From<Kind> for Of {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Stdout | Kind::Terminal => Self::Stdout,
+            Kind::Stderr => Self::Stderr,
+        }
+    }
+}
+
 /// What this shim knows of its keeper.
 #[derive(Default)]
 pub(super) struct Kept {
@@ -28,23 +56,8 @@ pub(super) struct Kept {
     /// Children of a predecessor, now the keeper's, which tells how they end.
     wards: BTreeMap<ProcessRecord, Role>,
     processes: RefCell<BTreeSet<ProcessRecord>>,
-    names: RefCell<BTreeSet<String>>,
+    descriptors: RefCell<BTreeMap<InstanceId, BTreeSet<Of>>>,
     is_ready: Cell<bool>,
-}
-
-/// Name of an instance's terminal with the keeper.
-fn terminal(instance: &InstanceId) -> String {
-    format!("terminal {instance}")
-}
-
-/// Name of our writing end of an instance's standard input.
-fn stdin(instance: &InstanceId) -> String {
-    format!("stdin {instance}")
-}
-
-/// Name of our end of a FIFO of an instance's output.
-fn output(instance: &InstanceId, kind: Kind) -> String {
-    format!("{} {instance}", kind.name())
 }
 
 impl Kept {
@@ -64,15 +77,15 @@ impl Kept {
     }
 
     pub(super) fn take_terminal(&mut self, instance: &InstanceId) -> Option<OwnedFd> {
-        self.store.descriptors.remove(&terminal(instance))
-    }
-
-    pub(super) fn take_stdin(&mut self, instance: &InstanceId) -> Option<OwnedFd> {
-        self.store.descriptors.remove(&stdin(instance))
+        self.take(instance, Of::Terminal)
     }
 
     pub(super) fn take_output(&mut self, instance: &InstanceId, kind: Kind) -> Option<OwnedFd> {
-        self.store.descriptors.remove(&output(instance, kind))
+        self.take(instance, kind.into())
+    }
+
+    fn take(&mut self, instance: &InstanceId, of: Of) -> Option<OwnedFd> {
+        self.store.descriptors.remove(&Name { instance: instance.clone(), of })
     }
 
     /// What no instance took is open in the keeper until the record is discharged, and need not be here.
@@ -102,10 +115,14 @@ impl Shim {
         }
         let token = self.watch.add(&socket, Source::Keeper)?;
         self.ready = ready;
+        let mut descriptors: BTreeMap<InstanceId, BTreeSet<Of>> = BTreeMap::new();
+        for Name { instance, of } in store.descriptors.keys() {
+            descriptors.entry(instance.clone()).or_default().insert(*of);
+        }
         self.kept = Kept {
             link: Some((socket, token)),
             processes: RefCell::new(store.held.keys().copied().collect()),
-            names: RefCell::new(store.descriptors.keys().cloned().collect()),
+            descriptors: RefCell::new(descriptors),
             store,
             ..Kept::default()
         };
@@ -121,28 +138,42 @@ impl Shim {
 
     /// Before a record: what it will name is the keeper's too.
     pub(super) fn entrust(&self) {
-        let (mut known, mut names) = (self.kept.processes.borrow_mut(), self.kept.names.borrow_mut());
+        let mut known = self.kept.processes.borrow_mut();
         for process in self.named_processes() {
             if !known.contains(&process) && self.kept.tell(&Order::Hold(process), None) {
                 known.insert(process);
             }
         }
-        for (name, descriptor) in self.named_descriptors() {
-            if !names.contains(&name) && self.kept.tell(&Order::Keep(name.clone()), Some(descriptor)) {
-                names.insert(name);
+        let mut known = self.kept.descriptors.borrow_mut();
+        for (instance, held) in &self.instances {
+            for (of, descriptor) in descriptors(held) {
+                if known.get(instance).is_some_and(|known| known.contains(&of)) {
+                    continue;
+                }
+                let name = Name { instance: instance.clone(), of };
+                if self.kept.tell(&Order::Keep(name), Some(descriptor)) {
+                    known.entry(instance.clone()).or_default().insert(of);
+                }
             }
         }
     }
 
     /// After it: what it does not name any more is given up.
     pub(super) fn discharge(&self) {
-        let named: BTreeSet<ProcessRecord> = self.named_processes().collect();
-        let names: BTreeSet<String> = self.named_descriptors().map(|(name, _)| name).collect();
-        let is_kept = |order: &Order| !self.kept.tell(order, None);
-        let forget = |process: &ProcessRecord| is_kept(&Order::Forget(*process));
-        self.kept.processes.borrow_mut().retain(|process| named.contains(process) || forget(process));
-        let release = |name: &String| is_kept(&Order::Release(name.clone()));
-        self.kept.names.borrow_mut().retain(|name| names.contains(name) || release(name));
+        let mut named: Vec<ProcessRecord> = self.named_processes().collect();
+        named.sort_unstable();
+        let is_kept = |order: Order| !self.kept.tell(&order, None);
+        self.kept
+            .processes
+            .borrow_mut()
+            .retain(|process| named.binary_search(process).is_ok() || is_kept(Order::Forget(*process)));
+        self.kept.descriptors.borrow_mut().retain(|instance, known| {
+            let held = self.instances.get(instance);
+            let is_named = |of| held.into_iter().flat_map(descriptors).any(|(other, _)| other == of);
+            let release = |of| is_kept(Order::Release(Name { instance: instance.clone(), of }));
+            known.retain(|of| is_named(*of) || release(*of));
+            !known.is_empty()
+        });
     }
 
     fn named_processes(&self) -> impl Iterator<Item = ProcessRecord> {
@@ -152,19 +183,6 @@ impl Shim {
         let ours = processes.filter(|process| !self.adopted.contains_key(&process.pid));
         let lost = self.instances.values().filter_map(|held| held.lost);
         ours.chain(lost).chain(self.kept.wards.keys().copied())
-    }
-
-    fn named_descriptors(&self) -> impl Iterator<Item = (String, RawFd)> {
-        let alive = self.instances.values().filter(|held| held.is_alive());
-        alive.flat_map(|held| {
-            let instance = &held.create.instance;
-            let terminal =
-                held.terminal.as_ref().map(|descriptor| (terminal(instance), descriptor.as_raw_fd()));
-            let stdin = held.stdin.as_ref().map(|descriptor| (stdin(instance), descriptor.as_raw_fd()));
-            let sources = held.output.sources();
-            let outputs = sources.map(|(kind, source)| (output(instance, kind), source.as_raw_fd()));
-            terminal.into_iter().chain(stdin).chain(outputs)
-        })
     }
 
     /// The keeper tells of an end, or is gone.
@@ -211,11 +229,19 @@ impl Shim {
     }
 }
 
+/// What no successor could open again; nothing of an instance that is over.
+fn descriptors(held: &Held) -> impl Iterator<Item = (Of, RawFd)> {
+    let terminal = held.terminal.iter().map(|terminal| (Of::Terminal, terminal.as_raw_fd()));
+    let stdin = held.stdin.iter().map(|stdin| (Of::Stdin, stdin.as_raw_fd()));
+    let outputs = held.output.sources().map(|(kind, source)| (kind.into(), source.as_raw_fd()));
+    terminal.chain(stdin).chain(outputs).filter(|_| held.is_alive())
+}
+
 /// What a successor finds of the terminal and the input of an instance.
 pub(super) fn resume(kept: &mut Kept, held: &mut Held, stdin_open: bool) {
     let instance = held.create.instance.clone();
     held.terminal = kept.take_terminal(&instance);
-    let stdin = kept.take_stdin(&instance);
+    let stdin = kept.take(&instance, Of::Stdin);
     if stdin_open && stdin.is_some() {
         held.stdin = stdin;
     }

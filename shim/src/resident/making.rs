@@ -37,7 +37,7 @@ pub(super) struct Engine {
 /// Which engine makes an instance.
 pub(super) enum Chosen {
     Own(Rc<Plan>),
-    Libcontainer,
+    Libcontainer(Box<Spec>),
 }
 
 impl Engine {
@@ -55,15 +55,15 @@ impl Shim {
     /// Plans an instance.
     pub(super) fn choose(
         &self,
-        spec: &Spec,
+        spec: Box<Spec>,
         config: &CreateConfig,
         group: &Group,
         variables: &Vector,
     ) -> Result<Chosen, String> {
         if self.engine.is_off {
-            return Ok(Chosen::Libcontainer);
+            return Ok(Chosen::Libcontainer(spec));
         }
-        let root = spec::rootfs(spec, &config.bundle).ok_or("config.json: root is missing")?;
+        let root = spec::rootfs(&spec, &config.bundle).ok_or("config.json: root is missing")?;
         let known = Known {
             id: &config.id,
             bundle: &config.bundle,
@@ -78,7 +78,7 @@ impl Shim {
             start: Start::Later,
         };
         let none = || Vector::new(Vec::new());
-        match Plan::new(spec, &known, &none, variables) {
+        match Plan::new(&spec, &known, &none, variables) {
             Ok(plan) => Ok(Chosen::Own(Rc::new(plan))),
             Err(error) => Err(error.to_string()),
         }

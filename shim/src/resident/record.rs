@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use std::io::Write;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
 
 use super::Shim;
 use super::instance::State;
@@ -61,7 +62,7 @@ pub(super) enum Phase {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct InstanceRecord<'a> {
-    pub(super) create: Cow<'a, CreateConfig>,
+    pub(super) create: Cow<'a, Asked>,
     pub(super) init: Option<ProcessRecord>,
     pub(super) started_at: Option<i64>,
     pub(super) ended: Option<Ended>,
@@ -72,6 +73,45 @@ pub(super) struct InstanceRecord<'a> {
     #[serde(default)]
     pub(super) pre_stop_began: bool,
 }
+
+/// What was asked for. It never changes, so its text is made once, not for every record.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    config: CreateConfig,
+    text: Box<RawValue>,
+}
+
+impl Asked {
+    /// With its text; an error for what JSON does not have, such as a path that is not UTF-8.
+    pub(super) fn new(config: CreateConfig) -> serde_json::Result<Self> {
+        serde_json::value::to_raw_value(&config).map(|text| Self { config, text })
+    }
+}
+
+impl std::ops::Deref for Asked {
+    type Target = CreateConfig;
+
+    fn deref(&self) -> &CreateConfig {
+        &self.config
+    }
+}
+
+impl Serialize for Asked {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.text.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Asked {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Box::<RawValue>::deserialize(deserializer)?;
+        let config = serde_json::from_str(text.get()).map_err(serde::de::Error::custom)?;
+        Ok(Self { config, text })
+    }
+}
+
+/// About as long as the record of an instance.
+const LENGTH: usize = 1024;
 
 /// Why the record could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +139,8 @@ pub(super) fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option
 }
 
 fn write(path: &Path, record: &Record<'_>) -> Result<(), Error> {
-    let bytes = serde_json::to_vec(record).map_err(|source| Error::Parse(path.to_owned(), source))?;
+    let mut bytes = Vec::with_capacity((1 + record.instances.len()) * LENGTH);
+    serde_json::to_writer(&mut bytes, record).map_err(|source| Error::Parse(path.to_owned(), source))?;
     let temporary = path.with_extension("json.new");
     let written = std::fs::File::create(&temporary).and_then(|mut file| {
         file.write_all(&bytes)?;
