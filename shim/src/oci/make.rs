@@ -285,6 +285,7 @@ impl Blueprint {
             // What starts at once fails at once.
             looks_up: !self.plan.at_once,
             covers: Rc::new(Covers::OfOne),
+            procfs: None,
             fault: None,
         }
     }

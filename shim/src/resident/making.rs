@@ -29,6 +29,8 @@ const FAULT: &str = "HULL_ENGINE_FAULT";
 pub(super) struct Engine {
     kernel: Abilities,
     covers: Rc<Covers>,
+    /// None where it cannot be opened: then each container tries, and says why not.
+    procfs: Option<Rc<OwnedFd>>,
     /// None where it cannot be had: then each container starts from the host's mounts.
     mounts: Option<OwnedFd>,
     is_off: bool,
@@ -45,6 +47,7 @@ impl Engine {
         Self {
             kernel: Abilities::probe(),
             covers: Rc::default(),
+            procfs: engine::procfs::root().ok().map(Rc::new),
             mounts: trimmed_mounts(),
             is_off: std::env::var_os(ENGINE).is_some_and(|name| name == "libcontainer"),
         }
@@ -106,6 +109,7 @@ impl Shim {
             preserved: 0,
             looks_up: false,
             covers: Rc::clone(&self.engine.covers),
+            procfs: self.engine.procfs.clone(),
             fault: fault(),
         };
         let making = engine::begin(request, gate).map_err(|failure| failure.message)?;

@@ -333,7 +333,11 @@ fn perform(work: &Work<'_>, made: &mut Made, step: &Step) -> Result<(), Trouble>
 }
 
 fn procfs<'a>(work: &'a Work<'_>) -> Result<BorrowedFd<'a>, Failed> {
-    work.opened.procfs.as_ref().map(AsFd::as_fd).ok_or(Failed { doing: Doing::Write, errno: Errno::EBADF })
+    work.opened
+        .procfs
+        .as_ref()
+        .map(|procfs| procfs.as_fd())
+        .ok_or(Failed { doing: Doing::Write, errno: Errno::EBADF })
 }
 
 fn new_time(work: &Work<'_>, offsets: &[u8]) -> Result<(), Failed> {
@@ -417,18 +421,17 @@ fn notifies(identity: &Identity) -> bool {
     identity.filter.as_ref().is_some_and(|filter| filter.needs_listener())
 }
 
-/// Tells the maker that all is made, and waits: for the maker to have it on disk, then for the start.
+/// Tells the maker that all is made, and waits: for the maker to have it on disk, unless it outlives that anyway, then for
+/// the start.
 fn wait_at_gate(work: &Work<'_>, ends: &Ends) {
-    let survives = work.plan.outlives_maker;
-    let is_own = !survives || process::die_with_parent(0).is_ok();
-    let is_ready = is_own && tell(work, Message::Ready, None).is_ok();
-    // A maker that is killed from here on may have it on disk.
-    let stays = is_ready && (await_go(work).is_ok() || survives);
-    if !stays || process::die_with_parent(0).is_err() {
+    let stays = match work.plan.outlives_maker {
+        // A maker that is killed from here on may have it on disk.
+        true => process::die_with_parent(0).is_ok() && tell(work, Message::Ready, None).is_ok(),
+        false => is_released(work),
+    };
+    if !stays {
         process::leave(1);
     }
-    // Not every maker listens that long.
-    harmless(tell(work, Message::Released, None));
     let failed = Problem::at(Last::Descriptors);
     if let Err(problem) = work.keep.wait().map_err(failed) {
         problem.report(ends.result);
@@ -436,6 +439,16 @@ fn wait_at_gate(work: &Work<'_>, ends: &Ends) {
     if !process::await_byte(ends.go) {
         process::leave(1);
     }
+}
+
+fn is_released(work: &Work<'_>) -> bool {
+    let is_told = tell(work, Message::Ready, None).is_ok() && await_go(work).is_ok();
+    let is_free = is_told && process::die_with_parent(0).is_ok();
+    if is_free {
+        // Not every maker listens that long.
+        harmless(tell(work, Message::Released, None));
+    }
+    is_free
 }
 
 /// The hooks are the container's as well: their programs come from its image, so they get its rights.

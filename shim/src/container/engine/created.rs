@@ -22,6 +22,8 @@ pub(crate) struct Created {
     /// The master of its terminal.
     pub(crate) terminal: Option<OwnedFd>,
     pub(super) socket: Arc<OwnedFd>,
+    /// It waits to be released.
+    pub(super) waits: bool,
     /// Interfaces that are the container's once it lives on.
     pub(super) away: Option<Away>,
 }
@@ -30,6 +32,9 @@ impl Created {
     /// [`Created::release`] for a maker that ends soon after: the init must have read that it may live on, or it dies
     /// of its maker's end. It says so.
     pub(crate) fn release_for_good(self) -> Result<(i32, OwnedFd, Option<OwnedFd>), Failure> {
+        if !self.waits {
+            return Ok(self.release());
+        }
         let copy = Arc::clone(&self.socket);
         let (pid, pidfd, terminal) = self.release();
         await_readable(copy.as_fd());
@@ -50,8 +55,10 @@ impl Created {
 
     /// Lets the init outlive this process: its pid is on disk.
     pub(crate) fn release(self) -> (i32, OwnedFd, Option<OwnedFd>) {
-        // An init that is dead already is found so at its pidfd.
-        harmless(socket::send(self.socket.as_fd(), &Go { pid: self.pid }.to_bytes(), &[]));
+        if self.waits {
+            // An init that is dead already is found so at its pidfd.
+            harmless(socket::send(self.socket.as_fd(), &Go { pid: self.pid }.to_bytes(), &[]));
+        }
         if let Some(away) = self.away {
             away.stay();
         }

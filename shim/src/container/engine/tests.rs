@@ -118,6 +118,7 @@ impl Bundle {
             preserved: 0,
             looks_up: false,
             covers: Rc::<Covers>::default(),
+            procfs: None,
             fault: self.fault,
         }
     }
