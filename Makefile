@@ -125,7 +125,7 @@ bench: build images
 		--peers "$$(tests/bench/peers)" $(BENCH)
 	TMPDIR=/run tests/run $(CARGO) test --release -q -p hull-shim --test shim -- --cost
 
-# Records which functions the programs run, in shim/order.ld and runtime/order.ld: what is run lies together in the next build.
+# Records which functions each program runs, in shim/hull-oci.ld, shim/hull-shim.ld and runtime/hull.ld: what is run lies together in the next build.
 ORDER = target/order
 order: build images
 	install -d $(ORDER)/bin
@@ -134,8 +134,8 @@ order: build images
 			|| exit 1; done
 	install -m 755 $(addprefix $(OUT)/release/,$(BINARIES)) $(ORDER)/bin/
 	$(CARGO) build -p hull-tests --bin hull-order
-	tests/run $(OUT)/debug/hull-order $(ORDER)/bin/hull-oci,$(ORDER)/hull-oci.map,shim/order.ld \
-		$(ORDER)/bin/hull-shim,$(ORDER)/hull-shim.map,shim/order.ld $(ORDER)/bin/hull,$(ORDER)/hull.map,runtime/order.ld \
+	tests/run $(OUT)/debug/hull-order $(ORDER)/bin/hull-oci,$(ORDER)/hull-oci.map,shim/hull-oci.ld \
+		$(ORDER)/bin/hull-shim,$(ORDER)/hull-shim.map,shim/hull-shim.ld,children $(ORDER)/bin/hull,$(ORDER)/hull.map,runtime/hull.ld \
 		-- tests/order/commands $(ORDER)/bin $(IMAGES)
 
 # Binaries, manual pages and completions. DESTDIR is for packagers.

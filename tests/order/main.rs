@@ -1,10 +1,11 @@
 //! `hull-order`: which functions a program runs, in the order of their first call, as a script for the linker that puts them
-//! side by side (`make order`; `shim/order.ld`, `runtime/order.ld`; docs/performance.md says what that gains).
+//! side by side (`make order`; `shim/hull-oci.ld`, `shim/hull-shim.ld`, `runtime/hull.ld`; docs/performance.md says what that gains).
 //!
-//! usage: hull-order PROGRAM,MAP,SCRIPT... -- COMMAND [ARGUMENT...]
+//! usage: hull-order PROGRAM,MAP,SCRIPT[,children]... -- COMMAND [ARGUMENT...]
 //!
 //! COMMAND runs with every function of each PROGRAM that it or its descendants execute marked; MAP is what lld wrote about the
-//! PROGRAM with `-Map`. What several programs with the same SCRIPT run goes into it together.
+//! PROGRAM with `-Map`. What several programs with the same SCRIPT run goes into it together. With `children` what the forked
+//! children of the PROGRAM run before they execute something else comes first: each of them maps that anew.
 
 mod map;
 mod trace;
@@ -21,6 +22,8 @@ struct Wanted {
     program: PathBuf,
     map: PathBuf,
     script: PathBuf,
+    /// Its forked children first.
+    children: bool,
 }
 
 fn main() -> ExitCode {
@@ -40,13 +43,13 @@ fn run(words: &[String]) -> Result<(), String> {
     let maps = wanted.iter().map(|one| Map::read(&one.map)).collect::<Result<Vec<_>, _>>()?;
     let mut programs = Vec::new();
     for (one, map) in wanted.iter().zip(&maps) {
-        programs.push(Program::open(&one.program, &map.functions)?);
+        programs.push(Program::open(&one.program, &map.functions, one.children)?);
     }
     trace::run(&words[end + 1..], &mut programs)?;
     let scripts: BTreeSet<&Path> = wanted.iter().map(|one| one.script.as_path()).collect();
     for script in scripts {
         let those = wanted.iter().zip(&maps).zip(&programs).filter(|((one, _), _)| one.script == script);
-        let lines = order(those.map(|((_, map), program)| (map, program.called.as_slice())));
+        let lines = order(those.map(|((_, map), program)| (map, program.called())));
         if lines.is_empty() {
             return Err(format!("{}: no function of its programs was called", script.display()));
         }
@@ -57,11 +60,12 @@ fn run(words: &[String]) -> Result<(), String> {
 }
 
 fn parse(word: &str) -> Result<Wanted, String> {
-    let mut parts = word.split(',').map(PathBuf::from);
-    match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(program), Some(map), Some(script), None) => Ok(Wanted { program, map, script }),
-        (_, _, _, _) => Err(format!("{word}: not PROGRAM,MAP,SCRIPT")),
-    }
+    let (program, map, script, children) = match word.split(',').collect::<Vec<_>>()[..] {
+        [program, map, script] => (program, map, script, false),
+        [program, map, script, "children"] => (program, map, script, true),
+        _ => return Err(format!("{word}: not PROGRAM,MAP,SCRIPT[,children]")),
+    };
+    Ok(Wanted { program: program.into(), map: map.into(), script: script.into(), children })
 }
 
 /// Bytes of functions that were not called which a pattern may take in before it is put behind the others.
@@ -69,7 +73,7 @@ const BALLAST: u64 = 16_384;
 
 /// The patterns in the order of the first call. One that takes in much that was not called (instances of one generic
 /// function have one name) comes after those that do not.
-fn order<'a>(programs: impl Iterator<Item = (&'a Map, &'a [u64])>) -> Vec<String> {
+fn order<'a>(programs: impl Iterator<Item = (&'a Map, Vec<u64>)>) -> Vec<String> {
     let (mut near, mut far) = (Vec::new(), Vec::new());
     let mut known = BTreeSet::new();
     for (map, called) in programs {

@@ -42,20 +42,39 @@ pub(crate) struct Program {
     is_movable: bool,
     /// What stood where functions begin.
     functions: BTreeMap<u64, Instruction>,
-    /// Functions in the order of their first call.
-    pub(crate) called: Vec<u64>,
+    /// In forked children every function is marked again.
+    watches_children: bool,
+    /// What forked children call before they execute something else, and what is called at all.
+    by_children: Calls,
+    by_any: Calls,
+}
+
+/// Functions in the order of their first call.
+#[derive(Default)]
+struct Calls {
+    all: Vec<u64>,
     known: BTreeSet<u64>,
 }
 
+impl Calls {
+    fn note(&mut self, function: u64) {
+        if self.known.insert(function) {
+            self.all.push(function);
+        }
+    }
+}
+
 /// A process that runs a program of ours, and what is added to its addresses.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Tracee {
     program: usize,
     base: u64,
+    /// What it called since its fork, if that is watched.
+    called: Option<Vec<u64>>,
 }
 
 impl Program {
-    pub(crate) fn open(path: &Path, functions: &[u64]) -> Result<Self, String> {
+    pub(crate) fn open(path: &Path, functions: &[u64], watches_children: bool) -> Result<Self, String> {
         /// Of `e_type`; elf(5).
         const DYNAMIC: u8 = 3;
         let say = |error| format!("{}: {error}", path.display());
@@ -67,9 +86,15 @@ impl Program {
             inode: facts.ino(),
             is_movable: kind[0] == DYNAMIC,
             functions: functions.iter().map(|at| (*at, Instruction::default())).collect(),
-            called: Vec::new(),
-            known: BTreeSet::new(),
+            watches_children,
+            by_children: Calls::default(),
+            by_any: Calls::default(),
         })
+    }
+
+    /// Functions in the order of their first call, those of children first where they are watched.
+    pub(crate) fn called(&self) -> Vec<u64> {
+        [self.by_children.all.as_slice(), self.by_any.all.as_slice()].concat()
     }
 
     fn is_run_by(&self, pid: Pid) -> bool {
@@ -86,6 +111,13 @@ impl Program {
         let own = maps.lines().find(|line| line.split(' ').nth(4) == Some(&inode));
         let lowest = own.and_then(|line| u64::from_str_radix(line.split('-').next()?, 16).ok());
         let base = if self.is_movable { lowest.ok_or("it has no mapping of its program")? } else { 0 };
+        self.put_breakpoints(pid, base, true)?;
+        Ok(base)
+    }
+
+    /// Puts one at each function. What stands there is to be kept where `are_new`.
+    fn put_breakpoints(&mut self, pid: Pid, base: u64, are_new: bool) -> Result<(), String> {
+        let say = |error: std::io::Error| format!("process {pid}: {error}");
         let memory = File::options().read(true).write(true).open(format!("/proc/{pid}/mem")).map_err(say)?;
         let Some((first, last)) = self.functions.keys().next().zip(self.functions.keys().next_back()) else {
             return Err("a program without functions".to_owned());
@@ -96,37 +128,29 @@ impl Program {
         for (at, was) in &mut self.functions {
             let at = (*at - first) as usize;
             let there = &mut text[at..at + BREAKPOINT.0.len()];
-            was.copy_from_slice(there);
+            if are_new {
+                was.copy_from_slice(there);
+            }
             there.copy_from_slice(&BREAKPOINT.0);
         }
-        memory.write_all_at(&text, base + first).map_err(say)?;
-        Ok(base)
+        memory.write_all_at(&text, base + first).map_err(say)
     }
 
-    /// Takes the breakpoint away that a process has met, and notes it.
-    fn meet(&mut self, pid: Pid, base: u64) -> Result<Met, String> {
+    /// Takes the breakpoint away that a process has met, and notes the function that begins there; none if it met something else.
+    fn meet(&mut self, pid: Pid, base: u64) -> Result<Option<u64>, String> {
         let say = |error: nix::Error| format!("process {pid}: {error}");
         let mut registers = ptrace::getregs(pid).map_err(say)?;
         let at = *counter(&mut registers) - BREAKPOINT.1 - base;
-        let Some(was) = self.functions.get(&at) else { return Ok(Met::SomethingElse) };
+        let Some(was) = self.functions.get(&at) else { return Ok(None) };
         let memory = File::options().write(true).open(format!("/proc/{pid}/mem"));
         memory
             .and_then(|file| file.write_all_at(was, base + at))
             .map_err(|error| format!("process {pid}: {error}"))?;
         *counter(&mut registers) -= BREAKPOINT.1;
         ptrace::setregs(pid, registers).map_err(say)?;
-        if self.known.insert(at) {
-            self.called.push(at);
-        }
-        Ok(Met::Function)
+        self.by_any.note(at);
+        Ok(Some(at))
     }
-}
-
-/// Where a process has stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Met {
-    Function,
-    SomethingElse,
 }
 
 /// Runs a command to its end, and to that of all its descendants.
@@ -145,7 +169,12 @@ pub(crate) fn run(command: &[String], programs: &mut [Program]) -> Result<(), St
         | Options::PTRACE_O_EXITKILL;
     ptrace::seize(first, options).map_err(say)?;
     kill(first, Signal::SIGCONT).map_err(say)?;
-    let mut family = Family { tracees: BTreeMap::from([(first, None)]), early: BTreeSet::new(), programs };
+    let mut family = Family {
+        tracees: BTreeMap::from([(first, None)]),
+        early: BTreeSet::new(),
+        forked: BTreeSet::new(),
+        programs,
+    };
     let mut status = None;
     loop {
         match waitpid(None, Some(WaitPidFlag::__WALL)) {
@@ -163,6 +192,8 @@ struct Family<'a> {
     tracees: BTreeMap<Pid, Option<Tracee>>,
     /// Those that stopped before their parent's fork was told.
     early: BTreeSet<Pid>,
+    /// Those that were forked and have not begun.
+    forked: BTreeSet<Pid>,
     programs: &'a mut [Program],
 }
 
@@ -174,37 +205,61 @@ impl Family<'_> {
             }
             WaitStatus::PtraceEvent(pid, _, event) if event == ptrace::Event::PTRACE_EVENT_EXEC as i32 => {
                 let tracee = self.begin(pid)?;
-                self.tracees.insert(pid, tracee);
+                if let Some(Some(Tracee { program, called, .. })) = self.tracees.insert(pid, tracee) {
+                    let by_children = &mut self.programs[program].by_children;
+                    called.into_iter().flatten().for_each(|function| by_children.note(function));
+                }
                 go_on(pid, None);
             }
             WaitStatus::PtraceEvent(pid, _, event) if event == ptrace::Event::PTRACE_EVENT_STOP as i32 => {
                 if self.tracees.contains_key(&pid) {
-                    go_on(pid, None);
+                    self.let_begin(pid)?;
                 } else {
                     self.early.insert(pid);
                 }
             }
-            WaitStatus::PtraceEvent(pid, _, _) => {
+            WaitStatus::PtraceEvent(pid, _, event) => {
                 if let Ok(child) = ptrace::getevent(pid) {
                     let child = Pid::from_raw(child as i32);
-                    self.tracees.insert(child, self.tracees.get(&pid).copied().flatten());
+                    let is_forked = event == ptrace::Event::PTRACE_EVENT_FORK as i32;
+                    let tracee = self.tracees.get(&pid).and_then(Option::as_ref).map(|parent| {
+                        let is_watched = is_forked && self.programs[parent.program].watches_children;
+                        Tracee { called: is_watched.then(Vec::new), ..*parent }
+                    });
+                    if tracee.as_ref().is_some_and(|tracee| tracee.called.is_some()) {
+                        self.forked.insert(child);
+                    }
+                    self.tracees.insert(child, tracee);
                     if self.early.remove(&child) {
-                        go_on(child, None);
+                        self.let_begin(child)?;
                     }
                 }
                 go_on(pid, None);
             }
             WaitStatus::Stopped(pid, signal) => {
-                let met = match self.tracees.get(&pid) {
+                let met = match self.tracees.get_mut(&pid) {
                     Some(Some(tracee)) if signal == Signal::SIGTRAP => {
-                        self.programs[tracee.program].meet(pid, tracee.base)?
+                        let met = self.programs[tracee.program].meet(pid, tracee.base)?;
+                        tracee.called.iter_mut().for_each(|called| called.extend(met));
+                        met
                     }
-                    Some(_) | None => Met::SomethingElse,
+                    Some(_) | None => None,
                 };
-                go_on(pid, Some(signal).filter(|_| met == Met::SomethingElse));
+                go_on(pid, Some(signal).filter(|_| met.is_none()));
             }
             WaitStatus::PtraceSyscall(_) | WaitStatus::Continued(_) | WaitStatus::StillAlive => {}
         }
+        Ok(())
+    }
+
+    /// A process that stopped; a forked one does so before it runs anything.
+    fn let_begin(&mut self, pid: Pid) -> Result<(), String> {
+        if let Some(Some(Tracee { program, base, .. })) = self.tracees.get(&pid)
+            && self.forked.remove(&pid)
+        {
+            self.programs[*program].put_breakpoints(pid, *base, false)?;
+        }
+        go_on(pid, None);
         Ok(())
     }
 
@@ -212,7 +267,7 @@ impl Family<'_> {
     fn begin(&mut self, pid: Pid) -> Result<Option<Tracee>, String> {
         let Some(program) = self.programs.iter().position(|one| one.is_run_by(pid)) else { return Ok(None) };
         let base = self.programs[program].mark(pid)?;
-        Ok(Some(Tracee { program, base }))
+        Ok(Some(Tracee { program, base, called: None }))
     }
 }
 
