@@ -1,7 +1,8 @@
 //! What the shim's part in a pod costs (`make bench`): one more container, and a process in a container.
 //!
 //! Figures are CPU time from the scheduler's own books (`/proc/<pid>/schedstat`, proc(5)), of the shim and of the processes that it
-//! makes, up to their program; nothing of a supervisor, a rootfs or an image is in them.
+//! makes; nothing of a supervisor, a rootfs or an image is in them. What the container's own program does at its start is, unless
+//! the row says "up to its program": that one is `hull-pause`, which does next to nothing.
 
 use std::process::{Command as Process, Stdio};
 use std::time::{Duration, Instant};
@@ -23,13 +24,13 @@ pub(crate) fn print(chosen: &dyn Fn(&str) -> bool) {
     println!("from the shim, milliseconds each; least and median of {ROUNDS} rounds");
     let (mut pod, _) = Pod::start("cost", |_| ());
     for (name, change) in [("", plain as fn(&mut Value)), (", with seccomp and a user", confined)] {
+        if chosen("members") && install_least(&pod) {
+            let config = pod.bundle("c", &[LEAST], change);
+            print_members(&mut pod, &format!("{name}, up to its program"), &config);
+        }
         let config = pod.bundle("c", &["sleep", "1000"], change);
         if chosen("members") {
-            let rounds: Vec<_> = (0..ROUNDS).map(|round| members(&mut pod, &config, round)).collect();
-            row(&format!("create and start of a member{name}: CPU of the shim"), &rounds, |one| one.shim);
-            row(&format!("create and start of a member{name}: CPU of its init"), &rounds, |one| one.init);
-            row(&format!("create and start of a member{name}: CPU"), &rounds, |one| one.shim + one.init);
-            row(&format!("create and start of a member{name}: wall"), &rounds, |one| one.wall);
+            print_members(&mut pod, name, &config);
         }
         if chosen("execs") {
             let instance = pod.launch_config(numbered(&config, 9000));
@@ -52,6 +53,30 @@ pub(crate) fn print(chosen: &dyn Fn(&str) -> bool) {
         row("fork, execve and wait alone: CPU", &rounds, |one| one.init);
         row("fork, execve and wait alone: wall", &rounds, |one| one.wall);
     }
+}
+
+/// The least program, in a container.
+const LEAST: &str = "/bin/hull-pause";
+
+/// Puts it into the rootfs of the bundle, if `make build` has built it.
+fn install_least(pod: &Pod) -> bool {
+    let program = std::fs::read(pod.root.join("bin/hull-pause")).unwrap();
+    let bundle = pod.bundle("c", &[LEAST], plain).bundle;
+    let place = bundle.join("rootfs").join(LEAST.trim_start_matches('/'));
+    std::fs::copy(pod.root.join("bin/hull-pause"), place).unwrap();
+    let is_built = program.starts_with(b"\x7fELF");
+    if !is_built {
+        println!("  (without hull-pause, which `make build` builds, nothing is measured up to its program)");
+    }
+    is_built
+}
+
+fn print_members(pod: &mut Pod, name: &str, config: &CreateConfig) {
+    let rounds: Vec<_> = (0..ROUNDS).map(|round| members(pod, config, round)).collect();
+    row(&format!("create and start of a member{name}: CPU of the shim"), &rounds, |one| one.shim);
+    row(&format!("create and start of a member{name}: CPU of its init"), &rounds, |one| one.init);
+    row(&format!("create and start of a member{name}: CPU"), &rounds, |one| one.shim + one.init);
+    row(&format!("create and start of a member{name}: wall"), &rounds, |one| one.wall);
 }
 
 /// The same on a host with more mounts.
