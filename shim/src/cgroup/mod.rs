@@ -83,6 +83,11 @@ impl Group {
         Some(Self::new(Rc::clone(&self.hierarchies), self.path.parent()?.to_owned()))
     }
 
+    /// Whether both have one place.
+    pub(crate) fn is_at(&self, other: &Self) -> bool {
+        self.path == other.path
+    }
+
     /// A group below this one.
     pub fn child(&self, name: &str) -> Self {
         Self::new(Rc::clone(&self.hierarchies), self.path.join(name))

@@ -12,12 +12,13 @@ use super::instance::{Files, Held, Init, State, unfit};
 use super::log_file::LogFile;
 use super::making::Chosen;
 use super::output::{Kind, Origin, Output};
-use super::record::{Asked, ProcessRecord};
+use super::record::ProcessRecord;
 use super::streams::{Streams, make_fifo, make_streams, open_fifo, remove_files};
 use super::supervisor::Reply;
 use super::{Shim, procfs};
 use crate::cgroup::resources::{self, Devices, Live, Plan, Version};
 use crate::cgroup::{self, Entry, Group};
+use crate::container::engine::Stdio;
 use crate::container::identity::Identity;
 use crate::container::program::Program;
 use crate::container::seccomp::Cache;
@@ -54,9 +55,8 @@ impl Shim {
     }
 
     fn begin_create(&mut self, config: CreateConfig, reply: Reply) -> Result<(), String> {
-        let config = Asked::new(config).map_err(|error| format!("write down what is asked for: {error}"))?;
         let instance = config.instance.clone();
-        let (held, engine, Streams { ours, stdio, .. }) = self.prepare(config)?;
+        let Prepared { held, engine, stdio, ours } = self.prepare(config)?;
         // No record yet: should this shim be killed, a successor takes the group away, with whoever is in it.
         self.instances.insert(instance.clone(), held);
         for (kind, fifo) in ours {
@@ -64,7 +64,7 @@ impl Shim {
         }
         let begun = match engine {
             Chosen::Own(plan) => self.make_instance(&instance, plan, stdio, reply),
-            Chosen::Libcontainer(spec) => self.begin_creator(&instance, *spec, stdio, reply),
+            Chosen::Libcontainer(spec) => self.begin_creator(&instance, spec, stdio, reply),
         };
         begun.inspect_err(|_| {
             self.discard(&instance);
@@ -74,15 +74,16 @@ impl Shim {
 
     /// All that is there before the init is. What it needed itself is freed when it returns: after the fork each page
     /// that is written to, to free something too, has to be copied.
-    fn prepare(&mut self, config: Asked) -> Result<(Held, Chosen, Streams), String> {
+    fn prepare(&mut self, config: CreateConfig) -> Result<Prepared, String> {
         let read = spec::load_with(&config.bundle.join("config.json"), &mut self.filters.borrow_mut());
         let (spec, filter) = read.map_err(|error| super::chain(&error))?;
         let limits = limits(&spec, self.group.version())?;
         let group = own_group(self.group.child(&config.instance.to_string()), &spec, &limits);
+        self.timers.cancel_removal(&group);
         let (identity, program) = identify((&spec, &filter), &config, &self.filters)?;
         let ends_with_init = spec::has_own_pid_namespace(&spec, self.config.share_pid);
         let engine = self.choose(spec, &config, &group, &program.environment)?;
-        let mut made = match make_all(&config, (&group, &limits), &identity) {
+        let made = match make_all(&config, (&group, &limits), &identity) {
             Ok(made) => made,
             Err(message) => {
                 self.remove_group(&group, 0);
@@ -90,6 +91,7 @@ impl Shim {
                 return Err(message);
             }
         };
+        let Made { entry, output, streams: Streams { stdio, ours, stdin }, start } = made;
         let held = Held {
             create: config,
             state: State::Creating,
@@ -98,20 +100,20 @@ impl Shim {
             lost: None,
             started_at: None,
             group,
-            entry: made.entry,
+            entry,
             ends_with_init,
             identity: Rc::new(identity),
             program: Rc::new(program),
             unreadable: None,
-            start: Some(made.start),
+            start: Some(start),
             starting: None,
             start_failure: None,
-            output: made.output,
-            stdin: made.streams.stdin.take(),
+            output,
+            stdin,
             terminal: None,
             pre_stop: None,
         };
-        Ok((held, engine, made.streams))
+        Ok(Prepared { held, engine, stdio, ours })
     }
 
     pub(super) fn creation_overdue(&mut self, instance: &InstanceId) {
@@ -180,6 +182,7 @@ impl Shim {
             self.roles.remove(&init.record.pid);
         }
         self.unfollow(&mut held);
+        self.withdraw(instance);
         if let Err(error) = held.group.kill() {
             self.complain(format_args!("{}", super::chain(&error)));
         }
@@ -196,6 +199,7 @@ impl Shim {
             Some(_) => {
                 if let Some(mut held) = self.instances.remove(instance) {
                     self.unfollow(&mut held);
+                    self.withdraw(instance);
                     self.remove_group(&held.group, 0);
                     remove_files(&held.create);
                 }
@@ -225,7 +229,16 @@ pub(super) fn identify(
     Ok((identity, program))
 }
 
-/// What is there before the init is.
+/// An instance before it has an init.
+struct Prepared {
+    held: Held,
+    engine: Chosen,
+    stdio: Stdio,
+    /// Our ends of its output.
+    ours: Vec<(Kind, OwnedFd)>,
+}
+
+/// What is on the host for one.
 struct Made {
     entry: Entry,
     output: Output,

@@ -67,6 +67,11 @@ impl Timers {
         self.pending.retain(|_, timer| !matches!(timer, Timer::Creator(known) if known == instance));
     }
 
+    /// A group is made again under its name: what is in it from now on stays.
+    pub(super) fn cancel_removal(&mut self, group: &Group) {
+        self.pending.retain(|_, timer| !matches!(timer, Timer::Remove(known, _) if known.is_at(group)));
+    }
+
     /// Arms the timer for the earliest deadline, or not at all.
     pub(super) fn arm(&self) {
         let result = match self.pending.keys().next() {

@@ -21,6 +21,10 @@ pub(crate) const ALL: &[Case] = &[
     ("a_successor_ends_the_execs_of_its_predecessor", a_successor_ends_the_execs_of_its_predecessor),
     ("what_an_exec_left_running_outlives_the_shim", what_an_exec_left_running_outlives_the_shim),
     (
+        "a_group_that_was_busy_is_not_taken_from_who_comes_next",
+        a_group_that_was_busy_is_not_taken_from_who_comes_next,
+    ),
+    (
         "a_pod_removed_meanwhile_is_no_pod_and_leaves_nothing",
         a_pod_removed_meanwhile_is_no_pod_and_leaves_nothing,
     ),
@@ -89,6 +93,31 @@ fn what_an_exec_left_running_outlives_the_shim() {
     assert!(output.contains("here"), "{output:?}");
     let usage = pod.ask(Command::Statistics { instance: Some(instance.clone()) });
     assert!(matches!(&usage, Ok(Answer::Statistics(usage)) if usage.pids == 2), "{usage:?}");
+    assert_eq!(pod.ask(Command::Finish), Ok(Answer::Ok));
+    assert!(pod.shim_ends() && pod.cgroups().is_empty());
+}
+
+fn a_group_that_was_busy_is_not_taken_from_who_comes_next() {
+    let (mut pod, _) = Pod::start("busy", |_| ());
+    let config = pod.bundle("c", &["sleep", "1000"], |_| ());
+    let instance = pod.launch_config(config.clone());
+    pod.ask(Command::Kill { instance: instance.clone() }).unwrap();
+    assert_eq!(pod.exit_of(&instance).exit, Exit::Signaled(9));
+    // Somebody is in it, so that it cannot be removed yet.
+    let group = pod.cgroups_below().into_iter().find(|group| group.ends_with("c.0")).unwrap();
+    let mut guest = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    fs::write(group.join("cgroup.procs"), guest.id().to_string()).unwrap();
+    assert_eq!(pod.ask(Command::Forget { instance }), Ok(Answer::Ok));
+    // The same once more, as after a creation that failed.
+    let instance = pod.launch_config(config);
+    guest.kill().unwrap();
+    guest.wait().unwrap();
+    let leaf = group.join("leaf");
+    fs::create_dir(&leaf).unwrap();
+    // Longer than the shim waits before it tries again.
+    assert_eq!(pod.run(&instance, &["sleep", "1"], None).0, Exit::Code(0));
+    assert!(leaf.is_dir());
+    fs::remove_dir(leaf).unwrap();
     assert_eq!(pod.ask(Command::Finish), Ok(Answer::Ok));
     assert!(pod.shim_ends() && pod.cgroups().is_empty());
 }
