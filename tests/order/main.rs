@@ -4,14 +4,14 @@
 //! usage: hull-order PROGRAM,MAP,SCRIPT[,children]... -- COMMAND [ARGUMENT...]
 //!
 //! COMMAND runs with every function of each PROGRAM that it or its descendants execute marked; MAP is what lld wrote about the
-//! PROGRAM with `-Map`. What several programs with the same SCRIPT run goes into it together. With `children` what the forked
+//! PROGRAM with `-Map`, SCRIPT is written. With `children` what the forked
 //! children of the PROGRAM run before they execute something else comes first: each of them maps that anew.
 
 mod map;
 mod trace;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use map::Map;
@@ -46,10 +46,8 @@ fn run(words: &[String]) -> Result<(), String> {
         programs.push(Program::open(&one.program, &map.functions, one.children)?);
     }
     trace::run(&words[end + 1..], &mut programs)?;
-    let scripts: BTreeSet<&Path> = wanted.iter().map(|one| one.script.as_path()).collect();
-    for script in scripts {
-        let those = wanted.iter().zip(&maps).zip(&programs).filter(|((one, _), _)| one.script == script);
-        let lines = order(those.map(|((_, map), program)| (map, program.called())));
+    for ((Wanted { script, .. }, map), program) in wanted.iter().zip(&maps).zip(&programs) {
+        let lines = order(map, &program.called());
         if lines.is_empty() {
             return Err(format!("{}: no function of its programs was called", script.display()));
         }
@@ -73,21 +71,19 @@ const BALLAST: u64 = 16_384;
 
 /// The patterns in the order of the first call. One that takes in much that was not called (instances of one generic
 /// function have one name) comes after those that do not.
-fn order<'a>(programs: impl Iterator<Item = (&'a Map, Vec<u64>)>) -> Vec<String> {
+fn order(map: &Map, called: &[u64]) -> Vec<String> {
     let (mut near, mut far) = (Vec::new(), Vec::new());
+    let mut bytes: BTreeMap<&str, u64> = BTreeMap::new();
+    let sections: BTreeSet<u64> =
+        called.iter().filter_map(|at| map.section(*at)).map(|one| one.start).collect();
+    for section in sections.iter().filter_map(|at| map.section(*at)) {
+        *bytes.entry(&section.pattern).or_default() += section.size;
+    }
     let mut known = BTreeSet::new();
-    for (map, called) in programs {
-        let mut bytes: BTreeMap<&str, u64> = BTreeMap::new();
-        let sections: BTreeSet<u64> =
-            called.iter().filter_map(|at| map.section(*at)).map(|one| one.start).collect();
-        for section in sections.iter().filter_map(|at| map.section(*at)) {
-            *bytes.entry(&section.pattern).or_default() += section.size;
-        }
-        for section in called.iter().filter_map(|at| map.section(*at)) {
-            if known.insert(section.pattern.clone()) {
-                let is_near = map.size(&section.pattern) - bytes[section.pattern.as_str()] <= BALLAST;
-                if is_near { &mut near } else { &mut far }.push(section.pattern.clone());
-            }
+    for section in called.iter().filter_map(|at| map.section(*at)) {
+        if known.insert(&section.pattern) {
+            let is_near = map.size(&section.pattern) - bytes[section.pattern.as_str()] <= BALLAST;
+            if is_near { &mut near } else { &mut far }.push(section.pattern.clone());
         }
     }
     near.append(&mut far);

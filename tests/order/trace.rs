@@ -1,5 +1,6 @@
 //! Marks every function of some programs with a breakpoint, in all descendants of a command, and notes which are met;
 //! ptrace(2). A breakpoint goes when it was met, so that the command runs on nearly as fast as alone.
+//! Forked children get theirs back, where a program's children are watched.
 //!
 //! A signal that stops a process does not stop one that is watched.
 //!
@@ -213,7 +214,7 @@ impl Family<'_> {
             }
             WaitStatus::PtraceEvent(pid, _, event) if event == ptrace::Event::PTRACE_EVENT_STOP as i32 => {
                 if self.tracees.contains_key(&pid) {
-                    self.let_begin(pid)?;
+                    self.let_begin(pid);
                 } else {
                     self.early.insert(pid);
                 }
@@ -221,7 +222,7 @@ impl Family<'_> {
             WaitStatus::PtraceEvent(pid, _, event) => {
                 if let Ok(child) = ptrace::getevent(pid) {
                     let child = Pid::from_raw(child as i32);
-                    let is_forked = event == ptrace::Event::PTRACE_EVENT_FORK as i32;
+                    let is_forked = event != ptrace::Event::PTRACE_EVENT_VFORK as i32;
                     let tracee = self.tracees.get(&pid).and_then(Option::as_ref).map(|parent| {
                         let is_watched = is_forked && self.programs[parent.program].watches_children;
                         Tracee { called: is_watched.then(Vec::new), ..*parent }
@@ -231,7 +232,7 @@ impl Family<'_> {
                     }
                     self.tracees.insert(child, tracee);
                     if self.early.remove(&child) {
-                        self.let_begin(child)?;
+                        self.let_begin(child);
                     }
                 }
                 go_on(pid, None);
@@ -253,14 +254,16 @@ impl Family<'_> {
     }
 
     /// A process that stopped; a forked one does so before it runs anything.
-    fn let_begin(&mut self, pid: Pid) -> Result<(), String> {
+    fn let_begin(&mut self, pid: Pid) {
         if let Some(Some(Tracee { program, base, .. })) = self.tracees.get(&pid)
             && self.forked.remove(&pid)
         {
-            self.programs[*program].put_breakpoints(pid, *base, false)?;
+            // One that was killed meanwhile runs nothing.
+            if let Err(reason) = self.programs[*program].put_breakpoints(pid, *base, false) {
+                eprintln!("hull-order: {reason}");
+            }
         }
         go_on(pid, None);
-        Ok(())
     }
 
     /// A process executes something.

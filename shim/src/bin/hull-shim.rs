@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use hull_shim::resident::{self, Options};
 
 #[global_allocator]
-// SAFETY: this program starts no thread.
+// SAFETY: this program starts no thread. Of what it links only libcontainer would, for a hook with a timeout, which
+// `container::spec::complete` refuses.
 static HEAP: hull_shim::Heap = unsafe { hull_shim::Heap::new() };
 
 const USAGE: &str = "usage: hull-shim pod [--root DIR] --uid UID [--ready-fd N]

@@ -17,6 +17,7 @@
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::rc::Rc;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -26,7 +27,8 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Uid, fchown, setsid};
 
 use super::engine::hook::State;
-use super::engine::{console, procfs, user};
+use super::engine::procfs::{self, Procfs};
+use super::engine::{console, user};
 use super::identity::Identity;
 use super::multiplexer;
 use super::program::{Program, lower};
@@ -57,6 +59,8 @@ pub(crate) struct Target<'a> {
     pub(crate) way: Way,
     /// The session keyring to join, unless it is to keep the maker's.
     pub(crate) keyring: Option<&'a CStr>,
+    /// `/proc` as [`procfs::root`] opens it, where the maker has it; else it is opened for this process if needed.
+    pub(crate) procfs: Option<&'a Rc<OwnedFd>>,
     /// The namespaces to join beside the PID namespace. A user or time namespace must be another than ours, and only
     /// the owner of a namespace may join it.
     pub(crate) namespaces: CloneFlags,
@@ -138,7 +142,7 @@ pub(crate) fn start(
         pipe: write.as_raw_fd(),
         keyring: target.keyring,
         oom_score: target.identity.oom_score_adj.map(|score| score.to_string()).unwrap_or_default(),
-        procfs: if target.identity.writes_procfs() { Some(procfs::root()?) } else { None },
+        procfs: target.identity.writes_procfs().then(|| Procfs::of(target.procfs)).transpose()?,
         namespaces: target.namespaces,
         preserved: target.preserved,
         observer,
@@ -224,8 +228,8 @@ struct Plan<'a> {
     pipe: RawFd,
     keyring: Option<&'a CStr>,
     oom_score: String,
-    /// The shim's, where something is to be written to it.
-    procfs: Option<OwnedFd>,
+    /// Where something is to be written to it.
+    procfs: Option<Procfs>,
     namespaces: CloneFlags,
     preserved: u32,
     observer: Option<Observed<'a>>,
@@ -264,7 +268,8 @@ impl Plan<'_> {
 
     /// What is kept open, and `more`, in ascending order.
     fn kept(&self, more: &[RawFd]) -> Vec<RawFd> {
-        let own = [self.pipe].into_iter().chain(self.procfs.as_ref().map(AsRawFd::as_raw_fd));
+        let own =
+            [self.pipe].into_iter().chain(self.procfs.as_ref().map(|procfs| procfs.as_fd().as_raw_fd()));
         let preserved = 3..3 + self.preserved as RawFd;
         let observer = self.observer.iter().flat_map(|observer| [observer.socket, observer.pid]);
         let mut all: Vec<RawFd> = own.chain(more.iter().copied()).chain(preserved).chain(observer).collect();

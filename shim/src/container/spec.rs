@@ -68,8 +68,9 @@ fn parse(text: &[u8]) -> serde_json::Result<Box<Spec>> {
     serde_json::from_slice(text).or_else(|first| parse_adapted(text, first))
 }
 
-/// Its frame is large, and seldom needed.
+/// Its large frame, seldom needed, is not to be part of its caller's.
 #[cold]
+#[inline(never)]
 fn parse_adapted(text: &[u8], first: serde_json::Error) -> serde_json::Result<Box<Spec>> {
     let mut value: Value = serde_json::from_slice(text)?;
     value.get_mut("process").map(adapt);
@@ -134,7 +135,7 @@ pub(crate) fn complete(mut spec: Spec, bundle: &Path, joined: Joined, cgroup: &P
     Ok(spec)
 }
 
-/// All that libcontainer runs.
+/// All that libcontainer may run.
 fn hooks(spec: &Spec) -> impl Iterator<Item = &Hook> {
     let lists = spec.hooks().iter().flat_map(|hooks| {
         let before = [hooks.prestart(), hooks.create_runtime(), hooks.create_container()];

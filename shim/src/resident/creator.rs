@@ -21,12 +21,13 @@ use crate::sys::{pidfd, process, socket};
 use crate::wire::{Answer, InstanceId, MAX_PACKET};
 
 impl Shim {
-    /// Leaves an instance, which is held already, to libcontainer. Cold: its large frame is not to be part of its caller's.
+    /// Leaves an instance, which is held already, to libcontainer. Its large frame is not to be part of its caller's.
     #[cold]
+    #[inline(never)]
     pub(super) fn begin_creator(
         &mut self,
         instance: &InstanceId,
-        spec: Spec,
+        spec: Box<Spec>,
         stdio: Stdio,
         reply: Reply,
     ) -> Result<(), String> {
@@ -34,7 +35,7 @@ impl Shim {
         let held = self.instances.get(instance).ok_or("it was given up")?;
         let start = open_blocking(&Files(&held.create).start(), OFlag::O_WRONLY)?;
         let job = Job {
-            spec: self.complete(spec, held)?,
+            spec: self.complete(*spec, held)?,
             id: held.create.id.clone(),
             work: Files(&held.create).work(),
             identity: held.identity.as_ref().clone(),

@@ -175,6 +175,7 @@ impl Shim {
             own_pid_namespace: self.own_pid_namespace.as_fd(),
             way: if watched { exec::Way::unseen() } else { exec::Way::Directly },
             keyring: Some(&keyring),
+            procfs: self.engine.procfs.as_ref(),
             namespaces: exec::NAMESPACES,
             preserved: 0,
             observer: agent.as_ref().zip(listener.as_ref()).map(|(agent, told)| (agent.as_fd(), &told.state)),

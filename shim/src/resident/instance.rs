@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::output::Output;
-use super::record::{Asked, ProcessRecord};
+use super::record::ProcessRecord;
 use super::supervisor::Reply;
 use super::watch::Token;
 use crate::cgroup::{Entry, Group};
@@ -74,7 +74,7 @@ pub(super) struct Starting {
 
 /// One instance.
 pub(super) struct Held {
-    pub(super) create: Asked,
+    pub(super) create: CreateConfig,
     pub(super) state: State,
     pub(super) creation: Option<Creation>,
     pub(super) init: Option<Init>,

@@ -25,7 +25,6 @@ use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use serde::{Deserialize, Serialize};
 
-use super::kept::Name;
 use super::procfs;
 use super::record::ProcessRecord;
 use super::start::{Detached, Error};
@@ -33,7 +32,7 @@ use super::transit::Pipe;
 use crate::harmless;
 use crate::layout::PodLayout;
 use crate::sys::{clock, pidfd, process, socket};
-use crate::wire::Exit;
+use crate::wire::{Exit, InstanceId};
 
 /// The shim's status when it could not begin: the pod is gone, or its records are damaged.
 pub(super) const REFUSED: i32 = 1;
@@ -57,6 +56,24 @@ pub(super) enum Order {
     Keep(Name),
     /// Close it.
     Release(Name),
+}
+
+/// Means a descriptor that the keeper has.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Name {
+    pub(super) instance: InstanceId,
+    pub(super) of: Of,
+}
+
+/// What it is of an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) enum Of {
+    Terminal,
+    /// The shim's writing end of its standard input.
+    Stdin,
+    /// The shim's ends of the FIFOs of its output, which a terminal has one of.
+    Stdout,
+    Stderr,
 }
 
 /// How and when a process ended.

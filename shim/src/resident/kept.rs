@@ -8,35 +8,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
-use serde::{Deserialize, Serialize};
 
 use super::children::Role;
 use super::instance::Held;
-use super::keeper::{End, Ended, Inheritance, LONGEST, Order, Store};
+use super::keeper::{End, Ended, Inheritance, LONGEST, Name, Of, Order, Store};
 use super::output::Kind;
 use super::record::ProcessRecord;
 use super::watch::{Source, Token};
 use super::{Shim, launch};
 use crate::sys::{clock, socket};
 use crate::wire::{Exit, InstanceId};
-
-/// Means a descriptor that the keeper has.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) struct Name {
-    instance: InstanceId,
-    of: Of,
-}
-
-/// What it is of an instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-enum Of {
-    Terminal,
-    /// Our writing end of its standard input.
-    Stdin,
-    /// Our ends of the FIFOs of its output, which a terminal has one of.
-    Stdout,
-    Stderr,
-}
 
 impl From<Kind> for Of {
     fn from(kind: Kind) -> Self {
@@ -91,6 +72,11 @@ impl Kept {
     /// What no instance took is open in the keeper until the record is discharged, and need not be here.
     pub(super) fn close_rest(&mut self) {
         self.store.descriptors.clear();
+    }
+
+    /// Whether the keeper could be told to close it.
+    fn release(&self, instance: &InstanceId, of: Of) -> bool {
+        self.tell(&Order::Release(Name { instance: instance.clone(), of }), None)
     }
 
     /// Tells the keeper something; false when it cannot be told now, and should be told again.
@@ -170,10 +156,18 @@ impl Shim {
         self.kept.descriptors.borrow_mut().retain(|instance, known| {
             let held = self.instances.get(instance);
             let is_named = |of| held.into_iter().flat_map(descriptors).any(|(other, _)| other == of);
-            let release = |of| is_kept(Order::Release(Name { instance: instance.clone(), of }));
-            known.retain(|of| is_named(*of) || release(*of));
+            known.retain(|of| is_named(*of) || !self.kept.release(instance, *of));
             !known.is_empty()
         });
+    }
+
+    /// When an instance is over or was never one: what is made under its name next is something else, even if no record is
+    /// written before. A successor needs nothing of such an instance, whatever the record says.
+    pub(super) fn withdraw(&self, instance: &InstanceId) {
+        let mut known = self.kept.descriptors.borrow_mut();
+        if let Some(known) = known.get_mut(instance) {
+            known.retain(|of| !self.kept.release(instance, *of));
+        }
     }
 
     fn named_processes(&self) -> impl Iterator<Item = ProcessRecord> {

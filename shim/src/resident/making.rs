@@ -30,7 +30,7 @@ pub(super) struct Engine {
     kernel: Abilities,
     covers: Rc<Covers>,
     /// None where it cannot be opened: then each container tries, and says why not.
-    procfs: Option<Rc<OwnedFd>>,
+    pub(super) procfs: Option<Rc<OwnedFd>>,
     /// None where it cannot be had: then each container starts from the host's mounts.
     mounts: Option<OwnedFd>,
     is_off: bool,
@@ -109,7 +109,7 @@ impl Shim {
             preserved: 0,
             looks_up: false,
             covers: Rc::clone(&self.engine.covers),
-            procfs: self.engine.procfs.clone(),
+            procfs: self.engine.procfs.as_ref(),
             fault: fault(),
         };
         let making = engine::begin(request, gate).map_err(|failure| failure.message)?;
@@ -162,7 +162,7 @@ impl Shim {
         let terminal = created.terminal.as_ref().map(OwnedFd::try_clone).transpose();
         let child = process::Child { pid: created.pid, pidfd };
         let answer = self.created(instance, child, terminal.map_err(copy)?)?;
-        // Its pid is on disk.
+        // Its pid is on disk; the interfaces that it got are its own now.
         created.release();
         Ok(answer)
     }

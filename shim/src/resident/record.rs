@@ -5,8 +5,7 @@ use std::borrow::Cow;
 use std::io::Write;
 use std::path::Path;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::value::RawValue;
+use serde::{Deserialize, Serialize};
 
 use super::Shim;
 use super::instance::State;
@@ -62,7 +61,7 @@ pub(super) enum Phase {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct InstanceRecord<'a> {
-    pub(super) create: Cow<'a, Asked>,
+    pub(super) create: Cow<'a, CreateConfig>,
     pub(super) init: Option<ProcessRecord>,
     pub(super) started_at: Option<i64>,
     pub(super) ended: Option<Ended>,
@@ -72,42 +71,6 @@ pub(super) struct InstanceRecord<'a> {
     /// Its preStop hook was started.
     #[serde(default)]
     pub(super) pre_stop_began: bool,
-}
-
-/// What was asked for. It never changes, so its text is made once, not for every record.
-#[derive(Debug, Clone)]
-pub(super) struct Asked {
-    config: CreateConfig,
-    text: Box<RawValue>,
-}
-
-impl Asked {
-    /// With its text; an error for what JSON does not have, such as a path that is not UTF-8.
-    pub(super) fn new(config: CreateConfig) -> serde_json::Result<Self> {
-        serde_json::value::to_raw_value(&config).map(|text| Self { config, text })
-    }
-}
-
-impl std::ops::Deref for Asked {
-    type Target = CreateConfig;
-
-    fn deref(&self) -> &CreateConfig {
-        &self.config
-    }
-}
-
-impl Serialize for Asked {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.text.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Asked {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Box::<RawValue>::deserialize(deserializer)?;
-        let config = serde_json::from_str(text.get()).map_err(serde::de::Error::custom)?;
-        Ok(Self { config, text })
-    }
 }
 
 /// About as long as the record of an instance.

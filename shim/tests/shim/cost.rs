@@ -24,9 +24,9 @@ pub(crate) fn print(chosen: &dyn Fn(&str) -> bool) {
     println!("from the shim, milliseconds each; least and median of {ROUNDS} rounds");
     let (mut pod, _) = Pod::start("cost", |_| ());
     for (name, change) in [("", plain as fn(&mut Value)), (", with seccomp and a user", confined)] {
-        if chosen("members") && install_least(&pod) {
-            let config = pod.bundle("c", &[LEAST], change);
-            print_members(&mut pod, &format!("{name}, up to its program"), &config);
+        let least = pod.bundle("c", &[LEAST], change);
+        if chosen("members") && install_least(&pod, &least) {
+            print_members(&mut pod, &format!("{name}, up to its program"), &least);
         }
         let config = pod.bundle("c", &["sleep", "1000"], change);
         if chosen("members") {
@@ -58,15 +58,13 @@ pub(crate) fn print(chosen: &dyn Fn(&str) -> bool) {
 /// The least program, in a container.
 const LEAST: &str = "/bin/hull-pause";
 
-/// Puts it into the rootfs of the bundle, if `make build` has built it.
-fn install_least(pod: &Pod) -> bool {
+/// Puts it into the rootfs, if `make build` has built it.
+fn install_least(pod: &Pod, config: &CreateConfig) -> bool {
     let program = std::fs::read(pod.root.join("bin/hull-pause")).unwrap();
-    let bundle = pod.bundle("c", &[LEAST], plain).bundle;
-    let place = bundle.join("rootfs").join(LEAST.trim_start_matches('/'));
-    std::fs::copy(pod.root.join("bin/hull-pause"), place).unwrap();
     let is_built = program.starts_with(b"\x7fELF");
-    if !is_built {
-        println!("  (without hull-pause, which `make build` builds, nothing is measured up to its program)");
+    if is_built {
+        let place = config.bundle.join("rootfs").join(LEAST.trim_start_matches('/'));
+        std::fs::copy(pod.root.join("bin/hull-pause"), place).unwrap();
     }
     is_built
 }

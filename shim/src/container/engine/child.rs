@@ -445,7 +445,7 @@ fn is_released(work: &Work<'_>) -> bool {
     let is_told = tell(work, Message::Ready, None).is_ok() && await_go(work).is_ok();
     let is_free = is_told && process::die_with_parent(0).is_ok();
     if is_free {
-        // Not every maker listens that long.
+        // Its maker may have been killed meanwhile.
         harmless(tell(work, Message::Released, None));
     }
     is_free

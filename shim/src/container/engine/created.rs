@@ -21,9 +21,8 @@ pub(crate) struct Created {
     pub(crate) pidfd: OwnedFd,
     /// The master of its terminal.
     pub(crate) terminal: Option<OwnedFd>,
-    pub(super) socket: Arc<OwnedFd>,
-    /// It waits to be released.
-    pub(super) waits: bool,
+    /// Where it waits to be released; none for one that outlives its maker anyway.
+    pub(super) socket: Option<Arc<OwnedFd>>,
     /// Interfaces that are the container's once it lives on.
     pub(super) away: Option<Away>,
 }
@@ -32,11 +31,9 @@ impl Created {
     /// [`Created::release`] for a maker that ends soon after: the init must have read that it may live on, or it dies
     /// of its maker's end. It says so.
     pub(crate) fn release_for_good(self) -> Result<(i32, OwnedFd, Option<OwnedFd>), Failure> {
-        if !self.waits {
-            return Ok(self.release());
-        }
-        let copy = Arc::clone(&self.socket);
+        let socket = self.socket.clone();
         let (pid, pidfd, terminal) = self.release();
+        let Some(copy) = socket else { return Ok((pid, pidfd, terminal)) };
         await_readable(copy.as_fd());
         match socket::receive(copy.as_fd(), Message::LENGTH) {
             Ok(socket::Packet::Message(bytes, _))
@@ -55,9 +52,9 @@ impl Created {
 
     /// Lets the init outlive this process: its pid is on disk.
     pub(crate) fn release(self) -> (i32, OwnedFd, Option<OwnedFd>) {
-        if self.waits {
+        if let Some(socket) = &self.socket {
             // An init that is dead already is found so at its pidfd.
-            harmless(socket::send(self.socket.as_fd(), &Go { pid: self.pid }.to_bytes(), &[]));
+            harmless(socket::send(socket.as_fd(), &Go { pid: self.pid }.to_bytes(), &[]));
         }
         if let Some(away) = self.away {
             away.stay();

@@ -1,6 +1,6 @@
 //! Which descriptors a child has, and when it lets go of the others. Nothing here allocates once it is made.
 
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use super::work::{Maker, Work};
 use crate::sys::descriptor;
@@ -45,7 +45,7 @@ impl Keep {
         };
         let at_gate = sorted(gate.into_iter().flatten().chain(preserved).chain(printing));
         let opened = work.opened;
-        let procfs = opened.procfs.as_ref().map(AsRawFd::as_raw_fd);
+        let procfs = opened.procfs.as_ref().map(|procfs| procfs.as_fd().as_raw_fd());
         let told = || socket.into_iter().chain(work.observer);
         let as_member = sorted(at_gate.iter().copied().chain(procfs).chain(told()));
         let to_appear = sorted(at_gate.iter().copied().chain(told()));

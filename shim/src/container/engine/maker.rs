@@ -99,7 +99,7 @@ pub(crate) fn begin(request: Request<'_>, gate: Gate) -> Result<Making, Failure>
         heard: Heard::default(),
         created: false,
     };
-    making.equip(opened.procfs.as_ref().map(|procfs| procfs.as_fd()))?;
+    making.equip(opened.procfs.as_ref().map(AsFd::as_fd))?;
     let given = request.stdio.into_descriptors().into_iter().chain([gate.go, gate.result, theirs]);
     descriptor::close_together(opened.into_descriptors().chain(given));
     Ok(making)
@@ -259,8 +259,7 @@ impl Making {
             pid: self.child.pid,
             pidfd,
             terminal: self.terminal.take(),
-            socket: Arc::clone(&self.socket),
-            waits: !self.plan.outlives_maker,
+            socket: (!self.plan.outlives_maker).then(|| Arc::clone(&self.socket)),
             away: self.away.take(),
         })
     }

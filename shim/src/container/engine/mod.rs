@@ -8,7 +8,8 @@
 //!  Making::advance    <- one Message per packet --  hooks due | failed at step N | ready
 //!                     -- Go --------------------->  (hooks have run)
 //!  Created            <- ready, with descriptors -
-//!  Created::release   -- the end of the socket -->  waits at the gate (a FIFO)
+//!  Created::release   -- Go, it is on disk ----->   Released; a pod's init does without: it has a successor of its maker
+//!                                                  waits at the gate (a FIFO)
 //!  Gate::open         -- one byte through it ---->  startContainer hooks; transform: limits, user, seccomp, execve
 //!                     <- a Problem, or the end ---  of the gate's second FIFO
 //! ```

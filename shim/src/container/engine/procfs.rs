@@ -4,7 +4,8 @@
 //! It is a copy of the mount, in no namespace: `..` leads out of it to nowhere.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::rc::Rc;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
@@ -16,6 +17,46 @@ use crate::sys::mount::{self, Reach};
 
 const PROC: FsType = FsType(0x9fa0);
 const ROOT: u64 = 1;
+
+/// Its root for one child.
+pub(crate) enum Procfs {
+    /// Opened for that child.
+    Own(OwnedFd),
+    /// Of a maker that makes more than one: to take the copy of the mount apart again, the kernel waits for an RCU grace period.
+    Shared(Rc<OwnedFd>),
+}
+
+impl Procfs {
+    /// The maker's, where it has one.
+    pub(crate) fn of(maker: Option<&Rc<OwnedFd>>) -> nix::Result<Self> {
+        maker.map_or_else(|| root().map(Self::Own), |shared| Ok(Self::Shared(Rc::clone(shared))))
+    }
+
+    /// For the maker to close once it has the child.
+    pub(super) fn own(self) -> Option<OwnedFd> {
+        match self {
+            Self::Own(root) => Some(root),
+            Self::Shared(_) => None,
+        }
+    }
+
+    /// The number of that.
+    pub(super) fn own_number(&self) -> Option<RawFd> {
+        match self {
+            Self::Own(root) => Some(root.as_raw_fd()),
+            Self::Shared(_) => None,
+        }
+    }
+}
+
+impl AsFd for Procfs {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Own(root) => root.as_fd(),
+            Self::Shared(root) => root.as_fd(),
+        }
+    }
+}
 
 /// Opens the root of `/proc`.
 pub(crate) fn root() -> nix::Result<OwnedFd> {

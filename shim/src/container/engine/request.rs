@@ -30,7 +30,7 @@ pub(crate) struct Request<'a> {
     /// The maker's, shared by all its containers; one that makes no other has [`Covers::OfOne`].
     pub(crate) covers: Rc<Covers>,
     /// `/proc` as [`procfs::root`](super::procfs::root) opens it, where the maker has it; else it is opened for this container.
-    pub(crate) procfs: Option<Rc<OwnedFd>>,
+    pub(crate) procfs: Option<&'a Rc<OwnedFd>>,
     /// Makes a step fail, for tests.
     pub(crate) fault: Option<Fault>,
 }

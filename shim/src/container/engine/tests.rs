@@ -367,8 +367,8 @@ fn a_making_that_is_dropped_takes_its_init_along() {
 fn an_init_that_outlives_its_maker_waits_for_the_successor() {
     let Some(mut bundle) = Bundle::new("exit 7") else { return };
     bundle.outlives_maker = true;
-    // As if the maker were killed between its record and the release: the thread is the init's parent, whose end the kernel
-    // tells it, and then the socket is closed.
+    // As if the maker were killed after its record: the thread is the init's parent, whose end the kernel tells it, and
+    // then the socket is closed.
     let directory = bundle.directory.clone();
     let made = std::thread::spawn(move || {
         let null = || OwnedFd::from(File::open("/dev/null").unwrap());

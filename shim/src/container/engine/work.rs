@@ -12,7 +12,7 @@ use super::hook::Output;
 use super::keep::Keep;
 use super::namespace::{self, Joins};
 use super::plan::Plan;
-use super::procfs;
+use super::procfs::Procfs;
 use super::request::{Fault, Request, Stdio};
 use super::sources::Sources;
 use super::step::Step;
@@ -63,7 +63,7 @@ pub(super) struct Opened {
     pub(super) pid_namespace: Option<OwnedFd>,
     pub(super) sources: Sources,
     /// Where anything is to be written below it.
-    pub(super) procfs: Option<Rc<OwnedFd>>,
+    pub(super) procfs: Option<Procfs>,
 }
 
 impl Opened {
@@ -74,22 +74,19 @@ impl Opened {
         let there = pid_namespace.as_ref().map(AsFd::as_fd);
         let sources = Sources::open(plan, Rc::clone(&request.covers), there)
             .map_err(|(step, failed)| Failure::of_step(plan, step, failed))?;
-        let procfs = needs_procfs(plan, &request.identity).then(|| match &request.procfs {
-            Some(procfs) => Ok(Rc::clone(procfs)),
-            None => procfs::root().map(Rc::new),
-        });
-        let procfs = procfs.transpose().map_err(|errno| Failure::system("open /proc", errno))?;
+        let procfs = needs_procfs(plan, &request.identity).then(|| Procfs::of(request.procfs)).transpose();
+        let procfs = procfs.map_err(|errno| Failure::system("open /proc", errno))?;
         Ok(Self { joins, pid_namespace, sources, procfs })
     }
 
     /// All of the root and its files that are for this container alone, for the maker to close once it has a child.
     pub(super) fn into_descriptors(self) -> impl Iterator<Item = OwnedFd> {
-        self.sources.into_descriptors().chain(self.procfs.and_then(Rc::into_inner))
+        self.sources.into_descriptors().chain(self.procfs.and_then(Procfs::own))
     }
 
     /// The numbers of those.
     pub(super) fn numbers(&self) -> impl Iterator<Item = RawFd> {
-        self.sources.numbers().chain(self.procfs.as_ref().map(AsRawFd::as_raw_fd))
+        self.sources.numbers().chain(self.procfs.as_ref().and_then(Procfs::own_number))
     }
 }
 

@@ -85,6 +85,7 @@ fn enter(global: &Global<'_>, id: &str, given: &Parsed) -> Result<Code, Error> {
         // Any container may have joined its PID namespace, whatever it may do itself. A frozen one takes its time.
         way: Way::Unseen(PollTimeout::NONE),
         keyring: (!container.record.keeps_keyring).then_some(name.as_c_str()),
+        procfs: None,
         namespaces: others(pid),
         preserved: preserved.all,
         observer: agent.as_ref().zip(listener.as_ref()).map(|(agent, told)| (agent.as_fd(), &told.state)),
