@@ -79,10 +79,10 @@ impl Shim {
         let (spec, filter) = read.map_err(|error| super::chain(&error))?;
         let limits = limits(&spec, self.group.version())?;
         let group = own_group(self.group.child(&config.instance.to_string()), &spec, &limits);
-        self.timers.cancel_removal(&group);
         let (identity, program) = identify((&spec, &filter), &config, &self.filters)?;
         let ends_with_init = spec::has_own_pid_namespace(&spec, self.config.share_pid);
         let engine = self.choose(spec, &config, &group, &program.environment)?;
+        self.timers.cancel_removal(&group);
         let made = match make_all(&config, (&group, &limits), &identity) {
             Ok(made) => made,
             Err(message) => {
