@@ -1,7 +1,8 @@
 //! The shim's side of its keeper: what is entrusted to it before it is recorded, and taken back after.
 //!
 //! **Invariant:** a process or descriptor is the keeper's before the record speaks of it, and is given up only
-//! when the record does not any more. So a successor finds with the keeper whatever its record names.
+//! when the record does not any more, or with an instance that is over. So a successor finds with the keeper whatever it needs of
+//! what its record names.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use hull_shim::wire::{Answer, Command, Exit, InstanceState};
+use hull_shim::wire::{Answer, Command, Exit, InstanceState, Report};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -33,6 +33,10 @@ pub(crate) const ALL: &[Case] = &[
     (
         "whoever_asks_for_a_pod_does_not_wait_for_its_keeper",
         whoever_asks_for_a_pod_does_not_wait_for_its_keeper,
+    ),
+    (
+        "an_instance_that_is_made_once_more_is_heard_by_a_successor",
+        an_instance_that_is_made_once_more_is_heard_by_a_successor,
     ),
     ("a_killed_keeper_takes_nothing_along", a_killed_keeper_takes_nothing_along),
     (
@@ -241,6 +245,38 @@ fn whoever_asks_for_a_pod_does_not_wait_for_its_keeper() {
     }
     // Its pauses alone would be half a minute.
     assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+    end_pod(&mut pod);
+}
+
+fn an_instance_that_is_made_once_more_is_heard_by_a_successor() {
+    let (mut pod, _) = Pod::start("twice", |_| ());
+    pod.get_a_keeper();
+    let fails = pod.root.join("fails");
+    let hook = format!("until [ -e {} ]; do sleep 0.05; done; exit 1", fails.display());
+    let config = pod.bundle("c", &["true"], |config| {
+        let hook = json!({"path": "/bin/busybox", "args": ["sh", "-c", hook], "env": ["PATH=/bin:/usr/bin"]});
+        config["hooks"] = json!({"createRuntime": [hook]});
+    });
+    let wanted = pod.tell(Command::Create(Box::new(config)), &[]);
+    // A record is written meanwhile, and none when its creation fails.
+    pod.launch("b", &["sleep", "1000"]);
+    let temporary = pod.layout.shim_record().with_extension("json.new");
+    fs::create_dir(&temporary).unwrap();
+    fs::write(fails, "").unwrap();
+    let failed = pod.expect(|report| match report {
+        Report::Done { id, result } if *id == wanted => Some(result.clone()),
+        _ => None,
+    });
+    assert!(failed.is_err(), "{failed:?}");
+    pod.launch("c", &["sh", "-c", "i=0; while :; do i=$((i+1)); echo line $i; sleep 0.1; done"]);
+    fs::remove_dir(&temporary).unwrap();
+    pod.launch("d", &["sleep", "1000"]);
+    pod.drop_supervisor();
+    signal(pod.residents()[0], Signal::SIGKILL);
+    pod.greet();
+    let lines = || pod.log("c").lines().count();
+    let before = lines();
+    await_some("what it writes from here on", || (lines() > before + 5).then_some(()));
     end_pod(&mut pod);
 }
 
