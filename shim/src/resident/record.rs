@@ -73,9 +73,6 @@ pub(super) struct InstanceRecord<'a> {
     pub(super) pre_stop_began: bool,
 }
 
-/// About as long as the record of an instance.
-const LENGTH: usize = 1024;
-
 /// Why the record could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
@@ -102,8 +99,7 @@ pub(super) fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option
 }
 
 fn write(path: &Path, record: &Record<'_>) -> Result<(), Error> {
-    let mut bytes = Vec::with_capacity((1 + record.instances.len()) * LENGTH);
-    serde_json::to_writer(&mut bytes, record).map_err(|source| Error::Parse(path.to_owned(), source))?;
+    let bytes = serde_json::to_vec(record).map_err(|source| Error::Parse(path.to_owned(), source))?;
     let temporary = path.with_extension("json.new");
     let written = std::fs::File::create(&temporary).and_then(|mut file| {
         file.write_all(&bytes)?;

@@ -1,5 +1,6 @@
 //! Deadlines of the loop, all on one timerfd that is armed for the earliest; timerfd_create(2).
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -37,13 +38,15 @@ pub(super) struct Timers {
     descriptor: TimerFd,
     pending: BTreeMap<(i64, u64), Timer>,
     next: u64,
+    /// What the timer is armed for, and not yet ready; not known once it was.
+    armed: Cell<Option<Option<i64>>>,
 }
 
 impl Timers {
     pub(super) fn new() -> nix::Result<Self> {
         let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
         let descriptor = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
-        Ok(Self { descriptor, pending: BTreeMap::new(), next: 0 })
+        Ok(Self { descriptor, pending: BTreeMap::new(), next: 0, armed: Cell::new(Some(None)) })
     }
 
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
@@ -74,14 +77,19 @@ impl Timers {
 
     /// Arms the timer for the earliest deadline, or not at all.
     pub(super) fn arm(&self) {
-        let result = match self.pending.keys().next() {
+        let earliest = self.pending.keys().next().map(|(due, _)| *due);
+        if self.armed.replace(Some(earliest)) == Some(earliest) {
+            return;
+        }
+        let result = match earliest {
             None => self.descriptor.unset(),
-            Some((due, _)) => {
+            Some(due) => {
                 let at = TimeSpec::new(due / NANOS, due % NANOS);
                 self.descriptor.set(Expiration::OneShot(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME)
             }
         };
         if let Err(errno) = result {
+            self.armed.set(None);
             super::complain(format_args!("arm the timer: {errno}"));
         }
     }
@@ -90,6 +98,7 @@ impl Timers {
     pub(super) fn due(&mut self) -> Vec<Timer> {
         let later = self.pending.split_off(&(clock::monotonic() + 1, 0));
         // Setting the timer anew clears its readiness: `arm` runs before each wait.
+        self.armed.set(None);
         std::mem::replace(&mut self.pending, later).into_values().collect()
     }
 }
