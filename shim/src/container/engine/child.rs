@@ -18,7 +18,6 @@ use nix::unistd::setsid;
 use super::at_once::{Said, Word};
 use super::console;
 use super::failed::{Doing, Failed};
-use super::gate;
 use super::hook::Ending;
 use super::lookup;
 use super::message::{Go, Message};
@@ -27,6 +26,7 @@ use super::netlink;
 use super::plan::MakerRights;
 use super::procfs;
 use super::request::Stdio;
+use super::start_hooks;
 use super::step::Step;
 use super::user;
 use super::work::{Ends, Maker, Work};
@@ -35,7 +35,7 @@ use crate::container::transform::{
     Handles, Limits, Observer, Problem, Step as Last, Told, become_member, confine, execute,
 };
 use crate::harmless;
-use crate::sys::{interface, keyring, memory, process, socket, terminal};
+use crate::sys::{interface, keyring, process, socket, terminal};
 
 /// The number that stands for what comes before the first step.
 pub(super) const PRELUDE: u16 = u16::MAX;
@@ -333,11 +333,7 @@ fn perform(work: &Work<'_>, made: &mut Made, step: &Step) -> Result<(), Trouble>
 }
 
 fn procfs<'a>(work: &'a Work<'_>) -> Result<BorrowedFd<'a>, Failed> {
-    work.opened
-        .procfs
-        .as_ref()
-        .map(|procfs| procfs.as_fd())
-        .ok_or(Failed { doing: Doing::Write, errno: Errno::EBADF })
+    work.opened.procfs.as_ref().map(AsFd::as_fd).ok_or(Failed { doing: Doing::Write, errno: Errno::EBADF })
 }
 
 fn new_time(work: &Work<'_>, offsets: &[u8]) -> Result<(), Failed> {
@@ -456,12 +452,7 @@ fn start(work: &Work<'_>, ends: &Ends, made: &Made) -> Problem {
     if let Err(problem) = become_ready(work, made) {
         return problem;
     }
-    for (index, hook) in work.plan.hooks.start_container.iter().enumerate() {
-        let Some(output) = work.output else { break };
-        if let Err(ending) = hook.run(&work.plan.states[1], made.pid, output) {
-            tell_output(ends.result, explain(index as u8, ending), output);
-        }
-    }
+    start_hooks::run(work, ends.result, made.pid);
     execute(work.program, made.candidate)
 }
 
@@ -483,30 +474,5 @@ fn handles<'a>(work: &'a Work<'_>, made: &Made) -> Handles<'a> {
             state: &listener.state,
             process: Told::Before(made.pid),
         }),
-    }
-}
-
-/// Tells of a hook that failed and of what it printed, and ends. Nobody else has its output any more.
-fn tell_output(result: RawFd, problem: Problem, output: [RawFd; 2]) -> ! {
-    let mut message = [0; gate::LONGEST];
-    let (head, texts) = message.split_at_mut(gate::HEAD);
-    let half = texts.len() / 2;
-    let (out, err) = texts.split_at_mut(half);
-    let length = memory::read_beginning(output[0], out);
-    let more = memory::read_beginning(output[1], err);
-    head[..Problem::LENGTH].copy_from_slice(&problem.to_bytes());
-    head[Problem::LENGTH..].copy_from_slice(&(length as u16).to_ne_bytes());
-    texts.copy_within(half..half + more, length);
-    process::report(result, message.get(..gate::HEAD + length + more).unwrap_or_default());
-    process::leave(128)
-}
-
-fn explain(index: u8, ending: Ending) -> Problem {
-    let ended = |status| Problem { step: Last::HookEnded(index, status), errno: Errno::ECANCELED };
-    match ending {
-        Ending::Exited(status) => ended(status),
-        Ending::Signaled(signal) => ended(128_u8.saturating_add(signal)),
-        Ending::TimedOut => ended(u8::MAX),
-        Ending::NotRun(errno) => Problem { step: Last::Hook(index), errno },
     }
 }

@@ -57,6 +57,7 @@ pub(crate) mod plan;
 pub(crate) mod procfs;
 pub(crate) mod request;
 mod sources;
+mod start_hooks;
 pub(crate) mod step;
 #[cfg(test)]
 mod tests;
